@@ -1,0 +1,51 @@
+// Package cell serves one cell's HTTP API and defines how domain code plugs in.
+//
+// A request reaches a [Module] only with a checked assertion: the tenant comes
+// from there and never from the request's own words. A module touches data only
+// through store.InTenant, which enters the fence first.
+package cell
+
+import (
+	"context"
+	"io/fs"
+	"net/http"
+
+	"github.com/cellway/cellway/cell/outbox"
+	"github.com/cellway/cellway/cell/store"
+)
+
+// A Module is one bounded context in a cell: its routes, its tables, its events.
+// It never imports another module: it publishes events, or asks through an
+// interface that it declares itself. Only cell/cmd/cell knows them all.
+type Module interface {
+	// Name is the module's schema in Postgres and its label in metrics.
+	Name() string
+	// Migrations are goose files, applied as the owner of the schema.
+	Migrations() fs.FS
+	// Tables are the tenant tables, "schema.table", parents before children. Each
+	// has PRIMARY KEY (tenant_id, ...), forced row security and the guard trigger.
+	Tables() []string
+	// Routes is the HTTP handler for the operations of the module's contract, and
+	// the patterns (method and path template) that it serves.
+	Routes() (http.Handler, []Route)
+	// Consumers are the reactions to events.
+	Consumers() []Consumer
+}
+
+// A Route is one operation, as the contract in openapi.yaml names it.
+type Route struct {
+	Method string // GET, POST, ...
+	Path   string // /v1/projects/{project}
+}
+
+// A Consumer reacts to events of one tenant in order, once each.
+type Consumer struct {
+	// Name is unique in the cell; it is the consumer group and the inbox key.
+	Name string
+	// Types are the event types it wants; empty is all.
+	Types []string
+	// Handle applies the event within tx, together with the inbox entry: both or
+	// neither. An error is retried; after the worker's last attempt the event is
+	// parked as a dead letter and the next one is taken.
+	Handle func(ctx context.Context, tx *store.Tx, e outbox.Event) error
+}

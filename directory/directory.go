@@ -1,0 +1,257 @@
+// Package directory is the contract of the record of which cell owns which tenant.
+//
+// Routers, cells and tools depend on this package and not on how the record is
+// kept. [Directory] is implemented by directorytest.Memory (no disk), store.Store
+// (Postgres) and client.Client (HTTP); one conformance suite, in directorytest,
+// holds all three to the comments below.
+package directory
+
+import (
+	"context"
+	"time"
+)
+
+// TenantID is the tenant's number, given once and never used again. It is what
+// rows, tokens and tables carry; people use the slug.
+type TenantID int64
+
+// CellID names a cell: a lower-case letter, then up to 30 of a-z, 0-9 and "-".
+type CellID string
+
+// Epoch grows with each change of owner; it is the fencing token. A cell refuses
+// a request that carries a lower epoch than the one it serves, so a router with
+// an old table can never write to the wrong place. The first epoch is 1.
+type Epoch int64
+
+// Version numbers the states of the table. It grows by one with each change that
+// a router has to know, without gaps, in commit order.
+type Version int64
+
+// A Placement says which cell owns a tenant.
+type Placement struct {
+	Tenant TenantID `json:"tenant"`
+	Cell   CellID   `json:"cell"`
+	Epoch  Epoch    `json:"epoch"`
+	State  State    `json:"state"`
+}
+
+// State is what a router does with a tenant's requests.
+type State string
+
+// The states of a placement.
+const (
+	Active    State = "active"    // forward
+	Cutover   State = "cutover"   // hold: the owner is about to change
+	Suspended State = "suspended" // refuse with 403
+	Deleted   State = "deleted"   // gone: 404; its number is never given again
+)
+
+// A Tenant is one customer: the unit that is placed and moved.
+type Tenant struct {
+	ID        TenantID  `json:"id"`
+	Slug      string    `json:"slug"`            // unique among tenants that are not deleted
+	Name      string    `json:"name"`            // for people
+	Locality  string    `json:"locality"`        // where the tenant's data may be; "" is anywhere
+	Tier      string    `json:"tier"`            // which class of cell serves it; "" is any
+	Pinned    bool      `json:"pinned"`          // planners leave it where it is
+	Hosts     []string  `json:"hosts,omitempty"` // aliases: host names of its own
+	Placement Placement `json:"placement"`       // the owner
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// NewTenant is what is asked for when a tenant is created.
+type NewTenant struct {
+	Slug     string   `json:"slug"`
+	Name     string   `json:"name,omitempty"`
+	Locality string   `json:"locality,omitempty"`
+	Tier     string   `json:"tier,omitempty"`
+	Hosts    []string `json:"hosts,omitempty"`
+	Cell     CellID   `json:"cell,omitempty"` // where to place it; "" lets the policy choose
+}
+
+// A Cell is one self-contained copy of the stack.
+type Cell struct {
+	ID          CellID    `json:"id"`
+	State       CellState `json:"state"`
+	Address     string    `json:"address"`         // base URL of its tenant listener, e.g. http://127.0.0.1:7101
+	Admin       string    `json:"admin,omitempty"` // base URL of its admin listener
+	Locality    string    `json:"locality,omitempty"`
+	Tier        string    `json:"tier,omitempty"`
+	Capacity    int       `json:"capacity"`              // tenants it is sized for; > 0
+	Tenants     int       `json:"tenants"`               // tenants placed there now; ignored on write
+	Incarnation string    `json:"incarnation,omitempty"` // identity of its database's contents
+	Healthy     bool      `json:"healthy"`               // heard of within HeartbeatTTL; ignored on write
+	SeenAt      time.Time `json:"seen_at"`               // last heartbeat; ignored on write
+}
+
+// CellState is where a cell is in its life.
+type CellState string
+
+// The states of a cell. Only a ready, healthy cell gets new tenants; every state
+// but retired goes on serving those that it owns.
+const (
+	Provisioning CellState = "provisioning" // registered, not yet ready
+	Ready        CellState = "ready"
+	Cordoned     CellState = "cordoned"   // no new tenants
+	Draining     CellState = "draining"   // cordoned, and its tenants are being moved off
+	Drained      CellState = "drained"    // cordoned and empty
+	Quarantine   CellState = "quarantine" // holds only tenants that were sent there by name
+	Retired      CellState = "retired"    // gone; the id may not come back with another database
+)
+
+// HeartbeatTTL is how long a cell or router counts as alive after it was heard of.
+const HeartbeatTTL = 10 * time.Second
+
+// A Claim is global ownership of a name. Slugs and hosts are claims that the
+// directory takes itself; other kinds (login, key id) are the callers'.
+type Claim struct {
+	Kind   string   `json:"kind"` // "slug", "host", "login", ...
+	Name   string   `json:"name"`
+	Tenant TenantID `json:"tenant"`
+}
+
+// A Route is what a router must know of one tenant.
+type Route struct {
+	Placement
+	Slug  string   `json:"slug"`
+	Hosts []string `json:"hosts,omitempty"`
+}
+
+// A CellRoute is what a router must know of one cell.
+type CellRoute struct {
+	ID      CellID    `json:"id"`
+	Address string    `json:"address"`
+	State   CellState `json:"state"`
+}
+
+// An Update brings a table from version Since to Version. A snapshot is an Update
+// with Since 0 that holds everything. Routes in it are whole and current as of
+// Version; a deleted tenant is a Route in state Deleted, a removed cell a
+// CellRoute in state Retired.
+type Update struct {
+	Since   Version     `json:"since"`
+	Version Version     `json:"version"`
+	Cells   []CellRoute `json:"cells,omitempty"`
+	Routes  []Route     `json:"routes,omitempty"`
+}
+
+// A RouterStatus is the newest version that a router said it serves.
+type RouterStatus struct {
+	ID     string    `json:"id"`
+	Acked  Version   `json:"acked"`
+	SeenAt time.Time `json:"seen_at"`
+	Live   bool      `json:"live"` // heard of within HeartbeatTTL
+}
+
+// Watermark is the newest version that every live router has acknowledged, with
+// who they are and what the directory itself has.
+type Watermark struct {
+	Version   Version        `json:"version"`   // the directory's own
+	Watermark Version        `json:"watermark"` // Version where no router lives
+	Routers   []RouterStatus `json:"routers"`
+}
+
+// An AuditEntry is one mutation: who did what to what.
+type AuditEntry struct {
+	ID      int64     `json:"id"`
+	At      time.Time `json:"at"`
+	Actor   string    `json:"actor"`            // see WithActor
+	Action  string    `json:"action"`           // "tenant.create", "cell.state", ...
+	Subject string    `json:"subject"`          // "tenant/17", "cell/c1"
+	Before  string    `json:"before,omitempty"` // JSON
+	After   string    `json:"after,omitempty"`  // JSON
+}
+
+// A Directory is the record of which cell owns which tenant.
+//
+// Every mutation commits with its audit line, and, if routers have to know it,
+// with exactly one new Version. Every method honours ctx. Errors are
+// problem.Errors: NotFound where the subject does not exist, Invalid where the
+// input breaks a rule of this package, Conflict where the stored state does not
+// allow the step; then nothing has changed.
+type Directory interface {
+	Cells
+	Tenants
+	Claims
+	Feed
+}
+
+// Cells is the part of a Directory that keeps the cells.
+type Cells interface {
+	// AddCell registers a cell. The same cell with the same incarnation may be
+	// registered again (it updates address, admin, locality, tier and capacity
+	// and counts as a heartbeat); its state is kept. With another incarnation it
+	// is a Conflict: another database must not take over a cell's tenants.
+	// A new cell starts in the state asked for, Ready where none is.
+	AddCell(ctx context.Context, c Cell) (Cell, error)
+	// Heartbeat says that the cell is alive. Conflict where incarnation differs.
+	Heartbeat(ctx context.Context, id CellID, incarnation string) error
+	// Cell is one cell.
+	Cell(ctx context.Context, id CellID) (Cell, error)
+	// ListCells is all cells that are not retired, by id.
+	ListCells(ctx context.Context) ([]Cell, error)
+	// SetCellState takes a cell from its state to another that CanBecome allows.
+	// Setting the state that it has is no error and no change.
+	SetCellState(ctx context.Context, id CellID, to CellState) (Cell, error)
+	// RemoveCell retires a cell. Conflict while it owns a tenant.
+	RemoveCell(ctx context.Context, id CellID) error
+}
+
+// Tenants is the part of a Directory that keeps the tenants and their placements.
+type Tenants interface {
+	// CreateTenant claims the slug and the hosts and places the tenant at epoch 1,
+	// all or nothing. Conflict where a name is taken or no cell may take it.
+	CreateTenant(ctx context.Context, t NewTenant) (Tenant, error)
+	// Tenant finds a tenant by its slug or, in decimal, its id. A deleted tenant
+	// is found by id only.
+	Tenant(ctx context.Context, ref string) (Tenant, error)
+	// ListTenants is a page of tenants that are not deleted, by id, after the id
+	// given; cell "" is every cell. limit is 1 to 1000.
+	ListTenants(ctx context.Context, cell CellID, after TenantID, limit int) ([]Tenant, error)
+	// UpdateTenant changes what Change names and nothing else.
+	UpdateTenant(ctx context.Context, id TenantID, change Change) (Tenant, error)
+	// DeleteTenant releases the tenant's claims and ends its placement with a new
+	// epoch. Deleting it again is no error and no change.
+	DeleteTenant(ctx context.Context, id TenantID) error
+	// Place changes the owner or the state of a placement. It succeeds only if the
+	// stored epoch is still p.Epoch-1; otherwise nothing changes and the error is
+	// Conflict. Only Active and Cutover may be set this way.
+	Place(ctx context.Context, p Placement) error
+}
+
+// Change names what UpdateTenant changes; nil leaves a thing as it is.
+type Change struct {
+	Suspended *bool     `json:"suspended,omitempty"`
+	Pinned    *bool     `json:"pinned,omitempty"`
+	Hosts     *[]string `json:"hosts,omitempty"` // the whole new set
+	Name      *string   `json:"name,omitempty"`
+}
+
+// Claims is the part of a Directory that keeps names unique across all cells.
+type Claims interface {
+	// TakeClaim makes c.Tenant the owner of the name. Taking what one has already
+	// is no error; what another has is a Conflict: of two takers at once exactly
+	// one succeeds. Kinds slug and host are Invalid here (see CreateTenant).
+	TakeClaim(ctx context.Context, c Claim) error
+	// ReleaseClaim gives the name back. Not being its owner is NotFound.
+	ReleaseClaim(ctx context.Context, c Claim) error
+	// FindClaim says who owns a name.
+	FindClaim(ctx context.Context, kind, name string) (Claim, error)
+}
+
+// Feed is the part of a Directory that routers follow.
+type Feed interface {
+	// Snapshot is the whole table, as one consistent Update.
+	Snapshot(ctx context.Context) (Update, error)
+	// Changes waits until the table is newer than since, then brings it up to
+	// date; when wait is over first, it returns an empty Update at since. router,
+	// unless "", acknowledges that it serves since and counts as its heartbeat.
+	// Gone where since is too old to continue from or newer than the table:
+	// start again from Snapshot.
+	Changes(ctx context.Context, router string, since Version, wait time.Duration) (Update, error)
+	// Watermark says how far the routers are.
+	Watermark(ctx context.Context) (Watermark, error)
+	// Audit is a page of audit lines with an id above after, oldest first;
+	// subject "" is all. limit is 1 to 1000.
+	Audit(ctx context.Context, subject string, after int64, limit int) ([]AuditEntry, error)
+}

@@ -1,0 +1,110 @@
+package problem
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// ContentType is RFC 9457's media type.
+const ContentType = "application/problem+json"
+
+// typeBase is where docs/ERRORS.md is published; the kind is the anchor.
+const typeBase = "https://cellway.github.io/errors#"
+
+// maxBody bounds what Read takes from a peer.
+const maxBody = 64 << 10
+
+// A document is the wire form.
+type document struct {
+	Type      string            `json:"type"`
+	Title     string            `json:"title"`
+	Status    int               `json:"status"`
+	Detail    string            `json:"detail,omitempty"`
+	Instance  string            `json:"instance,omitempty"`
+	Code      Kind              `json:"code"`
+	RequestID string            `json:"request_id,omitempty"`
+	TraceID   string            `json:"trace_id,omitempty"`
+	Source    string            `json:"source,omitempty"`
+	Errors    []Field           `json:"errors,omitempty"`
+	Extra     map[string]string `json:"extra,omitempty"`
+}
+
+// Where says which process wrote a problem and for which request.
+type Where struct {
+	Source    string // "router", "cell", "directory"
+	RequestID string
+	TraceID   string
+	Instance  string // the request's path
+}
+
+// Write answers with err as a problem document. Text of an error that has no
+// kind is not written: it may hold what a tenant must not see.
+func Write(w http.ResponseWriter, err error, where Where) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = &Error{Kind: KindOf(err)}
+	}
+	doc := document{
+		Type: typeBase + string(e.Kind), Title: http.StatusText(e.Kind.Status()), Status: e.Kind.Status(),
+		Detail: e.Detail, Instance: where.Instance, Code: e.Kind, RequestID: where.RequestID,
+		TraceID: where.TraceID, Source: where.Source, Errors: e.Fields, Extra: e.Extra,
+	}
+	h := w.Header()
+	h.Del("Content-Length")
+	h.Set("Content-Type", ContentType)
+	h.Set("Cache-Control", "no-store")
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+	w.WriteHeader(doc.Status)
+	_ = json.NewEncoder(w).Encode(doc) // the peer is gone; nobody is left to tell
+}
+
+// Read turns a response of status >= 400 back into an error. It reads and does
+// not close the body. A response that is no problem document keeps its status.
+func Read(resp *http.Response) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return Wrap(Unavailable, err, "answer cut short")
+	}
+	var doc document
+	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
+		return New(fromStatus(resp.StatusCode), "answer with status %d", resp.StatusCode)
+	}
+	e := &Error{Kind: doc.Code, Detail: doc.Detail, Fields: doc.Errors, Extra: doc.Extra}
+	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
+	return e
+}
+
+// fromStatus is the kind of an answer that names none.
+func fromStatus(status int) Kind {
+	switch status {
+	case http.StatusUnauthorized:
+		return Unauthenticated
+	case http.StatusForbidden:
+		return Forbidden
+	case http.StatusNotFound:
+		return NotFound
+	case http.StatusMethodNotAllowed:
+		return MethodNotAllowed
+	case http.StatusConflict:
+		return Conflict
+	case http.StatusTooManyRequests:
+		return RateLimited
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return Unavailable
+	case http.StatusGatewayTimeout:
+		return Timeout
+	}
+	if status >= 400 && status < 500 {
+		return Invalid
+	}
+	return Internal
+}

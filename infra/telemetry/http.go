@@ -1,0 +1,166 @@
+package telemetry
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// RequestIDHeader carries the id that all processes log for one request.
+const RequestIDHeader = "X-Request-Id"
+
+type requestKey struct{}
+
+// A Request collects, while a request is served, what its one log line says.
+// Handlers below the middleware fill it in; it is not for concurrent use.
+type Request struct {
+	ID       string
+	Tenant   string
+	Cell     string
+	Epoch    int64
+	UserHash string
+	Route    string
+	Held     time.Duration
+	Err      error // logged, never sent
+}
+
+// RequestFrom is the Request of ctx, or a fresh one that nobody logs.
+func RequestFrom(ctx context.Context) *Request {
+	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
+		return r
+	}
+	return &Request{}
+}
+
+// RequestID is the id of the request that ctx belongs to, or "".
+func RequestID(ctx context.Context) string { return RequestFrom(ctx).ID }
+
+// HashUser makes a user's name fit for a log: stable, and not reversible by reading.
+func HashUser(user string) string {
+	if user == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte("cellway user\x00" + user))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Problem answers with err, as source ("router", "cell", "directory"), and
+// leaves the cause for the request's log line.
+func Problem(w http.ResponseWriter, r *http.Request, source string, err error) {
+	req := RequestFrom(r.Context())
+	req.Err = err
+	where := problem.Where{Source: source, RequestID: req.ID, Instance: r.URL.Path}
+	if sc := trace.SpanContextFromContext(r.Context()); sc.IsValid() {
+		where.TraceID = sc.TraceID().String()
+	}
+	problem.Write(w, err, where)
+}
+
+// HTTP gives each request an id (the caller's, if it is printable and short), a
+// Request in its context, and one log line when it ends. trust says whether the
+// id of the caller is taken over.
+func HTTP(log *slog.Logger, trust bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		req := &Request{}
+		if trust {
+			req.ID = cleanID(r.Header.Get(RequestIDHeader))
+		}
+		if req.ID == "" {
+			req.ID = newID()
+		}
+		r.Header.Set(RequestIDHeader, req.ID)
+		w.Header().Set(RequestIDHeader, req.ID)
+		ctx := context.WithValue(r.Context(), requestKey{}, req)
+		ctx = With(ctx, "request_id", req.ID)
+		sw := &StatusWriter{ResponseWriter: w}
+		start := time.Now()
+		defer func() { logRequest(ctx, log, r, req, sw, time.Since(start)) }()
+		next.ServeHTTP(sw, r.WithContext(ctx))
+	})
+}
+
+func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Request, sw *StatusWriter, took time.Duration) {
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", sw.Status()),
+		slog.Int64("bytes", sw.Bytes), slog.Duration("duration", took),
+	}
+	for k, v := range map[string]string{"tenant": req.Tenant, "cell": req.Cell, "user_hash": req.UserHash, "route": req.Route} {
+		if v != "" {
+			attrs = append(attrs, slog.String(k, v))
+		}
+	}
+	if req.Epoch != 0 {
+		attrs = append(attrs, slog.Int64("epoch", req.Epoch))
+	}
+	if req.Held != 0 {
+		attrs = append(attrs, slog.Duration("held", req.Held))
+	}
+	level := slog.LevelInfo
+	if req.Err != nil {
+		attrs = append(attrs, slog.String("error", req.Err.Error()))
+		if sw.Status() >= 500 {
+			level = slog.LevelError
+		}
+	}
+	log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// cleanID keeps an id that is safe to log and to send on.
+func cleanID(id string) string {
+	if len(id) == 0 || len(id) > 64 {
+		return ""
+	}
+	for _, c := range []byte(id) {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return ""
+		}
+	}
+	return id
+}
+
+func newID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// A StatusWriter remembers the status and the number of body bytes.
+type StatusWriter struct {
+	http.ResponseWriter
+	Bytes  int64
+	status int
+}
+
+// Status is the status sent, 200 where the handler set none.
+func (w *StatusWriter) Status() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// WriteHeader remembers the final status; 1xx pass through.
+func (w *StatusWriter) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts.
+func (w *StatusWriter) Write(b []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(b)
+	w.Bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach flushing and hijacking.
+func (w *StatusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

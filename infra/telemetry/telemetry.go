@@ -1,0 +1,119 @@
+// Package telemetry gives every process the same logs, metrics and traces.
+//
+// Logs are JSON lines of slog; what a request is about (tenant, cell, epoch,
+// request id) is put into the context once with [With] and appears on every
+// line. Traces are OpenTelemetry, sent by OTLP when the standard environment
+// variables name a collector. Metrics are Prometheus on a registry that is
+// passed around, never global.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cellway/cellway/infra/run"
+)
+
+// Attribute keys that the semantic conventions lack.
+const (
+	TenantKey = attribute.Key("saas.tenant.id")
+	CellKey   = attribute.Key("saas.cell.id")
+	EpochKey  = attribute.Key("saas.cell.epoch")
+)
+
+// Telemetry is what a process reports through.
+type Telemetry struct {
+	Log      *slog.Logger
+	Level    *slog.LevelVar // may be changed at run time
+	Registry *prometheus.Registry
+	stop     func(context.Context) error
+}
+
+// Start sets up logging to w, metrics and tracing for service (such as
+// "router"), running as instance (such as "router-1"). Spans are exported when
+// OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set.
+// It sets the process-wide tracer provider, propagator and default logger.
+func Start(ctx context.Context, service, instance string, w io.Writer) (*Telemetry, error) {
+	t := &Telemetry{Level: new(slog.LevelVar), Registry: prometheus.NewRegistry(), stop: func(context.Context) error { return nil }}
+	t.Log = slog.New(contextHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: t.Level})}).
+		With("service", service, "instance", instance)
+	slog.SetDefault(t.Log)
+
+	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "build_info", Help: "What the binary was built from; always 1.",
+	}, []string{"version", "revision", "goversion"})
+	info := run.BuildInfo()
+	build.WithLabelValues(info["version"], info["revision"], info["goversion"]).Set(1)
+	t.Registry.MustRegister(build)
+
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		// Without a collector spans still carry ids into logs and headers.
+		otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample())))
+		return t, nil
+	}
+	exporter, err := otlptracehttp.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start trace exporter: %w", err)
+	}
+	res := resource.NewSchemaless(attribute.String("service.namespace", "cellway"),
+		attribute.String("service.name", service), attribute.String("service.instance.id", instance),
+		attribute.String("service.version", run.Version))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(res))
+	otel.SetTracerProvider(provider)
+	t.stop = provider.Shutdown
+	return t, nil
+}
+
+// Close sends what is still buffered, for at most five seconds.
+func (t *Telemetry) Close() error {
+	// The process is ending: its own context is over, the spans are not sent yet.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return t.stop(ctx)
+}
+
+type attrsKey struct{}
+
+// With returns a context whose log lines carry args (slog's key, value pairs)
+// besides those that ctx already has.
+func With(ctx context.Context, args ...any) context.Context {
+	old, _ := ctx.Value(attrsKey{}).([]any)
+	return context.WithValue(ctx, attrsKey{}, append(old[:len(old):len(old)], args...))
+}
+
+// contextHandler adds what With stored, and the trace id.
+type contextHandler struct{ slog.Handler }
+
+func (h contextHandler) Handle(ctx context.Context, r slog.Record) error {
+	if args, ok := ctx.Value(attrsKey{}).([]any); ok {
+		r.Add(args...)
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h contextHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return contextHandler{h.Handler.WithAttrs(a)}
+}
+
+func (h contextHandler) WithGroup(name string) slog.Handler {
+	return contextHandler{h.Handler.WithGroup(name)}
+}
