@@ -1,0 +1,66 @@
+# `make help` lists the targets. `make demo` and `make test` need Go, make and git;
+# what else they need, `make deps` installs or names.
+
+SHELL := /bin/bash
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
+CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
+TOOLS := bin/tools
+
+.PHONY: help deps build test short check lint fmt generate up down demo bench e2e fuzz compose-smoke clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+deps: ## install what is needed besides Go, make and git (Debian), or say what is missing
+	@./infra/deps.sh
+
+build: ## build every binary into bin/
+	@mkdir -p bin && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(CMDS)
+
+demo: deps build ## start the whole product, put it to work, break it, and print what held
+	@bin/cellway demo $(ARGS)
+
+test: deps build ## every test, with the race detector, in random order
+	BIN_DIR=$(CURDIR)/bin $(GO) test -race -shuffle=on -timeout 20m ./...
+
+short: ## the tests that need no server, in under half a minute
+	$(GO) test -short ./...
+
+e2e: deps build ## the black-box stories only
+	BIN_DIR=$(CURDIR)/bin $(GO) test -race -timeout 20m -count=1 ./loadtest/e2e
+
+check: deps lint test demo compose-smoke ## exactly what CI runs
+
+lint: $(TOOLS)/staticcheck ## formatting, vet, staticcheck
+	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofumpt-ed: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS)/staticcheck ./...
+
+fmt: $(TOOLS)/staticcheck ## format all Go code
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
+
+generate: $(TOOLS)/staticcheck ## make the generated code again
+	PATH=$(CURDIR)/$(TOOLS):$$PATH $(GO) generate ./...
+
+$(TOOLS)/staticcheck: infra/tools/go.mod
+	@mkdir -p $(TOOLS) && cd infra/tools && $(GO) build -o ../../$(TOOLS)/ tool && touch ../../$@
+
+fuzz: ## each fuzz target for FUZZTIME (default 30s)
+	@./infra/fuzz.sh $${FUZZTIME:-30s}
+
+bench: deps build ## the figures of docs/BENCHMARKS.md, measured again
+	@bin/loadtest bench $(ARGS)
+
+up: deps build ## start the whole product on this machine and keep it running
+	@bin/cellway up $(ARGS)
+
+down: ## stop what `make up` left behind
+	@bin/cellway down $(ARGS)
+
+compose-smoke: build ## build the images, start the product in containers, try it, stop it
+	@./infra/deploy/compose-smoke.sh
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,114 @@
+package infra_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cellway/cellway/"
+
+// contexts are the bounded contexts inside the cell: none imports another.
+var contexts = []string{"cell/identity", "cell/billing", "cell/notifications", "cell/webhooks", "cell/reporting", "cell/projects"}
+
+// faceOfDirectory is what routers and cells may use of the directory.
+var faceOfDirectory = []string{"directory", "directory/client", "directory/consul", "directory/token"}
+
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+// TestImportRule holds the rule of docs/ARCHITECTURE.md: who may import whom.
+func TestImportRule(t *testing.T) {
+	t.Parallel()
+	for _, p := range listPackages(t) {
+		from := strings.TrimPrefix(p.ImportPath, module)
+		for _, to := range ours(p.Imports) {
+			if why := forbidden(from, to, false); why != "" {
+				t.Errorf("%s imports %s: %s", from, to, why)
+			}
+		}
+		for _, to := range ours(append(p.TestImports, p.XTestImports...)) {
+			if why := forbidden(from, to, true); why != "" {
+				t.Errorf("test of %s imports %s: %s", from, to, why)
+			}
+		}
+	}
+}
+
+func listPackages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	var pkgs []pkg
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatalf("read package list: %v", err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func ours(imports []string) []string {
+	var out []string
+	for _, i := range imports {
+		if path, ok := strings.CutPrefix(i, module); ok {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// forbidden says why from must not import to, or "".
+func forbidden(from, to string, test bool) string {
+	switch {
+	case strings.Contains("/"+to+"/", "/cmd/") && !within(to, parentCmd(from)):
+		return "nobody imports a cmd"
+	case (within(to, "infra/testkit") || within(to, "directory/directorytest")) && !test &&
+		!within(from, "infra/testkit") && !within(from, "directory/directorytest"):
+		return "for tests only"
+	}
+	if i := slices.IndexFunc(contexts, func(c string) bool { return within(to, c) }); i >= 0 && !within(from, contexts[i]) && !within(from, "cell/cmd/cell") {
+		return "only cell/cmd/cell knows a bounded context"
+	}
+	allowed := map[string][]string{
+		"infra":     {"infra"},
+		"directory": {"infra", "directory"},
+		"router":    append([]string{"infra", "router"}, faceOfDirectory...),
+		"cell":      append([]string{"infra", "cell"}, faceOfDirectory...),
+		"loadtest":  {"infra", "directory", "directory/client", "loadtest"},
+	}
+	top, _, _ := strings.Cut(from, "/")
+	if test && within(to, "directory/directorytest") && top != "infra" {
+		return ""
+	}
+	for _, a := range allowed[top] {
+		if to == a || within(to, a) && (a == top || a == "infra") {
+			return ""
+		}
+	}
+	return "not in the import rule"
+}
+
+// parentCmd is the command that from belongs to: its own packages are its own affair.
+func parentCmd(from string) string {
+	parts := strings.Split(from, "/")
+	if i := slices.Index(parts, "cmd"); i >= 0 && i+1 < len(parts) {
+		return strings.Join(parts[:i+2], "/")
+	}
+	return "\x00"
+}
