@@ -1,0 +1,183 @@
+package loadtest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The verbs of the events that a Tenant's writes cause: the last word of the
+// event's type before its version.
+const (
+	Created      = "created"
+	Transitioned = "transitioned"
+)
+
+// An Event is one event as a consumer of the tenant's own has seen it.
+type Event struct {
+	Seq     int64     `json:"seq"`
+	Type    string    `json:"type"`
+	Subject string    `json:"subject"`
+	At      time.Time `json:"at"`
+	EventID string    `json:"event_id"`
+}
+
+// verb is the last word of the type before its version: "...task.created.v1" is "created".
+func (e Event) verb() string {
+	parts := strings.Split(e.Type, ".")
+	if n := len(parts); n >= 2 {
+		return parts[n-2]
+	}
+	return e.Type
+}
+
+// An EventCheck compares the events that were written with those that were consumed.
+type EventCheck struct {
+	Written  int64    `json:"written"`
+	Consumed int64    `json:"consumed"`
+	Faults   int      `json:"faults"` // gaps, repetitions, wrong order, events nobody caused
+	Named    []string `json:"named,omitempty"`
+}
+
+// OK reports whether every event was consumed once and in order.
+func (c EventCheck) OK() bool { return c.Faults == 0 && c.Written == c.Consumed }
+
+// Plus adds up two checks.
+func (c EventCheck) Plus(d EventCheck) EventCheck {
+	return EventCheck{
+		Written: c.Written + d.Written, Consumed: c.Consumed + d.Consumed,
+		Faults: c.Faults + d.Faults, Named: append(c.Named, d.Named...),
+	}
+}
+
+func (c *EventCheck) fault(format string, args ...any) {
+	c.Faults++
+	if len(c.Named) < maxNamed {
+		c.Named = append(c.Named, fmt.Sprintf(format, args...))
+	}
+}
+
+// A Position says how far a tenant's events are.
+type Position struct {
+	Last      int64 `json:"last"`      // written with the data
+	Published int64 `json:"published"` // handed to the consumers
+}
+
+// Position asks the tenant's cell how far its events are.
+func (t *Tenant) Position(ctx context.Context) (Position, error) {
+	var p Position
+	a, err := t.Do(ctx, Request{Path: "/v1/events/position"})
+	if err == nil {
+		err = a.Decode(&p)
+	}
+	if err != nil {
+		return p, fmt.Errorf("ask for the event position of %s: %w", t.Slug, err)
+	}
+	return p, nil
+}
+
+// Activity is every event consumed with a sequence number above after.
+func (t *Tenant) Activity(ctx context.Context, after int64) ([]Event, error) {
+	var all []Event
+	for {
+		var page struct {
+			Items     []Event `json:"items"`
+			NextAfter int64   `json:"next_after"`
+		}
+		a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=%d", after, pageSize)})
+		if err == nil {
+			err = a.Decode(&page)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the activity of %s: %w", t.Slug, err)
+		}
+		all = append(all, page.Items...)
+		if len(page.Items) == 0 {
+			return all, nil
+		}
+		after = page.Items[len(page.Items)-1].Seq
+	}
+}
+
+// AwaitConsumed waits until the last event that is written now has been consumed.
+func (t *Tenant) AwaitConsumed(ctx context.Context) error {
+	p, err := t.Position(ctx)
+	if err != nil || p.Last == 0 {
+		return err
+	}
+	what := fmt.Sprintf("event %d of %s to be consumed", p.Last, t.Slug)
+	return Until(ctx, what, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+		a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=1", p.Last-1)})
+		if err != nil || a.Status >= 500 {
+			return false, nil // the cell may be on its way back; ctx bounds the wait
+		}
+		var page struct {
+			Items []Event `json:"items"`
+		}
+		err = a.Decode(&page)
+		return len(page.Items) > 0, err
+	})
+}
+
+// CheckEvents compares the tenant's writes with what its cell says was written
+// to the outbox and with what was consumed: as many, numbered 1 to n without a
+// gap, each write's event once, and those of one lane in the lane's order. It
+// must not be called while Work runs.
+func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
+	var c EventCheck
+	p, err := t.Position(ctx)
+	if err != nil {
+		return c, err
+	}
+	events, err := t.Activity(ctx, 0)
+	if err != nil {
+		return c, err
+	}
+	c.Written, c.Consumed = p.Last, int64(len(events))
+	if writes := int64(len(t.Writes())); p.Last != writes {
+		c.fault("%s: %d writes were acknowledged and %d events written", t.Slug, writes, p.Last)
+	}
+	c.checkNumbers(t.Slug, events)
+	for _, l := range t.lanes {
+		c.checkOrder(l, events)
+	}
+	return c, nil
+}
+
+func (c *EventCheck) checkNumbers(slug string, events []Event) {
+	ids := map[string]bool{}
+	for i, e := range events {
+		if e.Seq != int64(i)+1 {
+			c.fault("%s: the event after %d has number %d", slug, i, e.Seq)
+			return
+		}
+		if ids[e.EventID] {
+			c.fault("%s: event %s was consumed twice", slug, e.EventID)
+		}
+		ids[e.EventID] = true
+	}
+}
+
+// checkOrder walks a lane's writes and the events side by side: the next event
+// about each write's subject must be that write's, and lie after the lane's last.
+func (c *EventCheck) checkOrder(l *lane, events []Event) {
+	of := map[string][]Event{}
+	for _, e := range events {
+		of[e.Subject] = append(of[e.Subject], e)
+	}
+	last := int64(0)
+	for _, w := range l.writes {
+		rest := of[w.Subject]
+		switch {
+		case len(rest) == 0:
+			c.fault("%s: no event for %s %s", l.tenant.Slug, w.Subject, w.Verb)
+			continue
+		case rest[0].verb() != w.Verb:
+			c.fault("%s: event %d about %s is %s, the write was %s", l.tenant.Slug, rest[0].Seq, w.Subject, rest[0].Type, w.Verb)
+		case rest[0].Seq <= last:
+			c.fault("%s: event %d about %s lies before %d, which was written first", l.tenant.Slug, rest[0].Seq, w.Subject, last)
+		}
+		last, of[w.Subject] = rest[0].Seq, rest[1:]
+	}
+}
