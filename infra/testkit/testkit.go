@@ -1,0 +1,78 @@
+// Package testkit gives tests real servers: one Postgres server per test binary
+// with a database per test, a Redis server per test, a Consul agent per test.
+//
+// They run in containers where a Docker engine answers and already has the
+// image (nothing is ever pulled), else from the programs on this machine.
+// CELLWAY_TESTKIT=local or =containers leaves no choice. Only tests import it.
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+)
+
+// startTimeout bounds the start of one server on a busy machine.
+const startTimeout = 90 * time.Second
+
+// kit holds what the tests of this binary share.
+var kit struct {
+	running bool // Main is on the stack
+	mu      sync.Mutex
+	dir     *runDir
+	pg      *postgresServer
+	pgErr   error
+	stops   []func() error
+}
+
+// Main runs the tests and then ends the servers they shared. Every package that
+// asks for a server calls it: func TestMain(m *testing.M) { testkit.Main(m) }.
+func Main(m *testing.M) {
+	kit.running = true
+	code := m.Run()
+	if err := stopAll(); err != nil {
+		fmt.Fprintf(os.Stderr, "testkit: %v\n", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// stopAll ends the shared servers, the last one first, and removes their files.
+func stopAll() error {
+	kit.mu.Lock()
+	defer kit.mu.Unlock()
+	var first error
+	for i := len(kit.stops) - 1; i >= 0; i-- {
+		if err := kit.stops[i](); err != nil && first == nil {
+			first = err
+		}
+	}
+	kit.stops = nil
+	return first
+}
+
+// directory is the directory of this run, made when it is first needed.
+func directory() (*runDir, error) {
+	if kit.dir != nil {
+		return kit.dir, nil
+	}
+	dir, err := newRunDir()
+	if err != nil {
+		return nil, err
+	}
+	kit.dir = dir
+	kit.stops = append(kit.stops, dir.remove)
+	return dir, nil
+}
+
+// begin returns a context for starting a server, or ends the test when Main does not run.
+func begin(tb testing.TB) (context.Context, context.CancelFunc) {
+	tb.Helper()
+	if !kit.running {
+		tb.Fatal("this package needs: func TestMain(m *testing.M) { testkit.Main(m) }")
+	}
+	return context.WithTimeout(context.Background(), startTimeout)
+}
