@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Writes the secrets that docker-compose.yml reads, one file per service, into
+# DIR (default .cellway/compose, which Git ignores), and operator.env, which a
+# person sources to use cellctl. Secrets that are there already are kept.
+#
+#     infra/deploy/secrets.sh [DIR]
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+dir=${1:-$root/.cellway/compose}
+cells=(c1 c2 c3)
+
+if [ -e "$dir/operator.env" ]; then
+	echo "secrets.sh: $dir is complete" >&2
+	exit 0
+fi
+umask 077
+mkdir -p "$dir"
+
+# cellctl signs; it comes from bin/, from the sources or from the image.
+cellctl() {
+	if [ -n "${CELLCTL:-}" ]; then "$CELLCTL" "$@"
+	elif [ -x "$root/bin/cellctl" ]; then "$root/bin/cellctl" "$@"
+	elif command -v go >/dev/null; then (cd "$root" && go run ./directory/cmd/cellctl "$@")
+	else docker run --rm -i "${CELLWAY_IMAGE:-cellway:dev}" cellctl "$@"; fi
+}
+password() { head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n'; }
+
+tokens=$(cellctl token keygen --id k1)
+assertions=$(cellctl token keygen --id a1)
+sign() { cellctl token sign --kind "$1" --subject "$2" --ttl 8760h --keys-file - <<<"$tokens"; }
+
+write() { cat >"$dir/$1.env"; }
+
+password=$(password)
+write directory-postgres <<<"POSTGRES_PASSWORD=$password"
+write directory <<-EOF
+	DIRECTORY_DATABASE_URL=postgres://postgres:$password@directory-postgres:5432/directory?sslmode=disable
+	DIRECTORY_TOKEN_KEYS=$tokens
+EOF
+
+write router <<-EOF
+	ROUTER_DIRECTORY_TOKEN=$(sign service router)
+	ROUTER_TOKEN_KEYS=$tokens
+	ROUTER_ASSERTION_KEYS=$assertions
+EOF
+
+for cell in "${cells[@]}"; do
+	password=$(password) redis=$(password)
+	write "$cell-postgres" <<<"POSTGRES_PASSWORD=$password"
+	write "$cell-redis" <<<"REDISCLI_AUTH=$redis"
+	write "$cell" <<-EOF
+		CELL_OWNER_DATABASE_URL=postgres://postgres:$password@$cell-postgres:5432/cell?sslmode=disable
+		CELL_DATABASE_URL=postgres://cell_app:$(password)@$cell-postgres:5432/cell?sslmode=disable
+		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
+		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
+		CELL_TOKEN_KEYS=$tokens
+		CELL_ASSERTION_KEYS=$assertions
+	EOF
+done
+
+write grafana <<<"GF_SECURITY_ADMIN_PASSWORD=$(password)"
+
+# Last, because it marks the set as complete.
+write operator <<-EOF
+	CELLCTL_ADDR=http://127.0.0.1:${DIRECTORY_PORT:-7000}
+	CELLCTL_ROUTER=http://127.0.0.1:${ROUTER_1_ADMIN_PORT:-8081}
+	CELLCTL_TOKEN=$(sign operator operator)
+EOF
+echo "secrets.sh: wrote $dir; for cellctl: set -a; . $dir/operator.env; set +a" >&2
