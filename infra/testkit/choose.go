@@ -31,9 +31,8 @@ type choice struct {
 	Reason string
 }
 
-// choose decides for one kind of server: "postgres", "redis" or "consul". The
-// image is what CELLWAY_TEST_<KIND>_IMAGE names, else the newest official one
-// that the engine has. It fails only where the environment forbids what is left.
+// choose decides for one kind of server, "postgres" or "redis". It fails only
+// where the environment forbids what is left.
 func choose(ctx context.Context, kind string) (choice, error) {
 	mode := os.Getenv(modeEnv)
 	switch mode {
@@ -43,8 +42,7 @@ func choose(ctx context.Context, kind string) (choice, error) {
 	default:
 		return choice{}, fmt.Errorf("%s=%q: want %s, %s or nothing", modeEnv, mode, modeLocal, modeContainers)
 	}
-	ref := os.Getenv("CELLWAY_TEST_" + strings.ToUpper(kind) + "_IMAGE")
-	name, err := findImage(ctx, kind, ref)
+	name, err := findImage(ctx, kind)
 	if err == nil {
 		return choice{Image: name, Reason: "the Docker engine has " + name}, nil
 	}
@@ -54,8 +52,10 @@ func choose(ctx context.Context, kind string) (choice, error) {
 	return choice{Reason: err.Error()}, nil
 }
 
-// findImage asks the engine for ref, or for the newest official image of kind.
-func findImage(ctx context.Context, kind, ref string) (string, error) {
+// findImage asks the engine for the image that CELLWAY_TEST_<KIND>_IMAGE names,
+// else for the newest official one.
+func findImage(ctx context.Context, kind string) (string, error) {
+	ref := os.Getenv("CELLWAY_TEST_" + strings.ToUpper(kind) + "_IMAGE")
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	engine, err := connect(ctx)

@@ -47,20 +47,17 @@ func (e *noConsul) Error() string {
 
 func startConsul(ctx context.Context) (string, func() error, error) {
 	bin, err := local.FindConsul()
-	if err == nil && os.Getenv(modeEnv) != modeContainers {
+	if err == nil {
 		return localConsul(ctx, bin)
 	}
-	if err != nil && os.Getenv(local.ConsulEnv) != "" {
+	if os.Getenv(local.ConsulEnv) != "" {
 		return "", nil, err // named and not there: not a reason to skip
 	}
-	where, choiceErr := choose(ctx, "consul")
-	if choiceErr != nil {
-		return "", nil, choiceErr
+	image, imageErr := findImage(ctx, "consul")
+	if imageErr != nil {
+		return "", nil, &noConsul{err.Error(), imageErr.Error()}
 	}
-	if where.Image == "" {
-		return "", nil, &noConsul{err.Error(), where.Reason}
-	}
-	return containerConsul(ctx, where.Image)
+	return containerConsul(ctx, image)
 }
 
 // localConsul runs a development agent with the HTTP API alone.

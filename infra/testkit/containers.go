@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -15,38 +16,62 @@ import (
 )
 
 // containerPostgres starts a server in a container of image.
-func containerPostgres(ctx context.Context, image string) (*postgresServer, error) {
+func containerPostgres(ctx context.Context, image string) (_ *postgresServer, err error) {
 	var args []string
 	for k, v := range settings {
 		args = append(args, "-c", k+"="+v)
 	}
 	c, err := postgres.Run(ctx, image, postgres.WithUsername(local.Superuser), postgres.WithPassword(password),
-		postgres.BasicWaitStrategies(), testcontainers.WithCmdArgs(args...))
+		testcontainers.WithCmdArgs(args...))
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("run %s: %w", image, err), terminate(c))
+		}
+	}()
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", image, err)
+		return nil, err
 	}
 	dsn, err := c.ConnectionString(ctx, "sslmode=disable")
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", image, err)
+		return nil, err
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", image, err)
+		return nil, err
 	}
-	return &postgresServer{
+	srv := &postgresServer{
 		url:  func(database string) string { at := *u; at.Path = "/" + database; return at.String() },
 		stop: func() error { return terminate(c) },
-	}, nil
+	}
+	return srv, srv.await(ctx)
+}
+
+// await asks until the server answers over TCP: while an image sets itself up
+// its server listens inside the container only.
+func (s *postgresServer) await(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := s.exec(ctx, "SELECT 1")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 func containerRedis(ctx context.Context, image string) (string, func() error, error) {
-	c, err := redis.Run(ctx, image, testcontainers.WithCmdArgs("--requirepass", password))
+	c, err := redis.Run(ctx, image, testcontainers.WithCmd("redis-server", "--requirepass", password))
 	if err != nil {
-		return "", nil, fmt.Errorf("run %s: %w", image, err)
+		return "", nil, errors.Join(fmt.Errorf("run %s: %w", image, err), terminate(c))
 	}
 	addr, err := c.PortEndpoint(ctx, "6379/tcp", "")
 	if err != nil {
-		return "", nil, fmt.Errorf("run %s: %w", image, err)
+		return "", nil, errors.Join(fmt.Errorf("run %s: %w", image, err), terminate(c))
 	}
 	return "redis://:" + password + "@" + addr + "/0", func() error { return terminate(c) }, nil
 }
@@ -56,18 +81,16 @@ func containerConsul(ctx context.Context, image string) (string, func() error, e
 		testcontainers.WithCmd("agent", "-dev", "-client=0.0.0.0"),
 		testcontainers.WithWaitStrategy(wait.ForHTTP("/v1/status/leader").WithPort("8500/tcp")))
 	if err != nil {
-		return "", nil, fmt.Errorf("run %s: %w", image, err)
+		return "", nil, errors.Join(fmt.Errorf("run %s: %w", image, err), terminate(c))
 	}
 	addr, err := c.PortEndpoint(ctx, "8500/tcp", "")
 	if err != nil {
-		return "", nil, fmt.Errorf("run %s: %w", image, err)
+		return "", nil, errors.Join(fmt.Errorf("run %s: %w", image, err), terminate(c))
 	}
 	return addr, func() error { return terminate(c) }, nil
 }
 
+// terminate ends and removes a container; a nil one is no work.
 func terminate(c testcontainers.Container) error {
-	// A test's context has ended by now; the container must still go.
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	return c.Terminate(ctx)
+	return testcontainers.TerminateContainer(c, testcontainers.StopTimeout(10*time.Second))
 }

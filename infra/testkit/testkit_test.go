@@ -103,9 +103,9 @@ func TestChoice(t *testing.T) {
 			t.Errorf("got %v, want an error that shows the value", err)
 		}
 	})
-	t.Run("an engine that is not there means local", func(t *testing.T) {
+	t.Run("no engine or no image means local", func(t *testing.T) {
 		t.Setenv(modeEnv, "")
-		t.Setenv("DOCKER_HOST", "unix://"+t.TempDir()+"/docker.sock")
+		t.Setenv("CELLWAY_TEST_POSTGRES_IMAGE", "cellway.invalid/no-such-image:1")
 		got, err := choose(t.Context(), "postgres")
 		if err != nil || got.Image != "" || !strings.Contains(got.Reason, "Docker engine") {
 			t.Errorf("got %+v (%v), want this machine's programs and the reason", got, err)
