@@ -31,7 +31,8 @@ type task struct {
 type lane struct {
 	tenant   *Tenant
 	name     string
-	rng      *rand.Rand
+	rng      *rand.Rand // decides what is done, and nothing else
+	jitter   *rand.Rand // decides how long pauses are
 	ops      int
 	projects []string
 	tasks    []*task
@@ -39,7 +40,7 @@ type lane struct {
 }
 
 func newLane(t *Tenant, n int) *lane {
-	return &lane{tenant: t, name: fmt.Sprintf("%s-%d-%d", t.Slug, t.plan.Seed, n), rng: t.seeded(n)}
+	return &lane{tenant: t, name: fmt.Sprintf("%s-%d-%d", t.Slug, t.plan.Seed, n), rng: t.seeded(2 * n), jitter: t.seeded(2*n + 1)}
 }
 
 func (l *lane) work(ctx context.Context, stop <-chan struct{}) error {
@@ -52,7 +53,7 @@ func (l *lane) work(ctx context.Context, stop <-chan struct{}) error {
 		if err := l.step(ctx); err != nil {
 			return err
 		}
-		if think := l.tenant.plan.Think; think > 0 && !Pause(ctx, time.Duration(l.rng.Int64N(int64(2*think)))) {
+		if think := l.tenant.plan.Think; think > 0 && !Pause(ctx, time.Duration(l.jitter.Int64N(int64(2*think)))) {
 			return ctx.Err()
 		}
 	}
@@ -195,7 +196,7 @@ func (l *lane) send(ctx context.Context, r Request) (Answer, error) {
 		if !again || time.Since(began) > giveUp {
 			return a, fmt.Errorf("%s %s, attempt %d: %s", r.Method, r.Path, attempt, fault)
 		}
-		if !Pause(ctx, backoff(l.rng, attempt)) {
+		if !Pause(ctx, backoff(l.jitter, attempt)) {
 			return a, ctx.Err()
 		}
 	}
