@@ -54,7 +54,7 @@ type Tenant struct {
 	Locality  string    `json:"locality"`        // where the tenant's data may be; "" is anywhere
 	Tier      string    `json:"tier"`            // which class of cell serves it; "" is any
 	Pinned    bool      `json:"pinned"`          // planners leave it where it is
-	Hosts     []string  `json:"hosts,omitempty"` // aliases: host names of its own
+	Hosts     []string  `json:"hosts,omitempty"` // aliases: host names of its own, sorted
 	Placement Placement `json:"placement"`       // the owner
 	CreatedAt time.Time `json:"created_at"`
 }
@@ -164,11 +164,13 @@ type AuditEntry struct {
 
 // A Directory is the record of which cell owns which tenant.
 //
-// Every mutation commits with its audit line, and, if routers have to know it,
-// with exactly one new Version. Every method honours ctx. Errors are
-// problem.Errors: NotFound where the subject does not exist, Invalid where the
-// input breaks a rule of this package, Conflict where the stored state does not
-// allow the step; then nothing has changed.
+// Every mutation commits with its audit line, and, if routers have to know it
+// (a Route or a CellRoute differs), with exactly one new Version. What only says
+// that somebody is alive, or asks for what is so already, is no mutation. Every
+// method honours ctx. Errors are problem.Errors: NotFound where the subject does
+// not exist, Invalid where the input breaks a rule of this package, Conflict
+// where the stored state does not allow the step, as with any change to a
+// deleted tenant; then nothing has changed.
 type Directory interface {
 	Cells
 	Tenants
@@ -181,19 +183,21 @@ type Cells interface {
 	// AddCell registers a cell. The same cell with the same incarnation may be
 	// registered again (it updates address, admin, locality, tier and capacity
 	// and counts as a heartbeat); its state is kept. With another incarnation it
-	// is a Conflict: another database must not take over a cell's tenants.
+	// is a Conflict: another database must not take over a cell's tenants. A cell
+	// that was registered without one takes the first that is named.
 	// A new cell starts in the state asked for, Ready where none is.
 	AddCell(ctx context.Context, c Cell) (Cell, error)
 	// Heartbeat says that the cell is alive. Conflict where incarnation differs.
 	Heartbeat(ctx context.Context, id CellID, incarnation string) error
-	// Cell is one cell.
+	// Cell is one cell, retired or not.
 	Cell(ctx context.Context, id CellID) (Cell, error)
 	// ListCells is all cells that are not retired, by id.
 	ListCells(ctx context.Context) ([]Cell, error)
 	// SetCellState takes a cell from its state to another that CanBecome allows.
-	// Setting the state that it has is no error and no change.
+	// Setting the state that it has is no error and no change. Conflict for
+	// Drained and Retired while it owns a tenant.
 	SetCellState(ctx context.Context, id CellID, to CellState) (Cell, error)
-	// RemoveCell retires a cell. Conflict while it owns a tenant.
+	// RemoveCell is SetCellState to Retired.
 	RemoveCell(ctx context.Context, id CellID) error
 }
 
@@ -215,7 +219,8 @@ type Tenants interface {
 	DeleteTenant(ctx context.Context, id TenantID) error
 	// Place changes the owner or the state of a placement. It succeeds only if the
 	// stored epoch is still p.Epoch-1; otherwise nothing changes and the error is
-	// Conflict. Only Active and Cutover may be set this way.
+	// Conflict, as it is where the cell is retired. Only Active and Cutover may be
+	// set this way; a suspended tenant is placed and stays suspended.
 	Place(ctx context.Context, p Placement) error
 }
 
@@ -233,7 +238,8 @@ type Claims interface {
 	// is no error; what another has is a Conflict: of two takers at once exactly
 	// one succeeds. Kinds slug and host are Invalid here (see CreateTenant).
 	TakeClaim(ctx context.Context, c Claim) error
-	// ReleaseClaim gives the name back. Not being its owner is NotFound.
+	// ReleaseClaim gives the name back. Not being its owner is NotFound; kinds
+	// slug and host are Invalid.
 	ReleaseClaim(ctx context.Context, c Claim) error
 	// FindClaim says who owns a name.
 	FindClaim(ctx context.Context, kind, name string) (Claim, error)
@@ -247,7 +253,7 @@ type Feed interface {
 	// date; when wait is over first, it returns an empty Update at since. router,
 	// unless "", acknowledges that it serves since and counts as its heartbeat.
 	// Gone where since is too old to continue from or newer than the table:
-	// start again from Snapshot.
+	// start again from Snapshot, which holds no deleted tenant and no retired cell.
 	Changes(ctx context.Context, router string, since Version, wait time.Duration) (Update, error)
 	// Watermark says how far the routers are.
 	Watermark(ctx context.Context) (Watermark, error)

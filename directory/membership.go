@@ -2,6 +2,8 @@ package directory
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"time"
 )
 
@@ -14,7 +16,8 @@ type Membership interface {
 	// and outlives a loss of the backend.
 	Join(ctx context.Context, c Cell) error
 	// Members waits until the set of live cells differs from what it was at the
-	// index given (0 returns at once) or wait is over, and returns it, by id.
+	// index given (0 returns at once) or wait is over, and returns it, by id, with
+	// its index. The index is MembersIndex of the set.
 	Members(ctx context.Context, index uint64, wait time.Duration) ([]Member, uint64, error)
 }
 
@@ -23,6 +26,16 @@ type Member struct {
 	ID          CellID `json:"id"`
 	Address     string `json:"address"`
 	Incarnation string `json:"incarnation"`
+}
+
+// MembersIndex is a number for a set of members, by id: equal for equal sets,
+// different (but for a chance of 2^-64) for different ones, and never 0.
+func MembersIndex(members []Member) uint64 {
+	h := fnv.New64a()
+	for _, m := range members {
+		fmt.Fprintf(h, "%q %q %q\n", m.ID, m.Address, m.Incarnation)
+	}
+	return max(h.Sum64(), 1)
 }
 
 // A Leaser hands out the right to do a piece of singleton work. store.Leaser

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -30,11 +32,12 @@ func (s CellState) Valid() bool { return s == Retired || nextCell[s] != nil }
 func (s CellState) TakesTenants() bool { return s == Ready }
 
 var (
-	slugForm  = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$`)
-	cellForm  = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
-	labelForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
-	hostForm  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
-	kindForm  = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,30}$`)
+	slugForm   = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$`)
+	cellForm   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+	labelForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+	hostForm   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
+	routerForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+	kindForm   = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,30}$`)
 )
 
 // reservedSlugs may not be a tenant's: they are, or look like, our own hosts and paths.
@@ -57,8 +60,11 @@ func (c Cell) Validate() error {
 	var bad fieldErrors
 	bad.check(cellForm.MatchString(string(c.ID)), "/id", "must match "+cellForm.String())
 	bad.check(strings.HasPrefix(c.Address, "http://") || strings.HasPrefix(c.Address, "https://"), "/address", "must be an http or https URL")
-	bad.check(c.Capacity > 0, "/capacity", "must be positive")
-	bad.check(c.State == "" || c.State.Valid(), "/state", "is not a cell state")
+	bad.check(len(c.Address) <= 255 && plain(c.Address), "/address", "must be at most 255 bytes of printable text")
+	bad.check(len(c.Admin) <= 255 && plain(c.Admin), "/admin", "must be at most 255 bytes of printable text")
+	bad.check(len(c.Incarnation) <= 100 && plain(c.Incarnation), "/incarnation", "must be at most 100 bytes of printable text")
+	bad.check(c.Capacity > 0 && c.Capacity <= 1e9, "/capacity", "must be 1 to 1000000000")
+	bad.check(c.State == "" || c.State.Valid() && c.State != Retired, "/state", "is not a state that a cell starts in")
 	bad.check(c.Locality == "" || labelForm.MatchString(c.Locality), "/locality", "must match "+labelForm.String())
 	bad.check(c.Tier == "" || labelForm.MatchString(c.Tier), "/tier", "must match "+labelForm.String())
 	return bad.err("cell")
@@ -69,7 +75,7 @@ func (t NewTenant) Validate() error {
 	var bad fieldErrors
 	bad.check(slugForm.MatchString(t.Slug), "/slug", "must match "+slugForm.String())
 	bad.check(!slices.Contains(reservedSlugs, t.Slug), "/slug", "is reserved")
-	bad.check(len(t.Name) <= 200, "/name", "must be at most 200 bytes")
+	bad.check(len(t.Name) <= 200 && plain(t.Name), "/name", isName)
 	bad.check(t.Locality == "" || labelForm.MatchString(t.Locality), "/locality", "must match "+labelForm.String())
 	bad.check(t.Tier == "" || labelForm.MatchString(t.Tier), "/tier", "must match "+labelForm.String())
 	bad.check(t.Cell == "" || cellForm.MatchString(string(t.Cell)), "/cell", "must match "+cellForm.String())
@@ -80,7 +86,7 @@ func (t NewTenant) Validate() error {
 // Validate reports what is wrong with a change.
 func (c Change) Validate() error {
 	var bad fieldErrors
-	bad.check(c.Name == nil || len(*c.Name) <= 200, "/name", "must be at most 200 bytes")
+	bad.check(c.Name == nil || len(*c.Name) <= 200 && plain(*c.Name), "/name", isName)
 	if c.Hosts != nil {
 		bad.hosts(*c.Hosts)
 	}
@@ -92,9 +98,39 @@ func (c Claim) Validate() error {
 	var bad fieldErrors
 	bad.check(kindForm.MatchString(c.Kind), "/kind", "must match "+kindForm.String())
 	bad.check(c.Kind != "slug" && c.Kind != "host", "/kind", "is taken with the tenant itself")
-	bad.check(len(c.Name) > 0 && len(c.Name) <= 255, "/name", "must be 1 to 255 bytes")
+	bad.check(len(c.Name) > 0 && len(c.Name) <= 255 && plain(c.Name), "/name", "must be 1 to 255 bytes of printable text")
 	bad.check(c.Tenant > 0, "/tenant", "must be positive")
 	return bad.err("claim")
+}
+
+// Validate reports what is wrong with a placement as a caller asks for it.
+func (p Placement) Validate() error {
+	var bad fieldErrors
+	bad.check(p.State == Active || p.State == Cutover, "/state", "must be active or cutover")
+	bad.check(p.Epoch > 1, "/epoch", "must be above 1: the first epoch is the creation's")
+	bad.check(cellForm.MatchString(string(p.Cell)), "/cell", "must match "+cellForm.String())
+	return bad.err("placement")
+}
+
+// CheckLimit reports a page size outside 1 to 1000.
+func CheckLimit(limit int) error {
+	var bad fieldErrors
+	bad.check(limit >= 1 && limit <= 1000, "query/limit", "must be 1 to 1000")
+	return bad.err("page")
+}
+
+// CheckRouter reports a name that cannot be a router's.
+func CheckRouter(id string) error {
+	var bad fieldErrors
+	bad.check(routerForm.MatchString(id), "query/router", "must match "+routerForm.String())
+	return bad.err("router")
+}
+
+const isName = "must be at most 200 bytes of printable text"
+
+// plain reports whether s can be kept and shown: UTF-8 without control characters.
+func plain(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 type fieldErrors []problem.Field
@@ -117,7 +153,7 @@ func (f fieldErrors) err(what string) error {
 	if len(f) == 0 {
 		return nil
 	}
-	e := problem.New(problem.Invalid, "%s: %s %s", what, strings.TrimPrefix(f[0].Pointer, "/"), f[0].Detail)
+	e := problem.New(problem.Invalid, "%s: %s %s", what, strings.TrimLeft(f[0].Pointer, "/"), f[0].Detail)
 	e.Fields = f
 	return e
 }
@@ -175,6 +211,79 @@ func less(a, b Cell) bool {
 		return l < r
 	}
 	return a.ID < b.ID
+}
+
+// Route is what a router must know of c.
+func (c Cell) Route() CellRoute { return CellRoute{ID: c.ID, Address: c.Address, State: c.State} }
+
+// Route is what a router must know of t.
+func (t Tenant) Route() Route {
+	return Route{Placement: t.Placement, Slug: t.Slug, Hosts: slices.Clone(t.Hosts)}
+}
+
+// Shown is the state that the world sees of a placement that its owner holds in
+// state owned (Active, Cutover or Deleted) while it is or is not suspended.
+func Shown(owned State, suspended bool) State {
+	if suspended && owned != Deleted {
+		return Suspended
+	}
+	return owned
+}
+
+// With is the tenant with the name, the pin and the hosts that c names. The
+// state is not touched: see Shown.
+func (t Tenant) With(c Change) (Tenant, error) {
+	if err := c.Validate(); err != nil {
+		return Tenant{}, err
+	}
+	if t.Placement.State == Deleted {
+		return Tenant{}, problem.New(problem.Conflict, "tenant %d is deleted", t.ID)
+	}
+	if c.Pinned != nil {
+		t.Pinned = *c.Pinned
+	}
+	if c.Name != nil {
+		t.Name = *c.Name
+	}
+	if c.Hosts != nil {
+		t.Hosts = slices.Sorted(slices.Values(*c.Hosts))
+	}
+	return t, nil
+}
+
+// Register is the cell that the record keeps when c registers: stored is what it
+// holds, nil where the cell is new. Tenants, health and time are the record's.
+func (c Cell) Register(stored *Cell) (Cell, error) {
+	if err := c.Validate(); err != nil {
+		return Cell{}, err
+	}
+	if stored == nil {
+		if c.State == "" {
+			c.State = Ready
+		}
+		return c, nil
+	}
+	if stored.Incarnation != "" && stored.Incarnation != c.Incarnation {
+		return Cell{}, problem.New(problem.Conflict, "cell %s is registered with another incarnation", c.ID)
+	}
+	c.State = stored.State
+	return c, nil
+}
+
+// Enter is the cell that the record keeps when c goes to state to.
+func (c Cell) Enter(to CellState) (Cell, error) {
+	switch {
+	case !to.Valid():
+		return Cell{}, problem.New(problem.Invalid, "%q is not a cell state", to)
+	case c.State == to:
+		return c, nil
+	case !c.State.CanBecome(to):
+		return Cell{}, problem.New(problem.Conflict, "cell %s is %s and cannot become %s", c.ID, c.State, to)
+	case (to == Drained || to == Retired) && c.Tenants > 0:
+		return Cell{}, problem.New(problem.Conflict, "cell %s owns %d tenants", c.ID, c.Tenants)
+	}
+	c.State = to
+	return c, nil
 }
 
 type actorKey struct{}

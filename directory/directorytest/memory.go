@@ -1,0 +1,100 @@
+// Package directorytest has what tests of and with a Directory need: [Memory], a
+// Directory without a disk, and the conformance suites ([Run], [RunMembership],
+// [RunLeaser]) that hold every implementation to the comments of the contract.
+package directorytest
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// Memory is a Directory that lives and dies with the process. One mutex orders
+// everything, which makes it the plain statement of what the others must do.
+type Memory struct {
+	// Now is the clock; replace it before the first call to move time by hand.
+	Now func() time.Time
+	// Keep is how many versions Changes can continue from; 0 is all of them.
+	Keep int
+
+	mu      sync.Mutex
+	cells   map[directory.CellID]directory.Cell
+	tenants map[directory.TenantID]*record
+	slugs   map[string]directory.TenantID
+	claims  map[name]directory.TenantID
+	routers map[string]*router
+	audit   []directory.AuditEntry
+	log     []entry       // log[i] is what version i+1 changed
+	newer   chan struct{} // closed and replaced with each version
+}
+
+// A record is a tenant and what its placement would be were it not suspended.
+type record struct {
+	directory.Tenant
+	owned     directory.State
+	suspended bool
+}
+
+// An entry says what one version changed: a tenant or, where that is 0, a cell.
+type entry struct {
+	tenant directory.TenantID
+	cell   directory.CellID
+}
+
+type name struct{ kind, name string }
+
+// NewMemory makes an empty Directory.
+func NewMemory() *Memory {
+	return &Memory{
+		Now:     time.Now,
+		cells:   map[directory.CellID]directory.Cell{},
+		tenants: map[directory.TenantID]*record{},
+		slugs:   map[string]directory.TenantID{},
+		claims:  map[name]directory.TenantID{},
+		routers: map[string]*router{},
+		newer:   make(chan struct{}),
+	}
+}
+
+var _ directory.Directory = (*Memory)(nil)
+
+// lock begins a method: it fails where ctx has ended. The caller unlocks.
+func (m *Memory) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	return nil
+}
+
+// version is the newest version.
+func (m *Memory) version() directory.Version { return directory.Version(len(m.log)) }
+
+// publish makes a new version that changed e and wakes who waits for it.
+func (m *Memory) publish(e entry) {
+	m.log = append(m.log, e)
+	close(m.newer)
+	m.newer = make(chan struct{})
+}
+
+// note writes the audit line of a mutation; before and after may be nil.
+func (m *Memory) note(ctx context.Context, action, subject string, before, after any) {
+	m.audit = append(m.audit, directory.AuditEntry{
+		ID: int64(len(m.audit)) + 1, At: m.Now().UTC(), Actor: directory.Actor(ctx),
+		Action: action, Subject: subject, Before: text(before), After: text(after),
+	})
+}
+
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // our own structs always marshal
+	}
+	return string(b)
+}

@@ -1,0 +1,193 @@
+package directorytest
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// CreateTenant implements directory.Tenants.
+func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (directory.Tenant, error) {
+	if err := t.Validate(); err != nil {
+		return directory.Tenant{}, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return directory.Tenant{}, err
+	}
+	defer m.mu.Unlock()
+	if err := m.free(0, t.Slug, t.Hosts); err != nil {
+		return directory.Tenant{}, err
+	}
+	cell, err := directory.ChooseCell(t, m.listCells())
+	if err != nil {
+		return directory.Tenant{}, err
+	}
+	id := directory.TenantID(len(m.tenants) + 1)
+	r := &record{owned: directory.Active, Tenant: directory.Tenant{
+		ID: id, Slug: t.Slug, Name: t.Name, Locality: t.Locality, Tier: t.Tier,
+		Hosts:     slices.Sorted(slices.Values(t.Hosts)),
+		Placement: directory.Placement{Tenant: id, Cell: cell, Epoch: 1, State: directory.Active},
+		CreatedAt: m.Now().UTC(),
+	}}
+	m.tenants[id] = r
+	m.slugs[t.Slug] = id
+	m.own(id, t.Slug, t.Hosts)
+	m.count(cell, 1)
+	m.note(ctx, "tenant.create", tenantSubject(id), nil, r.Tenant)
+	m.publish(entry{tenant: id})
+	return r.copy(), nil
+}
+
+// Tenant implements directory.Tenants.
+func (m *Memory) Tenant(ctx context.Context, ref string) (directory.Tenant, error) {
+	if err := m.lock(ctx); err != nil {
+		return directory.Tenant{}, err
+	}
+	defer m.mu.Unlock()
+	id, isSlug := m.slugs[ref]
+	if !isSlug {
+		id, _ = directory.ParseTenantID(ref)
+	}
+	r, ok := m.tenants[id]
+	if !ok {
+		return directory.Tenant{}, problem.New(problem.NotFound, "no tenant %q", ref)
+	}
+	return r.copy(), nil
+}
+
+// ListTenants implements directory.Tenants.
+func (m *Memory) ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	list := []directory.Tenant{}
+	for id, r := range m.tenants {
+		if id > after && r.owned != directory.Deleted && (cell == "" || cell == r.Placement.Cell) {
+			list = append(list, r.copy())
+		}
+	}
+	slices.SortFunc(list, func(a, b directory.Tenant) int { return cmp.Compare(a.ID, b.ID) })
+	return list[:min(limit, len(list))], nil
+}
+
+// UpdateTenant implements directory.Tenants.
+func (m *Memory) UpdateTenant(ctx context.Context, id directory.TenantID, change directory.Change) (directory.Tenant, error) {
+	if err := m.lock(ctx); err != nil {
+		return directory.Tenant{}, err
+	}
+	defer m.mu.Unlock()
+	r, ok := m.tenants[id]
+	if !ok {
+		return directory.Tenant{}, noTenant(id)
+	}
+	kept, err := r.With(change)
+	if err != nil {
+		return directory.Tenant{}, err
+	}
+	if err := m.free(id, kept.Slug, kept.Hosts); err != nil {
+		return directory.Tenant{}, err
+	}
+	before, old := text(r.Tenant), r.Route()
+	if change.Suspended != nil {
+		r.suspended = *change.Suspended
+	}
+	kept.Placement.State = directory.Shown(r.owned, r.suspended)
+	m.disown(r.Tenant)
+	m.own(id, kept.Slug, kept.Hosts)
+	r.Tenant = kept
+	if before != text(kept) {
+		m.note(ctx, "tenant.update", tenantSubject(id), raw(before), kept)
+	}
+	if text(old) != text(r.Route()) {
+		m.publish(entry{tenant: id})
+	}
+	return r.copy(), nil
+}
+
+// DeleteTenant implements directory.Tenants.
+func (m *Memory) DeleteTenant(ctx context.Context, id directory.TenantID) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	r, ok := m.tenants[id]
+	if !ok {
+		return noTenant(id)
+	}
+	if r.owned == directory.Deleted {
+		return nil
+	}
+	before := text(r.Tenant)
+	for n, owner := range m.claims {
+		if owner == id {
+			delete(m.claims, n)
+		}
+	}
+	delete(m.slugs, r.Slug)
+	m.count(r.Placement.Cell, -1)
+	r.owned, r.Hosts = directory.Deleted, nil
+	r.Placement.Epoch++
+	r.Placement.State = directory.Deleted
+	m.note(ctx, "tenant.delete", tenantSubject(id), raw(before), r.Tenant)
+	m.publish(entry{tenant: id})
+	return nil
+}
+
+// Place implements directory.Tenants.
+func (m *Memory) Place(ctx context.Context, p directory.Placement) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	r, ok := m.tenants[p.Tenant]
+	if !ok {
+		return noTenant(p.Tenant)
+	}
+	to, ok := m.cells[p.Cell]
+	switch {
+	case !ok:
+		return noCell(p.Cell)
+	case r.owned == directory.Deleted:
+		return problem.New(problem.Conflict, "tenant %d is deleted", p.Tenant)
+	case r.Placement.Epoch != p.Epoch-1:
+		return problem.New(problem.Conflict, "tenant %d is at epoch %d", p.Tenant, r.Placement.Epoch)
+	case to.State == directory.Retired:
+		return problem.New(problem.Conflict, "cell %s is retired", p.Cell)
+	}
+	before := r.Placement
+	m.count(before.Cell, -1)
+	m.count(p.Cell, 1)
+	r.owned = p.State
+	r.Placement = directory.Placement{Tenant: p.Tenant, Cell: p.Cell, Epoch: p.Epoch, State: directory.Shown(p.State, r.suspended)}
+	m.note(ctx, "tenant.place", tenantSubject(p.Tenant), before, r.Placement)
+	m.publish(entry{tenant: p.Tenant})
+	return nil
+}
+
+// count changes how many tenants a cell owns.
+func (m *Memory) count(id directory.CellID, by int) {
+	c := m.cells[id]
+	c.Tenants += by
+	m.cells[id] = c
+}
+
+// copy shares no memory with the record.
+func (r *record) copy() directory.Tenant {
+	t := r.Tenant
+	t.Hosts = slices.Clone(t.Hosts)
+	return t
+}
+
+func tenantSubject(id directory.TenantID) string { return "tenant/" + id.String() }
+
+func noTenant(id directory.TenantID) error { return problem.New(problem.NotFound, "no tenant %d", id) }
