@@ -1,0 +1,121 @@
+// Package table holds what a router knows: which cell owns each tenant.
+//
+// A lookup takes no lock, does no I/O and allocates nothing: a [View] is never
+// changed after it is stored and is swapped as a whole. The names are kept and
+// compared in full, so a name that nobody owns never finds a tenant. DESIGN.md
+// says how it is laid out and what a tenant costs.
+package table
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Where a table came from.
+const (
+	FromNowhere   = "none"
+	FromDisk      = "disk"
+	FromDirectory = "directory"
+)
+
+// An Entry is what the table says of one tenant.
+type Entry struct {
+	directory.Placement
+	// Address is the base URL of the owning cell, "" where the table does not
+	// know the cell or knows that it is retired.
+	Address string
+}
+
+// A Table answers which cell owns a tenant. Make it with New.
+type Table struct {
+	current   atomic.Pointer[View]
+	confirmed atomic.Int64 // Unix nanoseconds: when the directory last spoke
+	apply     sync.Mutex   // one writer at a time
+	seed      maphash.Seed // secret, so that nobody can choose names that collide
+}
+
+// New makes a Table that knows no tenant and is not loaded.
+func New() *Table {
+	t := &Table{seed: maphash.MakeSeed()}
+	t.current.Store(&View{seed: t.seed, source: FromNowhere, replaced: make(chan struct{})})
+	return t
+}
+
+// View is the table as it is now. A request that asks more than once asks one View.
+func (t *Table) View() *View { return t.current.Load() }
+
+// Loaded reports whether a table was ever applied or loaded.
+func (t *Table) Loaded() bool { return t.View().source != FromNowhere }
+
+// Confirmed is when the directory last confirmed or changed the table; zero
+// where it never has.
+func (t *Table) Confirmed() time.Time {
+	n := t.confirmed.Load()
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// Apply brings the table up to date with u, which the directory sent. What the
+// table has already is no error and no change, so an update may come twice, late
+// or overlapping. Version never goes down and neither does any tenant's epoch: a
+// route with a lower epoch than is known leaves the placement as it is. An update
+// that starts after the table's version is Gone (start again from a snapshot),
+// one that breaks a rule of its own is Invalid; then nothing has changed.
+func (t *Table) Apply(u directory.Update) error {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	old := t.View()
+	loaded := old.source != FromNowhere
+	switch {
+	case u.Since > old.version:
+		return problem.New(problem.Gone, "update from version %d does not continue version %d", u.Since, old.version)
+	case u.Since > u.Version:
+		return problem.New(problem.Invalid, "update goes back from version %d to %d", u.Since, u.Version)
+	case loaded && u.Version < old.version && u.Since == 0:
+		return problem.New(problem.Conflict, "snapshot of version %d is older than version %d", u.Version, old.version)
+	}
+	t.confirmed.Store(time.Now().UnixNano())
+	if loaded && u.Version <= old.version {
+		t.markConfirmed(old)
+		return nil
+	}
+	next, err := old.with(u)
+	if err != nil {
+		return err
+	}
+	t.store(next)
+	return nil
+}
+
+// markConfirmed turns a table from the disk, which the directory has just
+// confirmed, into one of the directory's. Nobody has to be woken for that.
+func (t *Table) markConfirmed(old *View) {
+	if old.source == FromDirectory {
+		return
+	}
+	next := *old
+	next.source = FromDirectory
+	t.current.Store(&next)
+}
+
+// store makes next current and wakes those who wait for a change.
+func (t *Table) store(next *View) {
+	old := t.current.Swap(next)
+	close(old.replaced)
+}
+
+// replace puts a table that was read from disk in place of an empty one.
+func (t *Table) replace(next *View) {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	if t.View().source == FromNowhere {
+		t.store(next)
+	}
+}
