@@ -65,7 +65,8 @@ func collect(prefix string, environ, known []string) (map[string]string, error) 
 			continue
 		}
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("configuration: unknown variable %s (did you mean %s%s?)", full, prefix, nearest(name, known))
+			near, _ := Nearest(name, known)
+			return nil, fmt.Errorf("configuration: unknown variable %s (did you mean %s%s?)", full, prefix, near)
 		}
 		vars[full] = value
 	}
@@ -113,15 +114,16 @@ func Print(w io.Writer, prefix string, into any) {
 	}
 }
 
-// nearest is the known name with the least edit distance to name.
-func nearest(name string, known []string) string {
-	best, dist := "", 1<<30
+// Nearest is the known name with the least edit distance to name, and that
+// distance; "" where none is known.
+func Nearest(name string, known []string) (best string, dist int) {
+	dist = 1 << 30
 	for _, k := range known {
 		if d := distance(name, k); d < dist {
 			best, dist = k, d
 		}
 	}
-	return best
+	return best, dist
 }
 
 // distance is Levenshtein's edit distance, one row at a time.
