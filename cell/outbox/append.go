@@ -1,0 +1,122 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+)
+
+// channel is where a commit tells the relays that a tenant has events.
+const channel = "cell_outbox"
+
+// maxData bounds an event's data in bytes; larger things belong into a table.
+const maxData = 256 << 10
+
+// New is an event as it is written.
+type New struct {
+	Type    string // "com.cellway.projects.task.created.v1"
+	Subject string // "task/0192..."
+	Data    any    // becomes JSON
+}
+
+// insert takes the tenant's next number and writes the event under it. The row
+// of the counter stays locked until the transaction ends.
+const insert = `
+	WITH next AS (
+	    INSERT INTO cell.outbox_counter AS c (tenant_id, last) VALUES ($1, 1)
+	        ON CONFLICT (tenant_id) DO UPDATE SET last = c.last + 1
+	    RETURNING last)
+	INSERT INTO cell.outbox (tenant_id, seq, id, cell, epoch, type, subject, traceparent, data)
+	SELECT $1, next.last, $2, $3, $4, $5, $6, $7, $8
+	  FROM next
+	RETURNING seq, at`
+
+// Append writes an event in tx; it becomes visible, and is published, if and
+// only if tx commits. From the first Append on, other transactions of the tenant
+// that append wait for this one to end: append late. The trace of ctx goes with
+// the event.
+func Append(ctx context.Context, tx *store.Tx, n New) (Event, error) {
+	if !typeForm.MatchString(n.Type) {
+		return Event{}, fmt.Errorf("append event: type %q does not match %s", n.Type, typeForm)
+	}
+	data, err := json.Marshal(n.Data)
+	if err != nil {
+		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
+	}
+	if len(data) > maxData {
+		return Event{}, fmt.Errorf("append event %s: data of %d bytes is over %d", n.Type, len(data), maxData)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
+	}
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	e := Event{
+		ID: id.String(), Tenant: tx.Tenant, Type: n.Type, Subject: n.Subject, Data: data,
+		Traceparent: carrier["traceparent"], Epoch: tx.Epoch, Cell: tx.Cell,
+	}
+	err = tx.QueryRow(ctx, insert, e.Tenant, e.ID, e.Cell, e.Epoch, e.Type, e.Subject, e.Traceparent, string(data)).
+		Scan(&e.Seq, &e.Time)
+	if err != nil {
+		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
+	}
+	e.Time = e.Time.UTC()
+	tx.Notify(channel, payload(tx.Tenant, tx.Epoch))
+	return e, nil
+}
+
+// payload is what a notification says.
+func payload(t directory.TenantID, epoch directory.Epoch) string {
+	return strconv.FormatInt(int64(t), 10) + " " + strconv.FormatInt(int64(epoch), 10)
+}
+
+// Position is how far the tenant's events are: the last one written, and the
+// last one that the relay has published. 0 is none.
+func Position(ctx context.Context, tx *store.Tx) (last, published int64, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT c.last, coalesce(p.published, 0)
+		  FROM cell.outbox_counter c
+		  LEFT JOIN cell.outbox_cursor p ON p.tenant_id = c.tenant_id
+		 WHERE c.tenant_id = $1`, tx.Tenant).Scan(&last, &published)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("read outbox position: %w", err)
+	}
+	return last, published, nil
+}
+
+// After reads the tenant's events that follow seq, in order, at most limit.
+// Events that were removed after their time are not among them.
+func After(ctx context.Context, tx *store.Tx, seq int64, limit int) ([]Event, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT id::text, tenant_id, seq, type, subject, at, data::text, traceparent, epoch, cell
+		  FROM cell.outbox
+		 WHERE tenant_id = $1 AND seq > $2
+		 ORDER BY seq
+		 LIMIT $3`, tx.Tenant, seq, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Event, err error) {
+		var data string
+		err = row.Scan(&e.ID, &e.Tenant, &e.Seq, &e.Type, &e.Subject, &e.Time, &data, &e.Traceparent, &e.Epoch, &e.Cell)
+		e.Time, e.Data = e.Time.UTC(), json.RawMessage(data)
+		return e, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
+}

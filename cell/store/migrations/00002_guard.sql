@@ -1,0 +1,45 @@
+-- What makes a table a tenant table: rows are visible to their tenant only (row
+-- security, forced), and rows are written by their tenant only, whatever role
+-- writes them (the guard, which also holds for roles that bypass row security).
+-- +goose Up
+
+-- +goose StatementBegin
+CREATE FUNCTION cell.guard() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% on %.%: the row is not of the tenant of this transaction', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'CF010';
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+-- Makes t a tenant table. Repeating it changes nothing and takes no lock. The
+-- triggers are called last of all (zz), after those that may change a row.
+CREATE FUNCTION cell.protect(t regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    was CONSTANT text := $c$current_setting('cell.tenant', true) IS DISTINCT FROM OLD.tenant_id::text$c$;
+    becomes CONSTANT text := $c$current_setting('cell.tenant', true) IS DISTINCT FROM NEW.tenant_id::text$c$;
+BEGIN
+    IF (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = t)
+       AND EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = 'cell_tenant')
+       AND 4 = (SELECT count(*) FROM pg_trigger
+                 WHERE tgrelid = t AND tgfoid = 'cell.guard'::regproc AND tgenabled = 'A' AND tgname LIKE 'zz_cell_guard_%') THEN
+        RETURN;
+    END IF;
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', t);
+    EXECUTE format('DROP POLICY IF EXISTS cell_tenant ON %s', t);
+    EXECUTE format($q$CREATE POLICY cell_tenant ON %s
+        USING (tenant_id = nullif(current_setting('cell.tenant', true), '')::bigint)
+        WITH CHECK (tenant_id = nullif(current_setting('cell.tenant', true), '')::bigint)$q$, t);
+    EXECUTE format('CREATE OR REPLACE TRIGGER zz_cell_guard_insert BEFORE INSERT ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION cell.guard()', t, becomes);
+    EXECUTE format('CREATE OR REPLACE TRIGGER zz_cell_guard_update BEFORE UPDATE ON %s FOR EACH ROW WHEN (%s OR %s) EXECUTE FUNCTION cell.guard()', t, was, becomes);
+    EXECUTE format('CREATE OR REPLACE TRIGGER zz_cell_guard_delete BEFORE DELETE ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION cell.guard()', t, was);
+    EXECUTE format('CREATE OR REPLACE TRIGGER zz_cell_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION cell.guard()', t);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER zz_cell_guard_insert, ENABLE ALWAYS TRIGGER zz_cell_guard_update,
+        ENABLE ALWAYS TRIGGER zz_cell_guard_delete, ENABLE ALWAYS TRIGGER zz_cell_guard_truncate', t);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO cell_app', t);
+END $$;
+-- +goose StatementEnd
+
+REVOKE EXECUTE ON FUNCTION cell.guard(), cell.protect(regclass) FROM PUBLIC;

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// A Schema is one module's part of the database. cell.Module satisfies it.
+type Schema interface {
+	// Name is the schema in Postgres.
+	Name() string
+	// Migrations are goose files at the root of the file system.
+	Migrations() fs.FS
+	// Tables are the tenant tables, "schema.table".
+	Tables() []string
+}
+
+// prepareTimeout bounds the wait for another process that prepares the database.
+const prepareTimeout = 2 * time.Minute
+
+// prepareLock serialises Prepare: 0x7D in the top byte, as all our session locks.
+const prepareLock = sessionLock | 1
+
+var schemaForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)
+
+// Prepare brings the database behind ownerURL up to date: roles, our own schema
+// and those of the modules, row security and the guard on every tenant table,
+// the login role that appURL names with its password. ownerURL's role is a
+// superuser, or owns the database and has CREATEROLE. It may be repeated and run
+// from several processes at once. It fails, with what is wrong, where the result
+// would not keep tenants apart.
+func Prepare(ctx context.Context, ownerURL, appURL string, modules ...Schema) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, ownerURL)
+	if err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // ends the lock as well
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, prepareLock); err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
+	app, err := prepareRoles(ctx, conn, appURL)
+	if err != nil {
+		return fmt.Errorf("prepare roles: %w", err)
+	}
+	own, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("prepare database: %w", err)
+	}
+	if err := migrate(ctx, conn, ownerURL, "cell", own); err != nil {
+		return err
+	}
+	for _, m := range modules {
+		if err := prepareModule(ctx, conn, ownerURL, m); err != nil {
+			return err
+		}
+	}
+	return audit(ctx, conn, app)
+}
+
+func migrate(ctx context.Context, conn *pgx.Conn, url, schema string, files fs.FS) error {
+	if _, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+pgx.Identifier{schema}.Sanitize()); err != nil {
+		return fmt.Errorf("create schema %s: %w", schema, err)
+	}
+	if err := pg.Migrate(ctx, url, schema+".schema_version", files); err != nil {
+		return fmt.Errorf("schema %s: %w", schema, err)
+	}
+	return nil
+}
+
+func prepareModule(ctx context.Context, conn *pgx.Conn, url string, m Schema) error {
+	if !schemaForm.MatchString(m.Name()) || m.Name() == "cell" || m.Name() == "public" {
+		return fmt.Errorf("module %q: name must match %s and not be ours", m.Name(), schemaForm)
+	}
+	if err := migrate(ctx, conn, url, m.Name(), m.Migrations()); err != nil {
+		return err
+	}
+	schema := pgx.Identifier{m.Name()}.Sanitize()
+	if _, err := conn.Exec(ctx, `GRANT USAGE ON SCHEMA `+schema+` TO cell_app`); err != nil {
+		return fmt.Errorf("grant schema %s: %w", m.Name(), err)
+	}
+	for _, t := range m.Tables() {
+		if _, err := conn.Exec(ctx, `SELECT cell.protect($1::text::regclass)`, t); err != nil {
+			return fmt.Errorf("protect table %s: %w", t, err)
+		}
+	}
+	if _, err := conn.Exec(ctx, `GRANT USAGE ON ALL SEQUENCES IN SCHEMA `+schema+` TO cell_app`); err != nil {
+		return fmt.Errorf("grant sequences of %s: %w", m.Name(), err)
+	}
+	return nil
+}

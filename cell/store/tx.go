@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// A Tx is a transaction of one tenant. It begins, commits and rolls back in
+// InTenant and is of no use after it. It is not for concurrent use.
+type Tx struct {
+	Tenant directory.TenantID
+	Epoch  directory.Epoch
+	Cell   directory.CellID // the cell that runs it
+
+	tx    pgx.Tx
+	notes []note
+}
+
+// Exec runs a statement.
+func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return t.tx.Exec(ctx, sql, args...)
+}
+
+// Query runs a query; the rows must be read or closed before the next statement.
+func (t *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return t.tx.Query(ctx, sql, args...)
+}
+
+// QueryRow runs a query for one row; Scan returns pgx.ErrNoRows where there is none.
+func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	return t.tx.QueryRow(ctx, sql, args...)
+}
+
+// SendBatch sends several statements in one round trip.
+func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	return t.tx.SendBatch(ctx, b)
+}
+
+// CopyFrom writes many rows. Row security and the guard hold for each of them.
+func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	return t.tx.CopyFrom(ctx, table, columns, rows)
+}
+
+// Notify sends payload to whoever listens on channel (see Listen), after the
+// commit and apart from it: NOTIFY within the transaction would make all commits
+// of the database wait for each other. It is lost when the process dies in
+// between, so a listener also looks for itself from time to time.
+func (t *Tx) Notify(channel, payload string) {
+	t.notes = append(t.notes, note{channel, payload})
+}
