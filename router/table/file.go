@@ -158,6 +158,9 @@ func decodeSegment(r *reader, seed maphash.Seed, cells int) (*segment, error) {
 			return nil, broken("a name")
 		}
 	}
+	if s.count != names {
+		return nil, broken("a segment's length")
+	}
 	return s, nil
 }
 
