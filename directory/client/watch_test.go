@@ -1,0 +1,204 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/directory/directorytest"
+)
+
+// add makes one new version.
+func add(t *testing.T, d directory.Directory, id string) {
+	t.Helper()
+	c := directory.Cell{ID: directory.CellID(id), Address: "http://" + id, Capacity: 10}
+	if _, err := d.AddCell(t.Context(), c); err != nil {
+		t.Fatalf("add cell %s: %v", id, err)
+	}
+}
+
+// watching runs Watch over feed and returns the updates it applies; it stops
+// with the test.
+func watching(t *testing.T, feed directory.Feed, o client.WatchOptions) <-chan directory.Update {
+	t.Helper()
+	updates := make(chan directory.Update, 100)
+	apply := o.Apply
+	o.Apply = func(ctx context.Context, u directory.Update) error {
+		if apply != nil {
+			if err := apply(ctx, u); err != nil {
+				return err
+			}
+		}
+		updates <- u
+		return nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- client.Watch(ctx, feed, o) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("watch: got %v, want nil when its context ends", err)
+		}
+	})
+	return updates
+}
+
+func next(t *testing.T, updates <-chan directory.Update, since, version directory.Version) {
+	t.Helper()
+	select {
+	case u := <-updates:
+		if u.Since != since || u.Version != version {
+			t.Errorf("update: got %d to %d, want %d to %d", u.Since, u.Version, since, version)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatalf("no update from %d to %d", since, version)
+	}
+}
+
+func TestWatchBeginsWithASnapshotAndFollows(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	add(t, m, "c1")
+	updates := watching(t, m, client.WatchOptions{Router: "r1"})
+	next(t, updates, 0, 1)
+	add(t, m, "c2")
+	next(t, updates, 1, 2)
+}
+
+func TestWatchContinuesFromTheVersionGiven(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	for _, id := range []string{"c1", "c2", "c3"} {
+		add(t, m, id)
+	}
+	updates := watching(t, m, client.WatchOptions{From: 2})
+	next(t, updates, 2, 3)
+}
+
+func TestWatchAcknowledgesWhatWasApplied(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	add(t, m, "c1")
+	alive := make(chan directory.Version, 100)
+	updates := watching(t, m, client.WatchOptions{
+		Router: "r1", Wait: time.Millisecond, Alive: func(v directory.Version) { alive <- v },
+	})
+	next(t, updates, 0, 1)
+	for range 2 { // the first is the snapshot's, the second the first acknowledgement's
+		if v := <-alive; v != 1 {
+			t.Errorf("alive: got version %d, want 1", v)
+		}
+	}
+	w, err := m.Watermark(t.Context())
+	if err != nil || len(w.Routers) != 1 || w.Routers[0].Acked != 1 {
+		t.Errorf("watermark: got %+v, %v, want r1 at 1", w, err)
+	}
+}
+
+func TestWatchStartsAgainWhenTooOld(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	m.Keep = 1
+	for i := range 5 {
+		add(t, m, fmt.Sprint("c", i))
+	}
+	updates := watching(t, m, client.WatchOptions{From: 1})
+	next(t, updates, 0, 5)
+}
+
+// A feed that fails as often as it is told to.
+type flaky struct {
+	directory.Feed
+	failures atomic.Int32
+}
+
+var errDown = errors.New("down")
+
+func (f *flaky) fail() bool { return f.failures.Add(-1) >= 0 }
+
+func (f *flaky) Snapshot(ctx context.Context) (directory.Update, error) {
+	if f.fail() {
+		return directory.Update{}, errDown
+	}
+	return f.Feed.Snapshot(ctx)
+}
+
+func (f *flaky) Changes(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	if f.fail() {
+		return directory.Update{}, errDown
+	}
+	return f.Feed.Changes(ctx, r, since, wait)
+}
+
+func TestWatchOutlivesADeadDirectory(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	add(t, m, "c1")
+	feed := &flaky{Feed: m}
+	feed.failures.Store(3)
+	failed := make(chan error, 100)
+	updates := watching(t, feed, client.WatchOptions{Failed: func(err error, pause time.Duration) {
+		if pause <= 0 || pause > 6*time.Second {
+			t.Errorf("pause: got %v", pause)
+		}
+		failed <- err
+	}})
+	next(t, updates, 0, 1)
+	for range 3 {
+		if err := <-failed; !errors.Is(err, errDown) {
+			t.Errorf("failure: got %v, want %v", err, errDown)
+		}
+	}
+}
+
+func TestWatchTakesASnapshotAfterARefusedUpdate(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	add(t, m, "c1")
+	var refused atomic.Bool
+	updates := watching(t, m, client.WatchOptions{Apply: func(_ context.Context, u directory.Update) error {
+		if u.Since == 1 && refused.CompareAndSwap(false, true) {
+			return errors.New("disk full")
+		}
+		return nil
+	}})
+	next(t, updates, 0, 1)
+	add(t, m, "c2")
+	next(t, updates, 0, 2)
+}
+
+func TestWatchNeverGoesBackwards(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory() // restored from a backup: at version 1, the table is at 3
+	add(t, m, "c1")
+	failed := make(chan error, 100)
+	updates := watching(t, m, client.WatchOptions{From: 3, Failed: func(err error, _ time.Duration) { failed <- err }})
+	<-failed // gone
+	<-failed // behind
+	select {
+	case u := <-updates:
+		t.Errorf("got update to %d for a table at 3", u.Version)
+	default:
+	}
+	for _, id := range []string{"c2", "c3", "c4"} {
+		add(t, m, id)
+	}
+	u := <-updates
+	if u.Since != 0 || u.Version < 3 || !slices.ContainsFunc(u.Cells, func(c directory.CellRoute) bool { return c.ID == "c3" }) {
+		t.Errorf("first update: got %+v, want a snapshot of version 3 or later", u)
+	}
+}
+
+func TestWatchNeedsApply(t *testing.T) {
+	t.Parallel()
+	if err := client.Watch(t.Context(), directorytest.NewMemory(), client.WatchOptions{}); err == nil {
+		t.Error("got nil, want an error")
+	}
+}
