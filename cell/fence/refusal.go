@@ -67,3 +67,9 @@ func Refused(err error) (Fence, bool) {
 	}
 	return Fence{State: State(e.Extra["state"]), Epoch: directory.Epoch(epoch), MovedTo: directory.CellID(e.Extra["cell"])}, true
 }
+
+// IsAbsent reports whether err is a refusal because the tenant never was here.
+func IsAbsent(err error) bool {
+	f, ok := Refused(err)
+	return ok && f.State == Absent
+}

@@ -80,21 +80,26 @@ func payload(t directory.TenantID, epoch directory.Epoch) string {
 	return strconv.FormatInt(int64(t), 10) + " " + strconv.FormatInt(int64(epoch), 10)
 }
 
-// Position is how far the tenant's events are: the last one written, and the
-// last one that the relay has published. 0 is none.
-func Position(ctx context.Context, tx *store.Tx) (last, published int64, err error) {
+// A Position is how far a tenant's events are; 0 is none.
+type Position struct {
+	Last      int64 // the last one written
+	Published int64 // the last one that the relay has published
+}
+
+// ReadPosition is how far the events of tx's tenant are.
+func ReadPosition(ctx context.Context, tx *store.Tx) (p Position, err error) {
 	err = tx.QueryRow(ctx, `
 		SELECT c.last, coalesce(p.published, 0)
 		  FROM cell.outbox_counter c
 		  LEFT JOIN cell.outbox_cursor p ON p.tenant_id = c.tenant_id
-		 WHERE c.tenant_id = $1`, tx.Tenant).Scan(&last, &published)
+		 WHERE c.tenant_id = $1`, tx.Tenant).Scan(&p.Last, &p.Published)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, 0, nil
+		return Position{}, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("read outbox position: %w", err)
+		return Position{}, fmt.Errorf("read outbox position: %w", err)
 	}
-	return last, published, nil
+	return p, nil
 }
 
 // After reads the tenant's events that follow seq, in order, at most limit.
