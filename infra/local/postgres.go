@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -32,8 +33,9 @@ type Postgres struct {
 
 // InitDB makes a cluster in data, an absolute path that does not exist yet, in
 // which every connection needs a password. It is made beside its place and
-// moved there, so that a directory with this name is a whole one.
-func InitDB(ctx context.Context, bin, data, password string, user *User) error {
+// moved there, so that a directory with this name is a whole one. args are
+// further options of initdb.
+func InitDB(ctx context.Context, bin, data, password string, user *User, args ...string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(data), filepath.Base(data)+".new-")
 	if err != nil {
 		return fmt.Errorf("initdb: %w", err)
@@ -47,8 +49,11 @@ func InitDB(ctx context.Context, bin, data, password string, user *User) error {
 		return fmt.Errorf("initdb: %w", err)
 	}
 	made := filepath.Join(tmp, "data")
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "--pgdata="+made, "--username="+Superuser, "--pwfile="+pw,
-		"--auth=scram-sha-256", "--locale=C", "--encoding=UTF8", "--no-sync", "--wal-segsize=4")
+	args = append([]string{
+		"--pgdata=" + made, "--username=" + Superuser, "--pwfile=" + pw,
+		"--auth=scram-sha-256", "--locale=C", "--encoding=UTF8", "--no-sync",
+	}, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
 	cmd.Dir, cmd.Env = "/", postgresEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if user != nil {
@@ -77,28 +82,17 @@ func (p Postgres) URL(database string) string {
 	return u.String()
 }
 
-// Start starts the server and waits until it answers, at most as long as ctx.
-func (p Postgres) Start(ctx context.Context) (*Process, error) {
+// Command is how the server is started.
+func (p Postgres) Command() Command {
 	settings := map[string]string{
 		"listen_addresses": "127.0.0.1", "port": fmt.Sprint(p.Port), "unix_socket_directories": "",
 		"timezone": "UTC", "log_timezone": "UTC",
 	}
-	for k, v := range p.Settings {
-		settings[k] = v
+	maps.Copy(settings, p.Settings)
+	return Command{
+		Name: p.Name, Path: filepath.Join(p.Bin, "postgres"), Args: append([]string{"-D", p.Data}, pairs(settings)...),
+		Env: postgresEnv(), Dir: "/", Log: p.Log, User: p.User, OnOrphan: p.OnOrphan,
 	}
-	args := append([]string{"-D", p.Data}, pairs(settings)...)
-	proc, err := Start(Command{
-		Name: p.Name, Path: filepath.Join(p.Bin, "postgres"), Args: args, Env: postgresEnv(), Dir: "/",
-		Log: p.Log, User: p.User, OnOrphan: p.OnOrphan,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := proc.Await(ctx, p.answers); err != nil {
-		_ = proc.Stop(context.WithoutCancel(ctx), syscall.SIGQUIT, stopGrace) // the first error says more
-		return nil, err
-	}
-	return proc, nil
 }
 
 // pairs are "-c name=value" in the order of the names, for people who read ps.
@@ -115,9 +109,9 @@ func pairs(settings map[string]string) []string {
 	return args
 }
 
-// answers checks that the server on the port is this one and takes queries: a
+// Answers checks that the server on the port is this one and takes queries: a
 // port may have gone to another server in between.
-func (p Postgres) answers(ctx context.Context) error {
+func (p Postgres) Answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, p.URL("postgres"))

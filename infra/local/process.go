@@ -64,6 +64,19 @@ func Start(c Command) (*Process, error) {
 	return p, nil
 }
 
+// StartReady is Start and then Await; a child that does not get ready is killed.
+func StartReady(ctx context.Context, c Command, ready func(ctx context.Context) error) (*Process, error) {
+	p, err := Start(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Await(ctx, ready); err != nil {
+		p.Kill()
+		return nil, err
+	}
+	return p, nil
+}
+
 // run starts the child and waits for it on one thread: the kernel takes the end
 // of the thread that started a child for the end of the parent.
 func (p *Process) run(started chan<- error) {
@@ -129,9 +142,14 @@ func (p *Process) Stop(ctx context.Context, sig os.Signal, grace time.Duration) 
 		return nil
 	case <-ctx.Done():
 	}
+	p.Kill()
+	return fmt.Errorf("stop %s: killed after %v", p.Name, grace)
+}
+
+// Kill ends the child at once and waits for its end.
+func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended this moment
 	<-p.done
-	return fmt.Errorf("stop %s: killed after %v", p.Name, grace)
 }
 
 // Await calls check until it returns nil. It gives up when the child ends or

@@ -95,18 +95,11 @@ func consulOn(ctx context.Context, bin, dir, log string, port int, addr string) 
 		args = append(args, fmt.Sprintf(option, free))
 	}
 	args = append(args, "-serf-wan-port=-1")
-	proc, err := local.Start(local.Command{
+	cmd := local.Command{
 		Name: "consul", Path: bin, Args: args, Env: []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, Dir: dir,
 		Log: log, OnOrphan: syscall.SIGKILL,
-	})
-	if err != nil {
-		return nil, err
 	}
-	if err := proc.Await(ctx, func(ctx context.Context) error { return consulLeads(ctx, addr) }); err != nil {
-		_ = proc.Stop(ctx, syscall.SIGKILL, 10*time.Second) // the first error says more
-		return nil, err
-	}
-	return proc, nil
+	return local.StartReady(ctx, cmd, func(ctx context.Context) error { return consulLeads(ctx, addr) })
 }
 
 // consulLeads checks that the agent can take writes.

@@ -117,7 +117,9 @@ func localPostgres(ctx context.Context) (*postgresServer, error) {
 		Name: "postgres", Bin: bin, Data: data, Password: password, Settings: settings,
 		Log: filepath.Join(dir.path, "postgres.log"), User: user, OnOrphan: syscall.SIGQUIT,
 	}
-	proc, err := onFreePort(ctx, &srv.Port, srv.Log, func() (*local.Process, error) { return srv.Start(ctx) })
+	proc, err := onFreePort(ctx, &srv.Port, srv.Log, func() (*local.Process, error) {
+		return local.StartReady(ctx, srv.Command(), srv.Answers)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +149,7 @@ func postgresTemplate(ctx context.Context, bin string, user *local.User) (string
 	if _, err := os.Stat(filepath.Join(path, "PG_VERSION")); err == nil {
 		return path, nil
 	}
-	return path, local.InitDB(ctx, bin, path, password, user)
+	return path, local.InitDB(ctx, bin, path, password, user, "--wal-segsize=4")
 }
 
 // onFreePort sets *port and starts a server; it tries again while another

@@ -51,7 +51,12 @@ func localRedis(ctx context.Context) (string, func() error, error) {
 		Name: "redis", Bin: bin, Dir: dir, Password: password, Args: []string{"--save", "", "--appendonly", "no"},
 		Log: filepath.Join(dir, "redis.log"), OnOrphan: syscall.SIGKILL,
 	}
-	proc, err := onFreePort(ctx, &srv.Port, srv.Log, func() (*local.Process, error) { return srv.Start(ctx) })
+	proc, err := onFreePort(ctx, &srv.Port, srv.Log, func() (*local.Process, error) {
+		if err := srv.Configure(); err != nil {
+			return nil, err
+		}
+		return local.StartReady(ctx, srv.Command(), srv.Answers)
+	})
 	if err != nil {
 		return "", nil, err
 	}

@@ -68,11 +68,15 @@ func directory() (*runDir, error) {
 	return dir, nil
 }
 
-// begin returns a context for starting a server, or ends the test when Main does not run.
+// begin returns a context for starting a server. It ends the test when Main does
+// not run, and skips it in -short mode, which promises tests without servers.
 func begin(tb testing.TB) (context.Context, context.CancelFunc) {
 	tb.Helper()
 	if !kit.running {
 		tb.Fatal("this package needs: func TestMain(m *testing.M) { testkit.Main(m) }")
+	}
+	if testing.Short() {
+		tb.Skip("needs a server, which -short leaves out")
 	}
 	return context.WithTimeout(context.Background(), startTimeout)
 }
