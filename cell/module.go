@@ -2,16 +2,14 @@
 //
 // A request reaches a [Module] only with a checked assertion: the tenant comes
 // from there and never from the request's own words. A module touches data only
-// through store.InTenant, which enters the fence first.
+// through [DB.InTenant], which enters the fence first.
 package cell
 
 import (
-	"context"
 	"io/fs"
 	"net/http"
 
-	"github.com/cellway/cellway/cell/outbox"
-	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/worker"
 )
 
 // A Module is one bounded context in a cell: its routes, its tables, its events.
@@ -26,7 +24,8 @@ type Module interface {
 	// has PRIMARY KEY (tenant_id, ...), forced row security and the guard trigger.
 	Tables() []string
 	// Routes is the HTTP handler for the operations of the module's contract, and
-	// the patterns (method and path template) that it serves.
+	// the patterns (method and path template) that it serves. The handler answers
+	// errors with Problem and finds the tenant through DB.InTenant only.
 	Routes() (http.Handler, []Route)
 	// Consumers are the reactions to events.
 	Consumers() []Consumer
@@ -39,13 +38,4 @@ type Route struct {
 }
 
 // A Consumer reacts to events of one tenant in order, once each.
-type Consumer struct {
-	// Name is unique in the cell; it is the consumer group and the inbox key.
-	Name string
-	// Types are the event types it wants; empty is all.
-	Types []string
-	// Handle applies the event within tx, together with the inbox entry: both or
-	// neither. An error is retried; after the worker's last attempt the event is
-	// parked as a dead letter and the next one is taken.
-	Handle func(ctx context.Context, tx *store.Tx, e outbox.Event) error
-}
+type Consumer = worker.Consumer

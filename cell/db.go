@@ -1,0 +1,46 @@
+package cell
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+)
+
+// A DB opens the transactions of the tenant whose request is served. It is all
+// that a module's handlers know of the database.
+type DB struct{ store *store.Store }
+
+// NewDB makes a DB on the cell's store.
+func NewDB(s *store.Store) *DB { return &DB{store: s} }
+
+// InTenant runs fn in a transaction that sees the request's tenant only, after the
+// fence let it in at the request's epoch. It commits when fn returns nil. A request
+// with an Idempotency-Key has one transaction for all its calls, which commits when
+// the answer is known. The error is problem.Stale where the fence refuses; then
+// nothing has been done.
+func (d *DB) InTenant(ctx context.Context, fn func(ctx context.Context, tx *store.Tx) error) error {
+	c := callFrom(ctx)
+	switch {
+	case c == nil || c.tenant == 0:
+		return errors.New("open transaction: the context has no tenant")
+	case c.tx != nil:
+		return fn(ctx, c.tx)
+	}
+	return d.enter(ctx, c.tenant, c.epoch, fn)
+}
+
+// enter opens the transaction. A tenant that was just placed here is not known to
+// the fence yet: a signed assertion at the first epoch makes it known.
+func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch, fn func(ctx context.Context, tx *store.Tx) error) error {
+	err := d.store.InTenant(ctx, t, e, fn)
+	if e != 1 || !fence.IsAbsent(err) {
+		return err
+	}
+	if _, err := fence.Admit(ctx, d.store.DB(), t, e); err != nil {
+		return err
+	}
+	return d.store.InTenant(ctx, t, e, fn)
+}

@@ -1,0 +1,133 @@
+package cell
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Headers of the Idempotency-Key draft.
+const (
+	idempotencyKey      = "Idempotency-Key"
+	idempotencyReplayed = "Idempotency-Replayed"
+)
+
+// lockKey serialises the requests with one key. It is a statement of its own, so
+// that findKey's snapshot is taken after the lock was.
+const lockKey = `
+	SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency:' || $1::bigint || ':' || $2::text, 0))`
+
+const findKey = `
+	SELECT request_hash, status, headers, body
+	  FROM api.idempotency
+	 WHERE tenant_id = $1 AND key = $2`
+
+const keepKey = `
+	INSERT INTO api.idempotency (tenant_id, key, request_hash, status, headers, body)
+	VALUES ($1, $2, $3, $4, $5, $6)`
+
+// errNotKept rolls back a request that did not succeed: it must leave nothing.
+var errNotKept = errors.New("answer is not kept")
+
+// once serves r in one transaction together with the record of its answer, so that
+// a repetition finds either both or neither. The answer is sent after the commit.
+func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	key, hash := r.Header.Get(idempotencyKey), requestHash(r)
+	c := callFrom(r.Context())
+	var answer *answer
+	err := s.db.InTenant(r.Context(), func(ctx context.Context, tx *store.Tx) (err error) {
+		if answer, err = replay(ctx, tx, key, hash); err != nil || answer != nil {
+			return err
+		}
+		c.tx = tx
+		defer func() { c.tx = nil }()
+		answer = newAnswer()
+		next.ServeHTTP(answer, r.WithContext(ctx))
+		if answer.status < 200 || answer.status > 299 {
+			return errNotKept
+		}
+		_, err = tx.Exec(ctx, keepKey, tx.Tenant, key, hash, answer.status, answer.header, append([]byte{}, answer.body.Bytes()...))
+		return err
+	})
+	if err != nil && !errors.Is(err, errNotKept) {
+		Problem(w, r, fmt.Errorf("serve once: %w", err))
+		return
+	}
+	answer.send(w)
+}
+
+// replay finds the answer that key has already had, nil where this is the first time.
+func replay(ctx context.Context, tx *store.Tx, key string, hash []byte) (*answer, error) {
+	var free bool
+	if err := tx.QueryRow(ctx, lockKey, tx.Tenant, key).Scan(&free); err != nil {
+		return nil, fmt.Errorf("lock idempotency key: %w", err)
+	}
+	if !free {
+		return nil, again(problem.Conflict, nil, "a request with this Idempotency-Key is under way")
+	}
+	old, stored, body := newAnswer(), []byte(nil), []byte(nil)
+	err := tx.QueryRow(ctx, findKey, tx.Tenant, key).Scan(&stored, &old.status, &old.header, &body)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("find idempotency key: %w", err)
+	case !bytes.Equal(stored, hash):
+		return nil, problem.New(problem.KeyReused, "this Idempotency-Key was used with another request")
+	}
+	old.header.Set(idempotencyReplayed, "true")
+	old.body.Write(body)
+	return old, nil
+}
+
+// requestHash identifies what a request asks for: parts are length-prefixed, so
+// that no two requests run together to the same text.
+func requestHash(r *http.Request) []byte {
+	h := sha256.New()
+	for _, part := range []string{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Get("If-Match"), string(callFrom(r.Context()).body)} {
+		_ = binary.Write(h, binary.BigEndian, int64(len(part))) // a hash never fails
+		h.Write([]byte(part))
+	}
+	return h.Sum(nil)
+}
+
+// An answer is a response that is held back.
+type answer struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func newAnswer() *answer { return &answer{header: http.Header{}} }
+
+// Header is the answer's header.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader keeps the first status.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+// Write collects the body.
+func (a *answer) Write(b []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.body.Write(b)
+}
+
+func (a *answer) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), a.header)
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body.Bytes()) // the peer is gone; the effect is kept
+}

@@ -1,0 +1,79 @@
+package cell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+)
+
+// source names this process in problem documents.
+const source = "cell"
+
+// retrySoon is what a caller is told to wait when the cause is expected to pass.
+const retrySoon = time.Second
+
+// Problem answers with err: as the problem it is, or as what its cause means to a
+// caller. The text of other errors is logged and not sent.
+func Problem(w http.ResponseWriter, r *http.Request, err error) {
+	telemetry.Problem(w, r, source, classify(err))
+}
+
+// classify gives errors of the database and of deadlines a kind.
+func classify(err error) error {
+	if _, ok := errors.AsType[*problem.Error](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[problem.Kind](err); ok {
+		return err
+	}
+	switch code := pg.Code(err); {
+	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
+		return problem.Wrap(problem.Timeout, err, "the cell did not finish in time")
+	case code == pg.SerializationFailure, code == pg.DeadlockDetected, code == pg.LockNotAvailable:
+		return again(problem.Conflict, err, "another request got in between; repeat")
+	case unreachable(err), len(code) == 5 && (code[:2] == "08" || code[:2] == "53" || code[:3] == "57P"):
+		return again(problem.Unavailable, err, "the cell's database is not available")
+	}
+	return err
+}
+
+// unreachable reports whether err comes from the connection to the database.
+func unreachable(err error) bool {
+	_, refused := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[*net.OpError](err)
+	return refused || network || pgconn.SafeToRetry(err) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func again(kind problem.Kind, cause error, detail string) error {
+	e := problem.Wrap(kind, cause, detail)
+	e.RetryAfter = retrySoon
+	return e
+}
+
+// recovered answers a panic with 500. Once the answer has begun all that is left
+// is to cut it off, so that the peer does not take it for whole.
+func recovered(w *telemetry.StatusWriter, r *http.Request, cause any) {
+	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it like this too
+		panic(cause)
+	}
+	err := panicError(cause)
+	telemetry.RequestFrom(r.Context()).Err = err
+	if w.Bytes > 0 {
+		panic(http.ErrAbortHandler)
+	}
+	telemetry.Problem(w, r, source, err)
+}
+
+// panicError keeps the stack for the log line; it has no kind, so none of it is sent.
+func panicError(cause any) error { return fmt.Errorf("panic: %v\n%s", cause, debug.Stack()) }

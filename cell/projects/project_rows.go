@@ -1,0 +1,115 @@
+package projects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// one reads the row of a statement that gives at most one; what it is named in
+// the NotFound of none.
+func one[T any](ctx context.Context, tx *store.Tx, what, sql string, args ...any) (T, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		var zero T
+		return zero, fmt.Errorf("query %s: %w", what, err)
+	}
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return v, problem.New(problem.NotFound, "no such %s", what)
+	}
+	if err != nil {
+		return v, fmt.Errorf("query %s: %w", what, err)
+	}
+	return v, nil
+}
+
+const insertProjectSQL = `
+	INSERT INTO projects.projects (tenant_id, id, name, description)
+	VALUES ($1, $2, $3, $4)
+	RETURNING id, name, description, version, created_at, updated_at`
+
+func insertProject(ctx context.Context, tx *store.Tx, p NewProject) (Project, error) {
+	id, err := newID("proj")
+	if err != nil {
+		return Project{}, err
+	}
+	return one[Project](ctx, tx, "project", insertProjectSQL, tx.Tenant, id, p.Name, orDefault(p.Description, ""))
+}
+
+const selectProjectSQL = `
+	SELECT id, name, description, version, created_at, updated_at
+	  FROM projects.projects
+	 WHERE tenant_id = $1 AND id = $2`
+
+func findProject(ctx context.Context, tx *store.Tx, id string) (Project, error) {
+	return one[Project](ctx, tx, "project", selectProjectSQL, tx.Tenant, id)
+}
+
+// lockProject holds the project against every other change until the end of the
+// transaction, tasks that are about to be added included, and checks If-Match.
+func lockProject(ctx context.Context, tx *store.Tx, id string, ifMatch *string) error {
+	p, err := one[Project](ctx, tx, "project", selectProjectSQL+" FOR UPDATE", tx.Tenant, id)
+	if err != nil {
+		return err
+	}
+	return checkMatch(ifMatch, p.Version)
+}
+
+const selectProjectsSQL = `
+	SELECT id, name, description, version, created_at, updated_at
+	  FROM projects.projects
+	 WHERE tenant_id = $1 AND id > $2
+	 ORDER BY id
+	 LIMIT $3`
+
+func listProjects(ctx context.Context, tx *store.Tx, after string, limit int) ([]Project, error) {
+	rows, err := tx.Query(ctx, selectProjectsSQL, tx.Tenant, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list projects: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[Project])
+}
+
+const updateProjectSQL = `
+	UPDATE projects.projects
+	   SET name = coalesce($3, name), description = coalesce($4, description),
+	       version = version + 1, updated_at = now()
+	 WHERE tenant_id = $1 AND id = $2
+	RETURNING id, name, description, version, created_at, updated_at`
+
+func updateProject(ctx context.Context, tx *store.Tx, id string, c ProjectChange) (Project, error) {
+	return one[Project](ctx, tx, "project", updateProjectSQL, tx.Tenant, id, c.Name, c.Description)
+}
+
+const (
+	deleteTasksSQL   = `DELETE FROM projects.tasks WHERE tenant_id = $1 AND project_id = $2`
+	deleteProjectSQL = `DELETE FROM projects.projects WHERE tenant_id = $1 AND id = $2`
+)
+
+// deleteProject removes a project that lockProject holds, and its tasks.
+func deleteProject(ctx context.Context, tx *store.Tx, id string) error {
+	for _, sql := range []string{deleteTasksSQL, deleteProjectSQL} {
+		if _, err := tx.Exec(ctx, sql, tx.Tenant, id); err != nil {
+			return fmt.Errorf("delete project: %w", err)
+		}
+	}
+	return nil
+}
+
+const countTasksSQL = `
+	SELECT count(*) FILTER (WHERE state = 'todo') AS todo,
+	       count(*) FILTER (WHERE state = 'doing') AS doing,
+	       count(*) FILTER (WHERE state = 'review') AS review,
+	       count(*) FILTER (WHERE state = 'done') AS done
+	  FROM projects.tasks
+	 WHERE tenant_id = $1 AND project_id = $2`
+
+func countTasks(ctx context.Context, tx *store.Tx, project string) (TaskCounts, error) {
+	return one[TaskCounts](ctx, tx, "project", countTasksSQL, tx.Tenant, project)
+}

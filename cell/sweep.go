@@ -1,0 +1,100 @@
+package cell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Retention of Idempotency-Keys, and how the sweep goes about it.
+const (
+	keepKeys     = 24 * time.Hour
+	sweepEvery   = 10 * time.Minute
+	sweepTenants = 100  // in one round
+	sweepRows    = 1000 // of one tenant in one transaction
+)
+
+const findExpired = `
+	SELECT tenant_id, epoch
+	  FROM cell.idempotency_expired($1, $2)`
+
+const deleteExpired = `
+	DELETE FROM api.idempotency
+	 WHERE tenant_id = $1
+	   AND key IN (SELECT key FROM api.idempotency
+	                WHERE tenant_id = $1 AND created_at < now() - $2::interval
+	                ORDER BY created_at LIMIT $3)`
+
+// A Sweeper removes Idempotency-Keys after their 24 hours.
+type Sweeper struct {
+	store *store.Store
+	keep  time.Duration
+	log   *slog.Logger
+}
+
+// NewSweeper makes a Sweeper.
+func NewSweeper(s *store.Store, log *slog.Logger) *Sweeper {
+	return &Sweeper{store: s, keep: keepKeys, log: log}
+}
+
+// Run sweeps every ten minutes until ctx ends. Several processes may sweep at once.
+func (s *Sweeper) Run(ctx context.Context) error {
+	for {
+		n, err := s.runOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "idempotency keys were not all swept", "removed", n, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(jitter(sweepEvery)):
+		}
+	}
+}
+
+// runOnce removes what is too old, at most sweepRows of each of sweepTenants at a
+// time, until nothing is left. A tenant that leaves meanwhile takes its keys along.
+func (s *Sweeper) runOnce(ctx context.Context) (removed int64, err error) {
+	for {
+		n, err := s.round(ctx)
+		removed += n
+		if err != nil || n == 0 {
+			return removed, err
+		}
+	}
+}
+
+type tenantAt struct {
+	TenantID directory.TenantID
+	Epoch    directory.Epoch
+}
+
+func (s *Sweeper) round(ctx context.Context) (removed int64, err error) {
+	rows, err := s.store.DB().Query(ctx, findExpired, s.keep, sweepTenants)
+	if err != nil {
+		return 0, fmt.Errorf("find expired idempotency keys: %w", err)
+	}
+	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[tenantAt])
+	if err != nil {
+		return 0, fmt.Errorf("find expired idempotency keys: %w", err)
+	}
+	for _, t := range tenants {
+		err := s.store.InTenant(ctx, t.TenantID, t.Epoch, func(ctx context.Context, tx *store.Tx) error {
+			tag, err := tx.Exec(ctx, deleteExpired, tx.Tenant, s.keep, sweepRows)
+			removed += tag.RowsAffected()
+			return err
+		})
+		if err != nil && !errors.Is(err, problem.Stale) {
+			return removed, fmt.Errorf("remove expired idempotency keys: %w", err)
+		}
+	}
+	return removed, nil
+}
