@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/directory"
+)
+
+var auditView = view[directory.AuditEntry]{
+	kind: "AuditEntry",
+	name: func(e directory.AuditEntry) string { return "audit/" + auditID(e) },
+	columns: []column[directory.AuditEntry]{
+		{title: "id", text: func(e directory.AuditEntry, _ clock) string { return auditID(e) }},
+		{title: "age", text: func(e directory.AuditEntry, now clock) string { return age(now, e.At) }},
+		{title: "actor", text: func(e directory.AuditEntry, _ clock) string { return e.Actor }},
+		{title: "action", text: func(e directory.AuditEntry, _ clock) string { return e.Action }},
+		{title: "subject", text: func(e directory.AuditEntry, _ clock) string { return e.Subject }},
+		{title: "before", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.Before }},
+		{title: "after", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.After }},
+	},
+}
+
+func (a *app) auditCommand() *cobra.Command {
+	var subject string
+	var limit int
+	var after int64
+	list := &cobra.Command{
+		Use: "list", Short: "List the newest changes: who did what, oldest first", Args: names(),
+		Example: "  cellctl audit list --subject tenant/acme -o wide\n  cellctl audit list --after 120 -o json",
+		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			about, err := auditSubject(ctx, d, subject)
+			if err != nil {
+				return err
+			}
+			entries, err := newestAudit(ctx, d, about, after, limit)
+			if err != nil {
+				return err
+			}
+			return auditView.list(a, entries, nil)
+		}),
+	}
+	list.Flags().StringVar(&subject, "subject", "", "only changes of this: tenant/acme, tenant/17, cell/c1")
+	list.Flags().IntVar(&limit, "limit", 100, "at most so many of the newest; 0 is all")
+	list.Flags().Int64Var(&after, "after", 0, "only entries with a higher id")
+	return group(&cobra.Command{Use: "audit", Short: "Audit: every change to the directory"}, list)
+}
+
+// auditSubject puts the id, under which the audit knows a tenant, for its name.
+func auditSubject(ctx context.Context, d api, subject string) (string, error) {
+	ref, ok := strings.CutPrefix(subject, "tenant/")
+	if !ok {
+		return subject, nil
+	}
+	if _, err := directory.ParseTenantID(ref); err == nil {
+		return subject, nil
+	}
+	t, err := findTenant(ctx, d, ref)
+	if err != nil {
+		return "", err
+	}
+	return "tenant/" + t.ID.String(), nil
+}
+
+// newestAudit reads page after page, which come oldest first, and keeps the end.
+func newestAudit(ctx context.Context, d api, subject string, after int64, limit int) ([]directory.AuditEntry, error) {
+	var entries []directory.AuditEntry
+	for {
+		page, err := d.Audit(ctx, subject, after, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, page...)
+		if limit > 0 && len(entries) > limit {
+			entries = entries[len(entries)-limit:]
+		}
+		if len(page) < pageSize {
+			return entries, nil
+		}
+		after = page[len(page)-1].ID
+	}
+}
+
+func auditID(e directory.AuditEntry) string { return strconv.FormatInt(e.ID, 10) }

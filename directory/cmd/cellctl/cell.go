@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+var cellView = view[directory.Cell]{
+	kind: "Cell",
+	name: func(c directory.Cell) string { return "cell/" + string(c.ID) },
+	columns: []column[directory.Cell]{
+		{title: "name", text: func(c directory.Cell, _ clock) string { return string(c.ID) }},
+		{title: "state", text: func(c directory.Cell, _ clock) string { return string(c.State) }},
+		{title: "healthy", text: func(c directory.Cell, _ clock) string { return yesNo(c.Healthy) }},
+		{title: "tenants", text: func(c directory.Cell, _ clock) string { return strconv.Itoa(c.Tenants) }},
+		{title: "capacity", text: func(c directory.Cell, _ clock) string { return strconv.Itoa(c.Capacity) }},
+		{title: "locality", text: func(c directory.Cell, _ clock) string { return c.Locality }},
+		{title: "tier", text: func(c directory.Cell, _ clock) string { return c.Tier }},
+		{title: "seen", text: func(c directory.Cell, now clock) string { return age(now, c.SeenAt) }},
+		{title: "address", wide: true, text: func(c directory.Cell, _ clock) string { return c.Address }},
+		{title: "admin", wide: true, text: func(c directory.Cell, _ clock) string { return c.Admin }},
+		{title: "incarnation", wide: true, text: func(c directory.Cell, _ clock) string { return c.Incarnation }},
+	},
+}
+
+func (a *app) cellCommand() *cobra.Command {
+	return group(&cobra.Command{Use: "cell", Aliases: []string{"cells"}, Short: "Cells: the copies of the stack that own tenants"},
+		a.cellList(), a.cellGet(), a.cellAdd(), a.cellRemove(),
+		a.cellState("cordon", "Give a cell no new tenants", directory.Cordoned),
+		a.cellState("uncordon", "Give a cell new tenants again", directory.Ready))
+}
+
+func (a *app) cellList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the cells", Args: names(), Example: "  cellctl cell list\n  cellctl cell list -o wide",
+		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			cells, err := d.ListCells(ctx)
+			if err != nil {
+				return err
+			}
+			return cellView.list(a, cells, nil)
+		}),
+	}
+}
+
+func (a *app) cellGet() *cobra.Command {
+	return &cobra.Command{
+		Use: "get NAME", Short: "Show one cell", Args: names("NAME"), ValidArgsFunction: a.completeCell,
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			c, err := d.Cell(ctx, directory.CellID(args[0]))
+			if err != nil {
+				return cellHint(ctx, d, args[0], err)
+			}
+			return cellView.one(a, c)
+		}),
+	}
+}
+
+func (a *app) cellAdd() *cobra.Command {
+	var c directory.Cell
+	var state string
+	cmd := &cobra.Command{
+		Use: "add NAME --address URL", Short: "Register a cell, or change where it is", Args: names("NAME"),
+		Long:    "Registers a cell. A cell does this itself when it starts; by hand it is for cells\nthat are to be known, and cordoned, before they run.",
+		Example: "  cellctl cell add c4 --address http://10.0.4.7:7100 --locality eu --state cordoned",
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return required(cmd, "address") },
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			c.ID, c.State = directory.CellID(args[0]), directory.CellState(state)
+			added, err := d.AddCell(ctx, c)
+			if err != nil {
+				return err
+			}
+			return cellView.one(a, added)
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.Address, "address", "", "base URL of its tenant listener")
+	f.StringVar(&c.Admin, "admin", "", "base URL of its admin listener")
+	f.StringVar(&c.Locality, "locality", "", "where its data is")
+	f.StringVar(&c.Tier, "tier", "", "which class of tenants it serves")
+	f.IntVar(&c.Capacity, "capacity", 1000, "tenants that it is sized for")
+	f.StringVar(&c.Incarnation, "incarnation", "", "identity of its database's contents")
+	f.StringVar(&state, "state", "", "state it starts in (default ready)")
+	return cmd
+}
+
+func (a *app) cellState(verb, short string, to directory.CellState) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " NAME", Short: short, Args: names("NAME"), ValidArgsFunction: a.completeCell,
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			c, err := d.SetCellState(ctx, directory.CellID(args[0]), to)
+			if err != nil {
+				return cellHint(ctx, d, args[0], err)
+			}
+			return cellView.one(a, c)
+		}),
+	}
+}
+
+func (a *app) cellRemove() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Retire an empty cell", Args: names("NAME"), ValidArgsFunction: a.completeCell,
+		Long: "Retires a cell that owns no tenant. Its name may not come back with another database.",
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			id := directory.CellID(args[0])
+			c, err := d.Cell(ctx, id)
+			if err != nil {
+				return cellHint(ctx, d, args[0], err)
+			}
+			if err := a.confirm(ctx, yes, "cell", args[0], "Routers forget it at once."); err != nil {
+				return err
+			}
+			if err := d.RemoveCell(ctx, id); err != nil {
+				return withHint(err, problem.Conflict, "cellctl tenant list --cell %s shows who is there; cellctl cell cordon %[1]s keeps others out", id)
+			}
+			c.State = directory.Retired
+			return a.done(cellView.name(c), "removed")
+		}),
+	}
+	addYes(cmd, &yes)
+	return cmd
+}
+
+// cellHint looks for a cell that may have been meant.
+func cellHint(ctx context.Context, d api, name string, err error) error {
+	return nearby(err, name, "cellctl cell list shows the cells", func() ([]string, error) {
+		cells, err := d.ListCells(ctx)
+		return ids(cells), err
+	})
+}
+
+func ids(cells []directory.Cell) []string {
+	var out []string
+	for _, c := range cells {
+		out = append(out, string(c.ID))
+	}
+	return out
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

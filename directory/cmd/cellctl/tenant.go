@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// pageSize is how many tenants one request asks for: the most that a directory gives.
+const pageSize = 1000
+
+var tenantView = view[directory.Tenant]{
+	kind: "Tenant",
+	name: func(t directory.Tenant) string { return "tenant/" + t.Slug },
+	columns: []column[directory.Tenant]{
+		{title: "name", text: func(t directory.Tenant, _ clock) string { return t.Slug }},
+		{title: "id", text: func(t directory.Tenant, _ clock) string { return t.ID.String() }},
+		{title: "cell", text: func(t directory.Tenant, _ clock) string { return string(t.Placement.Cell) }},
+		{title: "epoch", text: func(t directory.Tenant, _ clock) string { return epoch(t.Placement.Epoch) }},
+		{title: "state", text: func(t directory.Tenant, _ clock) string { return string(t.Placement.State) }},
+		{title: "locality", text: func(t directory.Tenant, _ clock) string { return t.Locality }},
+		{title: "tier", text: func(t directory.Tenant, _ clock) string { return t.Tier }},
+		{title: "age", text: func(t directory.Tenant, now clock) string { return age(now, t.CreatedAt) }},
+		{title: "pinned", wide: true, text: func(t directory.Tenant, _ clock) string { return yesNo(t.Pinned) }},
+		{title: "hosts", wide: true, text: func(t directory.Tenant, _ clock) string { return strings.Join(t.Hosts, ",") }},
+		{title: "title", wide: true, text: func(t directory.Tenant, _ clock) string { return t.Name }},
+	},
+}
+
+func (a *app) tenantCommand() *cobra.Command {
+	yes, no := true, false
+	return group(&cobra.Command{Use: "tenant", Aliases: []string{"tenants"}, Short: "Tenants: who they are and which cell owns them"},
+		a.tenantCreate(), a.tenantList(), a.tenantGet(), a.tenantWhere(),
+		a.tenantChange("suspend", "Refuse a tenant's requests with 403", directory.Change{Suspended: &yes}),
+		a.tenantChange("resume", "Serve a suspended tenant again", directory.Change{Suspended: &no}),
+		a.tenantChange("pin", "Keep planners from moving a tenant", directory.Change{Pinned: &yes}),
+		a.tenantChange("unpin", "Let planners move a tenant", directory.Change{Pinned: &no}),
+		a.tenantDelete())
+}
+
+func (a *app) tenantCreate() *cobra.Command {
+	var t directory.NewTenant
+	var cell string
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "Create a tenant and place it", Args: names("NAME"),
+		Example: "  cellctl tenant create acme --locality eu --host shop.acme.example\n  cellctl tenant create acme --cell c2",
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			t.Slug, t.Cell = args[0], directory.CellID(cell)
+			created, err := d.CreateTenant(ctx, t)
+			if err != nil {
+				return err
+			}
+			return tenantView.one(a, created, "cellctl token create --tenant "+created.Slug+" --subject NAME")
+		}),
+	}
+	f := cmd.Flags()
+	f.StringVar(&t.Name, "title", "", "name for people (default none)")
+	f.StringVar(&t.Locality, "locality", "", "where its data may be (default anywhere)")
+	f.StringVar(&t.Tier, "tier", "", "which class of cell serves it (default any)")
+	f.StringSliceVar(&t.Hosts, "host", nil, "host name of its own; may be given several times")
+	f.StringVar(&cell, "cell", "", "cell to place it in (default the least loaded that fits)")
+	_ = cmd.RegisterFlagCompletionFunc("cell", a.completeCell)
+	return cmd
+}
+
+func (a *app) tenantList() *cobra.Command {
+	var cell string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the tenants", Args: names(), Example: "  cellctl tenant list --cell c1\n  cellctl tenant list --limit 0 -o name",
+		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			tenants, more, err := listTenants(ctx, d, directory.CellID(cell), limit)
+			if err != nil {
+				return err
+			}
+			if more {
+				a.note("there are more than %d; --limit 0 shows all", limit)
+			}
+			return tenantView.list(a, tenants, nil)
+		}),
+	}
+	cmd.Flags().StringVar(&cell, "cell", "", "only those that this cell owns")
+	cmd.Flags().IntVar(&limit, "limit", 500, "at most so many; 0 is all")
+	_ = cmd.RegisterFlagCompletionFunc("cell", a.completeCell)
+	return cmd
+}
+
+// listTenants reads page after page; more reports whether limit cut it short.
+func listTenants(ctx context.Context, d api, cell directory.CellID, limit int) (tenants []directory.Tenant, more bool, err error) {
+	after := directory.TenantID(0)
+	for {
+		page, err := d.ListTenants(ctx, cell, after, pageSize)
+		if err != nil {
+			return nil, false, err
+		}
+		tenants = append(tenants, page...)
+		if limit > 0 && len(tenants) > limit {
+			return tenants[:limit], true, nil
+		}
+		if len(page) < pageSize {
+			return tenants, false, nil
+		}
+		after = page[len(page)-1].ID
+	}
+}
+
+func (a *app) tenantGet() *cobra.Command {
+	return &cobra.Command{
+		Use: "get NAME", Short: "Show one tenant, by name or id", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			t, err := findTenant(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			return tenantView.one(a, t)
+		}),
+	}
+}
+
+func (a *app) tenantChange(verb, short string, change directory.Change) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " NAME", Short: short, Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			t, err := findTenant(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			if t, err = d.UpdateTenant(ctx, t.ID, change); err != nil {
+				return err
+			}
+			return tenantView.one(a, t)
+		}),
+	}
+}
+
+func (a *app) tenantDelete() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "delete NAME", Short: "Delete a tenant and release its names", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			t, err := findTenant(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			consequence := "Cell " + string(t.Placement.Cell) + " serves it no more, and its name and hosts are free for others."
+			if err := a.confirm(ctx, yes, "tenant", t.Slug, consequence); err != nil {
+				return err
+			}
+			if err := d.DeleteTenant(ctx, t.ID); err != nil {
+				return err
+			}
+			return a.done(tenantView.name(t), "deleted")
+		}),
+	}
+	addYes(cmd, &yes)
+	return cmd
+}
+
+// findTenant is a tenant by name or id, with a hint where there is none.
+func findTenant(ctx context.Context, d api, ref string) (directory.Tenant, error) {
+	t, err := d.Tenant(ctx, ref)
+	if err == nil {
+		return t, nil
+	}
+	return t, nearby(err, ref, "cellctl tenant list shows the tenants", func() ([]string, error) {
+		tenants, err := d.ListTenants(ctx, "", 0, pageSize)
+		return slugs(tenants), err
+	})
+}
+
+func slugs(tenants []directory.Tenant) []string {
+	var out []string
+	for _, t := range tenants {
+		out = append(out, t.Slug)
+	}
+	return out
+}
+
+func epoch(e directory.Epoch) string { return strconv.FormatInt(int64(e), 10) }

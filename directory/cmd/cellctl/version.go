@@ -1,0 +1,89 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
+)
+
+// A build is what a program was built from.
+type build struct {
+	Part      string `json:"part"`
+	Version   string `json:"version"`
+	Revision  string `json:"revision,omitempty"`
+	GoVersion string `json:"goversion,omitempty"`
+}
+
+var buildView = view[build]{
+	kind: "Version",
+	name: func(b build) string { return "version/" + b.Version },
+	columns: []column[build]{
+		{title: "part", text: func(b build, _ clock) string { return b.Part }},
+		{title: "version", text: func(b build, _ clock) string { return b.Version }},
+		{title: "revision", text: func(b build, _ clock) string { return b.Revision }},
+		{title: "go", wide: true, text: func(b build, _ clock) string { return b.GoVersion }},
+	},
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version of cellctl and, where one is named, of the router", Args: names(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			own := run.BuildInfo()
+			builds := []build{{"cellctl", own["version"], own["revision"], own["goversion"]}}
+			if s.Router != "" {
+				router := build{Part: "router"}
+				if err := a.askRouter(cmd.Context(), s.Router, "/version", nil, &router); err != nil {
+					router.Version = "unknown"
+					a.note("%s", oneLine(err.Error()))
+				}
+				builds = append(builds, router)
+			}
+			return buildView.list(a, builds, nil)
+		},
+	}
+}
+
+// maxAnswer bounds what is read of a router's answer, in bytes.
+const maxAnswer = 1 << 20
+
+// askRouter reads a page of a router's admin listener.
+func (a *app) askRouter(ctx context.Context, router, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, a.flags.timeout)
+	defer cancel()
+	base, err := url.Parse(router)
+	if err != nil || base.Host == "" {
+		return usage("such as http://127.0.0.1:8081", "router URL %q is not an http or https URL", router)
+	}
+	page := base.JoinPath(path)
+	page.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	resp, err := a.http().Do(req)
+	if err != nil {
+		return problem.Wrap(problem.Unavailable, cmp.Or(ctx.Err(), err), "the router does not answer")
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return problem.Read(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return problem.Wrap(problem.BadGateway, err, "the router's answer makes no sense")
+	}
+	return nil
+}
