@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,8 @@ type Keys []Key
 // minSecret is the least length of a secret in bytes: HMAC-SHA256's security level.
 const minSecret = 32
 
-// ParseKeys reads "id:base64,id:base64", ids of [a-z0-9-], secrets of at least 32 bytes.
+// ParseKeys reads "id:base64,id:base64": ids of [a-z0-9-], each once, secrets of
+// at least 32 bytes.
 func ParseKeys(s string) (Keys, error) {
 	var keys Keys
 	for part := range strings.SplitSeq(strings.TrimSpace(s), ",") {
@@ -45,6 +47,9 @@ func ParseKeys(s string) (Keys, error) {
 		}
 		if len(raw) < minSecret {
 			return nil, problem.New(problem.Invalid, "key %s is shorter than %d bytes", id, minSecret)
+		}
+		if slices.ContainsFunc(keys, func(k Key) bool { return k.ID == id }) {
+			return nil, problem.New(problem.Invalid, "key %s is there twice", id)
 		}
 		keys = append(keys, Key{ID: id, Secret: raw})
 	}
@@ -104,6 +109,9 @@ func (k Keys) Issue(c Claims, now time.Time, ttl time.Duration) (string, error) 
 	body := tokenPrefix + "." + k[0].ID + "." + base64.RawURLEncoding.EncodeToString(payload)
 	return body + "." + sign(k[0], tokenDomain, body), nil
 }
+
+// Ours reports whether s has the form of a Cellway token; nothing is verified.
+func Ours(s string) bool { return strings.HasPrefix(s, tokenPrefix+".") }
 
 // errToken is the one answer to every bad token: which part is wrong is nobody's business.
 var errToken = problem.New(problem.Unauthenticated, "token is not valid")

@@ -1,0 +1,143 @@
+// Package identify says which tenant a request is of.
+//
+// The sources are one chain of data ([Sources]): a verified token, the host, the
+// path, a header, a cookie. Every source that is present must name the same
+// tenant; one that is malformed or present twice is refused and never ignored,
+// because a part behind us might read it differently.
+package identify
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/table"
+)
+
+// A Chain finds the tenant of a request. Its fields are set once.
+type Chain struct {
+	BaseDomain string           // tenants are at {slug}.BaseDomain; lower case, no dot at the ends
+	Keys       token.Keys       // what tenants' tokens are verified with
+	Now        func() time.Time // nil is time.Now
+}
+
+// A Ref is how a source names a tenant: exactly one field is set.
+type Ref struct {
+	ID   directory.TenantID
+	Slug string
+	Host string
+}
+
+// String is for people.
+func (r Ref) String() string {
+	switch {
+	case r.ID != 0:
+		return "id " + r.ID.String()
+	case r.Slug != "":
+		return "slug " + r.Slug
+	case r.Host != "":
+		return "host " + r.Host
+	}
+	return ""
+}
+
+// in looks the tenant up.
+func (r Ref) in(v *table.View) (table.Entry, bool) {
+	switch {
+	case r.ID != 0:
+		return v.ByID(r.ID)
+	case r.Slug != "":
+		return v.BySlug(r.Slug)
+	}
+	return v.ByHost(r.Host)
+}
+
+// An Answer is what one source said.
+type Answer struct {
+	Source string
+	Ref    Ref // zero: the source is not present
+	Entry  table.Entry
+	Found  bool  // the table knows it
+	Err    error // the source is present and not valid
+}
+
+// A Result is which tenant a request is of, and how that was found.
+type Result struct {
+	Entry   table.Entry
+	Source  string        // the first source that named the tenant; "" where none did
+	Claims  *token.Claims // of a verified tenant token
+	Answers []Answer      // of every source, in the chain's order; by Explain only
+}
+
+// Identify finds the tenant of r in v. Where no source is present the Result has
+// no Source and there is no error. Errors, in the order in which they win:
+// ReservedHeader and Invalid (malformed), Unauthenticated (a token that is not
+// valid), TenantNotFound, TenantConflict.
+func (c *Chain) Identify(r *http.Request, v *table.View) (Result, error) {
+	return c.run(r, v, nil)
+}
+
+// Explain is Identify that also says what each source answered. It asks them
+// all, even after an error.
+func (c *Chain) Explain(r *http.Request, v *table.View) (Result, error) {
+	answers := make([]Answer, 0, len(Sources))
+	res, err := c.run(r, v, &answers)
+	res.Answers = answers
+	return res, err
+}
+
+func (c *Chain) run(r *http.Request, v *table.View, answers *[]Answer) (Result, error) {
+	var res Result
+	first := checkRequest(r)
+	var unknown, conflict error
+	for i := range Sources {
+		s := &Sources[i]
+		a := Answer{Source: s.Name}
+		a.Ref, a.Err = s.find(c, r, &res)
+		if a.Err == nil && a.Ref != (Ref{}) {
+			a.Entry, a.Found = a.Ref.in(v)
+			switch {
+			case !a.Found || a.Entry.State == directory.Deleted:
+				unknown = orElse(unknown, problem.New(problem.TenantNotFound, "no tenant by %s", s.Name))
+			case res.Source == "":
+				res.Entry, res.Source = a.Entry, s.Name
+			case res.Entry.Tenant != a.Entry.Tenant:
+				conflict = orElse(conflict, problem.New(problem.TenantConflict, "%s and %s name different tenants", res.Source, s.Name))
+			}
+		}
+		first = worse(first, a.Err)
+		if answers != nil {
+			*answers = append(*answers, a)
+		}
+	}
+	if err := orElse(first, orElse(unknown, conflict)); err != nil {
+		return Result{Claims: res.Claims}, err
+	}
+	return res, nil
+}
+
+// orElse is a, or b where a is nil.
+func orElse(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// worse is the error that wins: one that says the request is malformed over one
+// that says its token is not valid.
+func worse(a, b error) error {
+	if a == nil || (b != nil && problem.KindOf(a) == problem.Unauthenticated) {
+		return orElse(b, a)
+	}
+	return a
+}
+
+func (c *Chain) now() time.Time {
+	if c.Now != nil {
+		return c.Now()
+	}
+	return time.Now()
+}

@@ -1,0 +1,230 @@
+package identify
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// The names by which a request says its tenant outside the host.
+const (
+	Header     = "X-Tenant" // the slug
+	Cookie     = "tenant"   // the slug
+	PathPrefix = "/t/"      // the slug follows, then "/" or the end
+)
+
+// A Source is one place of a request that may name its tenant.
+type Source struct {
+	Name string // for errors, logs and explain
+	// find is the name, or a zero Ref where the source is not present. A source
+	// that is present and not valid is an error.
+	find func(c *Chain, r *http.Request, res *Result) (Ref, error)
+}
+
+// Sources is the chain. The order only says which source is reported as the one
+// that was used: all that are present must agree.
+var Sources = []Source{
+	{"token", fromToken},
+	{"host", fromHost},
+	{"path", fromPath},
+	{"header", fromHeader},
+	{"cookie", fromCookie},
+}
+
+// fromToken reads a bearer token of ours. Other schemes, and bearers that do not
+// look like ours, name no tenant: whether that is enough is the router's AUTH.
+func fromToken(c *Chain, r *http.Request, res *Result) (Ref, error) {
+	values := r.Header["Authorization"]
+	if len(values) == 0 {
+		return Ref{}, nil
+	}
+	if len(values) > 1 {
+		return Ref{}, invalid("header/Authorization", "is there more than once")
+	}
+	scheme, bearer, _ := strings.Cut(values[0], " ")
+	bearer = strings.TrimLeft(bearer, " ")
+	if !strings.EqualFold(scheme, "Bearer") || !token.Ours(bearer) {
+		return Ref{}, nil
+	}
+	claims, err := c.Keys.Verify(bearer, c.now())
+	if err != nil {
+		return Ref{}, err
+	}
+	if claims.Kind != token.Tenant || claims.Tenant <= 0 {
+		return Ref{}, problem.New(problem.Unauthenticated, "token is not a tenant's")
+	}
+	res.Claims = &claims
+	return Ref{ID: claims.Tenant}, nil
+}
+
+func fromHost(c *Chain, r *http.Request, _ *Result) (Ref, error) {
+	host, err := CanonicalHost(r.Host)
+	if err != nil || host == "" || host == c.BaseDomain || !strings.Contains(host, ".") {
+		return Ref{}, err // a name without a dot, such as localhost, can be nobody's
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return Ref{}, nil
+	}
+	if sub, under := strings.CutSuffix(host, c.BaseDomain); under && c.BaseDomain != "" && strings.HasSuffix(sub, ".") {
+		return Ref{Slug: sub[:len(sub)-1]}, nil // what cannot be a slug is nobody's, as the table says
+	}
+	return Ref{Host: host}, nil
+}
+
+var errHost = invalid("header/Host", "is not a host name with an optional port")
+
+// CanonicalHost is the one key for all spellings of a host: lower case, without
+// port and trailing dot. An address in brackets loses them. What a browser would
+// not send is Invalid; "" stays "".
+func CanonicalHost(host string) (string, error) {
+	if host == "" {
+		return "", nil
+	}
+	if strings.HasPrefix(host, "[") {
+		inner, port, ok := strings.Cut(host[1:], "]")
+		addr, err := netip.ParseAddr(inner)
+		if !ok || err != nil || !addr.Is6() || addr.Zone() != "" || !portSuffix(port) {
+			return "", errHost
+		}
+		return addr.String(), nil
+	}
+	name := host
+	if i := strings.IndexByte(host, ':'); i >= 0 {
+		if !portSuffix(host[i:]) {
+			return "", errHost
+		}
+		name = host[:i]
+	}
+	name = strings.TrimSuffix(lower(name), ".")
+	if len(name) == 0 || len(name) > 253 {
+		return "", errHost
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if !isLabel(label) {
+			return "", errHost
+		}
+	}
+	return name, nil
+}
+
+// portSuffix reports whether s is "" or ":" and up to five digits.
+func portSuffix(s string) bool {
+	if s == "" {
+		return true
+	}
+	return s[0] == ':' && len(s) <= 6 && strings.Trim(s[1:], "0123456789") == ""
+}
+
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// fromPath reads /t/{slug}. The part up to the slug must be spelled plainly: an
+// encoded slash or letter in it could be read otherwise behind us.
+func fromPath(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
+	if hasOddSegments(r.URL.Path) {
+		return Ref{}, invalid("path", "has an empty first, a dot or a backslash segment")
+	}
+	rest, ok := strings.CutPrefix(r.URL.Path, PathPrefix)
+	if !ok {
+		return Ref{}, nil
+	}
+	slug, _, _ := strings.Cut(rest, "/")
+	raw, plain := strings.CutPrefix(r.URL.EscapedPath(), PathPrefix+slug)
+	if !isSlug(slug) || !plain || (raw != "" && raw[0] != '/') {
+		return Ref{}, invalid("path", "does not hold a slug after "+PathPrefix)
+	}
+	return Ref{Slug: slug}, nil
+}
+
+// hasOddSegments finds what some servers clean away and others do not.
+func hasOddSegments(path string) bool {
+	if strings.HasPrefix(path, "//") || strings.IndexByte(path, '\\') >= 0 {
+		return true
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+func fromHeader(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
+	values := r.Header[Header]
+	switch {
+	case len(values) == 0:
+		return Ref{}, nil
+	case len(values) > 1:
+		return Ref{}, invalid("header/"+Header, "is there more than once")
+	case !isSlug(values[0]):
+		return Ref{}, invalid("header/"+Header, "is not a slug")
+	}
+	return Ref{Slug: values[0]}, nil
+}
+
+// fromCookie reads the header itself, because net/http drops a cookie that it
+// finds malformed, and what is behind us might not.
+func fromCookie(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
+	var ref Ref
+	for _, line := range r.Header["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, value, _ := strings.Cut(pair, "=")
+			if strings.Trim(name, " \t") != Cookie {
+				continue
+			}
+			value = strings.Trim(value, " \t")
+			if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
+				value = value[1 : len(value)-1]
+			}
+			if ref.Slug != "" {
+				return Ref{}, invalid("cookie/"+Cookie, "is there more than once")
+			}
+			if !isSlug(value) {
+				return Ref{}, invalid("cookie/"+Cookie, "is not a slug")
+			}
+			ref.Slug = value
+		}
+	}
+	return ref, nil
+}
+
+// isSlug reports whether s has a slug's form; which slugs exist the table knows.
+func isSlug(s string) bool {
+	if len(s) == 0 || len(s) > 40 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// lower folds ASCII only: other letters are no part of a host name or header.
+func lower(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' {
+			return c + 'a' - 'A'
+		}
+		return c
+	}, s)
+}
+
+func invalid(pointer, detail string) error {
+	e := problem.New(problem.Invalid, "%s %s", pointer, detail)
+	e.Fields = []problem.Field{{Pointer: pointer, Detail: detail}}
+	return e
+}
