@@ -134,6 +134,8 @@ func (a *app) showToken(b bearer) error {
 		return a.document("Token", b)
 	}
 	fmt.Fprintln(a.out, b.Token)
-	a.note("valid until %s", b.ExpiresAt.Format(time.RFC3339))
+	if isTerminal(a.out) { // who reads it into a variable needs no comment
+		a.note("valid until %s", b.ExpiresAt.Format(time.RFC3339))
+	}
 	return nil
 }
