@@ -100,6 +100,21 @@ func (t *Tenant) Activity(ctx context.Context, after int64) ([]Event, error) {
 	}
 }
 
+// Seen reports whether the tenant's event number seq has been consumed.
+func (t *Tenant) Seen(ctx context.Context, seq int64) (bool, error) {
+	var page struct {
+		Items []Event `json:"items"`
+	}
+	a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=1", seq-1)})
+	if err == nil {
+		err = a.Decode(&page)
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for event %d of %s: %w", seq, t.Slug, err)
+	}
+	return len(page.Items) > 0, nil
+}
+
 // AwaitConsumed waits until the last event that is written now has been consumed.
 func (t *Tenant) AwaitConsumed(ctx context.Context) error {
 	p, err := t.Position(ctx)
@@ -107,17 +122,7 @@ func (t *Tenant) AwaitConsumed(ctx context.Context) error {
 		return err
 	}
 	what := fmt.Sprintf("event %d of %s to be consumed", p.Last, t.Slug)
-	return Until(ctx, what, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
-		a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=1", p.Last-1)})
-		if err != nil || a.Status >= 500 {
-			return false, nil // the cell may be on its way back; ctx bounds the wait
-		}
-		var page struct {
-			Items []Event `json:"items"`
-		}
-		err = a.Decode(&page)
-		return len(page.Items) > 0, err
-	})
+	return Until(ctx, what, 20*time.Millisecond, func(ctx context.Context) (bool, error) { return t.Seen(ctx, p.Last) })
 }
 
 // CheckEvents compares the tenant's writes with what its cell says was written

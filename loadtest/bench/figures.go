@@ -1,0 +1,157 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/loadtest"
+)
+
+func tableFigure() *measure {
+	return &measure{
+		Figure: Figure{
+			Name: "table", Title: "the router's table with 1,000,000 tenants",
+			How: "`go test -bench 'Lookup$|ColdStart' ./router/table`: single look-ups of random slugs, one after the other, " +
+				"the clock's own cost included; bytes are those of the table's own structures; a cold start reads the file and is ready for look-ups.",
+			Values: []Value{
+				value("look-up p50", "ns", ""), value("look-up p99", "ns", "<= 1000"), value("allocations", "per look-up", "= 0"),
+				value("memory", "B per tenant", "<= 64"), value("cold start", "ms", "<= 1000"),
+			},
+		},
+		round: tableRound,
+	}
+}
+
+func tableRound(ctx context.Context, l *lab, m *measure) error {
+	got, err := l.goBench(ctx, "router/table", "^Benchmark(Lookup|ColdStart)$")
+	if err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		value, benchmark, unit string
+		scale                  float64
+	}{
+		{"look-up p50", "Lookup", "p50-ns", 1},
+		{"look-up p99", "Lookup", "p99-ns", 1},
+		{"allocations", "Lookup", "allocs/op", 1},
+		{"memory", "Lookup", "B/tenant", 1},
+		{"cold start", "ColdStart", "ns/op", 1e-6},
+	} {
+		v, err := got.take(x.benchmark, x.unit)
+		if err != nil {
+			return err
+		}
+		m.add(x.value, v*x.scale)
+	}
+	return nil
+}
+
+// changes is how many route changes each round measures.
+const changes = 40
+
+func propagationFigure() *measure {
+	return &measure{
+		Figure: Figure{
+			Name: "propagation", Title: fmt.Sprintf("a change of a route, from the directory to all of %d router processes", routers),
+			How: fmt.Sprintf("a tenant is suspended and resumed, %d changes a round; the clock starts before the change is sent to the directory "+
+				"and stops when a request of the tenant through the last of the %d routers is answered by the new state, so the figure holds "+
+				"the directory's commit (fsync on) and a request through each router, which is asked once a millisecond.", changes, routers),
+			Values: []Value{value("p50", "ms", ""), value("p99", "ms", "<= 250")},
+		},
+		round: propagationRound,
+	}
+}
+
+func propagationRound(ctx context.Context, l *lab, m *measure) error {
+	if err := l.running(ctx); err != nil {
+		return err
+	}
+	t, err := loadtest.SignUp(ctx, l.ep, &loadtest.Recorder{}, l.slug("canary"), loadtest.Plan{})
+	if err != nil {
+		return err
+	}
+	took, err := loadtest.Propagation(ctx, l.console, t, changes)
+	if err != nil {
+		return err
+	}
+	p := loadtest.Percentiles(took)
+	m.add("p50", ms(p.P50))
+	m.add("p99", ms(p.P99))
+	return nil
+}
+
+func ms(d loadtest.Millis) float64 { return float64(d) / float64(time.Millisecond) }
+
+// claimers take claims at the same time, for claimTime a round.
+const (
+	claimers  = 32
+	claimTime = 4 * time.Second
+)
+
+func claimsFigure() *measure {
+	return &measure{
+		Figure: Figure{
+			Name: "claims", Title: "globally unique names taken over the directory's HTTP API",
+			How: fmt.Sprintf("%d clients, each with one `POST /v1/claims` under way, for %v a round, every name a new one; "+
+				"one directory process, its Postgres with fsync on, clients and servers on the same machine.", claimers, claimTime),
+			Values: []Value{value("rate", "claims/s", ">= 1000"), value("p50", "ms", ""), value("p99", "ms", "")},
+		},
+		round: claimsRound,
+	}
+}
+
+func claimsRound(ctx context.Context, l *lab, m *measure) error {
+	if err := l.running(ctx); err != nil {
+		return err
+	}
+	var tenant directory.Tenant
+	if err := l.console.Call(ctx, http.MethodPost, "/v1/tenants", directory.NewTenant{Slug: l.slug("claimer")}, &tenant); err != nil {
+		return err
+	}
+	began := time.Now()
+	take := func(ctx context.Context, client, n int) error {
+		c := directory.Claim{Kind: "login", Name: fmt.Sprintf("%s-%d-%d@example.com", tenant.Slug, client, n), Tenant: tenant.ID}
+		return l.console.Call(ctx, http.MethodPost, "/v1/claims", c, nil)
+	}
+	took, err := hammer(ctx, claimers, claimTime, take)
+	if err != nil {
+		return err
+	}
+	p := loadtest.Percentiles(took)
+	m.add("rate", float64(len(took))/time.Since(began).Seconds())
+	m.add("p50", ms(p.P50))
+	m.add("p99", ms(p.P99))
+	return nil
+}
+
+// hammer lets n clients call f again and again for d, and gives how long each call took.
+func hammer(ctx context.Context, n int, d time.Duration, f func(ctx context.Context, client, n int) error) ([]time.Duration, error) {
+	var (
+		mu   sync.Mutex
+		all  []time.Duration
+		fail error
+		wg   sync.WaitGroup
+	)
+	end := time.Now().Add(d)
+	for client := range n {
+		wg.Go(func() {
+			var mine []time.Duration
+			var err error
+			for i := 0; err == nil && time.Now().Before(end); i++ {
+				start := time.Now()
+				if err = f(ctx, client, i); err == nil {
+					mine = append(mine, time.Since(start))
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all, fail = append(all, mine...), firstOf(fail, err)
+		})
+	}
+	wg.Wait()
+	return all, fail
+}
