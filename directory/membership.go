@@ -42,7 +42,7 @@ func MembersIndex(members []Member) uint64 {
 // keeps it in Postgres (a session's advisory lock), consul.Leaser in a Consul session.
 type Leaser interface {
 	// Acquire waits until the lease called name is free and takes it. Holder
-	// says who has it. It fails when ctx ends first.
+	// says who has it. It fails when ctx ends first; the lease ends with ctx too.
 	Acquire(ctx context.Context, name, holder string) (Lease, error)
 }
 

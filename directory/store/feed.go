@@ -1,0 +1,223 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// selectRoutes gives what scanRoute reads. The hosts are joined as one set: a
+// snapshot of many tenants must not look them up one by one.
+const selectRoutes = `
+	SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug, h.names
+	  FROM directory.tenants t
+	  LEFT JOIN (SELECT tenant, array_agg(name ORDER BY name) AS names
+	               FROM directory.claims
+	              WHERE kind = 'host'
+	              GROUP BY tenant) h ON h.tenant = t.id`
+
+func scanRoute(row pgx.CollectableRow) (directory.Route, error) {
+	var r directory.Route
+	var owned directory.State
+	var suspended bool
+	err := row.Scan(&r.Tenant, &r.Cell, &r.Epoch, &owned, &suspended, &r.Slug, &r.Hosts)
+	r.State = directory.Shown(owned, suspended)
+	return r, err
+}
+
+func scanCellRoute(row pgx.CollectableRow) (directory.CellRoute, error) {
+	var c directory.CellRoute
+	err := row.Scan(&c.ID, &c.Address, &c.State)
+	return c, err
+}
+
+// Snapshot implements directory.Feed.
+func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
+	u, err := s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
+		if u.Version, _, err = versions(ctx, tx); err != nil {
+			return err
+		}
+		return fill(ctx, tx, u,
+			`SELECT id, address, state FROM directory.cells WHERE state <> 'retired' ORDER BY id`,
+			selectRoutes+` WHERE t.state <> 'deleted' ORDER BY t.id`)
+	})
+	return u, fail(ctx, "read table", err)
+}
+
+// since is what changed after a version.
+func (s *Store) since(ctx context.Context, v directory.Version) (directory.Update, error) {
+	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
+		u.Since = v
+		if u.Version, err = next(ctx, tx, v); err != nil {
+			return err
+		}
+		return fill(ctx, tx, u, `
+			SELECT id, address, state FROM directory.cells
+			 WHERE id IN (SELECT cell FROM directory.changes WHERE version > $1)
+			 ORDER BY id`,
+			selectRoutes+`
+			 WHERE t.id IN (SELECT tenant FROM directory.changes WHERE version > $1)
+			 ORDER BY t.id`, int64(v))
+	})
+}
+
+// read makes an Update in a transaction that sees one state of the record: the
+// version and everything that it stands for.
+func (s *Store) read(ctx context.Context, f func(context.Context, pgx.Tx, *directory.Update) error) (directory.Update, error) {
+	var u directory.Update
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, s.pool, opts, func(tx pgx.Tx) error { return f(ctx, tx, &u) })
+	return u, err
+}
+
+// fill reads what two queries, which take the same arguments, give.
+func fill(ctx context.Context, tx pgx.Tx, u *directory.Update, cells, routes string, args ...any) error {
+	rows, err := tx.Query(ctx, cells, args...)
+	if err != nil {
+		return err
+	}
+	if u.Cells, err = pgx.CollectRows(rows, scanCellRoute); err != nil {
+		return err
+	}
+	if rows, err = tx.Query(ctx, routes, args...); err != nil {
+		return err
+	}
+	u.Routes, err = pgx.CollectRows(rows, scanRoute)
+	return err
+}
+
+// versions are the newest and the oldest that Changes can continue from.
+func versions(ctx context.Context, db pg.DB) (now, oldest directory.Version, err error) {
+	err = db.QueryRow(ctx, `SELECT version, oldest FROM directory.version`).Scan(&now, &oldest)
+	return now, oldest, err
+}
+
+// next is the newest version, or Gone where since is not on the way to it.
+func next(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, error) {
+	now, oldest, err := versions(ctx, db)
+	if err == nil && (since < oldest || since > now) {
+		err = problem.New(problem.Gone, "cannot continue from version %d", since)
+	}
+	return now, err
+}
+
+// Changes implements directory.Feed.
+func (s *Store) Changes(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	if router != "" {
+		if err := directory.CheckRouter(router); err != nil {
+			return directory.Update{}, err
+		}
+	}
+	u, err := s.changes(ctx, router, since, wait)
+	return u, fail(ctx, "read changes", err)
+}
+
+func (s *Store) changes(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	heartbeat := time.NewTicker(directory.HeartbeatTTL / 3)
+	defer heartbeat.Stop()
+	for last := wait <= 0; ; {
+		// Asked for before the read: whatever commits after it wakes us.
+		newer := s.hub.newer()
+		now, err := s.acknowledge(ctx, router, since)
+		if err != nil {
+			return directory.Update{}, err
+		}
+		if now > since {
+			return s.since(ctx, since)
+		}
+		if last {
+			return directory.Update{Since: since, Version: since}, nil
+		}
+		select {
+		case <-newer:
+		case <-heartbeat.C:
+		case <-over.C:
+			last = true // and look once more, so that a dead database is not taken for silence
+		case <-s.hub.closed:
+			return directory.Update{}, problem.New(problem.Unavailable, "the directory is stopping")
+		case <-ctx.Done():
+			return directory.Update{}, ctx.Err()
+		}
+	}
+}
+
+// acknowledge notes that a router is alive and serves since, unless that is not
+// on the way to the record's version, which it returns.
+func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version) (directory.Version, error) {
+	now, err := next(ctx, s.pool, since)
+	if err != nil || router == "" {
+		return now, err
+	}
+	const upsert = `
+		INSERT INTO directory.routers (id, acked) VALUES ($1, $2)
+		    ON CONFLICT (id) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now()`
+	_, err = s.pool.Exec(ctx, upsert, router, int64(since))
+	return now, err
+}
+
+// Watermark implements directory.Feed.
+func (s *Store) Watermark(ctx context.Context) (directory.Watermark, error) {
+	w, err := s.watermark(ctx)
+	return w, fail(ctx, "read watermark", err)
+}
+
+func (s *Store) watermark(ctx context.Context) (directory.Watermark, error) {
+	// One statement, one state: no router can be ahead of the version read.
+	rows, err := s.pool.Query(ctx, `
+		SELECT v.version, COALESCE(r.id, ''), COALESCE(r.acked, 0), COALESCE(r.seen_at, now()),
+		       COALESCE(r.seen_at > now() - `+ttl+`, false)
+		  FROM directory.version v
+		  LEFT JOIN directory.routers r ON true
+		 ORDER BY r.id`)
+	if err != nil {
+		return directory.Watermark{}, err
+	}
+	w := directory.Watermark{Routers: []directory.RouterStatus{}}
+	var r directory.RouterStatus
+	_, err = pgx.ForEachRow(rows, []any{&w.Version, &r.ID, &r.Acked, &r.SeenAt, &r.Live}, func() error {
+		if r.ID != "" {
+			r.SeenAt = r.SeenAt.UTC()
+			w.Routers = append(w.Routers, r)
+		}
+		return nil
+	})
+	w.Watermark = w.Version
+	for _, r := range w.Routers {
+		if r.Live {
+			w.Watermark = min(w.Watermark, r.Acked)
+		}
+	}
+	return w, err
+}
+
+// Audit implements directory.Feed. Lines of mutations that commit at the same
+// moment may appear out of the order of their ids: who reads at the very end of
+// the list has to look a little back.
+func (s *Store) Audit(ctx context.Context, subject string, after int64, limit int) ([]directory.AuditEntry, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	const page = `
+		SELECT id, at, actor, action, subject, COALESCE(before::text, ''), COALESCE(after::text, '')
+		  FROM directory.audit
+		 WHERE id > $1 AND ($2 = '' OR subject = $2)
+		 ORDER BY id
+		 LIMIT $3`
+	rows, err := s.pool.Query(ctx, page, after, subject, limit)
+	if err != nil {
+		return nil, fail(ctx, "read audit", err)
+	}
+	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e directory.AuditEntry, err error) {
+		err = row.Scan(&e.ID, &e.At, &e.Actor, &e.Action, &e.Subject, &e.Before, &e.After)
+		e.At = e.At.UTC()
+		return e, err
+	})
+	return lines, fail(ctx, "read audit", err)
+}

@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
+)
+
+// Pruned says how many rows of each kind Prune removed.
+type Pruned struct{ Changes, Routers, Cells int64 }
+
+// Prune forgets changes older than the newest keep versions (who is further back
+// starts again from a snapshot), and routers and announced cells silent for
+// longer than silent. Registered cells stay.
+func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pruned, error) {
+	var p Pruned
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		for _, step := range []struct {
+			rows *int64
+			sql  string
+			arg  any
+		}{
+			{&p.Routers, `DELETE FROM directory.routers WHERE seen_at < now() - $1::interval`, silent},
+			{&p.Cells, `DELETE FROM directory.heartbeats WHERE seen_at < now() - $1::interval`, silent},
+			{&p.Changes, `DELETE FROM directory.changes WHERE version <= (SELECT version FROM directory.version) - $1::bigint`, keep},
+		} {
+			tag, err := tx.Exec(ctx, step.sql, step.arg)
+			if err != nil {
+				return err
+			}
+			*step.rows = tag.RowsAffected()
+		}
+		if p.Changes == 0 {
+			return nil
+		}
+		// Last, like every use of this row. What was deleted ends right before the
+		// first change that is left; without one, at the version itself.
+		const oldest = `
+			UPDATE directory.version
+			   SET oldest = COALESCE((SELECT min(version) - 1 FROM directory.changes), version)`
+		_, err := tx.Exec(ctx, oldest)
+		return err
+	})
+	return p, fail(ctx, "prune", err)
+}

@@ -1,0 +1,58 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/directory/store"
+	"github.com/cellway/cellway/infra/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// fresh is a migrated, empty database.
+func fresh(tb testing.TB) string {
+	tb.Helper()
+	url := testkit.Postgres(tb)
+	if err := store.Migrate(tb.Context(), url); err != nil {
+		tb.Fatalf("migrate: %v", err)
+	}
+	return url
+}
+
+// open opens the record at url; it closes with the test.
+func open(tb testing.TB, url string) *store.Store {
+	tb.Helper()
+	s, err := store.Open(tb.Context(), url, 16)
+	if err != nil {
+		tb.Fatalf("open: %v", err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// raw is a pool for statements that the store does not offer.
+func raw(tb testing.TB, url string) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := pgxpool.New(tb.Context(), url)
+	if err != nil {
+		tb.Fatalf("open pool: %v", err)
+	}
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
+func exec(tb testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
+	tb.Helper()
+	if _, err := pool.Exec(tb.Context(), sql, args...); err != nil {
+		tb.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	directorytest.Run(t, func(t *testing.T) directory.Directory { return open(t, fresh(t)) })
+}

@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A tenant is a row: the tenant as the world sees it, and what suspension covers.
+type tenant struct {
+	directory.Tenant
+	owned     directory.State
+	suspended bool
+}
+
+const selectTenants = `
+	SELECT t.id, t.slug, t.name, t.locality, t.tier, t.pinned, t.cell, t.epoch, t.state, t.suspended, t.created_at,
+	       ARRAY(SELECT name FROM directory.claims WHERE tenant = t.id AND kind = 'host' ORDER BY name)
+	  FROM directory.tenants t`
+
+func scanTenant(row pgx.CollectableRow) (tenant, error) {
+	var t tenant
+	p := &t.Placement
+	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Locality, &t.Tier, &t.Pinned, &p.Cell, &p.Epoch, &t.owned, &t.suspended, &t.CreatedAt, &t.Hosts)
+	t.CreatedAt = t.CreatedAt.UTC()
+	p.Tenant, p.State = t.ID, directory.Shown(t.owned, t.suspended)
+	return t, err
+}
+
+// getTenant is the one tenant that where finds.
+func getTenant(ctx context.Context, db pg.DB, where string, arg any) (tenant, error) {
+	rows, err := db.Query(ctx, selectTenants+where, arg)
+	if err != nil {
+		return tenant{}, err
+	}
+	t, err := pgx.CollectExactlyOneRow(rows, scanTenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return t, problem.New(problem.NotFound, "no tenant \"%v\"", arg)
+	}
+	return t, err
+}
+
+// lockTenant keeps every other mutation of the tenant waiting. The read is a
+// statement of its own, after the lock: the one that waits for the lock would
+// still see the hosts as they were before it.
+func lockTenant(ctx context.Context, tx pgx.Tx, id directory.TenantID) (tenant, error) {
+	const lock = `SELECT FROM directory.tenants WHERE id = $1 FOR NO KEY UPDATE`
+	if _, err := tx.Exec(ctx, lock, int64(id)); err != nil {
+		return tenant{}, err
+	}
+	return getTenant(ctx, tx, ` WHERE t.id = $1`, int64(id))
+}
+
+// Tenant implements directory.Tenants.
+func (s *Store) Tenant(ctx context.Context, ref string) (directory.Tenant, error) {
+	where, arg := ` WHERE t.slug = $1 AND t.state <> 'deleted'`, any(ref)
+	if id, err := directory.ParseTenantID(ref); err == nil {
+		where, arg = ` WHERE t.id = $1`, int64(id)
+	}
+	t, err := getTenant(ctx, s.pool, where, arg)
+	return t.Tenant, fail(ctx, "find tenant", err)
+}
+
+// ListTenants implements directory.Tenants.
+func (s *Store) ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	const page = selectTenants + `
+	 WHERE t.id > $1 AND t.state <> 'deleted' AND ($2 = '' OR t.cell = $2)
+	 ORDER BY t.id
+	 LIMIT $3`
+	rows, err := s.pool.Query(ctx, page, int64(after), string(cell), limit)
+	if err != nil {
+		return nil, fail(ctx, "list tenants", err)
+	}
+	list, err := pgx.CollectRows(rows, scanTenant)
+	if err != nil {
+		return nil, fail(ctx, "list tenants", err)
+	}
+	out := make([]directory.Tenant, len(list))
+	for i, t := range list {
+		out[i] = t.Tenant
+	}
+	return out, nil
+}
+
+// CreateTenant implements directory.Tenants.
+func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (directory.Tenant, error) {
+	if err := n.Validate(); err != nil {
+		return directory.Tenant{}, err
+	}
+	var out directory.Tenant
+	err := s.mutate(ctx, "create tenant", func(tx pgx.Tx) (*change, error) {
+		// Every cell stays locked until the commit: the loads that the policy
+		// compared are still so when the tenant counts.
+		cells, err := listCells(ctx, tx, forChange)
+		if err != nil {
+			return nil, err
+		}
+		cell, err := directory.ChooseCell(n, cells)
+		if err != nil {
+			return nil, err
+		}
+		if out, err = insertTenant(ctx, tx, n, cell); err != nil {
+			return nil, err
+		}
+		return &change{action: "tenant.create", subject: tenantSubject(out.ID), after: out, tenant: out.ID, publish: true}, nil
+	})
+	return out, err
+}
+
+// insertTenant writes the tenant, its claims and its cell's count.
+func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell directory.CellID) (directory.Tenant, error) {
+	const insert = `
+		INSERT INTO directory.tenants (slug, name, locality, tier, cell)
+		VALUES ($1, $2, $3, $4, $5)
+		    ON CONFLICT (slug) WHERE state <> 'deleted' DO NOTHING
+		RETURNING id`
+	var id int64
+	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return directory.Tenant{}, problem.New(problem.Conflict, "slug %q is taken", n.Slug)
+	}
+	if err != nil {
+		return directory.Tenant{}, err
+	}
+	steps := claimSteps(nil, n.Hosts)
+	steps = append(steps, claimStep{kind: "slug", name: n.Slug, take: true})
+	if err := trade(ctx, tx, directory.TenantID(id), steps); err != nil {
+		return directory.Tenant{}, err
+	}
+	if err := count(ctx, tx, cell, 1); err != nil {
+		return directory.Tenant{}, err
+	}
+	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, id)
+	return t.Tenant, err
+}
+
+// count changes how many tenants a cell owns; the cell is locked.
+func count(ctx context.Context, tx pgx.Tx, cell directory.CellID, by int) error {
+	_, err := tx.Exec(ctx, `UPDATE directory.cells SET tenants = tenants + $2 WHERE id = $1`, cell, by)
+	return err
+}
+
+func tenantSubject(id directory.TenantID) string { return "tenant/" + id.String() }
+
+// sameRoute reports whether routers can tell a from b.
+func sameRoute(a, b directory.Tenant) bool {
+	return a.Placement == b.Placement && a.Slug == b.Slug && slices.Equal(a.Hosts, b.Hosts)
+}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// UpdateTenant implements directory.Tenants.
+func (s *Store) UpdateTenant(ctx context.Context, id directory.TenantID, c directory.Change) (directory.Tenant, error) {
+	var out directory.Tenant
+	err := s.mutate(ctx, "update tenant", func(tx pgx.Tx) (*change, error) {
+		old, err := lockTenant(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		suspended := old.suspended
+		if c.Suspended != nil {
+			suspended = *c.Suspended
+		}
+		if out, err = old.With(c); err != nil {
+			return nil, err
+		}
+		out.Placement.State = directory.Shown(old.owned, suspended)
+		same := sameRoute(old.Tenant, out)
+		if same && old.Name == out.Name && old.Pinned == out.Pinned {
+			return nil, nil
+		}
+		if err := trade(ctx, tx, id, claimSteps(old.Hosts, out.Hosts)); err != nil {
+			return nil, err
+		}
+		const update = `UPDATE directory.tenants SET name = $2, pinned = $3, suspended = $4 WHERE id = $1`
+		_, err = tx.Exec(ctx, update, int64(id), out.Name, out.Pinned, suspended)
+		return &change{
+			action: "tenant.update", subject: tenantSubject(id), before: old.Tenant, after: out, tenant: id, publish: !same,
+		}, err
+	})
+	return out, err
+}
+
+// DeleteTenant implements directory.Tenants.
+func (s *Store) DeleteTenant(ctx context.Context, id directory.TenantID) error {
+	return s.mutate(ctx, "delete tenant", func(tx pgx.Tx) (*change, error) {
+		old, err := lockTenant(ctx, tx, id)
+		if err != nil || old.owned == directory.Deleted {
+			return nil, err
+		}
+		if err := count(ctx, tx, old.Placement.Cell, -1); err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM directory.claims WHERE tenant = $1`, int64(id)); err != nil {
+			return nil, err
+		}
+		const update = `UPDATE directory.tenants SET state = 'deleted', epoch = epoch + 1 WHERE id = $1`
+		if _, err := tx.Exec(ctx, update, int64(id)); err != nil {
+			return nil, err
+		}
+		gone := old.Tenant
+		gone.Hosts, gone.Placement.State = nil, directory.Deleted
+		gone.Placement.Epoch++
+		return &change{
+			action: "tenant.delete", subject: tenantSubject(id), before: old.Tenant, after: gone, tenant: id, publish: true,
+		}, nil
+	})
+}
+
+// Place implements directory.Tenants.
+func (s *Store) Place(ctx context.Context, p directory.Placement) error {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	return s.mutate(ctx, "place tenant", func(tx pgx.Tx) (*change, error) {
+		old, err := lockTenant(ctx, tx, p.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		// Both cells are locked, in the order of their ids, before either changes.
+		to, err := lockPair(ctx, tx, old.Placement.Cell, p.Cell)
+		switch {
+		case err != nil:
+			return nil, err
+		case old.owned == directory.Deleted:
+			return nil, problem.New(problem.Conflict, "tenant %d is deleted", p.Tenant)
+		case old.Placement.Epoch != p.Epoch-1:
+			return nil, problem.New(problem.Conflict, "tenant %d is at epoch %d", p.Tenant, old.Placement.Epoch)
+		case to.State == directory.Retired:
+			return nil, problem.New(problem.Conflict, "cell %s is retired", p.Cell)
+		}
+		if err := place(ctx, tx, old.Placement.Cell, p); err != nil {
+			return nil, err
+		}
+		p.State = directory.Shown(p.State, old.suspended)
+		return &change{
+			action: "tenant.place", subject: tenantSubject(p.Tenant), before: old.Placement, after: p, tenant: p.Tenant, publish: true,
+		}, nil
+	})
+}
+
+// lockPair locks two cells, which may be one, and returns the second.
+func lockPair(ctx context.Context, tx pgx.Tx, from, to directory.CellID) (directory.Cell, error) {
+	rows, err := tx.Query(ctx, selectCells+` WHERE c.id = ANY($1) ORDER BY c.id `+forChange, []string{string(from), string(to)})
+	if err != nil {
+		return directory.Cell{}, err
+	}
+	cells, err := pgx.CollectRows(rows, scanCell)
+	if err != nil {
+		return directory.Cell{}, err
+	}
+	i := slices.IndexFunc(cells, func(c directory.Cell) bool { return c.ID == to })
+	if i < 0 {
+		return directory.Cell{}, problem.New(problem.NotFound, "no cell %q", to)
+	}
+	return cells[i], nil
+}
+
+// place writes the placement and both counts.
+func place(ctx context.Context, tx pgx.Tx, from directory.CellID, p directory.Placement) error {
+	if from != p.Cell {
+		if err := count(ctx, tx, from, -1); err != nil {
+			return err
+		}
+		if err := count(ctx, tx, p.Cell, 1); err != nil {
+			return err
+		}
+	}
+	const update = `UPDATE directory.tenants SET cell = $2, epoch = $3, state = $4 WHERE id = $1`
+	_, err := tx.Exec(ctx, update, int64(p.Tenant), p.Cell, int64(p.Epoch), p.State)
+	return err
+}
