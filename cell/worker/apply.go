@@ -1,0 +1,115 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/outbox"
+	"github.com/cellway/cellway/cell/store"
+)
+
+// maxBatch is how many events of one tenant share a transaction at most.
+const maxBatch = 64
+
+// An inbox is how far the consumer is with a tenant.
+type inbox struct {
+	last     int64         // the number of the last event done
+	attempts int           // failed tries of the one after it
+	wait     time.Duration // before the next try
+}
+
+// A try is one transaction's worth of events, and what came of it.
+type try struct {
+	inbox   inbox          // as it was found
+	events  []outbox.Event // what was tried
+	handled int            // how many of them the consumer took
+}
+
+// done is the number up to which all is done after a try that succeeded.
+func (t try) done() int64 {
+	if len(t.events) == 0 {
+		return t.inbox.last
+	}
+	return t.events[len(t.events)-1].Seq
+}
+
+// apply does up to limit events that follow the inbox, with it, in one
+// transaction. With an error the try tells how far it came, and nothing is done.
+func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) {
+	err = g.w.store.InTenant(ctx, j.tenant, j.epoch, func(ctx context.Context, tx *store.Tx) error {
+		t = try{}
+		if t.inbox, err = g.lockInbox(ctx, tx); err != nil || t.inbox.wait > 0 {
+			return err
+		}
+		if t.events, err = follow(ctx, tx, t.inbox.last, j, limit); err != nil || len(t.events) == 0 {
+			return err
+		}
+		for _, e := range t.events {
+			if err := g.handle(ctx, tx, e); err != nil {
+				return fmt.Errorf("consumer %s, event %s: %w", g.consumer.Name, e.ID, err)
+			}
+			t.handled++
+		}
+		if err := g.w.hook("handled"); err != nil {
+			return err
+		}
+		return g.moveInbox(ctx, tx, t.done())
+	})
+	return t, err
+}
+
+// follow is the events after last: those that the stream brought, as long as
+// there is no gap, else what the outbox has.
+func follow(ctx context.Context, tx *store.Tx, last int64, j job, limit int) ([]outbox.Event, error) {
+	var events []outbox.Event
+	for _, e := range j.queued {
+		if e.Seq == last+int64(len(events))+1 && len(events) < limit {
+			events = append(events, e)
+		}
+	}
+	if len(events) > 0 || j.upto <= last {
+		return events, nil
+	}
+	return outbox.After(ctx, tx, last, limit)
+}
+
+const readInbox = `
+	SELECT last_seq, attempts, greatest(extract(epoch FROM retry_at - clock_timestamp()), 0)::double precision
+	  FROM cell.inbox
+	 WHERE tenant_id = $1 AND consumer = $2
+	   FOR UPDATE`
+
+// lockInbox reads the inbox and keeps others from it until the transaction ends.
+func (g *group) lockInbox(ctx context.Context, tx *store.Tx) (in inbox, err error) {
+	var wait *float64
+	scan := func() error {
+		return tx.QueryRow(ctx, readInbox, tx.Tenant, g.consumer.Name).Scan(&in.last, &in.attempts, &wait)
+	}
+	err = scan()
+	if errors.Is(err, pgx.ErrNoRows) {
+		if _, err = tx.Exec(ctx, `INSERT INTO cell.inbox (tenant_id, consumer, last_seq) VALUES ($1, $2, 0)
+			ON CONFLICT (tenant_id, consumer) DO NOTHING`, tx.Tenant, g.consumer.Name); err == nil {
+			err = scan()
+		}
+	}
+	if err != nil {
+		return in, fmt.Errorf("lock inbox: %w", err)
+	}
+	if wait != nil {
+		in.wait = time.Duration(*wait * float64(time.Second))
+	}
+	return in, nil
+}
+
+// moveInbox says that events up to seq are done.
+func (g *group) moveInbox(ctx context.Context, tx *store.Tx, seq int64) error {
+	if _, err := tx.Exec(ctx, `UPDATE cell.inbox SET last_seq = $3, attempts = 0, retry_at = NULL, error = ''
+		WHERE tenant_id = $1 AND consumer = $2`, tx.Tenant, g.consumer.Name, seq); err != nil {
+		return fmt.Errorf("move inbox: %w", err)
+	}
+	return nil
+}

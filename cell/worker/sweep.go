@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/outbox"
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+)
+
+const (
+	scanTimeout = 10 * time.Second
+	sweepLimit  = 1000        // tenants per sweep; the next one finds the others
+	removeEvery = time.Minute // old events
+	removeBatch = 5000        // events per transaction
+)
+
+// sweepOnce hears of tenants that have events, older than the grace, which this
+// consumer has not done.
+func (g *group) sweepOnce(ctx context.Context) error {
+	all, _ := g.partitions()
+	if len(all) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	rows, err := g.w.store.DB().Query(ctx, `SELECT tenant_id, epoch, last FROM cell.inbox_behind($1, $2, $3, $4, $5)`,
+		g.consumer.Name, all, outbox.Partitions, g.w.o.Grace, sweepLimit)
+	if err != nil {
+		return fmt.Errorf("look for events not done: %w", err)
+	}
+	var t directory.TenantID
+	var e directory.Epoch
+	var last int64
+	if _, err := pgx.ForEachRow(rows, []any{&t, &e, &last}, func() error {
+		g.lanes.hear(t, e, last, nil)
+		return nil
+	}); err != nil {
+		return fmt.Errorf("look for events not done: %w", err)
+	}
+	return nil
+}
+
+// retain removes events whose time is over.
+func (w *Worker) retain(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if _, err := w.retainOnce(ctx); err != nil && ctx.Err() == nil {
+			w.o.Log.WarnContext(ctx, "remove old events", "error", err)
+		}
+		store.Wait(ctx, removeEvery)
+	}
+	return nil
+}
+
+// retainOnce removes events that are older than Keep, published, and done by
+// every consumer. It returns their number.
+func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, removeEvery)
+	defer cancel()
+	names := make([]string, len(w.consumers))
+	for i, c := range w.consumers {
+		names[i] = c.Name
+	}
+	rows, err := w.store.DB().Query(ctx, `SELECT tenant_id, epoch, upto FROM cell.outbox_expired($1, $2, $3)`, names, w.o.Keep, sweepLimit)
+	if err != nil {
+		return 0, fmt.Errorf("look for old events: %w", err)
+	}
+	type old struct {
+		Tenant directory.TenantID
+		Epoch  directory.Epoch
+		Upto   int64
+	}
+	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[old])
+	if err != nil {
+		return 0, fmt.Errorf("look for old events: %w", err)
+	}
+	for _, t := range tenants {
+		n, err := w.removeEvents(ctx, t.Tenant, t.Epoch, t.Upto)
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
+const removeOld = `
+	DELETE FROM cell.outbox
+	 WHERE tenant_id = $1 AND seq IN (
+	       SELECT seq FROM cell.outbox
+	        WHERE tenant_id = $1 AND seq <= $2 AND at <= clock_timestamp() - $3::interval
+	        ORDER BY seq LIMIT $4)`
+
+func (w *Worker) removeEvents(ctx context.Context, t directory.TenantID, e directory.Epoch, upto int64) (removed int64, err error) {
+	for n := int64(removeBatch); n == removeBatch; {
+		if err := w.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
+			tag, err := tx.Exec(ctx, removeOld, t, upto, w.o.Keep, removeBatch)
+			n = tag.RowsAffected()
+			return err
+		}); err != nil {
+			return removed, fmt.Errorf("remove old events of tenant %d: %w", t, err)
+		}
+		removed += n
+	}
+	return removed, nil
+}
