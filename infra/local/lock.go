@@ -55,7 +55,6 @@ func isAt(f *os.File, path string) bool {
 // Unlock lets go of the lock.
 func (l *FileLock) Unlock() error { return l.f.Close() }
 
-
 // Remove lets go of the lock and removes its file.
 func (l *FileLock) Remove() error {
 	return errors.Join(os.Remove(l.f.Name()), l.f.Close())

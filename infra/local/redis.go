@@ -1,15 +1,14 @@
 package local
 
 import (
+	"bufio"
 	"context"
-	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // answerTimeout bounds one question to a server that starts.
@@ -50,16 +49,33 @@ func (r Redis) Command() Command {
 	}
 }
 
-// Answers checks that the server on the port knows the password and has loaded its data.
+// Answers checks that the server on the port knows the password and has loaded
+// its data. It speaks the protocol itself: a client library retries and logs.
 func (r Redis) Answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	opts, err := redis.ParseURL(r.URL())
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", r.Port))
 	if err != nil {
-		return errors.New("redis url cannot be parsed") // its text holds the password
+		return err
 	}
-	opts.MaxRetries, opts.PoolSize = -1, 1
-	c := redis.NewClient(opts)
-	defer c.Close()
-	return c.Ping(ctx).Err()
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nPING\r\n", r.Password); err != nil {
+		return err
+	}
+	answers := bufio.NewReader(conn)
+	for _, want := range []string{"+OK\r\n", "+PONG\r\n"} {
+		got, err := answers.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("redis answers %q", got)
+		}
+	}
+	return nil
 }

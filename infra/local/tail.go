@@ -28,4 +28,3 @@ func Tail(path string, n int) string {
 	lines := strings.Split(string(bytes.TrimSpace(buf)), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
-
