@@ -50,7 +50,7 @@ for cell in "${cells[@]}"; do
 	write "$cell-redis" <<<"REDISCLI_AUTH=$redis"
 	write "$cell" <<-EOF
 		CELL_OWNER_DATABASE_URL=postgres://postgres:$password@$cell-postgres:5432/cell?sslmode=disable
-		CELL_DATABASE_URL=postgres://cell_app:$(password)@$cell-postgres:5432/cell?sslmode=disable
+		CELL_DATABASE_URL=postgres://cell_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
 		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
 		CELL_TOKEN_KEYS=$tokens

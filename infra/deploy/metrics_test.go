@@ -1,0 +1,92 @@
+package deploy_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	// ours are the metrics of our own processes; others (go_*, up) are libraries'.
+	ours    = regexp.MustCompile(`\b(?:router|cell|directory|move|build)_[a-z0-9_]+`)
+	defined = regexp.MustCompile(`"((?:router|cell|directory|move|build)_[a-z0-9_]+)"`)
+	// A histogram is queried by these.
+	series = regexp.MustCompile(`_(bucket|count|sum)$`)
+)
+
+// TestDashboardsNameMetricsThatExist keeps a renamed metric from leaving an
+// empty panel behind.
+func TestDashboardsNameMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	known := definedMetrics(t)
+	dashboards, err := filepath.Glob("grafana/*.json")
+	if err != nil || len(dashboards) == 0 {
+		t.Fatalf("find dashboards: %v, %v", dashboards, err)
+	}
+	for _, path := range dashboards {
+		asked := 0
+		for _, expr := range expressions(t, path) {
+			for _, name := range ours.FindAllString(expr, -1) {
+				asked++
+				if !known[name] && !known[series.ReplaceAllString(name, "")] {
+					t.Errorf("%s asks for %s, which no code defines: %s", path, name, expr)
+				}
+			}
+		}
+		if asked == 0 {
+			t.Errorf("%s asks for none of our metrics", path)
+		}
+	}
+}
+
+// expressions are the queries of a dashboard.
+func expressions(t *testing.T, path string) []string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatalf("read %s: %v", path, err)
+	}
+	var out []string
+	for _, p := range d.Panels {
+		for _, target := range p.Targets {
+			out = append(out, target.Expr)
+		}
+	}
+	return out
+}
+
+// definedMetrics are the names that the code gives to metrics (and to a few other things).
+func definedMetrics(t *testing.T) map[string]bool {
+	t.Helper()
+	known := map[string]bool{}
+	for _, top := range []string{"router", "cell", "directory", "infra"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			for _, m := range defined.FindAllStringSubmatch(string(b), -1) {
+				known[m[1]] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return known
+}
