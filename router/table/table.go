@@ -94,6 +94,17 @@ func (t *Table) Apply(u directory.Update) error {
 	return nil
 }
 
+// Confirm says that the directory has just answered that the table is as new as
+// its own.
+func (t *Table) Confirm() {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	t.confirmed.Store(time.Now().UnixNano())
+	if v := t.View(); v.source == FromDisk {
+		t.markConfirmed(v)
+	}
+}
+
 // markConfirmed turns a table from the disk, which the directory has just
 // confirmed, into one of the directory's. Nobody has to be woken for that.
 func (t *Table) markConfirmed(old *View) {

@@ -1,0 +1,140 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// keptBody is how much of a body is kept for the repeat after a stale epoch.
+const keptBody = 64 << 10
+
+// A body is a request's body that can be sent again as long as nothing beyond
+// its first keptBody bytes has been read.
+type body struct {
+	prefix []byte
+	whole  bool // prefix is all there is
+	rest   io.ReadCloser
+
+	mu      sync.Mutex
+	current *attempt // may read rest; nil: none
+	touched bool     // rest was read from, or is being read
+	err     error    // the client's body could not be read
+}
+
+// readBody reads the first part of r's body, of which at most most bytes are
+// allowed in all (0: any).
+func readBody(w http.ResponseWriter, r *http.Request, most int64) (*body, error) {
+	b := &body{rest: r.Body, whole: true}
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return b, nil
+	}
+	if most > 0 {
+		b.rest = http.MaxBytesReader(w, r.Body, most)
+	}
+	size := int64(keptBody)
+	if r.ContentLength > 0 {
+		size = min(size, r.ContentLength)
+	}
+	prefix := make([]byte, size)
+	n, err := io.ReadFull(b.rest, prefix)
+	b.prefix = prefix[:n]
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && r.ContentLength < 0:
+		return b, nil
+	case err != nil:
+		return nil, clientError(err)
+	}
+	b.whole = r.ContentLength == int64(n)
+	return b, nil
+}
+
+// clientError is what a body that cannot be read means to its sender.
+func clientError(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return problem.Wrap(problem.TooLarge, err, "the body is too large")
+	}
+	return problem.Wrap(problem.Invalid, err, "the body could not be read")
+}
+
+// attach gives r a body for one attempt. The attempt before must be over, or
+// rewind have been called.
+func (b *body) attach(r *http.Request) *http.Request {
+	if len(b.prefix) == 0 && b.whole {
+		r.Body = http.NoBody
+		return r
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = &attempt{body: b}
+	r.Body = b.current
+	return r
+}
+
+// rewind ends the attempt and reports whether another can send the same body.
+func (b *body) rewind() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = nil
+	return !b.touched
+}
+
+// failed is why the client's body could not be read, nil if it could.
+func (b *body) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// take reports whether a may read from rest, and notes that it does.
+func (b *body) take(a *attempt) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current != a {
+		return false
+	}
+	b.touched = true
+	return true
+}
+
+func (b *body) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = clientError(err)
+}
+
+// errAttemptOver is what a transport reads that goes on sending the body after
+// the cell has answered and the request was sent elsewhere.
+var errAttemptOver = errors.New("body: this attempt is over")
+
+// An attempt reads a body from its start.
+type attempt struct {
+	body *body
+	at   int // in prefix
+}
+
+func (a *attempt) Read(p []byte) (int, error) {
+	b := a.body
+	if a.at < len(b.prefix) {
+		n := copy(p, b.prefix[a.at:])
+		a.at += n
+		return n, nil
+	}
+	if b.whole {
+		return 0, io.EOF
+	}
+	if !b.take(a) {
+		return 0, errAttemptOver
+	}
+	n, err := b.rest.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.fail(err)
+	}
+	return n, err
+}
+
+// Close leaves the client's body open: the server closes it when the request ends.
+func (a *attempt) Close() error { return nil }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/identify"
+)
+
+const prefix = "ROUTER_"
+
+// settings is the environment of the process, with the prefix.
+type settings struct {
+	ID              string        `env:"ID" envDefault:"router-1" help:"name of this router at the directory and in logs"`
+	ListenAddr      string        `env:"LISTEN_ADDR" envDefault:"127.0.0.1:8080" help:"tenants' listener"`
+	AdminAddr       string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:8081" help:"health, metrics, explain"`
+	DirectoryURL    string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
+	DirectoryToken  config.Secret `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
+	TokenKeys       config.Secret `env:"TOKEN_KEYS" help:"keys that tenants' tokens are verified with"`
+	AssertionKeys   config.Secret `env:"ASSERTION_KEYS,required" help:"keys that assertions to cells are signed with"`
+	BaseDomain      string        `env:"BASE_DOMAIN" envDefault:"cellway.localhost" help:"tenants are at SLUG.BASE_DOMAIN"`
+	TableFile       string        `env:"TABLE_FILE,required" help:"disk copy of the table"`
+	Auth            string        `env:"AUTH" envDefault:"required" help:"required or optional: a tenant's token with each request"`
+	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
+	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
+	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
+	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
+	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
+	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
+	StopGrace       time.Duration `env:"STOP_GRACE" envDefault:"15s" help:"for requests under way when told to stop"`
+}
+
+// Validate checks values and how they relate.
+func (s *settings) Validate() error {
+	for name, ok := range map[string]bool{
+		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
+		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
+		"CELL_CONCURRENCY must be positive":               s.CellConcurrency > 0,
+		"HOLD_REQUESTS must be positive":                  s.HoldRequests > 0,
+		"HOLD_BYTES must be positive":                     s.HoldBytes > 0,
+		"MAX_BODY must be positive":                       s.MaxBody > 0,
+		"HOLD_TIMEOUT must be less than CELL_TIMEOUT":     s.HoldTimeout > 0 && s.HoldTimeout < s.CellTimeout,
+		"STOP_GRACE must not be less than 2*HOLD_TIMEOUT": s.StopGrace >= 2*s.HoldTimeout,
+	} {
+		if !ok {
+			return problem.New(problem.Invalid, "%s%s", prefix, name)
+		}
+	}
+	host, err := identify.CanonicalHost(s.BaseDomain)
+	if err != nil || host != s.BaseDomain || host == "" {
+		return problem.New(problem.Invalid, "%sBASE_DOMAIN must be a lower-case host name", prefix)
+	}
+	if u, err := url.Parse(s.DirectoryURL); err != nil || u.Host == "" {
+		return problem.New(problem.Invalid, "%sDIRECTORY_URL must be an http or https URL", prefix)
+	}
+	return nil
+}
+
+// options turns the settings into what a Router is made of, but for its parts.
+func (s *settings) options() (router.Options, error) {
+	var o router.Options
+	assertion, err := token.ParseKeys(string(s.AssertionKeys))
+	if err != nil {
+		return o, fmt.Errorf("%sASSERTION_KEYS: %w", prefix, err)
+	}
+	var keys token.Keys
+	if s.TokenKeys != "" {
+		if keys, err = token.ParseKeys(string(s.TokenKeys)); err != nil {
+			return o, fmt.Errorf("%sTOKEN_KEYS: %w", prefix, err)
+		}
+	}
+	directory, err := url.Parse(s.DirectoryURL)
+	if err != nil {
+		return o, fmt.Errorf("%sDIRECTORY_URL: %w", prefix, err)
+	}
+	return router.Options{
+		Chain:         &identify.Chain{BaseDomain: s.BaseDomain, Keys: keys},
+		AssertionKeys: assertion, AuthRequired: s.Auth == "required",
+		CellTimeout: s.CellTimeout, MaxBody: s.MaxBody, Directory: directory,
+		Hold: router.HoldLimits{Time: s.HoldTimeout, Requests: s.HoldRequests, Bytes: s.HoldBytes},
+	}, nil
+}

@@ -1,0 +1,100 @@
+// Router is the global endpoint's process: see package router.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/table"
+)
+
+func main() {
+	printConfig := flag.Bool("print-config", false, "print the configuration and exit")
+	version := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	run.Main("router", func(ctx context.Context) error {
+		if *version {
+			fmt.Println(run.Version)
+			return nil
+		}
+		var s settings
+		if err := config.Load(prefix, os.Environ(), &s); err != nil {
+			return err
+		}
+		if *printConfig {
+			config.Print(os.Stdout, prefix, &s)
+			return nil
+		}
+		return serve(ctx, s)
+	})
+}
+
+// serve runs the router until ctx ends. The order of stopping: not ready, so
+// that balancers look elsewhere; stop listening and finish the requests, which
+// still need the table; then stop following, save the table, close connections,
+// and send the last spans.
+func serve(ctx context.Context, s settings) (err error) {
+	tel, err := telemetry.Start(ctx, "router", s.ID, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tel.Close()) }()
+	o, err := s.options()
+	if err != nil {
+		return err
+	}
+	feed, err := client.New(client.Options{URL: s.DirectoryURL, Token: string(s.DirectoryToken)})
+	if err != nil {
+		return err
+	}
+	tab := table.New()
+	disk := table.NewDisk(s.TableFile, tab, tel.Log)
+	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
+	}
+	proxy := router.NewProxy(router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout}, tel.Log)
+	defer proxy.Close()
+	o.Table, o.Forwarder, o.Refresh = tab, proxy, router.RefreshFrom(feed, tab)
+	o.Log, o.Registry = tel.Log, tel.Registry
+	rt := router.New(o)
+
+	ln, err := net.Listen("tcp", s.ListenAddr)
+	if err != nil {
+		return fmt.Errorf("listen for tenants: %w", err)
+	}
+	adminLn, err := net.Listen("tcp", s.AdminAddr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for operators: %w", err), ln.Close())
+	}
+	admin := run.NewAdmin()
+	rt.Admin(admin)
+
+	// What requests need outlives ctx; it ends when they have.
+	background := run.NewGroup(context.WithoutCancel(ctx))
+	background.Go("follow directory", func(ctx context.Context) error { return router.Follow(ctx, feed, s.ID, tab, tel.Log) })
+	background.Go("save table", disk.Run)
+	background.Go("admin", func(ctx context.Context) error {
+		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
+	})
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(background.Context(), stop)
+	context.AfterFunc(serving, func() { admin.SetReady(false) })
+
+	admin.SetReady(true)
+	tel.Log.InfoContext(ctx, "router serves", "addr", ln.Addr().String(), "admin", adminLn.Addr().String())
+	err = run.ServeWith(serving, ln, rt.NewServer(), s.StopGrace)
+	rt.Close()
+	background.Stop()
+	return errors.Join(err, background.Wait())
+}

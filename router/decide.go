@@ -1,0 +1,107 @@
+package router
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/table"
+)
+
+// A Verdict is what the router does with a request.
+type Verdict string
+
+// The verdicts.
+const (
+	Forward Verdict = "forward" // to the owning cell
+	Hold    Verdict = "hold"    // until the owner is known again, then forward
+	Signup  Verdict = "signup"  // to the directory
+	Hello   Verdict = "hello"   // answered here
+	Refuse  Verdict = "refuse"  // with Err
+)
+
+// A Decision is what the router does with a request at one version of its
+// table, and why. The request path and the explain page share it.
+type Decision struct {
+	identify.Result
+	Verdict Verdict
+	Err     error // of Refuse
+	Version directory.Version
+}
+
+// asker is (*identify.Chain).Identify or Explain.
+type asker func(c *identify.Chain, r *http.Request, v *table.View) (identify.Result, error)
+
+func (rt *Router) decide(r *http.Request, v *table.View, ask asker) Decision {
+	res, err := ask(rt.Chain, r, v)
+	d := Decision{Result: res, Version: v.Version()}
+	switch {
+	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+		err = problem.New(problem.MethodNotAllowed, "method %s is not served", r.Method)
+	case err != nil:
+	case !rt.Table.Loaded():
+		err = problem.New(problem.Unavailable, "no table yet")
+	case res.Source == "":
+		d.Verdict, err = rt.global(r)
+	case rt.AuthRequired && res.Claims == nil:
+		err = errNoToken
+	default:
+		d.Verdict, err = verdict(res.Entry)
+	}
+	if err != nil {
+		d.Verdict, d.Err = Refuse, err
+	}
+	return d
+}
+
+var errNoToken = problem.New(problem.Unauthenticated, "a tenant's bearer token is needed")
+
+// global is what happens to a request that names no tenant.
+func (rt *Router) global(r *http.Request) (Verdict, error) {
+	switch {
+	case r.URL.Path == "/signup" && r.Method == http.MethodPost:
+		return Signup, nil
+	case r.URL.Path == "/signup":
+		return Refuse, problem.New(problem.MethodNotAllowed, "sign up with POST")
+	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return Hello, nil
+	case rt.AuthRequired:
+		return Refuse, errNoToken
+	}
+	return Refuse, problem.New(problem.Invalid, "the request names no tenant: by token, host, path, header or cookie")
+}
+
+// verdict is what happens to a request of a tenant that is known.
+func verdict(e table.Entry) (Verdict, error) {
+	switch e.State {
+	case directory.Cutover:
+		return Hold, nil
+	case directory.Suspended:
+		return Refuse, problem.New(problem.TenantSuspended, "the tenant is suspended")
+	case directory.Deleted:
+		return Refuse, problem.New(problem.TenantNotFound, "the tenant is deleted")
+	}
+	if e.Address == "" {
+		return Refuse, unavailable(nil, "the owning cell has no address")
+	}
+	return Forward, nil
+}
+
+// retrySoon is what clients are told where the cause passes by itself.
+const retrySoon = time.Second
+
+// unavailable says that the owning cell does not answer.
+func unavailable(cause error, detail string) error {
+	e := problem.Wrap(problem.CellUnavailable, cause, detail)
+	e.RetryAfter = retrySoon
+	return e
+}
+
+// moving says that the tenant's owner is about to change and it took too long.
+func moving(cause error, detail string) error {
+	e := problem.Wrap(problem.TenantMoving, cause, detail)
+	e.RetryAfter = retrySoon
+	return e
+}

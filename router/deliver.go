@@ -1,0 +1,160 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/table"
+)
+
+// deliver brings the request to the owning cell. If that cell knows a newer
+// epoch, it did nothing: the request waits for a newer table and is repeated,
+// once, unless part of its body is gone.
+func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	waits, cancel := context.WithTimeout(r.Context(), 2*rt.Hold.Time)
+	defer cancel()
+	if err := rt.settle(waits, r, x, nil); err != nil {
+		return err
+	}
+	began := time.Now()
+	b, err := readBody(w, r, rt.MaxBody)
+	x.upload += time.Since(began)
+	if err != nil {
+		return err
+	}
+	err = rt.attempt(w, r, x, b)
+	if !errors.Is(err, problem.Stale) {
+		return err
+	}
+	if !b.rewind() {
+		rt.metrics.repeats.WithLabelValues("body_lost").Inc()
+		return moving(err, "the tenant has moved while the body was sent")
+	}
+	if err := rt.awaitNewer(waits, r, x, b); err != nil {
+		rt.metrics.repeats.WithLabelValues("no_newer_table").Inc()
+		return err
+	}
+	err = rt.attempt(w, r, x, b)
+	if errors.Is(err, problem.Stale) {
+		rt.metrics.repeats.WithLabelValues("still_stale").Inc()
+		return moving(err, "the tenant is moving")
+	}
+	rt.metrics.repeats.WithLabelValues("ok").Inc()
+	return err
+}
+
+// attempt sends the request once to where x says.
+func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
+	e := x.entry
+	assertion, err := rt.AssertionKeys.Assert(token.Assertion{
+		Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: time.Now().Unix(),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), rt.CellTimeout)
+	defer cancel()
+	err = rt.Forwarder.Forward(w, b.attach(r.WithContext(ctx)), Target{Entry: e, Assertion: assertion})
+	switch {
+	case err == nil:
+		return nil
+	case clientLeft(r):
+		return context.Canceled // whatever the cell then did is no fault of its own
+	case b.failed() != nil:
+		return b.failed()
+	}
+	return err
+}
+
+// settle waits until the tenant may be forwarded to x's cell, or says why not.
+// b is what is kept in memory meanwhile.
+func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *body) error {
+	for {
+		v, err := verdict(x.entry)
+		if err != nil || v == Forward {
+			return err
+		}
+		if err := rt.hold(ctx, r, x, b); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitNewer waits for a table that places the tenant otherwise than x has it,
+// and asks the directory for one.
+func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, b *body) error {
+	rt.refresh()
+	if err := rt.hold(ctx, r, x, b); err != nil {
+		return err
+	}
+	return rt.settle(ctx, r, x, b)
+}
+
+// hold waits until the table places the tenant otherwise than x has it, and
+// gives x the new placement.
+func (rt *Router) hold(ctx context.Context, r *http.Request, x *exchange, b *body) error {
+	began := time.Now()
+	next, err := rt.holds.wait(ctx, rt.Table, x.entry, cost(r, b))
+	x.wait(time.Since(began))
+	if err != nil {
+		if clientLeft(r) {
+			return context.Canceled
+		}
+		return err
+	}
+	x.send(next)
+	return nil
+}
+
+// cost is about how much memory a request takes while it is held.
+func cost(r *http.Request, b *body) int64 {
+	n := int64(1 << 10) // goroutine's share, structs
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += int64(len(name) + len(v))
+		}
+	}
+	if b != nil {
+		n += int64(len(b.prefix))
+	}
+	return n
+}
+
+// refresh starts bringing the table up to date, unless that is under way. Who
+// waits for the table hears of it by the table.
+func (rt *Router) refresh() {
+	if rt.Refresh == nil {
+		return
+	}
+	rt.wg.Go(func() {
+		_, err, _ := rt.refreshing.Do("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(rt.background, rt.Hold.Time)
+			defer cancel()
+			return nil, rt.Refresh(ctx)
+		})
+		if err != nil && rt.background.Err() == nil {
+			rt.Log.WarnContext(rt.background, "table not refreshed", "error", err)
+		}
+	})
+}
+
+// A Target is where a request goes, and the proof that we send it.
+type Target struct {
+	table.Entry
+	Assertion string
+}
+
+// A Forwarder sends a request to a cell and relays the answer. Proxy implements
+// it over net/http.
+type Forwarder interface {
+	// Forward sends r. An error means that nothing was written to w: Stale where
+	// the cell knows a newer epoch and did nothing, CellUnavailable where it does
+	// not answer (whether it did something is not known), BadGateway where what it
+	// answers is not HTTP. Once an answer has begun and cannot be finished,
+	// Forward panics with http.ErrAbortHandler, so that the client sees it cut.
+	Forward(w http.ResponseWriter, r *http.Request, to Target) error
+}

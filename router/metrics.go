@@ -1,0 +1,107 @@
+package router
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/router/table"
+)
+
+// metrics carry the cell and never the tenant. Cells are few and come from the
+// directory, so nobody outside can make up labels.
+type metrics struct {
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	overhead  prometheus.Histogram
+	held      prometheus.Gauge
+	holdTime  prometheus.Histogram
+	heldTotal *prometheus.CounterVec
+	refused   *prometheus.CounterVec
+	repeats   *prometheus.CounterVec
+}
+
+func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_requests_total", Help: "Requests answered, by owning cell (none: no tenant) and status.",
+		}, []string{"cell", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "router_request_duration_seconds", Help: "From the request's head to the end of the answer.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+		}, []string{"cell"}),
+		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "router_overhead_seconds", Help: "What the router added before the answer began: all but the cell, the client's upload and holding.",
+			Buckets: prometheus.ExponentialBuckets(0.00001, 1.6, 24), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "router_held_requests", Help: "Requests that wait for a change of owner now.",
+		}),
+		holdTime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "router_hold_duration_seconds", Help: "How long requests waited for a change of owner.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+		}),
+		heldTotal: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_holds_total", Help: "Waits for a change of owner, by how they ended.",
+		}, []string{"outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_refused_total", Help: "Requests that the router itself refused, by the problem's code.",
+		}, []string{"reason"}),
+		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_stale_epochs_total", Help: "Requests that a cell called stale, by what became of the repeat.",
+		}, []string{"outcome"}),
+	}
+	reg.MustRegister(m.requests, m.duration, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
+	reg.MustRegister(tableMetrics(t)...)
+	return m
+}
+
+// tableMetrics say which table is served.
+func tableMetrics(t *table.Table) []prometheus.Collector {
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	from := func(source string) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "router_snapshot_source", Help: "1 for where the table came from.", ConstLabels: prometheus.Labels{"kind": source},
+		}, func() float64 {
+			if t.View().Source() == source {
+				return 1
+			}
+			return 0
+		})
+	}
+	return []prometheus.Collector{
+		gauge("router_directory_version", "Version of the table that is served.", func() float64 { return float64(t.View().Version()) }),
+		gauge("router_directory_age_seconds", "Since the directory last confirmed the table; -1: never in this process.", func() float64 { return age(t) }),
+		gauge("router_table_tenants", "Tenants in the table.", func() float64 { return float64(t.View().Tenants()) }),
+		gauge("router_table_bytes", "Memory of the table's tenants.", func() float64 { return float64(t.View().Bytes()) }),
+		from(table.FromDisk), from(table.FromDirectory),
+	}
+}
+
+// age is the seconds since the directory last spoke, -1 if it never has.
+func age(t *table.Table) float64 {
+	at := t.Confirmed()
+	if at.IsZero() {
+		return -1
+	}
+	return time.Since(at).Seconds()
+}
+
+// done counts a request that has ended.
+func (m *metrics) done(x *exchange, status int, took time.Duration) {
+	cell := string(x.entry.Cell)
+	if cell == "" {
+		cell = "none"
+	}
+	m.requests.WithLabelValues(cell, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(cell).Observe(took.Seconds())
+	if d, ok := x.overhead(); ok {
+		m.overhead.Observe(d.Seconds())
+	}
+	if x.held > 0 {
+		m.holdTime.Observe(x.held.Seconds())
+	}
+}

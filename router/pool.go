@@ -1,0 +1,137 @@
+package router
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// CellLimits bound what one cell may take of the router.
+type CellLimits struct {
+	Requests int           // at once; as many again may wait for a place
+	Wait     time.Duration // for a place; 0 is 250 ms
+	Timeout  time.Duration // for the head of the answer
+}
+
+const (
+	dialTimeout = 2 * time.Second
+	idleTimeout = 90 * time.Second
+	defaultWait = 250 * time.Millisecond
+	maxHead     = 64 << 10 // bytes of an answer's head
+)
+
+// pools has a pool for each cell.
+type pools struct {
+	limits CellLimits
+	mu     sync.RWMutex
+	cells  map[directory.CellID]*pool
+}
+
+// A pool is the connections to one cell and the places for requests to it, so
+// that a cell that is slow uses up its own places and nobody else's.
+type pool struct {
+	transport *http.Transport
+	places    chan struct{}
+	waiting   atomic.Int64
+	wait      time.Duration
+}
+
+func newPools(l CellLimits) *pools {
+	if l.Wait <= 0 {
+		l.Wait = defaultWait
+	}
+	return &pools{limits: l, cells: map[directory.CellID]*pool{}}
+}
+
+// of is the cell's pool. There are as many as the directory has had cells.
+func (p *pools) of(id directory.CellID) *pool {
+	p.mu.RLock()
+	one := p.cells[id]
+	p.mu.RUnlock()
+	if one != nil {
+		return one
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one = p.cells[id]; one == nil {
+		one = newPool(p.limits)
+		p.cells[id] = one
+	}
+	return one
+}
+
+func (p *pools) close() {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, one := range p.cells {
+		one.transport.CloseIdleConnections()
+	}
+}
+
+func newPool(l CellLimits) *pool {
+	return &pool{
+		places: make(chan struct{}, l.Requests), wait: l.Wait,
+		transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+			TLSHandshakeTimeout:    dialTimeout,
+			ResponseHeaderTimeout:  l.Timeout,
+			ExpectContinueTimeout:  time.Second,
+			IdleConnTimeout:        idleTimeout,
+			MaxIdleConnsPerHost:    l.Requests,
+			MaxConnsPerHost:        l.Requests,
+			MaxResponseHeaderBytes: maxHead,
+			DisableCompression:     true, // the answer is relayed as it is
+		},
+	}
+}
+
+// acquire takes a place, waiting for one for a bounded time among a bounded
+// number of others.
+func (p *pool) acquire(ctx context.Context) error {
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	default:
+	}
+	if p.waiting.Add(1) > int64(cap(p.places)) {
+		p.waiting.Add(-1)
+		return unavailable(nil, "too many requests wait for the owning cell")
+	}
+	defer p.waiting.Add(-1)
+	timer := time.NewTimer(p.wait)
+	defer timer.Stop()
+	select {
+	case p.places <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return unavailable(nil, "the owning cell is busy")
+	case <-ctx.Done():
+		return unavailable(ctx.Err(), "the owning cell is busy")
+	}
+}
+
+func (p *pool) release() { <-p.places }
+
+// buffers lends the memory through which answers are copied.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func newBuffers() *buffers {
+	return &buffers{sync.Pool{New: func() any { return new([bufferSize]byte) }}}
+}
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte { return b.pool.Get().(*[bufferSize]byte)[:] }
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) {
+	if len(p) == bufferSize {
+		b.pool.Put((*[bufferSize]byte)(p))
+	}
+}

@@ -1,0 +1,149 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/identify"
+)
+
+// A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
+// limit on requests per cell.
+type Proxy struct {
+	pools   *pools
+	reverse httputil.ReverseProxy
+	tracer  trace.Tracer
+}
+
+// NewProxy makes a Proxy.
+func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
+	p := &Proxy{pools: newPools(limits), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p.reverse = httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		Transport:      roundTripper(p.roundTrip),
+		ModifyResponse: modifyResponse,
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { forwardingOf(r.Context()).err = err },
+		BufferPool:     newBuffers(),
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return p
+}
+
+// Close drops the connections that are idle.
+func (p *Proxy) Close() { p.pools.close() }
+
+// A forwarding is one Forward, as the functions of the ReverseProxy need it.
+type forwarding struct {
+	to   Target
+	base *url.URL
+	pool *pool
+	err  error
+}
+
+type forwardingKey struct{}
+
+func forwardingOf(ctx context.Context) *forwarding {
+	return ctx.Value(forwardingKey{}).(*forwarding) // Forward put it there
+}
+
+// Forward implements Forwarder.
+func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
+	base, err := url.Parse(to.Address)
+	if err != nil || base.Host == "" {
+		return unavailable(err, "the owning cell's address is not valid")
+	}
+	f := &forwarding{to: to, base: base, pool: p.pools.of(to.Cell)}
+	if err := f.pool.acquire(r.Context()); err != nil {
+		return err
+	}
+	defer f.pool.release()
+	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
+	defer span.End()
+	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(ctx, forwardingKey{}, f)))
+	if f.err != nil {
+		span.RecordError(f.err)
+		return cellError(f.err)
+	}
+	return nil
+}
+
+// rewrite makes the request for the cell of the client's: host, path and query
+// as they were received; what says where it came from is ours; the assertion
+// last, after hop-by-hop headers are gone.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	f := forwardingOf(pr.In.Context())
+	out := pr.Out
+	out.URL.Scheme, out.URL.Host = f.base.Scheme, f.base.Host
+	out.URL.RawQuery = pr.In.URL.RawQuery // to the byte; ReverseProxy cleans it
+	out.Host = pr.In.Host
+	setForwarded(pr)
+	otel.GetTextMapPropagator().Inject(out.Context(), propagation.HeaderCarrier(out.Header))
+	out.Header.Set(token.AssertionHeader, f.to.Assertion)
+}
+
+// setForwarded replaces whatever the client said of who it is.
+func setForwarded(pr *httputil.ProxyRequest) {
+	for name := range pr.Out.Header {
+		switch folded := strings.ReplaceAll(strings.ToLower(name), "_", "-"); {
+		case strings.HasPrefix(folded, "x-forwarded-"), folded == "forwarded", folded == "x-real-ip", folded == "true-client-ip":
+			delete(pr.Out.Header, name)
+		}
+	}
+	pr.SetXForwarded()
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
+	began := time.Now()
+	resp, err := forwardingOf(r.Context()).pool.transport.RoundTrip(r)
+	exchangeFrom(r.Context()).answered(time.Since(began), err == nil)
+	return resp, err
+}
+
+// modifyResponse keeps back what is not for clients: a stale epoch, which makes
+// the ReverseProxy stop here with nothing written, and headers of ours.
+func modifyResponse(resp *http.Response) error {
+	if resp.StatusCode == http.StatusMisdirectedRequest {
+		return errors.Join(problem.Stale, problem.Read(resp))
+	}
+	for name := range resp.Header {
+		if identify.Reserved(name) || name == telemetry.RequestIDHeader || name == "Traceparent" {
+			delete(resp.Header, name)
+		}
+	}
+	return nil
+}
+
+// cellError is what a failure of the round trip means to the client.
+func cellError(err error) error {
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.Contains(err.Error(), "server closed idle connection") { // net/http does not export it
+		return unavailable(err, "the owning cell does not answer")
+	}
+	if _, ok := errors.AsType[*problem.Error](err); ok || errors.Is(err, problem.Stale) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return problem.Wrap(problem.BadGateway, err, "the owning cell's answer is not valid HTTP")
+}

@@ -1,0 +1,174 @@
+// Package router is the stateless edge: it says which tenant a request is of,
+// looks up the cell that owns the tenant, holds the request while the owner
+// changes, and forwards it.
+//
+// It promises that a request reaches a cell only with our own assertion of
+// tenant, cell and epoch, that a cell which does not answer takes nothing from
+// the others, and that with the directory dead it goes on from its last table.
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/table"
+)
+
+// source is who the router is in a problem document.
+const source = "router"
+
+// Options are what a Router is made of.
+type Options struct {
+	Chain         *identify.Chain
+	Table         *table.Table
+	AssertionKeys token.Keys
+	AuthRequired  bool          // a request without a valid tenant token is 401
+	CellTimeout   time.Duration // one request to a cell, whole
+	Hold          HoldLimits
+	MaxBody       int64    // bytes of a request's body
+	Directory     *url.URL // takes POST /signup; nil answers 404
+	Forwarder     Forwarder
+	// Refresh brings the table up to date at once, or fails. It is asked when a
+	// cell knows a newer epoch than the table, at most once at a time; nil only
+	// waits for the table to change by itself.
+	Refresh  func(ctx context.Context) error
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+}
+
+// A Router serves tenants' requests. Make it with New and close it.
+type Router struct {
+	Options
+	holds      *holds
+	metrics    *metrics
+	signup     http.Handler
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+
+	refreshing singleflight.Group
+	background context.Context // of refreshes: they outlive the request that asked
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+}
+
+// New makes a Router.
+func New(o Options) *Router {
+	ctx, stop := context.WithCancel(context.Background())
+	rt := &Router{
+		Options: o, metrics: newMetrics(o.Registry, o.Table), tracer: otel.Tracer("github.com/cellway/cellway/router"),
+		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
+	}
+	rt.holds = newHolds(o.Hold, rt.metrics)
+	rt.signup = newSignup(o.Directory, o.Log)
+	return rt
+}
+
+// Close ends what a Router does in the background. Requests must have ended.
+func (rt *Router) Close() {
+	rt.stop()
+	rt.wg.Wait()
+}
+
+// Handler is the tenants' listener: one log line and one span per request.
+func (rt *Router) Handler() http.Handler {
+	return telemetry.HTTP(rt.Log, true, http.HandlerFunc(rt.serve))
+}
+
+// serve answers one request and counts it, however it ends.
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{began: time.Now(), log: telemetry.RequestFrom(r.Context())}
+	ctx := rt.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx, span := rt.tracer.Start(ctx, "router "+method(r), trace.WithSpanKind(trace.SpanKindServer))
+	rt.propagator.Inject(ctx, propagation.HeaderCarrier(w.Header()))
+	sw := &telemetry.StatusWriter{ResponseWriter: w}
+	r = r.WithContext(withExchange(ctx, x))
+	x.log.Err = errCut // unless it is cleared: the Forwarder cuts an answer by a panic
+	defer func() {
+		rt.metrics.done(x, sw.Status(), time.Since(x.began))
+		if sw.Status() >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, http.StatusText(sw.Status()))
+		}
+		x.describe(span, r, sw.Status())
+		span.End()
+	}()
+	err := rt.answer(sw, r, x)
+	x.log.Err = nil
+	if err != nil {
+		rt.refuse(sw, r, x, err)
+	}
+}
+
+var errCut = errors.New("answer cut short")
+
+// answer does what the request needs. An error means that nothing was written.
+func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if rt.MaxBody > 0 && r.ContentLength > rt.MaxBody {
+		return problem.New(problem.TooLarge, "a body is at most %d bytes", rt.MaxBody)
+	}
+	d := rt.decide(r, rt.Table.View(), (*identify.Chain).Identify)
+	x.know(d)
+	switch d.Verdict {
+	case Refuse:
+		return d.Err
+	case Signup:
+		rt.signup.ServeHTTP(w, r)
+		return nil
+	case Hello:
+		hello(w)
+		return nil
+	}
+	return rt.deliver(w, r, x)
+}
+
+// refuse answers with a problem of the router's own.
+func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
+	if errors.Is(err, context.Canceled) && clientLeft(r) {
+		x.log.Err = err
+		w.WriteHeader(statusClientLeft)
+		return
+	}
+	if errors.Is(err, problem.Unauthenticated) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="cellway"`)
+	}
+	rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
+	telemetry.Problem(w, r, source, err)
+}
+
+// statusClientLeft is what logs and metrics say of a client that went away; it
+// is nobody's fault and never sent to anybody.
+const statusClientLeft = 499
+
+// clientLeft reports whether the client is gone. Deadlines of ours live in
+// contexts below the request's.
+func clientLeft(r *http.Request) bool { return r.Context().Err() != nil }
+
+// hello answers who asks the base domain for nothing in particular.
+func hello(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"service":"cellway","signup":"POST /signup"}` + "\n"))
+}
+
+// method is the request's, if it is a usual one: it becomes a span's name.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "_OTHER"
+}

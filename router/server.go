@@ -1,0 +1,28 @@
+package router
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+const (
+	headTimeout = 10 * time.Second
+	maxHeadIn   = 32 << 10 // bytes of a request's head; over it the answer is 431
+)
+
+// NewServer is the server of the tenants' listener: nothing that a client does
+// or leaves undone holds a connection without end.
+func (rt *Router) NewServer() *http.Server {
+	// A whole exchange: upload, both windows of holding, and two attempts.
+	whole := headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout
+	return &http.Server{
+		Handler:           rt.Handler(),
+		ReadHeaderTimeout: headTimeout,
+		ReadTimeout:       whole,
+		WriteTimeout:      whole,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeadIn,
+		ErrorLog:          slog.NewLogLogger(rt.Log.Handler(), slog.LevelDebug),
+	}
+}
