@@ -23,9 +23,25 @@ func Main(name string, f func(ctx context.Context) error) {
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
+		code := 1
+		if exit, ok := errors.AsType[*Exit](err); ok {
+			code = exit.Code
+		}
+		os.Exit(code)
 	}
 }
+
+// An Exit is an error with which Main ends the process by a code other than 1.
+type Exit struct {
+	Code int
+	Err  error
+}
+
+// Error is that of Err.
+func (e *Exit) Error() string { return e.Err.Error() }
+
+// Unwrap is Err.
+func (e *Exit) Unwrap() error { return e.Err }
 
 // Serve serves h on ln until ctx ends, then stops listening and lets requests
 // under way finish for at most grace. It returns nil after an orderly stop.

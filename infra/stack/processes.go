@@ -30,7 +30,7 @@ func (s *Stack) startOurs(ctx context.Context, name, path, prefix, admin string,
 	env = append(append(baseEnv(), env...), withPrefix(s.opts.Env, prefix)...)
 	c := &child{
 		command: local.Command{Name: name, Path: path, Env: env, Log: s.logFile(name), OnOrphan: syscall.SIGKILL},
-		ready:   func(ctx context.Context) error { return readyz(ctx, admin) },
+		ready:   func(ctx context.Context) error { return Ready(ctx, "http://"+admin) },
 		stop:    syscall.SIGTERM,
 		grace:   processGrace,
 	}
@@ -38,11 +38,11 @@ func (s *Stack) startOurs(ctx context.Context, name, path, prefix, admin string,
 	return s.launch(ctx, c)
 }
 
-// readyz asks the admin listener whether the process is ready.
-func readyz(ctx context.Context, admin string) error {
+// Ready asks the admin listener at the base URL whether its process is ready.
+func Ready(ctx context.Context, admin string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/readyz", nil)
 	if err != nil {
 		return err
 	}
