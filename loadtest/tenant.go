@@ -43,7 +43,7 @@ type signedUp struct {
 // SignUp makes a tenant over the public API and waits until every router routes
 // it. Which cell it gets is the directory's choice.
 func SignUp(ctx context.Context, ep *Endpoint, rec *Recorder, slug string, plan Plan) (*Tenant, error) {
-	a, err := ep.Do(ctx, Request{Path: "/signup", Body: map[string]string{"slug": slug, "name": "Load test " + slug}})
+	a, err := knock(ctx, ep, Request{Path: "/signup", Body: map[string]string{"slug": slug, "name": "Load test " + slug}})
 	if err != nil {
 		return nil, fmt.Errorf("sign up %s: %w", slug, err)
 	}
@@ -56,6 +56,21 @@ func SignUp(ctx context.Context, ep *Endpoint, rec *Recorder, slug string, plan 
 	}
 	t := Adopt(ep, rec, out.Tenant, out.Token, plan)
 	return t, t.AwaitRoute(ctx)
+}
+
+// knock makes one attempt, and further ones as long as the answer is that there
+// were too many: everybody signs up from one address here.
+func knock(ctx context.Context, ep *Endpoint, r Request) (Answer, error) {
+	for {
+		a, err := ep.Do(ctx, r)
+		limited, ok := errors.AsType[*problem.Error](a.Problem())
+		if err != nil || !ok || limited.Kind != problem.RateLimited {
+			return a, err
+		}
+		if !Pause(ctx, max(limited.RetryAfter, backoffMost)) {
+			return a, context.Cause(ctx)
+		}
+	}
 }
 
 // Adopt makes a Tenant of one that exists already.

@@ -54,8 +54,11 @@ type Report struct {
 	Data        string              `json:"data,omitempty"` // where the stack's data and logs were kept
 }
 
-// An Overhead is the time that routers add to a request: router_overhead_seconds,
-// which is the whole time in the router less the wait for the cell.
+// An Overhead is the time that routers add to a request, by their own clocks:
+// router_overhead_seconds, from the request's head to the start of the answer,
+// less the wait for the cell, for the client's body and for a newer table. It
+// comes from a histogram and is no finer than its buckets. The hop over the
+// loopback interface is not in it.
 type Overhead struct {
 	N   uint64          `json:"n"`
 	P50 loadtest.Millis `json:"p50_ms"`
