@@ -96,6 +96,9 @@ func (c *Client) ListTenants(ctx context.Context, cell directory.CellID, after d
 // UpdateTenant implements directory.Tenants.
 func (c *Client) UpdateTenant(ctx context.Context, id directory.TenantID, change directory.Change) (directory.Tenant, error) {
 	var out directory.Tenant
+	if change.Hosts != nil && *change.Hosts == nil {
+		change.Hosts = &[]string{} // no hosts; null would be no change
+	}
 	err := c.do(ctx, call{method: http.MethodPatch, path: []string{"v1", "tenants", id.String()}, body: change, into: &out, repeat: true})
 	return out, err
 }

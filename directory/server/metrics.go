@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// metrics are what the server counts itself.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newMetrics(reg prometheus.Registerer, d directory.Directory) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "directory_http_requests_total", Help: "Requests answered.",
+		}, []string{"route", "method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "directory_http_request_duration_seconds", Help: "Time to answer a request; long polls include their wait.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 3, 10), NativeHistogramBucketFactor: 1.1,
+		}, []string{"route", "method"}),
+	}
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration), reg.Register(recordCollector{d}))
+}
+
+// knownMethods bounds the method label: a peer may send any word.
+var knownMethods = map[string]bool{"GET": true, "POST": true, "PUT": true, "PATCH": true, "DELETE": true, "HEAD": true, "OPTIONS": true}
+
+func (m *metrics) observe(route, method string, code int, took time.Duration) {
+	if !knownMethods[method] {
+		method = "other"
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(code)).Inc()
+	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+}
+
+// A recordCollector reads the record when Prometheus asks.
+type recordCollector struct{ directory directory.Directory }
+
+var (
+	versionDesc   = prometheus.NewDesc("directory_table_version", "Newest version of the table.", nil, nil)
+	watermarkDesc = prometheus.NewDesc("directory_table_watermark", "Newest version that every live router serves.", nil, nil)
+	routersDesc   = prometheus.NewDesc("directory_routers", "Routers by what they serve: the newest version (current), an older one (lagging), or unknown because silent.", []string{"status"}, nil)
+	cellsDesc     = prometheus.NewDesc("directory_cells", "Cells that are not retired, by state and health.", []string{"state", "healthy"}, nil)
+	tenantsDesc   = prometheus.NewDesc("directory_cell_tenants", "Tenants placed on the cell.", []string{"cell"}, nil)
+	capacityDesc  = prometheus.NewDesc("directory_cell_capacity_tenants", "Tenants that the cell is sized for.", []string{"cell"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (recordCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{versionDesc, watermarkDesc, routersDesc, cellsDesc, tenantsDesc, capacityDesc} {
+		ch <- d
+	}
+}
+
+// collectTimeout bounds one look at the record.
+const collectTimeout = 2 * time.Second
+
+// Collect implements prometheus.Collector. What cannot be read is left out: the
+// series end, which an alert sees.
+func (c recordCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
+	defer cancel()
+	if w, err := c.directory.Watermark(ctx); err == nil {
+		collectRouters(ch, w)
+	}
+	if cells, err := c.directory.ListCells(ctx); err == nil {
+		collectCells(ch, cells)
+	}
+}
+
+func collectRouters(ch chan<- prometheus.Metric, w directory.Watermark) {
+	count := map[string]float64{"current": 0, "lagging": 0, "silent": 0}
+	for _, r := range w.Routers {
+		switch {
+		case !r.Live:
+			count["silent"]++
+		case r.Acked < w.Version:
+			count["lagging"]++
+		default:
+			count["current"]++
+		}
+	}
+	ch <- gauge(versionDesc, float64(w.Version))
+	ch <- gauge(watermarkDesc, float64(w.Watermark))
+	for status, n := range count {
+		ch <- gauge(routersDesc, n, status)
+	}
+}
+
+func collectCells(ch chan<- prometheus.Metric, cells []directory.Cell) {
+	type key struct {
+		state   directory.CellState
+		healthy bool
+	}
+	count := map[key]float64{}
+	for _, c := range cells {
+		count[key{c.State, c.Healthy}]++
+		ch <- gauge(tenantsDesc, float64(c.Tenants), string(c.ID))
+		ch <- gauge(capacityDesc, float64(c.Capacity), string(c.ID))
+	}
+	for k, n := range count {
+		ch <- gauge(cellsDesc, n, string(k.state), strconv.FormatBool(k.healthy))
+	}
+}
+
+func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}

@@ -1,0 +1,182 @@
+// Package server serves a directory over HTTP, by the contract in openapi.yaml:
+// the document decides which operations exist, who may call them and what a
+// request may hold. Errors are RFC 9457 problem documents.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+)
+
+// Options say what is served and to whom. Directory, Keys and Registry are required.
+type Options struct {
+	Directory directory.Directory
+	Keys      token.Keys            // check bearers' tokens and sign tenants'
+	Registry  prometheus.Registerer // gets the server's metrics
+	Signup    bool                  // POST /signup is open
+	// SignupsPerMinute bounds sign-ups from one address; as many may come at
+	// once. 0 is 600.
+	SignupsPerMinute int
+	TokenTTL         time.Duration // of a new tenant's first token; 0 is 30 days
+	// Stopping ends the waits of long polls when it ends: they answer at once, so
+	// that the process can stop and routers go on with another one. nil never does.
+	Stopping context.Context
+	Now      func() time.Time // the clock for tokens; nil is time.Now
+}
+
+// A Server is the HTTP API. It is safe for concurrent use.
+type Server struct {
+	Options
+	mux     http.Handler
+	metrics *metrics
+	table   tableCache
+	signups *limiter
+}
+
+// New makes a Server. It fails where contract and handlers differ or a metric is
+// registered already.
+func New(o Options) (*Server, error) {
+	if o.Directory == nil || len(o.Keys) == 0 || o.Registry == nil {
+		return nil, errors.New("serve directory: no directory, key or registry")
+	}
+	if o.TokenTTL <= 0 {
+		o.TokenTTL = 30 * 24 * time.Hour
+	}
+	if o.SignupsPerMinute <= 0 {
+		o.SignupsPerMinute = 600
+	}
+	if o.Stopping == nil {
+		o.Stopping = context.Background()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{Options: o, signups: newLimiter(o.SignupsPerMinute)}
+	var err error
+	if s.metrics, err = newMetrics(o.Registry, o.Directory); err != nil {
+		return nil, err
+	}
+	all, err := endpoints(s.handlers())
+	if err != nil {
+		return nil, err
+	}
+	s.mux = s.routes(all)
+	return s, nil
+}
+
+// handlers are the operations of the contract, by id.
+func (s *Server) handlers() map[string]handler {
+	return map[string]handler{
+		"addCell": s.addCell, "listCells": s.listCells, "getCell": s.getCell, "removeCell": s.removeCell,
+		"heartbeat": s.heartbeat, "setCellState": s.setCellState,
+		"createTenant": s.createTenant, "listTenants": s.listTenants, "getTenant": s.getTenant,
+		"updateTenant": s.updateTenant, "deleteTenant": s.deleteTenant, "placeTenant": s.placeTenant,
+		"issueToken": s.issueToken, "signup": s.signup,
+		"takeClaim": s.takeClaim, "findClaim": s.findClaim, "releaseClaim": s.releaseClaim,
+		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
+	}
+}
+
+// ServeHTTP serves the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// maxBody bounds a request's body in bytes; nothing in the contract is larger.
+const maxBody = 64 << 10
+
+// serve is an endpoint as a handler: who calls, is the request in order, answer.
+func (s *Server) serve(e endpoint) http.Handler {
+	return s.measure(e.op.Path, func(w http.ResponseWriter, r *http.Request) error {
+		r, err := s.admit(r, e.allow)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), patience(e.op.Operation.OperationID))
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		if err := validate(r, e.op); err != nil {
+			return err
+		}
+		err = e.handle(w, r)
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return problem.Wrap(problem.Timeout, err, "the directory took too long")
+		}
+		return err
+	})
+}
+
+// patience is how long an operation may take.
+func patience(operation string) time.Duration {
+	switch operation {
+	case "getChanges":
+		return longestWait + 10*time.Second
+	case "getTable":
+		return time.Minute
+	}
+	return 10 * time.Second
+}
+
+// clientGone is the status, known from nginx, under which log and metrics show a
+// request whose caller did not wait for the answer.
+const clientGone = 499
+
+// refuse answers every request with an error.
+func (s *Server) refuse(route string, f func(http.ResponseWriter) error) http.Handler {
+	return s.measure(route, func(w http.ResponseWriter, _ *http.Request) error { return f(w) })
+}
+
+// measure gives a request its place in log and metrics, and an error its answer.
+func (s *Server) measure(route string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		telemetry.RequestFrom(r.Context()).Route = route
+		sw := &telemetry.StatusWriter{ResponseWriter: w}
+		switch err := h(sw, r); {
+		case err == nil:
+		case r.Context().Err() != nil:
+			sw.WriteHeader(clientGone)
+		default:
+			telemetry.Problem(sw, r, "directory", err)
+		}
+		s.metrics.observe(route, r.Method, sw.Status(), time.Since(start))
+	})
+}
+
+// reply answers with v as JSON.
+func reply(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the peer is gone; nobody is left to tell
+	return nil
+}
+
+// done answers that there is nothing to say.
+func done(w http.ResponseWriter, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// answer replies with v unless there is an error.
+func answer[T any](w http.ResponseWriter, status int, v T, err error) error {
+	if err != nil {
+		return err
+	}
+	return reply(w, status, v)
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// longestWait bounds a long poll.
+const longestWait = time.Minute
+
+// A tableCache keeps the newest snapshot as it is sent: many routers that start
+// at once cost one read of the record.
+type tableCache struct {
+	mu      sync.Mutex
+	version directory.Version
+	body    []byte // nil: nothing yet
+}
+
+// get is the snapshot of the directory's version now. Who comes while it is read
+// waits for it instead of reading too.
+func (c *tableCache) get(ctx context.Context, feed directory.Feed) (directory.Version, []byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.body != nil {
+		u, err := feed.Changes(ctx, "", c.version, 0)
+		if err == nil && u.Version == c.version {
+			return c.version, c.body, nil
+		}
+		if err != nil && !errors.Is(err, problem.Gone) {
+			return 0, nil, err
+		}
+	}
+	u, err := feed.Snapshot(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err := json.Marshal(u)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.version, c.body = u.Version, append(body, '\n')
+	return c.version, c.body, nil
+}
+
+func (s *Server) getTable(w http.ResponseWriter, r *http.Request) error {
+	version, body, err := s.table.get(r.Context(), s.Directory)
+	if err != nil {
+		return err
+	}
+	etag := `"v` + strconv.FormatInt(int64(version), 10) + `"`
+	h := w.Header()
+	h.Set("ETag", etag)
+	h.Set("Cache-Control", "no-cache") // keep it, and ask before using it
+	if matches(r.Header.Values("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the peer is gone; nobody is left to tell
+	return nil
+}
+
+// matches reports whether one of the tags in If-None-Match is etag.
+func matches(headers []string, etag string) bool {
+	for _, h := range headers {
+		for tag := range strings.SplitSeq(h, ",") {
+			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
+			if tag == etag || tag == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	n, _ := strconv.ParseInt(q.Get("since"), 10, 64) // the contract has checked it
+	wait, err := time.ParseDuration(q.Get("wait"))
+	if err != nil {
+		e := problem.Wrap(problem.Invalid, err, "wait is not a duration")
+		e.Fields = []problem.Field{{Pointer: "query/wait", Detail: "must be a duration such as 25s"}}
+		return e
+	}
+	since := directory.Version(n)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.Stopping, cancel)()
+	u, err := s.Directory.Changes(ctx, q.Get("router"), since, min(wait, longestWait))
+	if errors.Is(err, context.Canceled) && s.Stopping.Err() != nil && r.Context().Err() == nil {
+		u, err = directory.Update{Since: since, Version: since}, nil
+	}
+	return answer(w, http.StatusOK, u, err)
+}
+
+func (s *Server) getWatermark(w http.ResponseWriter, r *http.Request) error {
+	m, err := s.Directory.Watermark(r.Context())
+	m.Routers = full(m.Routers)
+	return answer(w, http.StatusOK, m, err)
+}
+
+func (s *Server) getAudit(w http.ResponseWriter, r *http.Request) error {
+	after, limit := paging(r)
+	lines, err := s.Directory.Audit(r.Context(), r.URL.Query().Get("subject"), after, limit)
+	out := page[directory.AuditEntry]{Items: full(lines)}
+	if len(lines) == limit {
+		out.Next = strconv.FormatInt(lines[limit-1].ID, 10)
+	}
+	return answer(w, http.StatusOK, out, err)
+}
