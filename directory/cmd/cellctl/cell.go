@@ -117,7 +117,7 @@ func (a *app) cellRemove() *cobra.Command {
 				return err
 			}
 			if err := d.RemoveCell(ctx, id); err != nil {
-				return withHint(err, problem.Conflict, "cellctl tenant list --cell %s shows who is there; cellctl cell cordon %[1]s keeps others out", id)
+				return withHint(err, problem.Conflict, "cordon it first (cellctl cell cordon %s); cellctl tenant list --cell %[1]s shows who is still there", id)
 			}
 			c.State = directory.Retired
 			return a.done(cellView.name(c), "removed")

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/directory/server"
+	"github.com/cellway/cellway/directory/store"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/infra/testkit"
+)
+
+// TestMain is also cellctl itself, for the scripts that run it.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "cellctl" {
+		main()
+	}
+	testkit.Main(m)
+}
+
+// TestScripts runs testdata/script, cellctl's manual by example, each script
+// against a directory of its own.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, filepath.Join(bin, "cellctl")); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                filepath.Join("testdata", "script"),
+		RequireUniqueNames: true,
+		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked,
+		},
+	})
+}
+
+// A script is what the commands below share of one script.
+type script struct {
+	tb    testing.TB
+	asked chan url.Values // the first query that its router got
+}
+
+type scriptKey struct{}
+
+// setup gives a script a directory, an operator's token and the keys.
+func setup(env *testscript.Env, bin string) error {
+	tb := env.T().(testing.TB)
+	env.Values[scriptKey{}] = script{tb, make(chan url.Values, 1)}
+	key := token.NewKey("k1")
+	keys, err := token.ParseKeys(key)
+	if err != nil {
+		return err
+	}
+	operator, err := keys.Issue(token.Claims{Kind: token.Operator, Subject: "tester"}, time.Now(), time.Hour)
+	if err != nil {
+		return err
+	}
+	env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("CELLCTL_ADDR", startDirectory(tb, keys))
+	env.Setenv("CELLCTL_TOKEN", operator)
+	return os.WriteFile(filepath.Join(env.WorkDir, "keys"), []byte(key), 0o600)
+}
+
+// startDirectory serves a directory that is kept in a database of its own.
+func startDirectory(tb testing.TB, keys token.Keys) string {
+	tb.Helper()
+	url := testkit.Postgres(tb)
+	if err := store.Migrate(tb.Context(), url); err != nil {
+		tb.Fatal(err)
+	}
+	record, err := store.Open(tb.Context(), url, 4)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(record.Close)
+	s, err := server.New(server.Options{Directory: record, Keys: keys, Registry: prometheus.NewRegistry()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	srv := httptest.NewServer(telemetry.HTTP(slog.New(slog.DiscardHandler), true, s))
+	tb.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// exits CODE COMMAND... runs a command that has to end with CODE.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("run %s: %v", args[1], err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// follows ROUTER LAG makes a router acknowledge the version that is LAG behind the newest.
+func follows(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := ts.Value(scriptKey{}).(script).tb.Context()
+	lag, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
+	ts.Check(err)
+	mark, err := d.Watermark(ctx)
+	ts.Check(err)
+	_, err = d.Changes(ctx, args[0], mark.Version-directory.Version(lag), 0)
+	ts.Check(err)
+}
+
+// mute sets $MUTE to the URL of a server that takes connections and never answers.
+func mute(ts *testscript.TestScript, _ bool, _ []string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { ln.Close() })
+	ts.Setenv("MUTE", "http://"+ln.Addr().String())
+}
+
+// router FILE is a router's admin listener whose /explain answers with FILE.
+func router(ts *testscript.TestScript, _ bool, args []string) {
+	answer := ts.ReadFile(args[0])
+	queries := ts.Value(scriptKey{}).(script).asked
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/explain" {
+			http.NotFound(w, r)
+			return
+		}
+		select {
+		case queries <- r.URL.Query():
+		default: // the script looks at the first one only
+		}
+		fmt.Fprint(w, answer)
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv("CELLCTL_ROUTER", srv.URL)
+}
+
+// asked KEY=VALUE... checks the query that the router got.
+func asked(ts *testscript.TestScript, _ bool, args []string) {
+	var got url.Values
+	select {
+	case got = <-ts.Value(scriptKey{}).(script).asked:
+	default:
+		ts.Fatalf("the router was not asked")
+	}
+	for _, arg := range args {
+		key, want, _ := strings.Cut(arg, "=")
+		if got.Get(key) != want {
+			ts.Fatalf("query %s: got %q, want %q", key, got.Get(key), want)
+		}
+	}
+	if len(got) != len(args) {
+		ts.Fatalf("query: got %v, want %d parameters", got, len(args))
+	}
+}
