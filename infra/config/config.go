@@ -13,11 +13,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 )
 
-// A Secret prints as asterisks.
+// A Secret prints as asterisks, whatever prints it.
 type Secret string
 
 // String hides the value.
@@ -27,6 +28,12 @@ func (s Secret) String() string {
 	}
 	return "********"
 }
+
+// GoString hides the value from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText hides the value from JSON and logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Load fills into (a pointer to a struct with `env`, `envDefault` and `help`
 // tags) from the variables in environ (os.Environ's form) that start with
@@ -49,26 +56,31 @@ func Load(prefix string, environ []string, into any) error {
 
 // collect resolves _FILE variables and refuses unknown ones.
 func collect(prefix string, environ, known []string) (map[string]string, error) {
-	vars := map[string]string{}
+	vars, fromFile := map[string]string{}, map[string]bool{}
 	for _, kv := range environ {
 		full, value, _ := strings.Cut(kv, "=")
 		name, ours := strings.CutPrefix(full, prefix)
 		if !ours {
 			continue
 		}
-		if base, isFile := strings.CutSuffix(name, "_FILE"); isFile && !slices.Contains(known, name) && slices.Contains(known, base) {
+		base, isFile := strings.CutSuffix(name, "_FILE")
+		switch {
+		case slices.Contains(known, name):
+			isFile = false // a setting that is called so
+		case isFile && slices.Contains(known, base):
 			b, err := os.ReadFile(value)
 			if err != nil {
 				return nil, fmt.Errorf("configuration: %s: %w", full, err)
 			}
-			vars[prefix+base] = strings.TrimSpace(string(b))
-			continue
-		}
-		if !slices.Contains(known, name) {
+			full, value = prefix+base, strings.TrimSpace(string(b))
+		default:
 			near, _ := Nearest(name, known)
 			return nil, fmt.Errorf("configuration: unknown variable %s (did you mean %s%s?)", full, prefix, near)
 		}
-		vars[full] = value
+		if _, twice := vars[full]; twice && fromFile[full] != isFile {
+			return nil, fmt.Errorf("configuration: %s and %[1]s_FILE are both set", full)
+		}
+		vars[full], fromFile[full] = value, isFile
 	}
 	return vars, nil
 }
@@ -107,11 +119,24 @@ func fields(into any) func(yield func(field) bool) {
 func Print(w io.Writer, prefix string, into any) {
 	for f := range fields(into) {
 		source := "set"
-		if got := fmt.Sprint(f.value.Interface()); got == f.def || (f.def == "" && f.value.IsZero()) {
+		if f.isDefault() {
 			source = "default"
 		}
 		fmt.Fprintf(w, "%s%s=%v\t# %s; %s\n", prefix, f.name, f.value.Interface(), source, f.help)
 	}
+}
+
+// isDefault reports whether the setting has its default's value, which may be
+// written in more ways than one (60m is 1h0m0s).
+func (f field) isDefault() bool {
+	if f.def == "" {
+		return f.value.IsZero()
+	}
+	if d, ok := f.value.Interface().(time.Duration); ok {
+		def, err := time.ParseDuration(f.def)
+		return err == nil && d == def
+	}
+	return fmt.Sprint(f.value.Interface()) == f.def
 }
 
 // Nearest is the known name with the least edit distance to name, and that

@@ -79,7 +79,8 @@ func Migrate(ctx context.Context, url, table string, files fs.FS) error {
 	}
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
-	locker, err := lock.NewPostgresSessionLocker()
+	// Asked once a second, for ten minutes: a cell's processes start together.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}

@@ -83,7 +83,8 @@ func Read(resp *http.Response) error {
 	return e
 }
 
-// fromStatus is the kind of an answer that names none.
+// fromStatus is the kind of an answer that names none. 421 is not Stale here: only
+// a cell's own document promises that nothing was done.
 func fromStatus(status int) Kind {
 	switch status {
 	case http.StatusUnauthorized:
@@ -96,6 +97,12 @@ func fromStatus(status int) Kind {
 		return MethodNotAllowed
 	case http.StatusConflict:
 		return Conflict
+	case http.StatusGone:
+		return Gone
+	case http.StatusPreconditionFailed:
+		return PreconditionFailed
+	case http.StatusRequestEntityTooLarge:
+		return TooLarge
 	case http.StatusTooManyRequests:
 		return RateLimited
 	case http.StatusBadGateway, http.StatusServiceUnavailable:

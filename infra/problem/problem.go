@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -101,7 +102,8 @@ func (e *Error) With(key, value string) *Error {
 	return e
 }
 
-// Error is the detail and, where there is one that it does not already hold, the cause.
+// Error is the detail alone, which may end up in another error's detail: a cause
+// that callers may not read stays out of it. Describe has both.
 func (e *Error) Error() string {
 	switch {
 	case e.Detail == "" && e.Cause != nil:
@@ -120,6 +122,21 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap is the cause.
 func (e *Error) Unwrap() error { return e.Cause }
+
+// Describe is err's text for the log: with the causes that the details of the
+// Errors in its chain leave out.
+func Describe(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	for e := (*Error)(nil); errors.As(err, &e) && e.Cause != nil; err = e.Cause {
+		if cause := e.Cause.Error(); !strings.Contains(text, cause) {
+			text += ": " + cause
+		}
+	}
+	return text
+}
 
 // KindOf is the kind of the first Error in err's chain, Internal where there is none.
 func KindOf(err error) Kind {

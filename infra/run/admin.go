@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
 	"runtime/debug"
-	"sort"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -78,19 +79,14 @@ func (a *Admin) startup(w http.ResponseWriter, _ *http.Request) {
 // readyz runs every check; ?verbose names each, as Kubernetes does.
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	names := make([]string, 0, len(a.checks))
-	for n := range a.checks {
-		names = append(names, n)
-	}
-	checks := a.checks
+	checks := maps.Clone(a.checks)
 	a.mu.Unlock()
-	sort.Strings(names)
 
 	status, lines := http.StatusOK, ""
 	if !a.ready.Load() {
 		status, lines = http.StatusServiceUnavailable, "[-] starting or draining\n"
 	}
-	for _, n := range names {
+	for _, n := range slices.Sorted(maps.Keys(checks)) {
 		if err := checks[n](r.Context()); err != nil {
 			status, lines = http.StatusServiceUnavailable, lines+fmt.Sprintf("[-] %s: %v\n", n, err)
 			continue

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -83,8 +86,29 @@ func HTTP(log *slog.Logger, trust bool, next http.Handler) http.Handler {
 		sw := &StatusWriter{ResponseWriter: w}
 		start := time.Now()
 		defer func() { logRequest(ctx, log, r, req, sw, time.Since(start)) }()
-		next.ServeHTTP(sw, r.WithContext(ctx))
+		serve(next, sw, r.WithContext(ctx), req)
 	})
+}
+
+// serve turns a panic into a 500 and its line in the log: the stack goes there
+// and nowhere else. http.ErrAbortHandler, which closes the connection, passes.
+func serve(next http.Handler, w *StatusWriter, r *http.Request, req *Request) {
+	defer func() {
+		cause := recover()
+		switch {
+		case cause == nil:
+			return
+		case cause == http.ErrAbortHandler: //nolint:errorlint // a value of panic, never wrapped
+			req.Err = http.ErrAbortHandler
+			panic(cause)
+		}
+		req.Err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		if w.status != 0 || w.Bytes > 0 {
+			panic(http.ErrAbortHandler) // too late for an answer; half a one must not look whole
+		}
+		problem.Write(w, problem.Internal, problem.Where{RequestID: req.ID, Instance: r.URL.Path})
+	}()
+	next.ServeHTTP(w, r)
 }
 
 func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Request, sw *StatusWriter, took time.Duration) {
@@ -92,9 +116,12 @@ func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Req
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", sw.Status()),
 		slog.Int64("bytes", sw.Bytes), slog.Duration("duration", took),
 	}
-	for k, v := range map[string]string{"tenant": req.Tenant, "cell": req.Cell, "user_hash": req.UserHash, "route": req.Route} {
-		if v != "" {
-			attrs = append(attrs, slog.String(k, v))
+	for _, a := range []slog.Attr{
+		slog.String("tenant", req.Tenant), slog.String("cell", req.Cell),
+		slog.String("user_hash", req.UserHash), slog.String("route", req.Route),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
 		}
 	}
 	if req.Epoch != 0 {
@@ -105,8 +132,8 @@ func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Req
 	}
 	level := slog.LevelInfo
 	if req.Err != nil {
-		attrs = append(attrs, slog.String("error", req.Err.Error()))
-		if sw.Status() >= 500 {
+		attrs = append(attrs, slog.String("error", problem.Describe(req.Err)))
+		if sw.Status() >= 500 || errors.Is(req.Err, http.ErrAbortHandler) {
 			level = slog.LevelError
 		}
 	}
