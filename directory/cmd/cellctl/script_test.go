@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,6 +100,7 @@ func startDirectory(tb testing.TB, keys token.Keys) string {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(record.Close)
+	beat(tb, record)
 	s, err := server.New(server.Options{Directory: record, Keys: keys, Registry: prometheus.NewRegistry()})
 	if err != nil {
 		tb.Fatal(err)
@@ -105,6 +108,28 @@ func startDirectory(tb testing.TB, keys token.Keys) string {
 	srv := httptest.NewServer(telemetry.HTTP(slog.New(slog.DiscardHandler), true, s))
 	tb.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// beat keeps the cells that a script registers alive, until the script ends.
+func beat(tb testing.TB, record *store.Store) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	var work sync.WaitGroup
+	work.Go(func() {
+		every := time.NewTicker(directory.HeartbeatTTL / 5)
+		defer every.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-every.C:
+			}
+			cells, _ := record.ListCells(ctx) // the script itself shows what is wrong
+			for _, c := range cells {
+				_ = record.Heartbeat(ctx, c.ID, c.Incarnation)
+			}
+		}
+	})
+	tb.Cleanup(func() { cancel(); work.Wait() })
 }
 
 // exits CODE COMMAND... runs a command that has to end with CODE.
