@@ -83,6 +83,13 @@ const readInbox = `
 	 WHERE tenant_id = $1 AND consumer = $2
 	   FOR UPDATE`
 
+// newInbox begins a consumer with the oldest event that the outbox still has.
+const newInbox = `
+	INSERT INTO cell.inbox (tenant_id, consumer, last_seq)
+	SELECT $1, $2, coalesce((SELECT min(seq) - 1 FROM cell.outbox WHERE tenant_id = $1),
+	                        (SELECT last FROM cell.outbox_counter WHERE tenant_id = $1), 0)
+	    ON CONFLICT (tenant_id, consumer) DO NOTHING`
+
 // lockInbox reads the inbox and keeps others from it until the transaction ends.
 func (g *group) lockInbox(ctx context.Context, tx *store.Tx) (in inbox, err error) {
 	var wait *float64
@@ -91,8 +98,7 @@ func (g *group) lockInbox(ctx context.Context, tx *store.Tx) (in inbox, err erro
 	}
 	err = scan()
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = tx.Exec(ctx, `INSERT INTO cell.inbox (tenant_id, consumer, last_seq) VALUES ($1, $2, 0)
-			ON CONFLICT (tenant_id, consumer) DO NOTHING`, tx.Tenant, g.consumer.Name); err == nil {
+		if _, err = tx.Exec(ctx, newInbox, tx.Tenant, g.consumer.Name); err == nil {
 			err = scan()
 		}
 	}
