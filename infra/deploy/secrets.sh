@@ -16,18 +16,17 @@ fi
 umask 077
 mkdir -p "$dir"
 
-# cellctl signs; it comes from bin/, from the sources or from the image.
-cellctl() {
-	if [ -n "${CELLCTL:-}" ]; then "$CELLCTL" "$@"
-	elif [ -x "$root/bin/cellctl" ]; then "$root/bin/cellctl" "$@"
-	elif command -v go >/dev/null; then (cd "$root" && go run ./directory/cmd/cellctl "$@")
-	else docker run --rm -i "${CELLWAY_IMAGE:-cellway:dev}" cellctl "$@"; fi
+# The directory's program signs; it comes from bin/, from the sources or from the image.
+directory() {
+	if [ -x "$root/bin/directory" ]; then "$root/bin/directory" "$@"
+	elif command -v go >/dev/null; then (cd "$root" && go run ./directory/cmd/directory "$@")
+	else docker run --rm -e DIRECTORY_TOKEN_KEYS "${CELLWAY_IMAGE:-cellway:dev}" directory "$@"; fi
 }
 password() { head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n'; }
 
-tokens=$(cellctl token keygen --id k1)
-assertions=$(cellctl token keygen --id a1)
-sign() { cellctl token sign --kind "$1" --subject "$2" --ttl 8760h --keys-file - <<<"$tokens"; }
+tokens=$(directory new-key --id k1)
+assertions=$(directory new-key --id a1)
+sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
 
 write() { cat >"$dir/$1.env"; }
 

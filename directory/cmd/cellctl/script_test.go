@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked,
+			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked,
 		},
 	})
 }
@@ -63,21 +63,21 @@ func TestScripts(t *testing.T) {
 // A script is what the commands below share of one script.
 type script struct {
 	tb    testing.TB
+	keys  token.Keys
 	asked chan url.Values // the first query that its router got
 }
 
 type scriptKey struct{}
 
-// setup gives a script a directory, an operator's token and the keys.
+// setup gives a script a directory and an operator's token.
 func setup(env *testscript.Env, bin string) error {
 	tb := env.T().(testing.TB)
-	env.Values[scriptKey{}] = script{tb, make(chan url.Values, 1)}
-	key := token.NewKey("k1")
-	keys, err := token.ParseKeys(key)
+	keys, err := token.ParseKeys(token.NewKey("k1"))
 	if err != nil {
 		return err
 	}
-	operator, err := keys.Issue(token.Claims{Kind: token.Operator, Subject: "tester"}, time.Now(), time.Hour)
+	env.Values[scriptKey{}] = script{tb, keys, make(chan url.Values, 1)}
+	operator, err := issue(keys, "tester")
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,12 @@ func setup(env *testscript.Env, bin string) error {
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("CELLCTL_ADDR", startDirectory(tb, keys))
 	env.Setenv("CELLCTL_TOKEN", operator)
-	return os.WriteFile(filepath.Join(env.WorkDir, "keys"), []byte(key), 0o600)
+	return nil
+}
+
+// issue signs an operator's token.
+func issue(keys token.Keys, subject string) (string, error) {
+	return keys.Issue(token.Claims{Kind: token.Operator, Subject: subject}, time.Now(), time.Hour)
 }
 
 // startDirectory serves a directory that is kept in a database of its own.
@@ -147,6 +152,13 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// as NAME makes the operator NAME run what comes next.
+func as(ts *testscript.TestScript, _ bool, args []string) {
+	operator, err := issue(ts.Value(scriptKey{}).(script).keys, args[0])
+	ts.Check(err)
+	ts.Setenv("CELLCTL_TOKEN", operator)
 }
 
 // follows ROUTER LAG makes a router acknowledge the version that is LAG behind the newest.
