@@ -1,7 +1,10 @@
 package consul_test
 
 import (
+	"context"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -25,7 +28,27 @@ func agent(t *testing.T) (*consul.Client, *api.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	settled(t, raw)
 	return c, raw
+}
+
+// settled waits until a fresh agent is in its own catalog, healthy; until then
+// it may lose sight of what is registered for a moment.
+func settled(t *testing.T, raw *api.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for index := uint64(0); ; {
+		opts := (&api.QueryOptions{WaitIndex: index, WaitTime: time.Second}).WithContext(ctx)
+		checks, meta, err := raw.Health().State(api.HealthPassing, opts)
+		if err != nil {
+			t.Fatalf("wait for the agent: %v", err)
+		}
+		if slices.ContainsFunc(checks, func(c *api.HealthCheck) bool { return c.CheckID == "serfHealth" }) {
+			return
+		}
+		index = meta.LastIndex
+	}
 }
 
 func TestMembership(t *testing.T) {
