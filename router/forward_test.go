@@ -346,7 +346,7 @@ func TestAnAnswerThatIsCutIsCutForTheClient(t *testing.T) {
 	if err == nil {
 		t.Error("the client took a cut answer for a whole one")
 	}
-	eventually(t, "the log line", func() bool { return strings.Contains(w.log.String(), "answer cut short") })
+	eventually(t, "the log line", func() bool { return strings.Contains(w.log.String(), "abort Handler") })
 }
 
 func TestAClientThatLeavesIsNoFaultOfTheCell(t *testing.T) {

@@ -98,7 +98,6 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) {
 	rt.propagator.Inject(ctx, propagation.HeaderCarrier(w.Header()))
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
 	r = r.WithContext(withExchange(ctx, x))
-	x.log.Err = errCut // unless it is cleared: the Forwarder cuts an answer by a panic
 	defer func() {
 		rt.metrics.done(x, sw.Status(), time.Since(x.began))
 		if sw.Status() >= http.StatusInternalServerError {
@@ -107,14 +106,10 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) {
 		x.describe(span, r, sw.Status())
 		span.End()
 	}()
-	err := rt.answer(sw, r, x)
-	x.log.Err = nil
-	if err != nil {
+	if err := rt.answer(sw, r, x); err != nil {
 		rt.refuse(sw, r, x, err)
 	}
 }
-
-var errCut = errors.New("answer cut short")
 
 // answer does what the request needs. An error means that nothing was written.
 func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) error {

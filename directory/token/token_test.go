@@ -155,13 +155,13 @@ func TestAssertion(t *testing.T) {
 		at   time.Duration
 		ok   bool
 	}{
-		"now":                       {"c1", 0, true},
-		"a clock that is behind":    {"c1", -2 * time.Second, true},
-		"a clock too far behind":    {"c1", -2*time.Second - 1, false},
-		"at the end of its time":    {"c1", 6 * time.Second, true},
-		"after its time":            {"c1", 6*time.Second + 1, false},
-		"another cell":              {"c2", 0, false},
-		"the end of its name":       {"1", 0, false},
+		"now":                    {"c1", 0, true},
+		"a clock that is behind": {"c1", -2 * time.Second, true},
+		"a clock too far behind": {"c1", -2*time.Second - 1, false},
+		"at the end of its time": {"c1", 6 * time.Second, true},
+		"after its time":         {"c1", 6*time.Second + 1, false},
+		"another cell":           {"c2", 0, false},
+		"the end of its name":    {"1", 0, false},
 	} {
 		got, err := keys.CheckAssertion(s, directory.CellID(tt.cell), now.Add(tt.at))
 		if (err == nil) != tt.ok || tt.ok && got != a {
