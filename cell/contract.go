@@ -20,9 +20,13 @@ var Contract []byte
 
 // operations reads the contract: what each route promises.
 func operations() (map[Route]*routers.Route, error) {
-	doc, err := openapi3.NewLoader().LoadFromData(Contract)
+	loader := openapi3.NewLoader()
+	doc, err := loader.LoadFromData(Contract)
 	if err != nil {
 		return nil, fmt.Errorf("read contract: %w", err)
+	}
+	if err := doc.Validate(loader.Context); err != nil {
+		return nil, fmt.Errorf("check contract: %w", err)
 	}
 	doc.Servers = nil // hosts and prefixes are the router's business
 	ops := map[Route]*routers.Route{}

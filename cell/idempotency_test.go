@@ -1,0 +1,179 @@
+package cell_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/projects"
+	"github.com/cellway/cellway/cell/store"
+)
+
+func keyed(key, body string) request {
+	return request{method: "POST", path: "/v1/projects", body: body, header: map[string]string{"Idempotency-Key": key}}
+}
+
+func TestARepeatedKeyGetsTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	q := keyed("k1", `{"name":"Moon"}`)
+	first, second := h.want(201, q), h.want(201, q)
+	if string(first.body) != string(second.body) {
+		t.Errorf("body: got %s, want %s", second.body, first.body)
+	}
+	for _, name := range []string{"ETag", "Location", "Content-Type"} {
+		if got, want := second.header.Get(name), first.header.Get(name); got != want || want == "" {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if a, b := first.header.Get("Idempotency-Replayed"), second.header.Get("Idempotency-Replayed"); a != "" || b != "true" {
+		t.Errorf("Idempotency-Replayed: got %q, then %q", a, b)
+	}
+	if got, want := h.position(acme), int64(1); got != want {
+		t.Errorf("events: got %d, want %d", got, want)
+	}
+
+	for name, q := range map[string]request{
+		"another body": keyed("k1", `{"name":"Mars"}`),
+		"another path": {method: "POST", path: "/v1/projects/x/tasks", body: `{"title":"x"}`, header: q.header},
+	} {
+		if got := decode[document](t, h.want(422, q)); got.Code != "idempotency-mismatch" {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+	q.tenant = bravo // the same key is another one
+	if got := h.want(201, q); string(got.body) == string(first.body) {
+		t.Error("a tenant got another tenant's answer")
+	}
+}
+
+func TestAFailureLeavesTheKeyFree(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	p := h.createProject(acme, "Moon")
+	task := h.createTask(acme, p.ID, "fuel")
+	before := h.position(acme)
+	q := request{
+		method: "POST", path: "/v1/tasks/" + task.ID + "/transition",
+		body: `{"to":"done"}`, header: map[string]string{"Idempotency-Key": "k"},
+	}
+	h.want(409, q)
+	if got := h.position(acme); got != before {
+		t.Errorf("events: got %d, want %d", got, before)
+	}
+	q.body = `{"to":"doing"}`
+	h.want(200, q)
+	if got := decode[projects.Task](t, h.want(200, q)); got.State != projects.Doing || got.Version != 2 {
+		t.Errorf("task: got %+v", got)
+	}
+}
+
+// slow makes the first operation wait, inside of its transaction and before it has
+// written anything: the first event of a transaction holds up the tenant's others.
+type slow struct {
+	*projects.Module
+	inside, goOn chan struct{}
+	stopped      *atomic.Bool
+}
+
+// Routes is the module's, with a stop before its work.
+func (s slow) Routes() (http.Handler, []cell.Route) {
+	next, routes := s.Module.Routes()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.stopped.CompareAndSwap(false, true) {
+			close(s.inside)
+			select {
+			case <-s.goOn:
+			case <-r.Context().Done(): // the test has failed
+			}
+		}
+		next.ServeHTTP(w, r)
+	}), routes
+}
+
+func TestAKeyInFlightIsAConflict(t *testing.T) {
+	t.Parallel()
+	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
+	h := start(t, func(o *cell.Options) {
+		s.Module = o.Modules[1].(*projects.Module)
+		o.Modules[1] = s
+	})
+	q := keyed("k1", `{"name":"Moon"}`)
+	first := make(chan response)
+	go func() { first <- h.send(q) }()
+	<-s.inside
+	r := h.want(409, q)
+	if decode[document](t, r).Code != "conflict" || r.header.Get("Retry-After") != "1" {
+		t.Errorf("in flight: %v %s", r.header, r.body)
+	}
+	h.want(201, keyed("k2", `{"name":"Mars"}`)) // another key does not wait
+	close(s.goOn)
+	if got := <-first; got.status != 201 {
+		t.Errorf("first: got %d", got.status)
+	}
+	if got := h.want(201, q).header.Get("Idempotency-Replayed"); got != "true" {
+		t.Errorf("afterwards: Idempotency-Replayed is %q", got)
+	}
+}
+
+func TestManyAtOnceHaveOneEffect(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	var wg sync.WaitGroup
+	results := make([]response, 20)
+	for i := range results {
+		wg.Go(func() { results[i] = h.send(keyed("k1", `{"name":"Moon"}`)) })
+	}
+	wg.Wait()
+	seen := map[int]int{}
+	for _, r := range results {
+		seen[r.status]++
+	}
+	if seen[201] == 0 || seen[201]+seen[409] != len(results) {
+		t.Errorf("statuses: got %v", seen)
+	}
+	if got, want := h.position(acme), int64(1); got != want {
+		t.Errorf("events: got %d, want %d", got, want)
+	}
+}
+
+func TestKeysAreSweptAfterTheirTime(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for i := range 3 {
+		h.want(201, keyed(fmt.Sprint("k", i), `{"name":"Moon"}`))
+	}
+	err := h.store.InTenant(t.Context(), acme, 1, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE api.idempotency SET created_at = now() - interval '25 hours' WHERE tenant_id = $1 AND key <> 'k2'`, acme)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := cell.SweepOnce(t.Context(), h.store)
+	if err != nil || n != 2 {
+		t.Errorf("swept: got %d, %v, want 2", n, err)
+	}
+	for key, replayed := range map[string]string{"k0": "", "k2": "true"} {
+		if got := h.want(201, keyed(key, `{"name":"Moon"}`)).header.Get("Idempotency-Replayed"); got != replayed {
+			t.Errorf("%s: Idempotency-Replayed is %q, want %q", key, got, replayed)
+		}
+	}
+}
+
+func TestAnAnswerIsKeptAsItWas(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	q := keyed("k1", `{"name":"Moon"}`)
+	p := decode[projects.Project](t, h.want(201, q))
+	h.want(200, request{method: "PATCH", path: "/v1/projects/" + p.ID, body: `{"name":"Mars"}`, header: map[string]string{"If-Match": "*"}})
+	var again projects.Project
+	if err := json.Unmarshal(h.want(201, q).body, &again); err != nil || again != p {
+		t.Errorf("replay: got %+v, %v, want %+v", again, err, p)
+	}
+}

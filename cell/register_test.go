@@ -1,0 +1,75 @@
+package cell_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// flaky fails as often as it is told to, then asks the directory behind it.
+type flaky struct {
+	directory.Cells
+	failures atomic.Int64
+	beats    chan struct{}
+}
+
+func (f *flaky) AddCell(ctx context.Context, c directory.Cell) (directory.Cell, error) {
+	if f.failures.Add(-1) >= 0 {
+		return c, problem.New(problem.Unavailable, "not now")
+	}
+	return f.Cells.AddCell(ctx, c)
+}
+
+func (f *flaky) Heartbeat(ctx context.Context, id directory.CellID, incarnation string) error {
+	err := f.Cells.Heartbeat(ctx, id, incarnation)
+	select {
+	case f.beats <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+var self = directory.Cell{ID: cellID, Address: "http://127.0.0.1:7100", Capacity: 10, Incarnation: "i1"}
+
+func TestACellRegistersAgainstAllOddsAndSaysThatItLives(t *testing.T) {
+	t.Parallel()
+	dir := &flaky{Cells: directorytest.NewMemory(), beats: make(chan struct{})}
+	dir.failures.Store(2)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	done := make(chan error)
+	go func() { done <- cell.Announce(ctx, dir, self, slog.New(slog.DiscardHandler)) }()
+	select {
+	case <-dir.beats:
+	case <-ctx.Done():
+		t.Error("no heartbeat")
+	}
+	if c, err := dir.Cell(ctx, cellID); err != nil || !c.Healthy {
+		t.Errorf("cell: got %+v, %v", c, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("after the stop: got %v, want nil", err)
+	}
+}
+
+func TestAnotherDatabaseMayNotTakeTheCellsName(t *testing.T) {
+	t.Parallel()
+	dir := directorytest.NewMemory()
+	if _, err := dir.AddCell(t.Context(), self); err != nil {
+		t.Fatal(err)
+	}
+	other := self
+	other.Incarnation = "i2"
+	err := cell.Announce(t.Context(), dir, other, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, problem.Conflict) {
+		t.Errorf("got %v, want %v", err, problem.Conflict)
+	}
+}

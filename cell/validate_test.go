@@ -1,0 +1,62 @@
+package cell_test
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestWhatIsWrongIsNamed(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	p := h.createProject(acme, "Moon")
+	for _, tt := range []struct {
+		name string
+		q    request
+		want string // pointers
+	}{
+		{"unknown field", request{method: "POST", body: `{"name":"x","tenant_id":102}`}, "[/tenant_id]"},
+		{"two unknown fields", request{method: "POST", body: `{"name":"x","a/b":1,"c~d":2}`}, "[/a~1b /c~0d]"},
+		{"another case", request{method: "POST", body: `{"Name":"x"}`}, "[/Name /name]"},
+		{"missing field", request{method: "POST", body: `{}`}, "[/name]"},
+		{"wrong type", request{method: "POST", body: `{"name":7}`}, "[/name]"},
+		{"null", request{method: "POST", body: `{"name":null}`}, "[/name]"},
+		{"blank", request{method: "POST", body: `{"name":"  "}`}, "[/name]"},
+		{"NUL", request{method: "POST", body: `{"name":"a","description":"\u0000"}`}, "[/description]"},
+		{"not an object", request{method: "POST", body: `[]`}, "[]"},
+		{"not JSON", request{method: "POST", body: `{"name":`}, "[]"},
+		{"two values", request{method: "POST", body: `{"name":"x"}{"name":"y"}`}, "[]"},
+		{"no body", request{method: "POST"}, "[]"},
+		{"no media type", request{method: "POST", body: `{"name":"x"}`, header: map[string]string{"Content-Type": ""}}, "[header/Content-Type]"},
+		{"another media type", request{method: "POST", body: `{"name":"x"}`, header: map[string]string{"Content-Type": "text/plain"}}, "[header/Content-Type]"},
+		{"body of a GET", request{method: "GET", body: `{"name":"x"}`}, "[]"},
+		{"empty change", request{method: "PATCH", path: "/" + p.ID, body: `{}`, header: map[string]string{"If-Match": "*"}}, "[]"},
+		{"no If-Match", request{method: "PATCH", path: "/" + p.ID, body: `{"name":"x"}`}, "[header/If-Match]"},
+		{"If-Match without quotes", request{method: "PATCH", path: "/" + p.ID, body: `{"name":"x"}`, header: map[string]string{"If-Match": "1"}}, "[header/If-Match]"},
+		{"long key", request{method: "POST", body: `{"name":"x"}`, header: map[string]string{"Idempotency-Key": "a b"}}, "[header/Idempotency-Key]"},
+	} {
+		tt.q.path = "/v1/projects" + tt.q.path
+		r := h.send(tt.q)
+		got := decode[document](t, r)
+		var pointers []string
+		for _, e := range got.Errors {
+			pointers = append(pointers, e.Pointer)
+			if e.Detail == "" {
+				t.Errorf("%s: no detail for %q", tt.name, e.Pointer)
+			}
+		}
+		if r.status != 400 || got.Code != "invalid" || len(got.Errors) == 0 || fmt.Sprint(pointers) != tt.want {
+			t.Errorf("%s: got %d %v, want %s\n%s", tt.name, r.status, pointers, tt.want, r.body)
+		}
+	}
+	if got, want := h.position(acme), int64(1); got != want {
+		t.Errorf("events: got %d, want %d", got, want)
+	}
+}
+
+func TestAnIDThatCannotBeDoesNotExist(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for _, id := range []string{"x", "1", "proj_", "%00", "%27", "..%2f", "a%20b"} {
+		h.want(404, request{method: "GET", path: "/v1/projects/" + id})
+	}
+}
