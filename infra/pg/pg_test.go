@@ -1,0 +1,148 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/infra/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func open(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := Open(t.Context(), url, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func count(t *testing.T, db DB, sql string) int {
+	t.Helper()
+	var n int
+	if err := db.QueryRow(context.Background(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	if got := open(t, url).Config().MaxConns; got != 4 {
+		t.Errorf("got a pool of %d, want 4", got)
+	}
+	for name, bad := range map[string]string{
+		"a wrong password":     testkit.SetUser(t, url, "postgres", "hunter2"),
+		"no URL":               "postgres://postgres:hunter2@127.0.0.1:port/db",
+		"a server that is not": "postgres://postgres:hunter2@127.0.0.1:1/db",
+	} {
+		pool, err := Open(t.Context(), bad, 0)
+		if err == nil {
+			pool.Close()
+			t.Errorf("%s: it opened", name)
+			continue
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the password is in the error: %v", name, err)
+		}
+	}
+}
+
+func TestInTx(t *testing.T) {
+	t.Parallel()
+	pool := open(t, testkit.Postgres(t))
+	if _, err := pool.Exec(t.Context(), "CREATE TABLE items (id int PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+	insert := func(tx pgx.Tx, id int) error {
+		_, err := tx.Exec(t.Context(), "INSERT INTO items (id) VALUES ($1)", id)
+		return err
+	}
+	if err := InTx(t.Context(), pool, func(tx pgx.Tx) error { return insert(tx, 1) }); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	if err := InTx(t.Context(), pool, func(tx pgx.Tx) error { return errors.Join(insert(tx, 2), broken) }); !errors.Is(err, broken) {
+		t.Errorf("got %v, want the function's error", err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = InTx(t.Context(), pool, func(tx pgx.Tx) error { panic(insert(tx, 3)) })
+	}()
+	err := InTx(t.Context(), pool, func(tx pgx.Tx) error { return insert(tx, 1) })
+	if Code(err) != UniqueViolation {
+		t.Errorf("got code %q of %v, want %s", Code(err), err, UniqueViolation)
+	}
+	if got := count(t, pool, "SELECT count(*) FROM items"); got != 1 {
+		t.Errorf("got %d rows, want the one that was committed", got)
+	}
+}
+
+func TestCodeOfOtherErrors(t *testing.T) {
+	t.Parallel()
+	if got := Code(errors.New("x")) + Code(nil); got != "" {
+		t.Errorf("got %q, want nothing", got)
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	pool := open(t, url)
+	files := fstest.MapFS{
+		"1_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE items (id int);\n-- +goose Down\nDROP TABLE items;\n")},
+	}
+	if err := Migrate(t.Context(), url, "versions", files); err != nil {
+		t.Fatal(err)
+	}
+	files["2_row.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nINSERT INTO items VALUES (1);\n")}
+	for range 2 { // the second time there is nothing to do
+		if err := Migrate(t.Context(), url, "versions", files); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := count(t, pool, "SELECT count(*) FROM items"); got != 1 {
+		t.Errorf("the second migration ran %d times, want once", got)
+	}
+	files["3_bad.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nINSERT INTO items VALUES (2); INSERT INTO nothing VALUES (1);\n")}
+	if err := Migrate(t.Context(), url, "versions", files); err == nil || !strings.Contains(err.Error(), "nothing") {
+		t.Errorf("got %v, want the migration's error", err)
+	}
+	if got := count(t, pool, "SELECT count(*) FROM items"); got != 1 {
+		t.Errorf("half of a failed migration stayed: %d rows, want 1", got)
+	}
+}
+
+func TestMigrateByTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	files := fstest.MapFS{
+		"1_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE items (id int);\n")},
+		"2_row.sql":   {Data: []byte("-- +goose Up\nINSERT INTO items SELECT 1 FROM pg_sleep(0.2);\n")}, // long enough to meet
+	}
+	errs := make(chan error, 3)
+	for range cap(errs) {
+		go func() { errs <- Migrate(t.Context(), url, "versions", files) }()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := count(t, open(t, url), "SELECT count(*) FROM items"); got != 1 {
+		t.Errorf("the migration ran %d times, want once", got)
+	}
+}
