@@ -116,31 +116,28 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 	return out, err
 }
 
-// insertTenant writes the tenant, its claims and its cell's count.
+// insertTenant writes the tenant, its cell's count and its claims.
 func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell directory.CellID) (directory.Tenant, error) {
 	const insert = `
+		  WITH counted AS (UPDATE directory.cells SET tenants = tenants + 1 WHERE id = $5)
 		INSERT INTO directory.tenants (slug, name, locality, tier, cell)
 		VALUES ($1, $2, $3, $4, $5)
 		    ON CONFLICT (slug) WHERE state <> 'deleted' DO NOTHING
-		RETURNING id`
-	var id int64
-	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell).Scan(&id)
+		RETURNING id, created_at`
+	t := directory.Tenant{
+		Slug: n.Slug, Name: n.Name, Locality: n.Locality, Tier: n.Tier, Hosts: slices.Sorted(slices.Values(n.Hosts)),
+		Placement: directory.Placement{Cell: cell, Epoch: 1, State: directory.Active},
+	}
+	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell).Scan(&t.ID, &t.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return directory.Tenant{}, problem.New(problem.Conflict, "slug %q is taken", n.Slug)
+		return t, problem.New(problem.Conflict, "slug %q is taken", n.Slug) // and the count is rolled back
 	}
+	t.CreatedAt, t.Placement.Tenant = t.CreatedAt.UTC(), t.ID
 	if err != nil {
-		return directory.Tenant{}, err
+		return t, err
 	}
-	steps := claimSteps(nil, n.Hosts)
-	steps = append(steps, claimStep{kind: "slug", name: n.Slug, take: true})
-	if err := trade(ctx, tx, directory.TenantID(id), steps); err != nil {
-		return directory.Tenant{}, err
-	}
-	if err := count(ctx, tx, cell, 1); err != nil {
-		return directory.Tenant{}, err
-	}
-	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, id)
-	return t.Tenant, err
+	steps := append(claimSteps(nil, n.Hosts), claimStep{kind: "slug", name: n.Slug, take: true})
+	return t, trade(ctx, tx, t.ID, steps)
 }
 
 // count changes how many tenants a cell owns; the cell is locked.
