@@ -17,7 +17,7 @@ deps: ## install what is needed besides Go, make and git (Debian), or say what i
 	@./infra/deps.sh
 
 build: ## build every binary into bin/
-	@mkdir -p bin && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(CMDS)
+	@mkdir -p bin && $(GO) build -ldflags '$(LDFLAGS)' -o bin/ $(CMDS)
 
 demo: deps build ## start the whole product, put it to work, break it, and print what held
 	@bin/cellway demo $(ARGS)
