@@ -1,0 +1,194 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// serve answers with h and returns a client of it.
+func serve(t *testing.T, h http.HandlerFunc) *client.Client {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	c, err := client.New(client.Options{URL: srv.URL + "/", Token: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// unavailable is an answer that is worth another attempt.
+func unavailable(w http.ResponseWriter) {
+	problem.Write(w, problem.New(problem.Unavailable, "not now"), problem.Where{})
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"", "127.0.0.1:7000", "ftp://h", "http://", "http://h\x00"} {
+		if _, err := client.New(client.Options{URL: url}); !errors.Is(err, problem.Invalid) {
+			t.Errorf("%q: got %v, want invalid", url, err)
+		}
+	}
+}
+
+func TestCallsAreRepeatedOnlyWithoutHarm(t *testing.T) {
+	t.Parallel()
+	for what, tt := range map[string]struct {
+		call func(context.Context, *client.Client) error
+		want int32
+	}{
+		"list cells": {func(ctx context.Context, c *client.Client) error { _, err := c.ListCells(ctx); return err }, 3},
+		"heartbeat":  {func(ctx context.Context, c *client.Client) error { return c.Heartbeat(ctx, "c1", "i1") }, 3},
+		"take claim": {func(ctx context.Context, c *client.Client) error {
+			return c.TakeClaim(ctx, directory.Claim{Kind: "login", Name: "ann", Tenant: 1})
+		}, 3},
+		"delete tenant": {func(ctx context.Context, c *client.Client) error { return c.DeleteTenant(ctx, 1) }, 3},
+		"create tenant": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
+			return err
+		}, 1},
+		"place": {func(ctx context.Context, c *client.Client) error { return c.Place(ctx, directory.Placement{Tenant: 1}) }, 1},
+		"release claim": {func(ctx context.Context, c *client.Client) error {
+			return c.ReleaseClaim(ctx, directory.Claim{Kind: "login", Name: "ann", Tenant: 1})
+		}, 1},
+		"changes": {func(ctx context.Context, c *client.Client) error { _, err := c.Changes(ctx, "", 0, 0); return err }, 1},
+		"issue token": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.IssueToken(ctx, 1, "ann", time.Hour)
+			return err
+		}, 1},
+		"sign up": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.Signup(ctx, directory.NewTenant{Slug: "a"})
+			return err
+		}, 1},
+	} {
+		var calls atomic.Int32
+		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			calls.Add(1)
+			unavailable(w)
+		})
+		if err := tt.call(t.Context(), c); !errors.Is(err, problem.Unavailable) {
+			t.Errorf("%s: got %v, want unavailable", what, err)
+		}
+		if got := calls.Load(); got != tt.want {
+			t.Errorf("%s: got %d attempts, want %d", what, got, tt.want)
+		}
+	}
+}
+
+func TestASecondAttemptMaySucceed(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			unavailable(w)
+			return
+		}
+		fmt.Fprint(w, `{"items":[{"id":"c1"}]}`)
+	})
+	cells, err := c.ListCells(t.Context())
+	if err != nil || len(cells) != 1 || cells[0].ID != "c1" {
+		t.Errorf("got %v, %v, want c1", cells, err)
+	}
+}
+
+func TestWhatTheDirectoryRefusesIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		problem.Write(w, problem.New(problem.Conflict, "it is taken"), problem.Where{})
+	})
+	_, err := c.SetCellState(t.Context(), "c1", directory.Ready)
+	if !errors.Is(err, problem.Conflict) || !strings.Contains(err.Error(), "it is taken") || calls.Load() != 1 {
+		t.Errorf("got %v after %d attempts, want the conflict after 1", err, calls.Load())
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close() // the port is nobody's now
+	c, err := client.New(client.Options{URL: "http://" + ln.Addr().String(), Attempts: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Watermark(t.Context()); !errors.Is(err, problem.Unavailable) || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("got %v, want unavailable without internals", err)
+	}
+}
+
+func TestADirectoryThatHangsIsLeft(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-ended }))
+	defer srv.Close()
+	defer close(ended)
+	c, err := client.New(client.Options{URL: srv.URL, Timeout: 20 * time.Millisecond, Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ListCells(t.Context()); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.ListCells(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: got %v, want canceled", err)
+	}
+}
+
+func TestATokenGoesNowhereElse(t *testing.T) {
+	t.Parallel()
+	var elsewhere atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	t.Cleanup(other.Close)
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Authorization"); got != "Bearer secret" {
+			t.Errorf("authorization: got %q", got)
+		}
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
+	if _, err := c.ListCells(t.Context()); err == nil || elsewhere.Load() != 0 {
+		t.Errorf("redirected: got %v and %d calls elsewhere, want an error and none", err, elsewhere.Load())
+	}
+}
+
+func TestPathsAreEscaped(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got, want := r.URL.EscapedPath(), "/v1/claims/login/a%2Fb%3Fc%20..%2F"; got != want {
+			t.Errorf("path: got %s, want %s", got, want)
+		}
+		fmt.Fprint(w, `{}`)
+	})
+	if _, err := c.FindClaim(t.Context(), "login", "a/b?c ../"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGarbageIsUnavailable(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":`) })
+	if _, err := c.Snapshot(t.Context()); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("half an answer: got %v, want unavailable", err)
+	}
+	c = serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) })
+	if _, err := c.Snapshot(t.Context()); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("a proxy's page: got %v, want unavailable", err)
+	}
+}
