@@ -30,9 +30,10 @@ const (
 // It returns an error only where the directory knows the cell's id with another
 // database: such a cell must not serve.
 func Announce(ctx context.Context, dir Registrar, c directory.Cell, log *slog.Logger) error {
-	registered, pause := false, registerFirst
+	registered, backoff := false, registerFirst
 	for {
 		err := announceOnce(ctx, dir, c, &registered)
+		pause := heartbeatEvery
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -40,19 +41,29 @@ func Announce(ctx context.Context, dir Registrar, c directory.Cell, log *slog.Lo
 			return fmt.Errorf("register cell %s: %w", c.ID, err)
 		case err != nil:
 			log.WarnContext(ctx, "directory does not know that this cell is alive", "error", err)
-			pause = min(2*pause, heartbeatEvery)
+			pause, backoff = backoff, min(2*backoff, heartbeatEvery)
 		default:
-			pause = heartbeatEvery
+			backoff = registerFirst
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(jitter(pause)):
-		}
-		if err == nil {
-			pause = registerFirst
-		}
+		wait(ctx, jitter(pause))
 	}
+}
+
+// Join announces the cell to a membership beside the directory and returns when
+// ctx ends. Until it succeeds, it tries again: the membership is not needed to serve.
+func Join(ctx context.Context, m directory.Membership, c directory.Cell, log *slog.Logger) error {
+	pause := registerFirst
+	for ctx.Err() == nil {
+		err := m.Join(ctx, c) // keeps the cell alive until ctx ends
+		if err == nil {
+			<-ctx.Done()
+			return nil
+		}
+		log.WarnContext(ctx, "membership does not know that this cell is alive", "error", err)
+		wait(ctx, jitter(pause))
+		pause = min(2*pause, heartbeatEvery)
+	}
+	return nil
 }
 
 // announceOnce registers, or reports that it is alive what is registered already.
@@ -69,6 +80,14 @@ func announceOnce(ctx context.Context, dir Registrar, c directory.Cell, register
 	}
 	*registered = true
 	return nil
+}
+
+// wait returns after d or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // jitter is d, give or take a fifth, so that cells do not come all at once.

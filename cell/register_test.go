@@ -73,3 +73,34 @@ func TestAnotherDatabaseMayNotTakeTheCellsName(t *testing.T) {
 		t.Errorf("got %v, want %v", err, problem.Conflict)
 	}
 }
+
+// late is a membership that is not there at first.
+type late struct {
+	directory.Membership
+	failures atomic.Int64
+	joined   chan directory.Cell
+}
+
+func (l *late) Join(_ context.Context, c directory.Cell) error {
+	if l.failures.Add(-1) >= 0 {
+		return problem.New(problem.Unavailable, "not now")
+	}
+	l.joined <- c
+	return nil
+}
+
+func TestACellJoinsAMembershipThatComesLate(t *testing.T) {
+	t.Parallel()
+	m := &late{joined: make(chan directory.Cell, 1)}
+	m.failures.Store(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- cell.Join(ctx, m, self, slog.New(slog.DiscardHandler)) }()
+	if got := <-m.joined; got != self {
+		t.Errorf("joined: got %+v, want %+v", got, self)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("after the stop: got %v, want nil", err)
+	}
+}

@@ -47,17 +47,14 @@ func NewSweeper(s *store.Store, log *slog.Logger) *Sweeper {
 
 // Run sweeps every ten minutes until ctx ends. Several processes may sweep at once.
 func (s *Sweeper) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		n, err := s.runOnce(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "idempotency keys were not all swept", "removed", n, "error", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(jitter(sweepEvery)):
-		}
+		wait(ctx, jitter(sweepEvery))
 	}
+	return nil
 }
 
 // runOnce removes what is too old, at most sweepRows of each of sweepTenants at a

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/config"
+)
+
+// prefix starts the name of every setting's variable.
+const prefix = "CELL_"
+
+// Config is what the environment says; see infra/config.
+type Config struct {
+	ID               directory.CellID `env:"ID,required" help:"name of the cell"`
+	Role             string           `env:"ROLE" envDefault:"all" help:"api (HTTP and registration), worker (relay and consumers) or all"`
+	ListenAddr       string           `env:"LISTEN_ADDR" envDefault:"127.0.0.1:7100" help:"address of the tenant API"`
+	AdminAddr        string           `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7101" help:"address of health, metrics and profiles"`
+	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR"`
+	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
+	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
+	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
+	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
+	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
+	TokenKeys        config.Secret    `env:"TOKEN_KEYS" help:"keys of bearer tokens, id:base64,...; needed by the API"`
+	AssertionKeys    config.Secret    `env:"ASSERTION_KEYS" help:"keys of the routers' assertions, id:base64,...; needed by the API"`
+	Locality         string           `env:"LOCALITY" help:"where the cell's data is; empty is nowhere in particular"`
+	Tier             string           `env:"TIER" help:"class of the cell; empty is none"`
+	Capacity         int              `env:"CAPACITY" envDefault:"1000" help:"tenants that the cell is sized for"`
+	ConsulAddr       string           `env:"CONSUL_ADDR" help:"host:port of a Consul agent to register with as well; empty is none"`
+	RatePerMinute    int              `env:"RATE_PER_MINUTE" envDefault:"60000" help:"requests of one tenant; 0 is no limit"`
+	StopGrace        time.Duration    `env:"STOP_GRACE" envDefault:"15s" help:"time that requests under way get when the process stops"`
+	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
+
+	tokens, assertions token.Keys
+}
+
+// minPool: the worker keeps two connections for itself.
+const minPool = 4
+
+// Validate checks the settings and what they have to do with each other.
+func (c *Config) Validate() error {
+	switch {
+	case c.Role != "all" && c.Role != "api" && c.Role != "worker":
+		return errors.New("ROLE must be all, api or worker")
+	case c.DatabasePool < minPool:
+		return fmt.Errorf("DATABASE_POOL must be at least %d", minPool)
+	case c.StopGrace <= 0 || c.RatePerMinute < 0:
+		return errors.New("STOP_GRACE must be positive and RATE_PER_MINUTE not negative")
+	}
+	if c.Address == "" {
+		c.Address = "http://" + c.ListenAddr
+	}
+	if err := c.cell("").Validate(); err != nil {
+		return err
+	}
+	if !c.servesAPI() {
+		return nil
+	}
+	return c.validateAPI()
+}
+
+func (c *Config) validateAPI() (err error) {
+	if c.DirectoryURL == "" {
+		return errors.New("DIRECTORY_URL is needed by the API")
+	}
+	if c.tokens, err = token.ParseKeys(string(c.TokenKeys)); err != nil {
+		return fmt.Errorf("TOKEN_KEYS: %w", err)
+	}
+	if c.assertions, err = token.ParseKeys(string(c.AssertionKeys)); err != nil {
+		return fmt.Errorf("ASSERTION_KEYS: %w", err)
+	}
+	return nil
+}
+
+func (c *Config) servesAPI() bool { return c.Role != "worker" }
+func (c *Config) works() bool     { return c.Role != "api" }
+
+// instance names this process in logs and traces.
+func (c *Config) instance() string {
+	if c.Role == "worker" {
+		return string(c.ID) + "-worker"
+	}
+	return string(c.ID)
+}
+
+// cell is what the directory gets to know.
+func (c *Config) cell(incarnation string) directory.Cell {
+	return directory.Cell{
+		ID: c.ID, Address: c.Address, Admin: c.adminURL(), Locality: c.Locality, Tier: c.Tier,
+		Capacity: c.Capacity, Incarnation: incarnation,
+	}
+}
+
+// adminURL is where operators reach the admin listener: on the API's host, where
+// it listens on all addresses.
+func (c *Config) adminURL() string {
+	host, port, err := net.SplitHostPort(c.AdminAddr)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if u, err := url.Parse(c.Address); err == nil {
+			host = u.Hostname()
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
