@@ -298,3 +298,35 @@ func TestNothingPassesAfterAFreeze(t *testing.T) {
 		t.Errorf("%d writes were acknowledged, %d are there, %v", acked.Load(), v, err)
 	}
 }
+
+// A transaction that waits behind a freeze reads the fence after it, not as it
+// was when the wait began.
+func TestWhoeverWaitedForAFreezeSeesIt(t *testing.T) {
+	t.Parallel()
+	s, owner := open(t)
+	ctx := t.Context()
+	admit(t, s, 1)
+	for _, sql := range []string{
+		`BEGIN`, `SELECT pg_advisory_xact_lock(cell.lock_key(1))`,
+		`UPDATE cell.fence SET state = 'frozen', epoch = 2 WHERE tenant_id = 1`,
+	} {
+		if _, err := owner.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entered := make(chan error, 1)
+	go func() { entered <- s.InTenant(ctx, 1, 1, nothing) }()
+	const waits = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND NOT granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+	for n := 0; n == 0; {
+		if err := owner.QueryRow(ctx, waits).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := owner.Exec(ctx, `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if f, ok := fence.Refused(<-entered); !ok || f.State != fence.Frozen || f.Epoch != 2 {
+		t.Errorf("got %+v, want frozen at 2", f)
+	}
+}

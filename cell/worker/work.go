@@ -83,8 +83,10 @@ func blames(err error, t try) bool {
 
 func (g *group) count(t try) {
 	for _, e := range t.events {
+		delay := time.Since(e.Time)
 		g.w.metrics.consumed.WithLabelValues(g.consumer.Name).Inc()
-		g.w.metrics.delay.WithLabelValues(g.consumer.Name).Observe(time.Since(e.Time).Seconds())
+		g.w.metrics.delay.WithLabelValues(g.consumer.Name).Observe(delay.Seconds())
+		g.w.seen(delay)
 	}
 }
 

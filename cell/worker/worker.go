@@ -71,6 +71,7 @@ type Worker struct {
 	o         Options
 	metrics   *metrics
 	hook      func(step string) error // tests stop the worker between two steps
+	seen      func(delay time.Duration)
 }
 
 // New makes a Worker for s's cell. It fails where two consumers share a name.
@@ -81,7 +82,7 @@ func New(s *store.Store, rdb redis.UniversalClient, consumers []Consumer, o Opti
 	o.defaults()
 	return &Worker{
 		store: s, redis: rdb, consumers: consumers, o: o, metrics: newMetrics(o.Registry, s.Cell()),
-		hook: func(string) error { return nil },
+		hook: func(string) error { return nil }, seen: func(time.Duration) {},
 	}, nil
 }
 

@@ -124,7 +124,8 @@ func (st *stack) relay() *outbox.Relay {
 // start runs things until the returned function, or the end of the test, stops them.
 func start(tb testing.TB, things ...interface {
 	Run(ctx context.Context) error
-}) (stop func()) {
+},
+) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	var wg sync.WaitGroup
