@@ -224,12 +224,12 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		for _, s := range v.segments {
-			for _, name := range s.each {
-				v.byName(string(name))
-			}
-			for _, r := range s.records {
+			for r, names := range s.each {
 				if _, ok := v.ByID(r.id()); !ok {
 					t.Errorf("tenant %d is in the file and not found", r.id())
+				}
+				for name := range namesAt(names) {
+					v.byName(string(name))
 				}
 			}
 		}

@@ -18,7 +18,7 @@ const (
 	magic      = "CELLWAYT"
 	fileFormat = 1
 	headSize   = len(magic) + 4 + 8 + 8 + 4 + 4 // magic, format, size, version, cells, segments
-	segHead    = 4 + 4 + 4                      // records, names, bytes of names
+	segHead    = 4 + 4 + 4                      // tenants, names, bytes of entries
 )
 
 // encode writes v. The size of the file is in its head, so that a file that was
@@ -31,7 +31,7 @@ func (v *View) encode(w io.Writer) error {
 		size += 4 + len(c.ID) + len(c.State) + len(c.Address)
 	}
 	for _, s := range v.segments {
-		size += segHead + 16*len(s.records) + len(s.names)
+		size += segHead + len(s.entries)
 	}
 	b := append(make([]byte, 0, 64<<10), magic...)
 	b = binary.LittleEndian.AppendUint32(b, fileFormat)
@@ -46,37 +46,20 @@ func (v *View) encode(w io.Writer) error {
 		b = append(b, c.Address...)
 	}
 	for _, s := range v.segments {
-		if err := s.encode(out, &b); err != nil {
-			return err
+		b = binary.LittleEndian.AppendUint32(b, uint32(s.tenants))      //nolint:gosec // fewer than bytes of entries
+		b = binary.LittleEndian.AppendUint32(b, uint32(s.names))        //nolint:gosec // as above
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(s.entries))) //nolint:gosec // bounded by add
+		for _, part := range [][]byte{b, s.entries} {
+			if _, err := out.Write(part); err != nil {
+				return err
+			}
 		}
+		b = b[:0]
 	}
 	if _, err := out.Write(b); err != nil {
 		return err
 	}
 	_, err := w.Write(sum.Sum(nil))
-	return err
-}
-
-// encode writes s through the buffer *b, which may keep a rest.
-func (s *segment) encode(w io.Writer, b *[]byte) error {
-	*b = binary.LittleEndian.AppendUint32(*b, uint32(len(s.records))) //nolint:gosec // bounded by newSegment
-	*b = binary.LittleEndian.AppendUint32(*b, uint32(s.count))        //nolint:gosec // as above
-	*b = binary.LittleEndian.AppendUint32(*b, uint32(len(s.names)))   //nolint:gosec // as above
-	for _, r := range s.records {
-		if len(*b) > cap(*b)-16 {
-			if _, err := w.Write(*b); err != nil {
-				return err
-			}
-			*b = (*b)[:0]
-		}
-		*b = binary.LittleEndian.AppendUint64(*b, r.tenant)
-		*b = binary.LittleEndian.AppendUint64(*b, r.packed)
-	}
-	if _, err := w.Write(*b); err != nil {
-		return err
-	}
-	*b = (*b)[:0]
-	_, err := w.Write(s.names)
 	return err
 }
 
@@ -134,31 +117,28 @@ func checkFrame(file []byte) ([]byte, error) {
 }
 
 func decodeSegment(r *reader, seed maphash.Seed, cells int) (*segment, error) {
-	records, names, size := int(r.uint32()), int(r.uint32()), int(r.uint32())
-	raw, blob := r.take(records*16), reader{b: r.take(size)}
-	// A name takes more bytes than its head, so a head that lies cannot make us
+	tenants, names, size := int(r.uint32()), int(r.uint32()), int(r.uint32())
+	in := reader{b: r.take(size)}
+	// Every tenant and name takes bytes, so a head that lies cannot make us
 	// allocate more than a few times the file.
-	if r.short || names > size/nameHead {
+	if r.short || tenants > size/recordSize || names > size {
 		return nil, broken("a segment's length")
 	}
-	s := sized(records, names, size)
-	for ; len(raw) > 0; raw = raw[16:] {
-		rec := record{binary.LittleEndian.Uint64(raw), binary.LittleEndian.Uint64(raw[8:])}
-		if !rec.valid(cells) || !s.addRecord(rec) {
+	s := sized(tenants, names, size)
+	for len(in.b) > 0 {
+		rec := record{in.uint64(), in.uint64()}
+		if in.short || !rec.valid(cells) || s.tenants == tenants || !s.begin(rec) {
 			return nil, broken("a placement")
 		}
-	}
-	for len(blob.b) > 0 {
-		rec := int(blob.uint32())
-		name := blob.take(blob.uint8())
-		if blob.short || rec >= records || s.count == names {
-			return nil, broken("a name")
+		for n := in.uint8(); n != 0; n = in.uint8() {
+			name := in.take(n)
+			if in.short || s.names == names || s.add(seed, name) != nil {
+				return nil, broken("a name")
+			}
 		}
-		if err := s.addName(seed, rec, name); err != nil {
-			return nil, broken("a name")
-		}
+		s.end()
 	}
-	if s.count != names {
+	if in.short || s.tenants != tenants || s.names != names {
 		return nil, broken("a segment's length")
 	}
 	return s, nil
@@ -168,10 +148,10 @@ func decodeSegment(r *reader, seed maphash.Seed, cells int) (*segment, error) {
 func (v *View) countTenants() int {
 	n := 0
 	for i, s := range v.segments {
-		if i == len(v.segments)-1 && i == 0 {
-			return len(s.records)
+		if len(v.segments) == 1 {
+			return s.tenants
 		}
-		for _, r := range s.records {
+		for r := range s.each {
 			hidden := false
 			for _, newer := range v.segments[:i] {
 				_, known := newer.byID(r.id())

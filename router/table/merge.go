@@ -12,10 +12,10 @@ const growth = 8
 // push puts s on top of older (newest first), merging while the sizes are too
 // close. The segments in older are not changed.
 func push(seed maphash.Seed, s *segment, older []*segment) ([]*segment, error) {
-	if len(s.records) == 0 {
+	if s.tenants == 0 {
 		return older, nil
 	}
-	for len(older) > 0 && len(s.records)*growth > len(older[0].records) {
+	for len(older) > 0 && s.tenants*growth > older[0].tenants {
 		merged, err := merge(seed, s, older[0])
 		if err != nil {
 			return nil, err
@@ -28,31 +28,21 @@ func push(seed maphash.Seed, s *segment, older []*segment) ([]*segment, error) {
 // merge is what newer and older say together: a tenant in newer hides the same
 // one in older, with all its names, and so does a name.
 func merge(seed maphash.Seed, newer, older *segment) (*segment, error) {
-	out := sized(len(newer.records)+len(older.records), newer.count+older.count, len(newer.names)+len(older.names))
-	for _, r := range newer.records {
-		out.addRecord(r)
-	}
-	kept := make([]int32, len(older.records)) // index in out, or -1
-	for i, r := range older.records {
-		kept[i] = -1
-		if out.addRecord(r) {
-			kept[i] = int32(len(out.records) - 1) //nolint:gosec // an index fits in 32 bits
-		}
-	}
-	for rec, name := range newer.each {
-		if err := out.addName(seed, rec, name); err != nil {
-			return nil, err
-		}
-	}
-	for rec, name := range older.each {
-		if kept[rec] < 0 {
-			continue
-		}
-		if _, taken := newer.byName(maphash.Bytes(seed, name), string(name)); taken {
-			continue
-		}
-		if err := out.addName(seed, int(kept[rec]), name); err != nil {
-			return nil, err
+	out := sized(newer.tenants+older.tenants, newer.names+older.names, len(newer.entries)+len(older.entries))
+	for _, s := range []*segment{newer, older} {
+		for r, names := range s.each {
+			if !out.begin(r) {
+				continue // newer has the tenant
+			}
+			for name := range namesAt(names) {
+				if _, taken := newer.byName(maphash.Bytes(seed, name), string(name)); taken && s == older {
+					continue
+				}
+				if err := out.add(seed, name); err != nil {
+					return nil, err
+				}
+			}
+			out.end()
 		}
 	}
 	return out, nil

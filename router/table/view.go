@@ -56,8 +56,8 @@ func (v *View) Bytes() int {
 // ByID finds a tenant by its id.
 func (v *View) ByID(id directory.TenantID) (Entry, bool) {
 	for _, s := range v.segments {
-		if i, ok := s.byID(id); ok {
-			return v.entry(s.records[i]), true
+		if r, ok := s.byID(id); ok {
+			return v.entry(r), true
 		}
 	}
 	return Entry{}, false
@@ -82,11 +82,10 @@ func (v *View) ByHost(host string) (Entry, bool) {
 func (v *View) byName(name string) (Entry, bool) {
 	h := maphash.String(v.seed, name)
 	for n, s := range v.segments {
-		i, ok := s.byName(h, name)
+		r, ok := s.byName(h, name)
 		if !ok {
 			continue
 		}
-		r := s.records[i]
 		for _, newer := range v.segments[:n] {
 			if _, hidden := newer.byID(r.id()); hidden {
 				return Entry{}, false // the tenant gave the name up
@@ -125,14 +124,14 @@ func (v *View) with(u directory.Update) (*View, error) {
 	}
 	if u.Since == 0 {
 		next.segments = []*segment{s}
-		next.tenants = len(s.records)
+		next.tenants = s.tenants
 		return next, nil
 	}
 	if next.segments, err = push(v.seed, s, v.segments); err != nil {
 		return nil, err
 	}
 	next.tenants = v.tenants
-	for _, r := range s.records {
+	for r := range s.each {
 		if _, known := v.ByID(r.id()); !known {
 			next.tenants++
 		}
