@@ -21,8 +21,8 @@ import (
 // longer than the grace that it gives itself.
 const processGrace = 25 * time.Second
 
-// appRole is the role that a cell's processes run as.
-const appRole = "cell_app"
+// appRole is the login role of a cell's processes, which they make themselves.
+const appRole = "cellway"
 
 // startOurs starts one of our binaries. Its settings are env and those of
 // Options.Env that have its prefix; admin is the address of its admin listener.

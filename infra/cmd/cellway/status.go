@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -87,7 +88,11 @@ func printRows(out io.Writer, rows []row, format string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "NAME\tSTATE\tPID\tURL\tADMIN")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", r.Name, r.State, r.PID, r.URL, r.Admin)
+		pid := "-"
+		if r.PID != 0 {
+			pid = strconv.Itoa(r.PID)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, pid, r.URL, r.Admin)
 	}
 	return w.Flush()
 }
