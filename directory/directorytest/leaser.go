@@ -22,7 +22,7 @@ type Leases struct {
 // RunLeaser holds a Leaser to the comments of the contract. open gives a fresh
 // one per subtest.
 func RunLeaser(t *testing.T, open func(t *testing.T) Leases) {
-	for name, test := range map[string]func(*testing.T, context.Context, Leases){
+	for name, test := range map[string]func(context.Context, *testing.T, Leases){
 		"WaitsForItsTurn": testLeaseWaits,
 		"Release":         testLeaseRelease,
 		"EndsWithContext": testLeaseContext,
@@ -33,12 +33,12 @@ func RunLeaser(t *testing.T, open func(t *testing.T) Leases) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			t.Cleanup(cancel)
-			test(t, ctx, open(t))
+			test(ctx, t, open(t))
 		})
 	}
 }
 
-func acquire(t *testing.T, ctx context.Context, l Leases, name, holder string) directory.Lease {
+func acquire(ctx context.Context, t *testing.T, l Leases, name, holder string) directory.Lease {
 	t.Helper()
 	lease, err := l.Acquire(ctx, name, holder)
 	if err != nil {
@@ -58,9 +58,9 @@ func release(t *testing.T, lease directory.Lease) {
 	}
 }
 
-func testLeaseWaits(t *testing.T, ctx context.Context, l Leases) {
-	first := acquire(t, ctx, l, "job", "a")
-	release(t, acquire(t, ctx, l, "another job", "a")) // names do not exclude each other
+func testLeaseWaits(ctx context.Context, t *testing.T, l Leases) {
+	first := acquire(ctx, t, l, "job", "a")
+	release(t, acquire(ctx, t, l, "another job", "a")) // names do not exclude each other
 	second := make(chan directory.Lease, 1)
 	go func() {
 		lease, err := l.Acquire(ctx, "job", "b")
@@ -87,27 +87,27 @@ func testLeaseWaits(t *testing.T, ctx context.Context, l Leases) {
 	release(t, lease)
 }
 
-func testLeaseRelease(t *testing.T, ctx context.Context, l Leases) {
-	lease := acquire(t, ctx, l, "job", "a")
+func testLeaseRelease(ctx context.Context, t *testing.T, l Leases) {
+	lease := acquire(ctx, t, l, "job", "a")
 	release(t, lease)
 	if lease.Context().Err() == nil {
 		t.Error("the context of a released lease is live")
 	}
 	release(t, lease)
-	release(t, acquire(t, ctx, l, "job", "b"))
+	release(t, acquire(ctx, t, l, "job", "b"))
 }
 
-func testLeaseContext(t *testing.T, ctx context.Context, l Leases) {
+func testLeaseContext(ctx context.Context, t *testing.T, l Leases) {
 	own, cancel := context.WithCancel(ctx)
-	lease := acquire(t, own, l, "job", "a")
+	lease := acquire(own, t, l, "job", "a")
 	cancel()
 	<-lease.Context().Done()
-	release(t, acquire(t, ctx, l, "job", "b")) // without a's Release
+	release(t, acquire(ctx, t, l, "job", "b")) // without a's Release
 	release(t, lease)
 }
 
-func testLeaseBroken(t *testing.T, ctx context.Context, l Leases) {
-	lease := acquire(t, ctx, l, "job", "a")
+func testLeaseBroken(ctx context.Context, t *testing.T, l Leases) {
+	lease := acquire(ctx, t, l, "job", "a")
 	l.Break(t, "job")
 	select {
 	case <-lease.Context().Done():
@@ -117,11 +117,11 @@ func testLeaseBroken(t *testing.T, ctx context.Context, l Leases) {
 	if cause := context.Cause(lease.Context()); errors.Is(cause, context.Canceled) {
 		t.Errorf("cause: got %v, want why it was lost", cause)
 	}
-	release(t, acquire(t, ctx, l, "job", "b"))
+	release(t, acquire(ctx, t, l, "job", "b"))
 	release(t, lease)
 }
 
-func testLeaseExclusive(t *testing.T, ctx context.Context, l Leases) {
+func testLeaseExclusive(ctx context.Context, t *testing.T, l Leases) {
 	var inside atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 3 {

@@ -21,7 +21,7 @@ type Members struct {
 // RunMembership holds a Membership to the comments of the contract. open gives a
 // fresh, empty one per subtest.
 func RunMembership(t *testing.T, open func(t *testing.T) Members) {
-	for name, test := range map[string]func(*testing.T, context.Context, Members){
+	for name, test := range map[string]func(context.Context, *testing.T, Members){
 		"JoinAndLeave": testJoinAndLeave,
 		"Wait":         testMembersWait,
 		"Invalid":      testJoinInvalid,
@@ -32,13 +32,13 @@ func RunMembership(t *testing.T, open func(t *testing.T) Members) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			t.Cleanup(cancel)
-			test(t, ctx, open(t))
+			test(ctx, t, open(t))
 		})
 	}
 }
 
 // join announces a cell until the returned function is called.
-func join(t *testing.T, ctx context.Context, m Members, c directory.Cell) (leave func()) {
+func join(ctx context.Context, t *testing.T, m Members, c directory.Cell) (leave func()) {
 	t.Helper()
 	ctx, leave = context.WithCancel(ctx)
 	t.Cleanup(leave)
@@ -49,7 +49,7 @@ func join(t *testing.T, ctx context.Context, m Members, c directory.Cell) (leave
 }
 
 // until follows the members until they are want.
-func until(t *testing.T, ctx context.Context, m Members, index uint64, want ...directory.Member) uint64 {
+func until(ctx context.Context, t *testing.T, m Members, index uint64, want ...directory.Member) uint64 {
 	t.Helper()
 	for {
 		got, next, err := m.Members(ctx, index, time.Minute)
@@ -70,27 +70,27 @@ func member(c directory.Cell) directory.Member {
 	return directory.Member{ID: c.ID, Address: c.Address, Incarnation: c.Incarnation}
 }
 
-func testJoinAndLeave(t *testing.T, ctx context.Context, m Members) {
+func testJoinAndLeave(ctx context.Context, t *testing.T, m Members) {
 	c1, c2 := cell("c1"), cell("c2")
 	got, none, err := m.Members(ctx, 0, time.Minute)
 	if err != nil || len(got) != 0 || none == 0 {
 		t.Fatalf("members of nothing: got %v at %d, %v", got, none, err)
 	}
-	leave2 := join(t, ctx, m, c2)
-	one := until(t, ctx, m, none, member(c2))
-	leave1 := join(t, ctx, m, c1)
-	both := until(t, ctx, m, one, member(c1), member(c2))
+	leave2 := join(ctx, t, m, c2)
+	one := until(ctx, t, m, none, member(c2))
+	leave1 := join(ctx, t, m, c1)
+	both := until(ctx, t, m, one, member(c1), member(c2))
 	leave2()
-	left := until(t, ctx, m, both, member(c1))
+	left := until(ctx, t, m, both, member(c1))
 	leave1()
-	if again := until(t, ctx, m, left); again != none {
+	if again := until(ctx, t, m, left); again != none {
 		t.Errorf("index of the empty set: got %d, then %d", none, again)
 	}
 }
 
-func testMembersWait(t *testing.T, ctx context.Context, m Members) {
-	join(t, ctx, m, cell("c1"))
-	index := until(t, ctx, m, 0, member(cell("c1")))
+func testMembersWait(ctx context.Context, t *testing.T, m Members) {
+	join(ctx, t, m, cell("c1"))
+	index := until(ctx, t, m, 0, member(cell("c1")))
 	got, same, err := m.Members(ctx, index, 50*time.Millisecond)
 	if err != nil || same != index || len(got) != 1 {
 		t.Errorf("when the wait is over: got %v at %d, %v, want the same at %d", got, same, err, index)
@@ -107,28 +107,28 @@ func testMembersWait(t *testing.T, ctx context.Context, m Members) {
 	}
 }
 
-func testJoinInvalid(t *testing.T, ctx context.Context, m Members) {
+func testJoinInvalid(ctx context.Context, t *testing.T, m Members) {
 	wantKind(t, "join without an address", m.Join(ctx, directory.Cell{ID: "c1", Capacity: 1}), problem.Invalid)
 }
 
-func testJoinAgain(t *testing.T, ctx context.Context, m Members) {
+func testJoinAgain(ctx context.Context, t *testing.T, m Members) {
 	first := cell("c1")
-	join(t, ctx, m, first)
-	index := until(t, ctx, m, 0, member(first))
+	join(ctx, t, m, first)
+	index := until(ctx, t, m, 0, member(first))
 	moved := first
 	moved.Address = "http://elsewhere.test:81"
 	// The first one is still there, as after a restart that it has not noticed.
-	join(t, ctx, m, moved)
-	until(t, ctx, m, index, member(moved))
+	join(ctx, t, m, moved)
+	until(ctx, t, m, index, member(moved))
 }
 
-func testForgotten(t *testing.T, ctx context.Context, m Members) {
-	join(t, ctx, m, cell("c1"))
-	index := until(t, ctx, m, 0, member(cell("c1")))
+func testForgotten(ctx context.Context, t *testing.T, m Members) {
+	join(ctx, t, m, cell("c1"))
+	index := until(ctx, t, m, 0, member(cell("c1")))
 	m.Forget(t, "c1")
 	gone, index, err := m.Members(ctx, index, time.Minute)
 	if err != nil || len(gone) != 0 {
 		t.Fatalf("after the backend forgot: got %v, %v, want nobody", gone, err)
 	}
-	until(t, ctx, m, index, member(cell("c1")))
+	until(ctx, t, m, index, member(cell("c1")))
 }
