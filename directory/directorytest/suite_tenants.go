@@ -230,7 +230,14 @@ func testUpdateHosts(t *testing.T, s *suite) {
 	if want := []string{"three.test", "two.test"}; !slices.Equal(got, want) {
 		t.Errorf("hosts: got %v, want %v", got, want)
 	}
-	_, err := s.FindClaim(s.ctx, "host", "one.test")
+	table := s.snapshot(t)
+	u, err := s.Changes(s.ctx, "", table.Version-1, 0)
+	if err != nil {
+		t.Fatalf("changes: %v", err)
+	}
+	wantEqual(t, "changed routes", u.Routes, []directory.Route{s.tenant(t, a.ID).Route()})
+	wantEqual(t, "whole table", table.Routes[0], u.Routes[0])
+	_, err = s.FindClaim(s.ctx, "host", "one.test")
 	wantKind(t, "a host given back", err, problem.NotFound)
 	s.refuse(t, "a host taken", problem.Conflict, hosts("four.test", "b.test"))
 	_, err = s.FindClaim(s.ctx, "host", "four.test")

@@ -11,15 +11,38 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// selectRoutes gives what scanRoute reads. The hosts are joined as one set: a
-// snapshot of many tenants must not look them up one by one.
-const selectRoutes = `
-	SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug, h.names
-	  FROM directory.tenants t
-	  LEFT JOIN (SELECT tenant, array_agg(name ORDER BY name) AS names
-	               FROM directory.claims
-	              WHERE kind = 'host'
-	              GROUP BY tenant) h ON h.tenant = t.id`
+// Both give what scanRoute reads. All routes join the hosts as one set: a million
+// tenants must not look them up one by one. The routes of a few changes do look
+// them up: they must not read a million tenants' hosts.
+const (
+	allRoutes = `
+		SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug, h.names
+		  FROM directory.tenants t
+		  LEFT JOIN (SELECT tenant, array_agg(name ORDER BY name) AS names
+		               FROM directory.claims
+		              WHERE kind = 'host'
+		              GROUP BY tenant) h ON h.tenant = t.id
+		 WHERE t.state <> 'deleted'
+		 ORDER BY t.id`
+	changedRoutes = `
+		SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug,
+		       ARRAY(SELECT name FROM directory.claims WHERE tenant = t.id AND kind = 'host' ORDER BY name)
+		  FROM directory.tenants t
+		 WHERE t.id IN (SELECT tenant FROM directory.changes WHERE version > $1)
+		 ORDER BY t.id`
+)
+
+// The same for the cells, of which there are few.
+const (
+	allCells = `
+		SELECT id, address, state FROM directory.cells
+		 WHERE state <> 'retired'
+		 ORDER BY id`
+	changedCells = `
+		SELECT id, address, state FROM directory.cells
+		 WHERE id IN (SELECT cell FROM directory.changes WHERE version > $1)
+		 ORDER BY id`
+)
 
 func scanRoute(row pgx.CollectableRow) (directory.Route, error) {
 	var r directory.Route
@@ -42,9 +65,7 @@ func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 		if u.Version, _, err = versions(ctx, tx); err != nil {
 			return err
 		}
-		return fill(ctx, tx, u,
-			`SELECT id, address, state FROM directory.cells WHERE state <> 'retired' ORDER BY id`,
-			selectRoutes+` WHERE t.state <> 'deleted' ORDER BY t.id`)
+		return fill(ctx, tx, u, allCells, allRoutes)
 	})
 	return u, fail(ctx, "read table", err)
 }
@@ -56,13 +77,7 @@ func (s *Store) since(ctx context.Context, v directory.Version) (directory.Updat
 		if u.Version, err = next(ctx, tx, v); err != nil {
 			return err
 		}
-		return fill(ctx, tx, u, `
-			SELECT id, address, state FROM directory.cells
-			 WHERE id IN (SELECT cell FROM directory.changes WHERE version > $1)
-			 ORDER BY id`,
-			selectRoutes+`
-			 WHERE t.id IN (SELECT tenant FROM directory.changes WHERE version > $1)
-			 ORDER BY t.id`, int64(v))
+		return fill(ctx, tx, u, changedCells, changedRoutes, int64(v))
 	})
 }
 
