@@ -37,7 +37,7 @@ within() {
 	shift
 	until "$@"; do
 		[ $SECONDS -lt $end ] || return 1
-		sleep 0.5
+		sleep 2
 	done
 }
 
