@@ -55,8 +55,9 @@ func Admit(ctx context.Context, db pg.DB, tenant directory.TenantID, epoch direc
 	return one(ctx, db, tenant, "admit", `SELECT `+columns+` FROM cell.admit($1, $2)`, tenant, epoch)
 }
 
-// Freeze stops the tenant's transactions: active at epoch becomes frozen at
-// epoch+1, in the name of move. It waits, at most wait, for those under way;
+// Freeze makes a tenant stand still where it is, without a move (a move has steps
+// of its own, in package transfer): active at epoch becomes frozen at epoch+1, in
+// the name of move. It waits, at most wait, for those under way;
 // meanwhile new ones queue behind it. When it returns nil, none is left and none
 // will pass. Repeating it is no error. Conflict: the fence is something else,
 // and unchanged. Unavailable: a transaction did not end within wait.
@@ -72,8 +73,8 @@ func Freeze(ctx context.Context, db pg.DB, tenant directory.TenantID, epoch dire
 	return f, nil
 }
 
-// Activate lets the tenant act at epoch to: its fence is frozen or incoming at
-// epoch from, in the name of move. Repeating it is no error. Conflict and
+// Activate lets a tenant that Freeze stopped act at epoch to: its fence is frozen
+// at epoch from, in the name of move. Repeating it is no error. Conflict and
 // Unavailable as for Freeze. Only who has won the directory's decision calls it.
 func Activate(ctx context.Context, db pg.DB, tenant directory.TenantID, from, to directory.Epoch, move string, wait time.Duration) (Fence, error) {
 	f, err := one(ctx, db, tenant, "activate", `SELECT `+columns+` FROM cell.activate($1, $2, $3, $4, $5)`,

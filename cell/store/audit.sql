@@ -8,8 +8,8 @@ WITH app AS (
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
-       -- cell.fence is read by the gate before there is a tenant; the application has no right on it.
-       AND n.nspname || '.' || c.relname <> 'cell.fence'
+       -- The gate and the move read these across tenants; the application has no right on them.
+       AND n.nspname || '.' || c.relname NOT IN ('cell.fence', 'cell.dirty', 'cell.received')
 ), tenant AS (
     SELECT r.*, a.attnum, a.attnotnull, a.atttypid
       FROM relation r
@@ -23,15 +23,15 @@ UNION ALL
 SELECT 'role ' || app.rolname || ' is a member of ' || r.rolname || ', which has powers'
   FROM app JOIN pg_catalog.pg_roles r ON r.oid <> app.oid AND pg_catalog.pg_has_role(app.oid, r.oid, 'MEMBER')
  WHERE NOT app.rolsuper
-   AND (r.rolsuper OR r.rolbypassrls OR r.rolname IN ('cell_fence', 'cell_scan', 'pg_read_all_data', 'pg_write_all_data'))
+   AND (r.rolsuper OR r.rolbypassrls OR r.rolname IN ('cell_fence', 'cell_scan', 'cell_move', 'pg_read_all_data', 'pg_write_all_data'))
 UNION ALL
 SELECT 'role ' || app.rolname || ' may create in schema ' || n.nspname
   FROM app JOIN pg_catalog.pg_namespace n ON n.nspname NOT LIKE 'pg\_%'
  WHERE NOT app.rolsuper AND pg_catalog.has_schema_privilege(app.oid, n.oid, 'CREATE')
 UNION ALL
-SELECT 'role ' || app.rolname || ' has rights on cell.fence'
-  FROM app WHERE NOT app.rolsuper
-   AND pg_catalog.has_table_privilege(app.oid, 'cell.fence', 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+SELECT 'role ' || app.rolname || ' has rights on ' || t
+  FROM app, unnest(ARRAY['cell.fence', 'cell.dirty', 'cell.received']) AS u (t) WHERE NOT app.rolsuper
+   AND pg_catalog.has_table_privilege(app.oid, t, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
 UNION ALL
 -- Tenant tables.
 SELECT 'role ' || app.rolname || ' owns ' || t.name
@@ -77,6 +77,10 @@ SELECT name || ' lacks a guard trigger that is always enabled' FROM tenant t
               WHERE g.tgrelid = t.oid AND g.tgfoid = 'cell.guard'::regproc AND g.tgenabled = 'A'
                 AND (pg_catalog.pg_get_triggerdef(g.oid) LIKE '%BEFORE TRUNCATE%'
                      OR pg_catalog.pg_get_triggerdef(g.oid) LIKE '%WHEN (%current_setting(''cell.tenant''::text, true) IS DISTINCT FROM%'))
+UNION ALL
+SELECT name || ' lacks a capture trigger that is always enabled' FROM tenant t
+ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g
+                    WHERE g.tgrelid = t.oid AND g.tgname = 'zz_cell_capture' AND g.tgenabled = 'A')
 UNION ALL
 -- Ways around them.
 SELECT name || ' is open to the application and has no tenant_id'

@@ -67,6 +67,9 @@ func Prepare(ctx context.Context, ownerURL, appURL string, modules ...Schema) er
 			return err
 		}
 	}
+	if err := installCapture(ctx, conn); err != nil {
+		return err
+	}
 	return audit(ctx, conn, app)
 }
 

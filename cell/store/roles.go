@@ -18,8 +18,9 @@ import (
 
 // groupRoles have no login and belong to the whole server: cell_app is what the
 // application may do, cell_fence owns the gate, cell_scan the functions that look
-// for work across tenants. None gets past row security.
-var groupRoles = []string{"cell_app", "cell_fence", "cell_scan"}
+// for work across tenants, cell_move is what the transfer endpoint may do. None
+// gets past row security; of login roles only PrepareMover's does.
+var groupRoles = []string{"cell_app", "cell_fence", "cell_scan", "cell_move"}
 
 const noPower = ` NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION`
 

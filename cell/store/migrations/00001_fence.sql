@@ -137,27 +137,28 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- active at epoch e -> frozen at e+1. Anything else changes nothing; the caller
--- reads from the row whether it is the one it wanted.
+-- active at epoch e -> frozen at e+1, without a move: the tenant stands still where
+-- it is. Anything else changes nothing; the caller reads from the row whether it is
+-- the one it wanted. A tenant that is armed belongs to its move (cell.freeze_move).
 CREATE FUNCTION cell.freeze(tenant bigint, at_epoch bigint, move text, wait_ms integer) RETURNS SETOF cell.fence
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM cell.lock_tenant(tenant, wait_ms);
     UPDATE cell.fence f SET state = 'frozen', epoch = f.epoch + 1, move_id = move
-     WHERE f.tenant_id = tenant AND f.epoch = at_epoch AND f.state = 'active';
+     WHERE f.tenant_id = tenant AND f.epoch = at_epoch AND f.state = 'active' AND NOT f.capture;
     RETURN QUERY SELECT f.* FROM cell.fence f WHERE f.tenant_id = tenant;
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- frozen or incoming at from_epoch, of this move -> active at to_epoch.
+-- frozen at from_epoch in this name, and not by a move -> active at to_epoch.
 CREATE FUNCTION cell.activate(tenant bigint, from_epoch bigint, to_epoch bigint, move text, wait_ms integer) RETURNS SETOF cell.fence
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM cell.lock_tenant(tenant, wait_ms);
-    UPDATE cell.fence f SET state = 'active', epoch = to_epoch, capture = false, moved_to = NULL
+    UPDATE cell.fence f SET state = 'active', epoch = to_epoch
      WHERE f.tenant_id = tenant AND f.epoch = from_epoch AND to_epoch >= from_epoch
-       AND f.state IN ('frozen', 'incoming') AND f.move_id = move;
+       AND f.state = 'frozen' AND NOT f.capture AND f.move_id = move;
     RETURN QUERY SELECT f.* FROM cell.fence f WHERE f.tenant_id = tenant;
 END $$;
 -- +goose StatementEnd

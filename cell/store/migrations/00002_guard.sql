@@ -20,6 +20,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     was CONSTANT text := $c$current_setting('cell.tenant', true) IS DISTINCT FROM OLD.tenant_id::text$c$;
     becomes CONSTANT text := $c$current_setting('cell.tenant', true) IS DISTINCT FROM NEW.tenant_id::text$c$;
+    part regclass;
 BEGIN
     IF (SELECT relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = t)
        AND EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = 'cell_tenant')
@@ -39,6 +40,16 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER zz_cell_guard_insert, ENABLE ALWAYS TRIGGER zz_cell_guard_update,
         ENABLE ALWAYS TRIGGER zz_cell_guard_delete, ENABLE ALWAYS TRIGGER zz_cell_guard_truncate', t);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO cell_app', t);
+    -- A partition has its parent's row triggers, but a policy and a TRUNCATE of its own.
+    FOR part IN SELECT relid FROM pg_partition_tree(t) WHERE relid <> t LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', part);
+        EXECUTE format('DROP POLICY IF EXISTS cell_tenant ON %s', part);
+        EXECUTE format($q$CREATE POLICY cell_tenant ON %s
+            USING (tenant_id = nullif(current_setting('cell.tenant', true), '')::bigint)
+            WITH CHECK (tenant_id = nullif(current_setting('cell.tenant', true), '')::bigint)$q$, part);
+        EXECUTE format('CREATE OR REPLACE TRIGGER zz_cell_guard_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION cell.guard()', part);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER zz_cell_guard_truncate', part);
+    END LOOP;
 END $$;
 -- +goose StatementEnd
 

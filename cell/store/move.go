@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// uncaptured lists the tenant tables whose capture trigger is missing or was
+// made for another primary key.
+const uncaptured = `
+	SELECT c.oid::regclass::text
+	  FROM pg_class c
+	  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
+	   AND NOT EXISTS (SELECT FROM pg_trigger g
+	                    WHERE g.tgrelid = c.oid AND g.tgname = 'zz_cell_capture' AND g.tgenabled = 'A')
+	 ORDER BY 1`
+
+// installCapture gives every tenant table the trigger that notes the keys of
+// changed rows while a tenant is armed. Tables that have it are not touched, so a
+// start takes no lock.
+func installCapture(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, uncaptured)
+	if err != nil {
+		return fmt.Errorf("list tables without capture: %w", err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list tables without capture: %w", err)
+	}
+	for _, t := range tables {
+		if _, err := conn.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, t); err != nil {
+			return fmt.Errorf("install capture on %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// PrepareMover makes the login role of the transfer endpoint, which moverURL names
+// with its password. Unlike the application's, the role reads and writes past row
+// security, which COPY cannot work under, and may keep the application's
+// triggers and foreign keys from running in its own session. The guard triggers
+// run for it all the same: it writes rows of the tenant whose fence awaits its
+// move, and no others. Prepare comes first; ownerURL's role is a superuser.
+func PrepareMover(ctx context.Context, ownerURL, moverURL string) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	mover, err := pgx.ParseConfig(moverURL)
+	if err != nil {
+		return errors.New("parse the mover's database url: it is malformed")
+	}
+	conn, err := pgx.Connect(ctx, ownerURL)
+	if err != nil {
+		return fmt.Errorf("prepare mover: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // ends the lock as well
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, prepareLock); err != nil {
+		return fmt.Errorf("prepare mover: %w", err)
+	}
+	name := pgx.Identifier{mover.User}.Sanitize()
+	todo := []string{
+		createRole(mover.User),
+		`ALTER ROLE ` + name + ` LOGIN INHERIT NOSUPERUSER BYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION`,
+		`GRANT cell_move TO ` + name,
+		`GRANT SET ON PARAMETER session_replication_role TO ` + name,
+		`ALTER ROLE ` + name + ` SET search_path = ''`,
+	}
+	if mover.Password != "" {
+		verifier, err := scramVerifier(mover.Password)
+		if err != nil {
+			return err
+		}
+		todo = append(todo, `ALTER ROLE `+name+` PASSWORD '`+verifier+`'`) // base64 and punctuation: nothing to quote
+	}
+	for _, sql := range append(todo, grantMover) {
+		if err := execShared(ctx, conn, sql); err != nil {
+			return fmt.Errorf("prepare mover: %w", err)
+		}
+	}
+	return nil
+}
+
+// grantMover opens the tenant tables, and what belongs to them, to cell_move.
+const grantMover = `DO $$
+DECLARE
+    t record;
+BEGIN
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO cell_move', current_database());
+    FOR t IN SELECT DISTINCT c.oid::regclass AS rel, n.nspname AS schema
+               FROM pg_class c
+               JOIN pg_namespace n ON n.oid = c.relnamespace
+               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+              WHERE c.relkind IN ('r', 'p') AND c.relforcerowsecurity
+    LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO cell_move', t.schema);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO cell_move', t.rel);
+        EXECUTE format('GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA %I TO cell_move', t.schema);
+    END LOOP;
+END $$`
