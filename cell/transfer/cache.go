@@ -1,0 +1,29 @@
+package transfer
+
+import (
+	"context"
+	"sync"
+
+	"github.com/cellway/cellway/infra/pg"
+)
+
+// A tableCache keeps the catalog between the rounds of moves, so that the last
+// round, inside the pause, does not read it. The first round of each move reads
+// it anew, and the schema's fingerprint is compared before the freeze.
+type tableCache struct {
+	mu   sync.Mutex
+	list []Table
+}
+
+func (c *tableCache) get(ctx context.Context, db pg.DB, fresh bool) ([]Table, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list != nil && !fresh {
+		return c.list, nil
+	}
+	list, err := Tables(ctx, db)
+	if err == nil {
+		c.list = list
+	}
+	return list, err
+}

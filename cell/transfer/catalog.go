@@ -1,0 +1,116 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
+)
+
+// A Table is a tenant table as a move sees it.
+type Table struct {
+	Name     string   // schema.table, quoted where it must be
+	Label    string   // schema.table as cell.dirty names it
+	Columns  []string // stored columns by name, quoted: the same order in every cell
+	Hashed   []string // for each column, the expression over t that is hashed
+	Key      []string // the primary key's columns but tenant_id, quoted
+	KeyTypes []string // their types
+	Binary   bool     // its values mean the same to another server in COPY's binary form
+	Counted  []string // columns that a sequence of the table's own fills, quoted
+}
+
+// tables lists the tenant tables. Values of types that a cell made itself travel
+// as text where their binary form holds that cell's own type numbers (arrays and
+// composites). Types that have no hash, or one of their own cell's numbers (enums),
+// are hashed as text.
+const tables = `
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}')
+	  FROM pg_class c
+	  JOIN pg_namespace n ON n.oid = c.relnamespace
+	 CROSS JOIN LATERAL (
+	       SELECT array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS names,
+	              array_agg(CASE WHEN h.yes THEN 't.' || quote_ident(a.attname) ELSE 't.' || quote_ident(a.attname) || '::text' END
+	                        ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS hashed,
+	              bool_and(ty.typtype = 'e' OR (ty.typtype IN ('b', 'r', 'm') AND ty.oid < 16384)
+	                       OR (ty.typtype = 'd' AND ty.typbasetype < 16384)) AS portable,
+	              array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C")
+	                        FILTER (WHERE pg_get_serial_sequence(c.oid::regclass::text, a.attname) IS NOT NULL) AS counted
+	         FROM pg_attribute a
+	         JOIN pg_type ty ON ty.oid = a.atttypid
+	        CROSS JOIN LATERAL (
+	              SELECT ty.oid < 16384 AND EXISTS (
+	                     SELECT FROM pg_opclass o JOIN pg_am am ON am.oid = o.opcmethod
+	                      WHERE am.amname = 'hash' AND o.opcdefault
+	                        AND o.opcintype = CASE WHEN ty.typname = 'varchar' THEN 'text'::regtype ELSE ty.oid END) AS yes) h
+	        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) col
+	 CROSS JOIN LATERAL (
+	       SELECT coalesce(array_agg(quote_ident(a.attname) ORDER BY k.ord), '{}') AS names,
+	              coalesce(array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.ord), '{}') AS types
+	         FROM pg_index i
+	        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, ord)
+	         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attname <> 'tenant_id'
+	        WHERE i.indrelid = c.oid AND i.indisprimary) key
+	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
+	   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+	   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)
+	 ORDER BY n.nspname || '.' || c.relname COLLATE "C"`
+
+// Tables lists the tenant tables of the database behind db, by name.
+func Tables(ctx context.Context, db pg.DB) ([]Table, error) {
+	rows, err := db.Query(ctx, tables)
+	if err != nil {
+		return nil, fmt.Errorf("list tenant tables: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Table])
+	if err != nil {
+		return nil, fmt.Errorf("list tenant tables: %w", err)
+	}
+	return list, nil
+}
+
+// columns is the column list of COPY and INSERT.
+func (t Table) columns() string { return strings.Join(t.Columns, ", ") }
+
+// selected is the column list of a SELECT from t.
+func (t Table) selected() string { return "t." + strings.Join(t.Columns, ", t.") }
+
+// keyed is the join condition between t and a jsonb array of key values named pk.
+func (t Table) keyed(pk string) string {
+	var b strings.Builder
+	for i, col := range t.Key {
+		fmt.Fprintf(&b, " AND t.%s = (%s->>%d)::%s", col, pk, i, t.KeyTypes[i])
+	}
+	return b.String()
+}
+
+// digest is the select list that makes a Digest of the rows t: their number and
+// two sums of 64-bit hashes under different seeds, which do not depend on order.
+func (t Table) digest() string {
+	row := "ROW(" + strings.Join(t.Hashed, ", ") + ")"
+	return fmt.Sprintf(`count(*), coalesce(sum(hash_record_extended(%[1]s, 0)), 0)::text, coalesce(sum(hash_record_extended(%[1]s, 1)), 0)::text`, row)
+}
+
+// format names COPY's form for the table.
+func (t Table) format() string {
+	if t.Binary {
+		return "binary"
+	}
+	return "text"
+}
+
+// A Digest stands for a set of rows: equal sets have equal digests, and two sets
+// that differ have equal ones with a chance of about 2^-128.
+type Digest struct {
+	Rows int64  `json:"rows"`
+	A    string `json:"a"`
+	B    string `json:"b"`
+}
+
+func scanDigest(row pgx.Row) (Digest, error) {
+	var d Digest
+	err := row.Scan(&d.Rows, &d.A, &d.B)
+	return d, err
+}

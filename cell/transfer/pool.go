@@ -1,0 +1,39 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// textForm makes the text of every value depend on the value alone, so that two
+// cells hash and copy it the same way.
+var textForm = map[string]string{
+	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex",
+	// A statement of a mover that died must not go on for ever, nor hold the fence.
+	"idle_in_transaction_session_timeout": "60s",
+}
+
+// Open makes the pool of the transfer endpoint: for the role that
+// store.PrepareMover made, with settings that give values one form. size bounds its connections.
+func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("parse the mover's database url: it is malformed")
+	}
+	cfg.MaxConns = size
+	for k, v := range textForm {
+		cfg.ConnConfig.RuntimeParams[k] = v
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the mover's database: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open the mover's database: %w", err)
+	}
+	return pool, nil
+}

@@ -1,0 +1,91 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// A Purger removes what a move leaves behind: the source's copy after the watch,
+// the target's after an abort, and noted keys.
+type Purger struct {
+	pool  *pgxpool.Pool
+	batch int           // rows per transaction
+	rest  time.Duration // between two transactions, for the others in the cell
+}
+
+// NewPurger makes a Purger that deletes batch rows at a time and rests between.
+func NewPurger(pool *pgxpool.Pool, batch int, rest time.Duration) *Purger {
+	return &Purger{pool: pool, batch: batch, rest: rest}
+}
+
+// Rows deletes the tenant's rows from a cell whose fence is a tombstone of the
+// move at the epoch, and returns how many there were. It may be stopped at any point
+// and begun again. The fence's row stays.
+func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
+	list, err := Tables(ctx, p.pool)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, t := range list {
+		// ctid names a row within one partition only; the table's own id goes with it.
+		sql := fmt.Sprintf(`DELETE FROM %[1]s WHERE tenant_id = $1 AND (tableoid, ctid) IN (SELECT tableoid, ctid FROM %[1]s WHERE tenant_id = $1 LIMIT $2)`, t.Name)
+		n, err := p.repeat(ctx, func(tx pgx.Tx) (int64, error) {
+			if err := enterMove(ctx, tx, s, "moved"); err != nil {
+				return 0, err
+			}
+			if _, err := tx.Exec(ctx, `SET LOCAL session_replication_role = replica`); err != nil {
+				return 0, err
+			}
+			tag, err := tx.Exec(ctx, sql, s.Tenant, p.batch)
+			return tag.RowsAffected(), err
+		})
+		total += n
+		if err != nil {
+			return total, fmt.Errorf("purge %s: %w", t.Label, err)
+		}
+	}
+	if _, err := p.pool.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, s.Tenant); err != nil {
+		return total, fmt.Errorf("purge record of the move: %w", err)
+	}
+	return total, nil
+}
+
+// Keys deletes the noted keys of a tenant that is not armed.
+func (p *Purger) Keys(ctx context.Context, t directory.TenantID) (int64, error) {
+	return p.repeat(ctx, func(tx pgx.Tx) (int64, error) {
+		var n int64
+		err := tx.QueryRow(ctx, `SELECT cell.forget($1, $2)`, t, p.batch).Scan(&n)
+		return n, err
+	})
+}
+
+// repeat runs del, a transaction each, until it deletes less than a batch.
+func (p *Purger) repeat(ctx context.Context, del func(pgx.Tx) (int64, error)) (int64, error) {
+	var total int64
+	for {
+		var n int64
+		err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) (err error) {
+			n, err = del(tx)
+			return err
+		})
+		if err != nil {
+			return total, err
+		}
+		total += n
+		if n < int64(p.batch) {
+			return total, nil
+		}
+		select {
+		case <-ctx.Done():
+			return total, ctx.Err()
+		case <-time.After(p.rest):
+		}
+	}
+}

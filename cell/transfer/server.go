@@ -1,0 +1,221 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+)
+
+// Prefix is where a cell's admin listener serves the transfer endpoint.
+const Prefix = "/transfer/v1/"
+
+// RowsType is the media type of a round.
+const RowsType = "application/vnd.cellway.rows"
+
+// A Request is what every call of the endpoint carries: the move, and what the
+// call needs besides.
+type Request struct {
+	Move
+	WaitMS    int64  `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
+	Since     string `json:"since,omitempty"`      // rows: the snapshot that the target has
+	SourceURL string `json:"source_url,omitempty"` // pull: the source cell's admin listener
+	Final     bool   `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
+}
+
+// target is the step of the side that receives.
+func (r Request) target() Step { return Step{Move: r.ID, Tenant: r.Tenant, Epoch: r.Base + 1} }
+
+// A Server is a cell's transfer endpoint: what movers ask of the cell, and where
+// another cell fetches a tenant's rows. It answers services only.
+type Server struct {
+	Steps  *Steps
+	Source *Source
+	Target *Target
+	Purger *Purger
+	Pool   *pgxpool.Pool
+	Keys   token.Keys   // to check who asks
+	Token  string       // to show to the source cell
+	Client *http.Client // for the source cell
+	Log    *slog.Logger
+}
+
+// A call answers one request with a body, nil being 204.
+type call func(ctx context.Context, r Request) (any, error)
+
+// Handler serves the endpoint under Prefix.
+func (s *Server) Handler() http.Handler {
+	done := func(f func(context.Context, Move) error) call {
+		return func(ctx context.Context, r Request) (any, error) { return nil, f(ctx, r.Move) }
+	}
+	waiting := func(f func(context.Context, Move, time.Duration) error) call {
+		return func(ctx context.Context, r Request) (any, error) {
+			return nil, f(ctx, r.Move, time.Duration(max(1, r.WaitMS))*time.Millisecond)
+		}
+	}
+	mux := http.NewServeMux()
+	for name, f := range map[string]call{
+		"reserve": done(s.Steps.Reserve), "activate": done(s.Steps.Activate), "retire": done(s.Steps.Retire),
+		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
+		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.Steps.Freeze), "disarm": waiting(s.Steps.Disarm),
+		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
+		"preflight": s.preflight, "verify": s.verify, "digest": s.digest,
+	} {
+		mux.Handle("POST "+Prefix+name, s.answer(f))
+	}
+	mux.HandleFunc("POST "+Prefix+"rows", s.rows)
+	return telemetry.HTTP(s.Log, true, s.guard(mux))
+}
+
+// guard lets services in.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		c, err := s.Keys.Verify(bearer, time.Now())
+		if err == nil && c.Kind != token.Service {
+			err = problem.New(problem.Forbidden, "the transfer endpoint is for services")
+		}
+		if err != nil {
+			telemetry.Problem(w, r, "cell", err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// maxRequest bounds a request's body.
+const maxRequest = 64 << 10
+
+func read(w http.ResponseWriter, r *http.Request) (Request, error) {
+	var req Request
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		return req, problem.Wrap(problem.Invalid, err, "the body is not a request of the transfer endpoint")
+	}
+	if req.Tenant <= 0 || (req.ID == "") != (req.Base == 0) {
+		return req, problem.New(problem.Invalid, "tenant, move and base_epoch must be given")
+	}
+	return req, nil
+}
+
+func (s *Server) answer(f call) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		req, err := read(w, r)
+		var body any
+		if err == nil {
+			body, err = f(r.Context(), req)
+		}
+		switch {
+		case err != nil:
+			telemetry.Problem(w, r, "cell", err)
+		case body == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(body) // the peer is gone; nobody is left to tell
+		}
+	})
+}
+
+// rows streams one round. An error after the first byte cannot be told any more:
+// the stream then lacks its last frame, and counts for nothing.
+func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
+	req, err := read(w, r)
+	if err != nil {
+		telemetry.Problem(w, r, "cell", err)
+		return
+	}
+	w.Header().Set("Content-Type", RowsType)
+	out := &firstByte{w: w}
+	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
+		if !out.written {
+			telemetry.Problem(w, r, "cell", err)
+			return
+		}
+		telemetry.RequestFrom(r.Context()).Err = err
+		panic(http.ErrAbortHandler) // cut the connection, so that the reader need not guess
+	}
+}
+
+type firstByte struct {
+	w       io.Writer
+	written bool
+}
+
+func (f *firstByte) Write(b []byte) (int, error) {
+	f.written = true
+	return f.w.Write(b)
+}
+
+// pull brings this cell, the target, up to the source's present.
+func (s *Server) pull(ctx context.Context, r Request) (any, error) {
+	have, err := s.Target.Received(ctx, r.target())
+	if err != nil || have.Final {
+		return have, err
+	}
+	ask := Request{Move: r.Move, Since: have.Snapshot}
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(r.SourceURL, "/")+Prefix+"rows", bytes.NewReader(body))
+	if err != nil {
+		return nil, problem.Wrap(problem.Invalid, err, "source_url is not a URL")
+	}
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.Client.Do(req)
+	if err != nil {
+		return nil, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("source cell %s does not answer", r.Source))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("source cell %s: %w", r.Source, problem.Read(resp))
+	}
+	return s.Target.Apply(ctx, r.target(), r.Final, resp.Body)
+}
+
+func (s *Server) received(ctx context.Context, r Request) (any, error) {
+	return s.Target.Received(ctx, r.target())
+}
+
+func (s *Server) fence(ctx context.Context, r Request) (any, error) {
+	return s.Steps.Fence(ctx, r.Tenant)
+}
+
+// purge removes the rows of a tenant whose fence here is a tombstone of the move.
+func (s *Server) purge(ctx context.Context, r Request) (any, error) {
+	n, err := s.Purger.Rows(ctx, r.target())
+	return map[string]int64{"rows": n}, err
+}
+
+// forget removes the keys that were noted for a tenant that is not armed.
+func (s *Server) forget(ctx context.Context, r Request) (any, error) {
+	n, err := s.Purger.Keys(ctx, r.Tenant)
+	return map[string]int64{"keys": n}, err
+}
+
+func (s *Server) digest(ctx context.Context, r Request) (any, error) {
+	return Digests(ctx, s.Pool, r.Tenant)
+}
+
+func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
+	return Preflight(ctx, s.Pool, r.Tenant)
+}
+
+func (s *Server) verify(ctx context.Context, r Request) (any, error) {
+	f, err := Verify(ctx, s.Pool, r.target())
+	return map[string][]Finding{"findings": f}, err
+}

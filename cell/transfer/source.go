@@ -1,0 +1,188 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Everything is the snapshot in which nothing is visible: the changes since it
+// are all that were captured.
+const Everything = "3:3:"
+
+// A Source sends a tenant's rows. Its pool's role reads past row security; what
+// it reads is the tenant's because each statement says so.
+type Source struct {
+	pool   *pgxpool.Pool
+	limit  *rate.Limiter // bytes per second over all moves; nil is no limit
+	tables tableCache
+}
+
+// NewSource makes a Source. limit, unless nil, bounds the bytes per second that all moves
+// out of this cell take together.
+func NewSource(pool *pgxpool.Pool, limit *rate.Limiter) *Source {
+	return &Source{pool: pool, limit: limit}
+}
+
+// snapshotForm is the text of a pg_snapshot.
+var snapshotForm = regexp.MustCompile(`^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$`)
+
+// Stream writes one round of the move to w: with since "" all rows of the tenant,
+// else the rows whose keys were captured after the snapshot since and the keys
+// of those that are gone. All of it is of one snapshot. Conflict where the
+// tenant's fence is not armed for the move.
+func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID, tenant directory.TenantID, since string) (Totals, error) {
+	if since != "" && !snapshotForm.MatchString(since) {
+		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
+	}
+	var total Totals
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		out := newFrameWriter(w, s.pace(ctx))
+		head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
+		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&head.Snapshot); err != nil {
+			if err == pgx.ErrNoRows {
+				return problem.New(problem.Conflict, "tenant %d is not armed for move %s", tenant, move)
+			}
+			return fmt.Errorf("take snapshot: %w", err)
+		}
+		if err := out.json(frameRound, head); err != nil {
+			return err
+		}
+		list, err := s.changed(ctx, tx, tenant, since)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			n, err := s.table(ctx, tx, out, t, tenant, since)
+			if err != nil {
+				return fmt.Errorf("send %s: %w", t.Label, err)
+			}
+			total.Tables, total.Rows, total.Keys = total.Tables+1, total.Rows+n.Rows, total.Keys+n.Keys
+		}
+		total.Bytes = out.bytes
+		if err := out.json(frameLast, total); err != nil {
+			return err
+		}
+		return out.w.Flush()
+	})
+	return total, err
+}
+
+// armed checks the fence and takes the snapshot in one statement: the first of
+// the transaction, so that it is the transaction's own.
+const armed = `
+	SELECT pg_current_snapshot()::text
+	  FROM cell.fence
+	 WHERE tenant_id = $1 AND move_id = $2 AND capture AND state IN ('active', 'frozen')`
+
+// touched lists the tables that have captured changes after a snapshot.
+const touched = `
+	SELECT DISTINCT tbl FROM cell.dirty
+	 WHERE tenant_id = $1 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
+
+// changed is the tables that a round has to bring.
+func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, error) {
+	list, err := s.tables.get(ctx, tx, since == "")
+	if err != nil || since == "" {
+		return list, err
+	}
+	rows, err := tx.Query(ctx, touched, tenant, since)
+	if err != nil {
+		return nil, fmt.Errorf("list changed tables: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list changed tables: %w", err)
+	}
+	want := map[string]bool{}
+	for _, n := range names {
+		want[n] = true
+	}
+	var kept []Table
+	for _, t := range list {
+		if want[t.Label] {
+			kept = append(kept, t)
+		}
+	}
+	return kept, nil
+}
+
+// table sends one table.
+func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, tenant directory.TenantID, since string) (Totals, error) {
+	var n Totals
+	if err := out.json(frameTable, tableHead{Name: t.Label, Columns: t.Columns, Format: t.format()}); err != nil {
+		return n, err
+	}
+	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)
+	if since != "" {
+		dirty := fmt.Sprintf("SELECT DISTINCT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND NOT pg_visible_in_snapshot(xid, '%s'::pg_snapshot)",
+			tenant, t.Label, since)
+		keys, err := sendKeys(ctx, tx, out, dirty)
+		if err != nil {
+			return n, err
+		}
+		n.Keys = keys
+		from = fmt.Sprintf("(%s) d JOIN %s t ON t.tenant_id = %d%s", dirty, t.Name, tenant, t.keyed("d.pk"))
+	}
+	copyOut := fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT %s)", t.selected(), from, t.format())
+	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, copyOut); err != nil {
+		return n, err
+	}
+	d, err := scanDigest(tx.QueryRow(ctx, "SELECT "+t.digest()+" FROM "+from))
+	if err != nil {
+		return n, fmt.Errorf("hash: %w", err)
+	}
+	n.Rows = d.Rows
+	return n, out.json(frameEnd, d)
+}
+
+// sendKeys sends the keys that query returns, in frames of bounded size.
+func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, query string) (int64, error) {
+	rows, err := tx.Query(ctx, query)
+	if err != nil {
+		return 0, fmt.Errorf("read keys: %w", err)
+	}
+	defer rows.Close()
+	var total int64
+	batch := make([]json.RawMessage, 0, 64)
+	for rows.Next() {
+		var key []byte
+		if err := rows.Scan(&key); err != nil {
+			return 0, fmt.Errorf("read keys: %w", err)
+		}
+		batch = append(batch, key)
+		total++
+		if len(batch) == keysPerFrame {
+			if err := out.json(frameKeys, batch); err != nil {
+				return 0, err
+			}
+			batch = batch[:0]
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("read keys: %w", err)
+	}
+	if len(batch) > 0 {
+		return total, out.json(frameKeys, batch)
+	}
+	return total, nil
+}
+
+// pace waits for the byte budget that all moves share.
+func (s *Source) pace(ctx context.Context) func(int) error {
+	return func(n int) error {
+		if s.limit == nil {
+			return nil
+		}
+		return s.limit.WaitN(ctx, min(n, s.limit.Burst()))
+	}
+}

@@ -1,0 +1,303 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A Target receives a tenant's rows. Its pool's role reads past row security and
+// may switch off triggers and foreign keys for its own session; the guard
+// triggers, which nobody switches off, still keep it to the one tenant that the
+// fence awaits.
+type Target struct {
+	pool   *pgxpool.Pool
+	tables tableCache
+}
+
+// NewTarget makes a Target.
+func NewTarget(pool *pgxpool.Pool) *Target { return &Target{pool: pool} }
+
+// A Step names the move that acts, the tenant and the epoch at which the fence
+// awaits it. What does not fit the fence is a Conflict and changes nothing.
+type Step struct {
+	Move   directory.MoveID   `json:"move"`
+	Tenant directory.TenantID `json:"tenant"`
+	Epoch  directory.Epoch    `json:"epoch"`
+}
+
+// Received is what the target has of a move: its rows equal the source's at Snapshot.
+type Received struct {
+	Round    int           `json:"round"`    // of the move; 0 is the copy, -1 is nothing yet
+	Snapshot string        `json:"snapshot"` // "" where nothing was received
+	Final    bool          `json:"final"`    // taken after the freeze: nothing will follow
+	Totals   Totals        `json:"totals"`   // of the last round only
+	Took     time.Duration `json:"took"`     // to apply the last round
+}
+
+// Received tells what has been recorded, so that a mover can go on from there.
+func (t *Target) Received(ctx context.Context, s Step) (Received, error) {
+	return received(ctx, t.pool, s)
+}
+
+const receivedRow = `
+	SELECT round, snapshot, final FROM cell.received WHERE tenant_id = $1 AND move_id = $2`
+
+func received(ctx context.Context, db pg.DB, s Step) (Received, error) {
+	r := Received{Round: -1}
+	err := db.QueryRow(ctx, receivedRow, s.Tenant, string(s.Move)).Scan(&r.Round, &r.Snapshot, &r.Final)
+	if err != nil && err != pgx.ErrNoRows {
+		return r, fmt.Errorf("read what was received: %w", err)
+	}
+	return r, nil
+}
+
+// Apply takes one round from stream and commits it whole or not at all, together
+// with the record of it: the target goes from one snapshot of the source to the
+// next, so what holds at the source holds here at every commit. Every table is
+// hashed as it was stored and compared with the source's hash before the commit.
+// A round that was applied before, or a final one, is not applied again.
+func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
+	began := time.Now()
+	var out Received
+	err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
+		if err := enterMove(ctx, tx, s, "incoming"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, applySettings(final)); err != nil {
+			return fmt.Errorf("prepare to apply: %w", err)
+		}
+		have, err := received(ctx, tx, s)
+		if err != nil {
+			return err
+		}
+		out = have
+		if have.Final {
+			return nil
+		}
+		in := newFrameReader(stream)
+		var head Header
+		if err := in.expect(frameRound, &head); err != nil {
+			return err
+		}
+		if head.Move != string(s.Move) || head.Tenant != int64(s.Tenant) || head.Since != have.Snapshot {
+			return problem.New(problem.Conflict, "the stream continues snapshot %q of move %s, the target has %q", head.Since, head.Move, have.Snapshot)
+		}
+		total, err := t.apply(ctx, tx, in, s, head.Since == "")
+		if err != nil {
+			return err
+		}
+		out = Received{Round: have.Round + 1, Snapshot: head.Snapshot, Final: final, Totals: total}
+		return record(ctx, tx, s, have, out)
+	})
+	out.Took = time.Since(began)
+	return out, err
+}
+
+// applySettings: foreign keys and the application's triggers were checked at the
+// source, and the order of tables would break them here. Only a final round has
+// to survive a crash: an earlier one is applied again.
+func applySettings(final bool) string {
+	durable := "off"
+	if final {
+		durable = "on"
+	}
+	return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = " + durable
+}
+
+// enterMove opens the tenant to this transaction if the fence is in one of the
+// states and belongs to the move, and keeps the fence's row locked: of two movers
+// that act at once the later one waits, and finds what the first one left.
+func enterMove(ctx context.Context, tx pgx.Tx, s Step, states ...string) error {
+	_, err := tx.Exec(ctx, `SELECT cell.enter_move($1, $2, $3, $4)`, s.Tenant, string(s.Move), s.Epoch, states)
+	if pg.Code(err) == notThisMove {
+		return problem.Wrap(problem.Conflict, err, fmt.Sprintf("the fence of tenant %d does not await move %s at epoch %d", s.Tenant, s.Move, s.Epoch))
+	}
+	if err != nil {
+		return fmt.Errorf("enter the move: %w", err)
+	}
+	return nil
+}
+
+// notThisMove is cell.enter_move's SQLSTATE.
+const notThisMove = "CF004"
+
+// record writes what was received, if it still continues what was there.
+func record(ctx context.Context, tx pgx.Tx, s Step, before, now Received) error {
+	tag, err := tx.Exec(ctx, recordRow, s.Tenant, string(s.Move), now.Round, now.Snapshot, now.Final, before.Round)
+	if err != nil {
+		return fmt.Errorf("record round: %w", err)
+	}
+	if tag.RowsAffected() != 1 {
+		return problem.New(problem.Conflict, "another mover has applied round %d", now.Round)
+	}
+	return nil
+}
+
+const recordRow = `
+	INSERT INTO cell.received AS r (tenant_id, move_id, round, snapshot, final)
+	VALUES ($1, $2, $3, $4, $5)
+	    ON CONFLICT (tenant_id) DO UPDATE
+	   SET move_id = $2, round = $3, snapshot = $4, final = $5, at = now()
+	 WHERE r.move_id <> $2 OR (r.round = $6 AND NOT r.final)`
+
+// apply reads the tables of a round.
+func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, whole bool) (Totals, error) {
+	var sum Totals
+	list, err := t.tables.get(ctx, tx, whole)
+	if err != nil {
+		return sum, err
+	}
+	if whole {
+		if err := clear(ctx, tx, list, s.Tenant); err != nil {
+			return sum, err
+		}
+	}
+	for {
+		kind, payload, err := in.next()
+		if err != nil {
+			return sum, err
+		}
+		if kind == frameLast {
+			var sent Totals
+			if err := json.Unmarshal(payload, &sent); err != nil {
+				return sum, fmt.Errorf("read the last frame: %w", err)
+			}
+			if sent.Tables != sum.Tables || sent.Rows != sum.Rows {
+				return sum, errCut
+			}
+			return sent, nil
+		}
+		var head tableHead
+		if kind != frameTable || json.Unmarshal(payload, &head) != nil {
+			return sum, problem.New(problem.Invalid, "frame %q in a stream of rows where a table belongs", kind)
+		}
+		table, err := match(list, head)
+		if err != nil {
+			return sum, err
+		}
+		n, err := receiveTable(ctx, tx, in, table, s.Tenant, whole)
+		if err != nil {
+			return sum, fmt.Errorf("receive %s: %w", table.Label, err)
+		}
+		sum.Tables, sum.Rows, sum.Keys = sum.Tables+1, sum.Rows+n.Rows, sum.Keys+n.Keys
+	}
+}
+
+// match finds the table here and refuses one of another shape.
+func match(list []Table, head tableHead) (Table, error) {
+	i := slices.IndexFunc(list, func(t Table) bool { return t.Label == head.Name })
+	if i < 0 {
+		return Table{}, problem.New(problem.Conflict, "table %s is not in the target cell", head.Name)
+	}
+	if !slices.Equal(list[i].Columns, head.Columns) || list[i].format() != head.Format {
+		return Table{}, problem.New(problem.Conflict, "table %s has other columns in the target cell", head.Name)
+	}
+	return list[i], nil
+}
+
+// receiveTable applies one table: deletes the keys that changed, copies the rows
+// that are there now, and compares what is stored with what was sent.
+func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, t Table, tenant directory.TenantID, whole bool) (Totals, error) {
+	var n Totals
+	var keys [][]byte
+	for {
+		kind, payload, err := in.next()
+		if err != nil {
+			return n, err
+		}
+		if kind != frameKeys {
+			in.unread()
+			break
+		}
+		batch := slices.Clone(payload)
+		keys = append(keys, batch)
+		tag, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s t USING jsonb_array_elements($2::jsonb) k(pk) WHERE t.tenant_id = $1%s", t.Name, t.keyed("k.pk")),
+			tenant, string(batch))
+		if err != nil {
+			return n, fmt.Errorf("delete changed keys: %w", err)
+		}
+		n.Keys += tag.RowsAffected()
+	}
+	copyIn := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s)", t.Name, t.columns(), t.format())
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &dataReader{f: in}, copyIn); err != nil {
+		return n, err
+	}
+	var sent Digest
+	if err := in.expect(frameEnd, &sent); err != nil {
+		return n, err
+	}
+	stored, err := digestStored(ctx, tx, t, tenant, keys, whole)
+	if err != nil {
+		return n, err
+	}
+	if stored != sent {
+		return n, problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
+	}
+	n.Rows = stored.Rows
+	return n, raiseSequences(ctx, tx, t, tenant)
+}
+
+// sequenceMargin is added when a sequence is raised, because others in the cell
+// draw from it between our look and our step: it must never be set back.
+const sequenceMargin = 1000
+
+// raiseSequences makes every number that the table's own sequences will give
+// here greater than those that came with the tenant.
+func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID) error {
+	for _, col := range t.Counted {
+		sql := fmt.Sprintf(`
+			SELECT pg_catalog.setval(s.name, m.max + $3)
+			  FROM (SELECT pg_get_serial_sequence($1, $2)::regclass) AS s (name),
+			       (SELECT max(%[1]s) FROM %[2]s WHERE tenant_id = $4) AS m (max)
+			 WHERE m.max >= coalesce(pg_sequence_last_value(s.name), 0)`, col, t.Name)
+		if _, err := tx.Exec(ctx, sql, t.Name, strings.Trim(col, `"`), sequenceMargin, tenant); err != nil {
+			return fmt.Errorf("raise the sequence of %s: %w", col, err)
+		}
+	}
+	return nil
+}
+
+// digestStored hashes what is stored now: the whole tenant, or the keys given.
+func digestStored(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, keys [][]byte, whole bool) (Digest, error) {
+	sql := fmt.Sprintf("SELECT %s FROM %s t WHERE t.tenant_id = $1", t.digest(), t.Name)
+	if whole {
+		d, err := scanDigest(tx.QueryRow(ctx, sql, tenant))
+		if err != nil {
+			return d, fmt.Errorf("hash: %w", err)
+		}
+		return d, nil
+	}
+	all := make([]string, len(keys))
+	for i, k := range keys {
+		all[i] = string(k)
+	}
+	sql = fmt.Sprintf("SELECT %s FROM (SELECT jsonb_array_elements(b::jsonb) FROM unnest($2::text[]) b) k(pk) JOIN %s t ON t.tenant_id = $1%s",
+		t.digest(), t.Name, t.keyed("k.pk"))
+	d, err := scanDigest(tx.QueryRow(ctx, sql, tenant, all))
+	if err != nil {
+		return d, fmt.Errorf("hash: %w", err)
+	}
+	return d, nil
+}
+
+// clear deletes the tenant's rows from every table: what an earlier attempt left.
+func clear(ctx context.Context, tx pgx.Tx, list []Table, tenant directory.TenantID) error {
+	for _, t := range list {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE tenant_id = $1", t.Name), tenant); err != nil {
+			return fmt.Errorf("clear %s: %w", t.Label, err)
+		}
+	}
+	return nil
+}

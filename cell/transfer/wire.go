@@ -1,0 +1,182 @@
+package transfer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// The stream of one round is a sequence of frames: a type byte, the length of the
+// payload as four bytes, big endian, and the payload. A stream without its last
+// frame was cut short and counts for nothing.
+const (
+	frameRound byte = 'R' // Header, JSON; the first frame
+	frameTable byte = 'T' // tableHead, JSON; starts a table
+	frameKeys  byte = 'K' // JSON array of keys whose rows the target deletes first
+	frameData  byte = 'D' // a piece of COPY data
+	frameEnd   byte = 'E' // Digest of the table's rows, JSON; ends a table
+	frameLast  byte = 'L' // Totals, JSON; the last frame
+)
+
+// maxFrame bounds what a reader takes at once.
+const maxFrame = 1 << 20
+
+// chunk is the size of a data frame, and keysPerFrame the number of keys in one.
+const (
+	chunk        = 64 << 10
+	keysPerFrame = 5000
+)
+
+// A Header says what a stream brings: the rows that changed after snapshot Since
+// (all rows where Since is ""), as they were at Snapshot.
+type Header struct {
+	Move     string `json:"move"`
+	Tenant   int64  `json:"tenant"`
+	Since    string `json:"since"`
+	Snapshot string `json:"snapshot"`
+}
+
+type tableHead struct {
+	Name    string   `json:"name"`
+	Columns []string `json:"columns"`
+	Format  string   `json:"format"`
+}
+
+// Totals count what a stream brought.
+type Totals struct {
+	Tables int   `json:"tables"`
+	Rows   int64 `json:"rows"`
+	Keys   int64 `json:"keys"`
+	Bytes  int64 `json:"bytes"` // of COPY data
+}
+
+// A frameWriter writes frames; as an io.Writer it writes data frames.
+type frameWriter struct {
+	w     *bufio.Writer
+	bytes int64
+	pace  func(n int) error // waits until n more bytes may go
+}
+
+func newFrameWriter(w io.Writer, pace func(int) error) *frameWriter {
+	return &frameWriter{w: bufio.NewWriterSize(w, chunk), pace: pace}
+}
+
+func (f *frameWriter) frame(kind byte, payload []byte) error {
+	var head [5]byte
+	head[0] = kind
+	binary.BigEndian.PutUint32(head[1:], uint32(len(payload)))
+	if _, err := f.w.Write(head[:]); err != nil {
+		return err
+	}
+	_, err := f.w.Write(payload)
+	return err
+}
+
+func (f *frameWriter) json(kind byte, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return f.frame(kind, b)
+}
+
+// Write sends b as data frames.
+func (f *frameWriter) Write(b []byte) (int, error) {
+	done := 0
+	for len(b) > 0 {
+		n := min(len(b), chunk)
+		if err := f.pace(n); err != nil {
+			return done, err
+		}
+		if err := f.frame(frameData, b[:n]); err != nil {
+			return done, err
+		}
+		f.bytes += int64(n)
+		done += n
+		b = b[n:]
+	}
+	return done, nil
+}
+
+// A frameReader reads frames one at a time; the payload is valid until the next.
+type frameReader struct {
+	r    *bufio.Reader
+	buf  []byte
+	kind byte
+	held bool // the current frame has not been consumed
+}
+
+func newFrameReader(r io.Reader) *frameReader {
+	return &frameReader{r: bufio.NewReaderSize(r, chunk)}
+}
+
+var errCut = problem.New(problem.Unavailable, "the stream of rows was cut short")
+
+// next returns the next frame.
+func (f *frameReader) next() (byte, []byte, error) {
+	if f.held {
+		f.held = false
+		return f.kind, f.buf, nil
+	}
+	var head [5]byte
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return 0, nil, errCut
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > maxFrame {
+		return 0, nil, problem.New(problem.Invalid, "frame of %d bytes in a stream of rows", n)
+	}
+	if cap(f.buf) < int(n) {
+		f.buf = make([]byte, n)
+	}
+	f.buf, f.kind = f.buf[:n], head[0]
+	if _, err := io.ReadFull(f.r, f.buf); err != nil {
+		return 0, nil, errCut
+	}
+	return f.kind, f.buf, nil
+}
+
+// unread makes next return the current frame again.
+func (f *frameReader) unread() { f.held = true }
+
+// expect reads a frame of a kind into v.
+func (f *frameReader) expect(kind byte, v any) error {
+	got, payload, err := f.next()
+	if err != nil {
+		return err
+	}
+	if got != kind {
+		return problem.New(problem.Invalid, "frame %q in a stream of rows where %q belongs", got, kind)
+	}
+	if err := json.Unmarshal(payload, v); err != nil {
+		return fmt.Errorf("read frame %q: %w", kind, err)
+	}
+	return nil
+}
+
+// A dataReader reads the payload of consecutive data frames, up to another frame.
+type dataReader struct {
+	f    *frameReader
+	rest []byte
+}
+
+func (d *dataReader) Read(p []byte) (int, error) {
+	for len(d.rest) == 0 {
+		kind, payload, err := d.f.next()
+		if err != nil {
+			return 0, err
+		}
+		if kind != frameData {
+			d.f.unread()
+			return 0, io.EOF
+		}
+		d.rest = payload
+	}
+	n := copy(p, d.rest)
+	d.rest = d.rest[n:]
+	return n, nil
+}
