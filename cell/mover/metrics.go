@@ -1,0 +1,27 @@
+package mover
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	running prometheus.Gauge
+	phases  *prometheus.CounterVec
+	rows    prometheus.Counter
+	pause   prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "move_running", Help: "Moves that this mover works on now."}),
+		phases:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "move_phases_total", Help: "Phases that moves have reached."}, []string{"phase"}),
+		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows stored at targets and compared by hash."}),
+		pause: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "move_write_pause_seconds", Help: "From the freeze at the source to the activation at the target.",
+			Buckets: []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}),
+	}
+}
+
+// Register adds the mover's metrics to reg.
+func (v *Mover) Register(reg *prometheus.Registry) {
+	reg.MustRegister(v.m.running, v.m.phases, v.m.rows, v.m.pause)
+}

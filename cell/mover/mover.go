@@ -1,0 +1,165 @@
+package mover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A Directory is what a mover needs of the directory. *directory/client.Client is one.
+type Directory interface {
+	Cell(ctx context.Context, id directory.CellID) (directory.Cell, error)
+	Move(ctx context.Context, id directory.MoveID) (directory.Move, error)
+	LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error)
+	Advance(ctx context.Context, m directory.Move, from directory.Phase) error
+}
+
+// A Cell is what a mover needs of a cell. *client.Client is one; so is the fake
+// of the random tests.
+type Cell interface {
+	Source
+	Target
+}
+
+// Source is what a mover asks of the cell that a tenant leaves.
+type Source interface {
+	Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error)
+	Arm(ctx context.Context, m transfer.Move, wait time.Duration) error
+	Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error
+	Retire(ctx context.Context, m transfer.Move) error
+	Release(ctx context.Context, m transfer.Move) error
+	Purge(ctx context.Context, m transfer.Move) (rows int64, err error)
+}
+
+// Target is what a mover asks of the cell that a tenant comes to.
+type Target interface {
+	Reserve(ctx context.Context, m transfer.Move) error
+	Pull(ctx context.Context, m transfer.Move, sourceURL string, final bool) (transfer.Received, error)
+	Verify(ctx context.Context, m transfer.Move) ([]transfer.Finding, error)
+	Activate(ctx context.Context, m transfer.Move) error
+	Discard(ctx context.Context, m transfer.Move) error
+	Disarm(ctx context.Context, m transfer.Move, wait time.Duration) error
+}
+
+// Config says how a Mover works.
+type Config struct {
+	ID       string        // who it is; leases carry it
+	Parallel int           // moves side by side
+	LeaseTTL time.Duration // how long after its death another mover may take over
+	Poll     time.Duration // how often it looks for work
+	Limits   Limits
+}
+
+// A Mover works on the moves that the directory records, several side by side,
+// each under a lease whose context ends with it.
+type Mover struct {
+	cfg  Config
+	dir  Directory
+	open func(c directory.Cell) Cell
+	log  *slog.Logger
+	m    *metrics
+}
+
+// New makes a Mover. open makes the client of a cell.
+func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
+	cfg.Limits = cfg.Limits.Default()
+	return &Mover{cfg: cfg, dir: dir, open: open, log: log, m: newMetrics()}
+}
+
+// Run works until ctx ends, and returns when the last move has been let go.
+func (v *Mover) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, v.cfg.Parallel)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		m, err := v.lease(ctx, "")
+		if err != nil {
+			<-slots
+			if !errors.Is(err, problem.NotFound) && ctx.Err() == nil {
+				v.log.WarnContext(ctx, "look for moves", "error", err)
+			}
+			if !sleep(ctx, v.cfg.Poll) {
+				return nil
+			}
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			v.Work(ctx, m)
+		})
+	}
+}
+
+func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.LeaseTTL)
+	defer cancel()
+	return v.dir.LeaseMove(ctx, id, v.cfg.ID, v.cfg.LeaseTTL)
+}
+
+// Work takes a leased move as far as it can go: to its end, to a wait, or to the
+// loss of the lease.
+func (v *Mover) Work(ctx context.Context, m directory.Move) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { v.keep(ctx, cancel, m.ID) })
+
+	w := &work{Mover: v, move: m, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
+	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
+	v.m.running.Inc()
+	defer v.m.running.Dec()
+	w.run(ctx)
+	v.letGo(ctx, m.ID)
+}
+
+// letGo gives the lease back, so that nobody waits for it to end by itself. ctx may be
+// over: that is often why the move is let go.
+func (v *Mover) letGo(ctx context.Context, id directory.MoveID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, _ = v.dir.LeaseMove(ctx, id, v.cfg.ID, 0) // else it ends by itself
+}
+
+// keep extends the lease until ctx ends. When it cannot be extended, it ends ctx
+// before the lease does: two thirds of the time are gone then, by this process's
+// own clock and counted from before the call.
+func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID) {
+	held := time.Now()
+	for sleep(ctx, v.cfg.LeaseTTL/6) {
+		began := time.Now()
+		_, err := v.lease(ctx, id)
+		switch {
+		case err == nil:
+			held = began
+		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), time.Since(held) > v.cfg.LeaseTTL*2/3:
+			lost()
+			return
+		}
+	}
+}
+
+// sleep waits for about d and reports whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d*3/4 + rand.N(d/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

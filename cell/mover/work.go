@@ -1,0 +1,337 @@
+package mover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A Report is what a mover tells of a move while it works and after.
+type Report struct {
+	Size      int64         `json:"size_bytes"`           // of the tenant, by preflight
+	Rows      int64         `json:"rows"`                 // stored and compared by hash, all rounds
+	Keys      int64         `json:"keys"`                 // that changed during the move
+	Bytes     int64         `json:"bytes"`                // sent
+	Rounds    int           `json:"rounds"`               // without the copy and the last
+	LastRound time.Duration `json:"last_round_ns"`        // how long the newest round took
+	Pause     time.Duration `json:"pause_ns"`             // from the freeze to the activation, by the mover's clock
+	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
+	Purged    int64         `json:"purged_rows,omitempty"`
+}
+
+// A work is one move in one mover's hands.
+type work struct {
+	*Mover
+	move           directory.Move
+	facts          Facts
+	report         Report
+	source, target directory.Cell
+	log            *slog.Logger
+}
+
+// run does one thing after the other until the move waits, has ended, or is lost.
+func (w *work) run(ctx context.Context) {
+	failed := 0
+	for ctx.Err() == nil {
+		action := Next(w.move, w.facts, w.cfg.Limits, time.Now())
+		if action == Nothing || (action == Wait && w.move.Phase == directory.Watching) {
+			return
+		}
+		from := w.move.Phase
+		err := w.do(ctx, action)
+		if err == nil {
+			failed = 0
+			if w.move.Phase != from {
+				w.log.InfoContext(ctx, "move", "phase", w.move.Phase)
+			}
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, errLost) {
+			return
+		}
+		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
+		w.failed(action, err)
+		failed++
+		if !sleep(ctx, backoff(w.move.Phase, failed)) {
+			return
+		}
+		w.refresh(ctx)
+	}
+}
+
+// backoff is short while a tenant waits.
+func backoff(p directory.Phase, failed int) time.Duration {
+	if p == directory.Frozen || p == directory.Staged || p == directory.Decided {
+		return min(time.Duration(failed)*5*time.Millisecond, 250*time.Millisecond)
+	}
+	return min(time.Duration(failed)*50*time.Millisecond, 5*time.Second)
+}
+
+// errLost says that the move is another mover's now.
+var errLost = errors.New("the lease is lost")
+
+// failed notes what an error means for the move. A cell that does not answer is
+// tried again; a cell that contradicts ends a move that is not decided.
+func (w *work) failed(a Action, err error) {
+	w.move.Error = err.Error()
+	switch {
+	case a == Freeze && errors.Is(err, problem.Unavailable):
+		w.facts.Refused++
+		w.facts.Frozen = time.Time{} // nothing was frozen: a freeze that times out changes nothing
+	case errors.Is(err, problem.Unavailable), errors.Is(err, problem.Timeout), errors.Is(err, context.DeadlineExceeded):
+	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
+		w.facts.Broken = err.Error()
+	}
+}
+
+// refresh reads the record again: an operator may wish something else by now, and
+// an Advance whose answer was lost may have been done.
+func (w *work) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if m, err := w.dir.Move(ctx, w.move.ID); err == nil && m.Lease == w.move.Lease {
+		m.Error = w.move.Error
+		w.move = m
+	}
+}
+
+// timeouts of one action; a copy may take as long as it needs.
+const (
+	stepTimeout  = 5 * time.Second
+	roundTimeout = 10 * time.Minute
+	copyTimeout  = 24 * time.Hour
+)
+
+// do does one action and records the phase that it reaches.
+func (w *work) do(ctx context.Context, a Action) error {
+	if err := w.findCells(ctx); err != nil {
+		return err
+	}
+	step, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	m, src, dst := w.asked(), w.open(w.source), w.open(w.target)
+	var err error
+	switch a {
+	case Wait:
+		sleep(ctx, w.cfg.Poll)
+		w.refresh(ctx)
+		return nil
+	case Reserve:
+		err = w.reserve(ctx, m, src, dst)
+	case Arm:
+		err = src.Arm(step, m, stepTimeout/2)
+	case Copy:
+		err = w.pull(ctx, copyTimeout, m, dst, false)
+	case Round:
+		if err = w.pull(ctx, roundTimeout, m, dst, false); err == nil {
+			w.report.Rounds++
+			return w.note(ctx)
+		}
+	case Check:
+		err = w.check(ctx, m, dst)
+	case Freeze:
+		return w.freeze(ctx, m, src, dst)
+	case Stage:
+		if err = w.pull(ctx, roundTimeout, m, dst, true); err == nil {
+			w.facts.Staged = true
+		}
+		return err
+	case Decide:
+	case Activate:
+		if err = dst.Activate(step, m); err == nil && !w.facts.Frozen.IsZero() {
+			w.report.Pause = time.Since(w.facts.Frozen)
+			w.m.pause.Observe(w.report.Pause.Seconds())
+		}
+	case Retire:
+		err = src.Retire(step, m)
+	case Purge:
+		err = w.purge(ctx, m, src, dst)
+	case Abort:
+		w.move.Error = giveUp(w.move, w.facts, w.cfg.Limits, time.Now())
+	case Restore:
+		err = w.restore(ctx, m, src, dst)
+	}
+	if err != nil {
+		return err
+	}
+	return w.advance(ctx, reaches[a])
+}
+
+// asked is the move as the cells have to know it.
+func (w *work) asked() transfer.Move {
+	return transfer.Move{
+		ID: w.move.ID, Tenant: w.move.Tenant, Base: w.move.Base,
+		Source: w.move.Source, Target: w.move.Target, Undoes: w.move.Undoes,
+	}
+}
+
+func (w *work) findCells(ctx context.Context) (err error) {
+	if w.source.ID != "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if w.target, err = w.dir.Cell(ctx, w.move.Target); err != nil {
+		return fmt.Errorf("find target: %w", err)
+	}
+	w.source, err = w.dir.Cell(ctx, w.move.Source)
+	if err != nil {
+		return fmt.Errorf("find source: %w", err)
+	}
+	return nil
+}
+
+// reserve refuses an unsafe move before anything is done, then makes the target
+// await the tenant.
+func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	here, err := src.Preflight(ctx, m)
+	if err != nil {
+		return fmt.Errorf("preflight of %s: %w", m.Source, err)
+	}
+	there, err := dst.Preflight(ctx, m)
+	if err != nil {
+		return fmt.Errorf("preflight of %s: %w", m.Target, err)
+	}
+	for _, f := range append(here.Findings, there.Findings...) {
+		return problem.New(problem.Conflict, "preflight: %s: %s: %s (fix: %s)", f.Code, f.Table, f.Why, f.Fix)
+	}
+	if here.Fingerprint != there.Fingerprint {
+		return problem.New(problem.Conflict, "preflight: the schemas of %s and %s differ (fix: bring both to one release)", m.Source, m.Target)
+	}
+	w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
+	return dst.Reserve(ctx, m)
+}
+
+// pull makes the target take a round.
+func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move, dst Target, final bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	began := time.Now()
+	got, err := dst.Pull(ctx, m, w.source.Admin, final)
+	if err != nil {
+		return fmt.Errorf("round: %w", err)
+	}
+	got.Took = time.Since(began)
+	w.facts.Last, w.facts.WorkedAt, w.facts.Rounds = got, time.Now(), w.facts.Rounds+1
+	w.report.Rows += got.Totals.Rows
+	w.report.Keys += got.Totals.Keys
+	w.report.Bytes += got.Totals.Bytes
+	w.report.LastRound, w.report.Verified = got.Took, time.Now()
+	w.m.rows.Add(float64(got.Totals.Rows))
+	return nil
+}
+
+// check verifies what hashes do not show. What it finds ends the move.
+func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	found, err := dst.Verify(ctx, m)
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	for _, f := range found {
+		return problem.New(problem.Conflict, "verify: %s: %s: %s", f.Code, f.Table, f.Why)
+	}
+	w.facts.Checked = true
+	return nil
+}
+
+// freeze begins the pause and, so that it is short, makes the final round while
+// the directory records the phase.
+func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	step, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	w.facts.Frozen = time.Now()
+	if err := src.Freeze(step, m, w.cfg.Limits.FreezeWait); err != nil {
+		return fmt.Errorf("freeze: %w", err)
+	}
+	staged := make(chan error, 1)
+	go func() { staged <- w.pull(ctx, roundTimeout, m, dst, true) }()
+	from, frozen := w.move.Phase, w.move
+	frozen.Phase = directory.Frozen
+	recorded := w.dir.Advance(step, frozen, from)
+	err := <-staged
+	if recorded != nil {
+		return lostOr(recorded)
+	}
+	w.move.Phase = directory.Frozen
+	if err != nil {
+		return err
+	}
+	w.facts.Staged = true
+	return nil
+}
+
+func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	n, err := src.Purge(ctx, m)
+	if err != nil {
+		return fmt.Errorf("purge %s: %w", m.Source, err)
+	}
+	w.report.Purged += n
+	return dst.Disarm(ctx, m, stepTimeout)
+}
+
+// restore ends an aborted move. The source first: its tenant waits. An undo's
+// target keeps its rows, since they are what the next undo begins with.
+func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) error {
+	step, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := src.Release(step, m); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	if err := dst.Discard(step, m); err != nil {
+		return fmt.Errorf("discard: %w", err)
+	}
+	if m.Undoes != "" {
+		return nil
+	}
+	long, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	_, err := dst.Purge(long, m)
+	if errors.Is(err, problem.Conflict) {
+		return nil // the target never awaited the tenant: there is nothing of the move's there
+	}
+	return err
+}
+
+// advance records a phase.
+func (w *work) advance(ctx context.Context, to directory.Phase) error {
+	next := w.move
+	next.Phase = to
+	if to != directory.Aborting && to != directory.Aborted {
+		next.Error = ""
+	}
+	next.Report, _ = json.Marshal(w.report) // plain numbers and times: it cannot fail
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if err := w.dir.Advance(ctx, next, w.move.Phase); err != nil {
+		return lostOr(fmt.Errorf("record %s: %w", to, err))
+	}
+	w.move = next
+	w.m.phases.WithLabelValues(string(to)).Inc()
+	return nil
+}
+
+// note records how far the rounds are.
+func (w *work) note(ctx context.Context) error { return w.advance(ctx, w.move.Phase) }
+
+// lostOr tells a directory that contradicts from one that does not answer. What
+// was asked of one that did not answer is in doubt: run reads the record again
+// before it does anything else.
+func lostOr(err error) error {
+	if errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound) {
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return err
+}

@@ -1,0 +1,132 @@
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// MoveID names a move: "mv_" and a sortable suffix.
+type MoveID string
+
+// Phase is how far a move is. A phase is recorded after the step that reaches it,
+// so a mover that died left at most one step done and not recorded; every step
+// may be done again.
+type Phase string
+
+// The phases in order. Decided is the point of no return: from it on a move is
+// only taken back by undoing it.
+const (
+	Planned   Phase = "planned"   // recorded; nothing done
+	Reserved  Phase = "reserved"  // preflight passed; the target's fence awaits the tenant
+	Armed     Phase = "armed"     // the source notes the keys of rows that change
+	Copied    Phase = "copied"    // round 0 is at the target
+	CaughtUp  Phase = "caught_up" // the last drain is predicted to fit the pause budget; everything is verified
+	Frozen    Phase = "frozen"    // the source refuses the tenant: the pause has begun
+	Staged    Phase = "staged"    // the target holds everything, and says so
+	Decided   Phase = "decided"   // the directory names the target: the compare-and-set was won
+	Activated Phase = "activated" // the target serves: the pause is over
+	Watching  Phase = "watching"  // the source keeps its copy; undo costs only what changed
+	Completed Phase = "completed" // the source's copy is gone, its tombstone stays
+	Aborting  Phase = "aborting"  // the directory has decided against it; the source is to serve again
+	Aborted   Phase = "aborted"   // as if it had never been, but for the epoch
+	Undone    Phase = "undone"    // taken back by another move
+)
+
+// nextPhase holds every legal transition. A move may be aborted until it is Decided.
+var nextPhase = map[Phase][]Phase{
+	Planned:   {Reserved, Aborting},
+	Reserved:  {Armed, Aborting},
+	Armed:     {Copied, Frozen, Aborting}, // a small tenant is copied inside the pause
+	Copied:    {CaughtUp, Aborting},
+	CaughtUp:  {Frozen, Copied, Aborting},
+	Frozen:    {Staged, Decided, Aborting}, // that the target has everything is the target's to record
+	Staged:    {Decided, Aborting},
+	Decided:   {Activated},
+	Activated: {Watching},
+	Watching:  {Completed, Undone},
+	Aborting:  {Aborted},
+}
+
+// CanBecome reports whether a move in phase p may go to q.
+func (p Phase) CanBecome(q Phase) bool { return slices.Contains(nextPhase[p], q) }
+
+// Ended reports whether nothing is left to do: the move stands for history only.
+func (p Phase) Ended() bool { return p == Completed || p == Aborted || p == Undone }
+
+// BeforeDecision reports whether the source still owns the tenant, so that the
+// move can be aborted.
+func (p Phase) BeforeDecision() bool { return slices.Contains(nextPhase[p], Aborting) }
+
+// A Move is a change of owner of one tenant.
+type Move struct {
+	ID        MoveID          `json:"id"`
+	Tenant    TenantID        `json:"tenant"`
+	Source    CellID          `json:"source"`
+	Target    CellID          `json:"target"`
+	Base      Epoch           `json:"base_epoch"` // the tenant's epoch when the move was made; the target will serve Base+1
+	Phase     Phase           `json:"phase"`
+	Undoes    MoveID          `json:"undoes,omitempty"`  // this move takes that one back: its target's copy is the starting point
+	Wish      Wish            `json:"wish"`              // what the operator wants next
+	StopAt    Phase           `json:"stop_at,omitempty"` // wait for the operator at this phase (CaughtUp or Watching); "" runs to Watching
+	Lease     int64           `json:"lease"`             // fencing token of the mover that works on it
+	Holder    string          `json:"holder,omitempty"`  // who that is
+	Leased    time.Time       `json:"leased_until"`      // when another mover may take over
+	Report    json.RawMessage `json:"report,omitempty"`  // the mover's progress: rows, bytes, rounds, pause (mover.Report)
+	Error     string          `json:"error,omitempty"`   // why the last step failed, or why it was aborted
+	Created   time.Time       `json:"created_at"`
+	Changed   time.Time       `json:"changed_at"`
+	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes
+}
+
+// Wish is what an operator asks of a move that is under way.
+type Wish string
+
+// The wishes.
+const (
+	Proceed  Wish = ""         // go on until StopAt
+	Switch   Wish = "switch"   // go past StopAt
+	Cancel   Wish = "cancel"   // abort; too late once decided
+	Complete Wish = "complete" // end the watch: purge the source
+)
+
+// NewMove is what is asked for when a move is made.
+type NewMove struct {
+	Tenant TenantID      `json:"tenant"`
+	Target CellID        `json:"target"`
+	StopAt Phase         `json:"stop_at,omitempty"`
+	Watch  time.Duration `json:"watch,omitempty"` // how long the way back stays open, in ns; 0 is 24 h
+	Undoes MoveID        `json:"undoes,omitempty"`
+}
+
+// Moves is the part of a Directory that records moves. A step's outcome and the
+// phase that it reaches are written under the mover's lease, which is a fencing
+// token: what a mover that lost its lease writes late is a Conflict and changes
+// nothing.
+type Moves interface {
+	// CreateMove records a move in phase Planned. Conflict where the tenant is
+	// moving, suspended or deleted, or the target cannot take it; Undoes must name
+	// a Watching move of the tenant back to whose source it goes.
+	CreateMove(ctx context.Context, m NewMove) (Move, error)
+	// Move is one move.
+	Move(ctx context.Context, id MoveID) (Move, error)
+	// ListMoves is the moves of a tenant (0: all) that have not ended, and with
+	// ended those that have, newest first; limit is 1 to 1000.
+	ListMoves(ctx context.Context, tenant TenantID, ended bool, limit int) ([]Move, error)
+	// AskMove sets the wish. Conflict where it is too late for it.
+	AskMove(ctx context.Context, id MoveID, w Wish) (Move, error)
+	// LeaseMove takes a move for ttl, or extends the lease that holder has; with ttl
+	// 0 the holder gives it back. Taking it, not extending it, makes a new Lease.
+	// NotFound where no move is free: id "" takes any that has work to do, the oldest
+	// first. A move that waits for its operator or for its watch to end has none.
+	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
+	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
+	// stored phase is from and m.Lease is the stored lease. To Decided it also
+	// gives the tenant to the target at Base+1; to Aborting it gives the tenant
+	// back to the source at Base+2, whatever phase it was in, so that what a mover
+	// says late finds another epoch; each by compare-and-set on the epoch in the same
+	// transaction. An undo that reaches Watching ends the move that it undoes. With
+	// m.Phase equal to from, only Report and Error are written. Conflict otherwise.
+	Advance(ctx context.Context, m Move, from Phase) error
+}
