@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -40,9 +41,10 @@ func (rt *Router) decide(r *http.Request, v *table.View, ask asker) Decision {
 	switch {
 	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 		err = problem.New(problem.MethodNotAllowed, "method %s is not served", r.Method)
-	case err != nil:
-	case !rt.Table.Loaded():
+	case !rt.Table.Loaded() && (err == nil || errors.Is(err, problem.TenantNotFound)):
+		// Who has no table knows of no tenant, and must not say that there is none.
 		err = problem.New(problem.Unavailable, "no table yet")
+	case err != nil:
 	case res.Source == "":
 		d.Verdict, err = rt.global(r)
 	case rt.AuthRequired && res.Claims == nil:

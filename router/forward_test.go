@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/table"
 )
 
 func TestEachSourceReachesTheOwningCell(t *testing.T) {
@@ -78,6 +79,16 @@ func TestRefusals(t *testing.T) {
 	if a := required.do("GET", "acme."+base, "/", "", "Authorization", required.token(1)); a.StatusCode != 200 {
 		t.Errorf("with a token: got %d %s", a.StatusCode, a.body)
 	}
+}
+
+// TestWithoutATableNobodyIsUnknown: a router that has no table yet answers 503;
+// a 404 would say that the tenant is gone.
+func TestWithoutATableNobodyIsUnknown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) { o.Table = table.New() })
+	w.want(w.do("GET", base, "/v1/x", "", "Authorization", w.token(1)), 503, problem.Unavailable)
+	w.want(w.do("GET", "acme."+base, "/v1/x", ""), 503, problem.Unavailable)
+	w.want(w.do("GET", base, "/v1/x", "", "X-Tenant", "AC ME"), 400, problem.Invalid)
 }
 
 func TestABodyWithoutALengthIsBoundedToo(t *testing.T) {

@@ -42,7 +42,12 @@ func (w *world) newEdge(t *testing.T, directoryURL, tableFile string, more ...st
 		"ROUTER_TOKEN_KEYS=" + st.TokenKeys, "ROUTER_ASSERTION_KEYS=" + st.AssertionKeys, "ROUTER_TABLE_FILE=" + tableFile,
 	}, more...)
 	e.ep = loadtest.NewEndpoint(e.url)
-	t.Cleanup(e.ep.Close)
+	t.Cleanup(func() {
+		e.ep.Close()
+		if t.Failed() {
+			t.Logf("log of the story's own router:\n%s", local.Tail(e.log, 20))
+		}
+	})
 	return e
 }
 

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
@@ -99,7 +98,8 @@ func TestStaleEpochChangesNothingAndStillSucceeds(t *testing.T) {
 	t.Parallel()
 	w := calm.get(t)
 	g, url := newGate(t, w)
-	r := w.newEdge(t, url, filepath.Join(t.TempDir(), "table")).start()
+	// A busy machine may take longer than the default two seconds to learn the new epoch.
+	r := w.newEdge(t, url, filepath.Join(t.TempDir(), "table"), "ROUTER_HOLD_TIMEOUT=7s").start()
 	tenant := r.of(w.tenant(t, w.cell(1)))
 	if err := tenant.AwaitRoute(within(t, patience)); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestStaleEpochChangesNothingAndStillSucceeds(t *testing.T) {
 	g.set(everything)
 	w.raiseEpoch(t, tenant, 2)
 	write := loadtest.Request{Path: "/v1/projects", Key: "k2", Body: map[string]string{"name": "with the directory out of reach"}}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if a, err := tenant.Do(ctx, write); err == nil && a.Status < 400 {
 		t.Errorf("a write at a stale epoch was acknowledged: %s", a)
