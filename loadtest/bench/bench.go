@@ -62,7 +62,7 @@ func (m *measure) add(name string, v float64) {
 
 // measures is every figure, in the order in which it is printed.
 func measures() []*measure {
-	return []*measure{tableFigure(), propagationFigure(), claimsFigure(), outboxFigure()}
+	return []*measure{tableFigure(), propagationFigure(), claimsFigure(), fenceFigure(), outboxFigure()}
 }
 
 // Names is the name of every figure.

@@ -27,7 +27,7 @@ func tableFigure() *measure {
 }
 
 func tableRound(ctx context.Context, l *lab, m *measure) error {
-	got, err := l.goBench(ctx, "router/table", "^Benchmark(Lookup|ColdStart)$")
+	got, err := l.goBench(ctx, "router/table", "^Benchmark(Lookup|ColdStart)$", "1s")
 	if err != nil {
 		return err
 	}

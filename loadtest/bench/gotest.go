@@ -14,13 +14,14 @@ import (
 // number of processors), then unit.
 type results map[string]map[string]float64
 
-// goBench runs the benchmarks of a package that match pattern, once.
-func (l *lab) goBench(ctx context.Context, pkg, pattern string, env ...string) (results, error) {
+// goBench runs the benchmarks of a package that match pattern, once; benchtime is
+// as in go test.
+func (l *lab) goBench(ctx context.Context, pkg, pattern, benchtime string, env ...string) (results, error) {
 	binary, err := l.testBinary(ctx, pkg)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench="+pattern, "-test.benchmem", "-test.timeout=10m")
+	cmd := exec.CommandContext(ctx, binary, "-test.run=^$", "-test.bench="+pattern, "-test.benchtime="+benchtime, "-test.benchmem", "-test.timeout=10m")
 	cmd.Dir = filepath.Join(l.o.Source, filepath.FromSlash(pkg))
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
