@@ -53,6 +53,7 @@ finish() {
 	local code=$?
 	trap - EXIT
 	trap '' INT TERM
+	exec >&3 2>&1 # the end may have come while a check's output went to its file
 	if [ -n "${started:-}" ]; then
 		[ "$failed" -eq 0 ] && [ "$code" -eq 0 ] || keep_logs
 		if [ -n "${COMPOSE_SMOKE_KEEP:-}" ]; then
@@ -69,8 +70,9 @@ finish() {
 	[ "$failed" -eq 0 ]
 	exit
 }
+exec 3>&1
 trap finish EXIT
-trap 'exit 130' INT TERM
+trap 'say "interrupted" >&3; exit 130' INT TERM
 
 skip() {
 	skipped=1
