@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -38,7 +39,9 @@ func classify(err error) error {
 		return err
 	}
 	switch code := pg.Code(err); {
-	case errors.Is(err, context.DeadlineExceeded), pgconn.Timeout(err):
+	case errors.Is(err, context.Canceled):
+		return problem.Wrap(problem.Invalid, err, "the caller went away") // no fault of the cell's, and nobody reads it
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), pgconn.Timeout(err):
 		return problem.Wrap(problem.Timeout, err, "the cell did not finish in time")
 	case code == pg.SerializationFailure, code == pg.DeadlockDetected, code == pg.LockNotAvailable:
 		return again(problem.Conflict, err, "another request got in between; repeat")

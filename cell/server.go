@@ -52,7 +52,7 @@ type Server struct {
 	timeout time.Duration
 	metrics *metrics
 	mux     *mux.Router
-	http.Handler
+	handler http.Handler // serve, within telemetry
 }
 
 // New puts the modules together. It fails where their routes and the contract differ.
@@ -81,9 +81,12 @@ func New(o Options) (*Server, error) {
 	}
 	s.mux = s.routes(all)
 	// The router is the only peer and has cleaned the request id: it is taken over.
-	s.Handler = otelhttp.NewHandler(telemetry.HTTP(o.Log, true, http.HandlerFunc(s.serve)), "cell request")
+	s.handler = otelhttp.NewHandler(telemetry.HTTP(o.Log, true, http.HandlerFunc(s.serve)), "cell request")
 	return s, nil
 }
+
+// ServeHTTP serves one request of a router.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // routes registers every path once; the methods are told apart below it, so that
 // a wrong one is a 405 that names the right ones.
@@ -151,6 +154,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.timeout)
 	defer cancel()
 	r = stripTenant(r.WithContext(ctx))
+	// The body has to arrive in that time too; a writer that cannot say so is a test's.
+	_ = http.NewResponseController(w).SetReadDeadline(start.Add(s.timeout))
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
 	defer func() {
 		if errors.Is(telemetry.RequestFrom(ctx).Err, problem.Stale) {

@@ -70,6 +70,26 @@ func TestARequestHasADeadline(t *testing.T) {
 	}
 }
 
+func TestABodyThatDoesNotArriveIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := start(t, func(o *cell.Options) { o.Timeout = 50 * time.Millisecond })
+	req, err := h.build(request{method: "POST", path: "/v1/projects", body: `{"name":"Moon"}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stalled, end := io.Pipe()
+	defer end.Close()
+	req.Body, req.ContentLength = stalled, 15
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 504 {
+		t.Errorf("got %d, want 504", resp.StatusCode)
+	}
+}
+
 func TestADeadDatabaseIsUnavailable(t *testing.T) {
 	t.Parallel()
 	h := start(t)
