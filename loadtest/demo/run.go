@@ -18,10 +18,10 @@ import (
 const (
 	calm      = 3 * time.Second // traffic before and after each blow
 	down      = 3 * time.Second // how long the killed cell stays dead
-	think     = 15 * time.Millisecond
+	think     = 40 * time.Millisecond
 	lanes     = 2
-	newcomers = 2                // tenants that sign up once the fourth cell is there
-	actLimit  = 60 * time.Second // bounds each act
+	newcomers = 2               // tenants that sign up once the fourth cell is there
+	actLimit  = 3 * time.Minute // bounds each act, on a machine that does other work too
 )
 
 // A run is one demo under way.
@@ -83,7 +83,11 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	for _, act := range acts {
 		if err := r.play(ctx, act.name, act.play); err != nil {
 			cancel()
-			return nil, errors.Join(fmt.Errorf("%s: %w", act.name, err), r.traffic.Wait())
+			err = fmt.Errorf("%s: %w", act.name, err)
+			if ended := r.traffic.Wait(); ended != nil && !errors.Is(ended, context.Canceled) {
+				err = errors.Join(err, ended) // canceled is what we did; anything else came first
+			}
+			return nil, err
 		}
 	}
 	r.judge()

@@ -116,6 +116,13 @@ func TestStaleEpochChangesNothingAndStillSucceeds(t *testing.T) {
 	if n := events(t, tenant); n != 2 {
 		t.Errorf("events: got %d, want 2", n)
 	}
+	m, err := loadtest.Scrape(within(t, patience), r.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Sum("router_stale_epochs_total") == 0 {
+		t.Error("the router never was stale: the story did not happen")
+	}
 
 	g.set(everything)
 	w.raiseEpoch(t, tenant, 2)

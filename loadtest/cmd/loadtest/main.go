@@ -18,8 +18,20 @@ import (
 )
 
 func main() {
-	run.Main("loadtest", func(ctx context.Context) error { return root().ExecuteContext(ctx) })
+	run.Main("loadtest", func(ctx context.Context) error {
+		err := root().ExecuteContext(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return &run.Exit{Code: interrupted, Err: errors.New("interrupted: everything was stopped")}
+		case errors.Is(err, context.Canceled):
+			return errors.New(err.Error()) // nobody interrupted us: it is a failure
+		}
+		return err
+	})
 }
+
+// interrupted is the exit code after Ctrl-C, as shells have it.
+const interrupted = 130
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
