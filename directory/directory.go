@@ -195,7 +195,7 @@ type Cells interface {
 	ListCells(ctx context.Context) ([]Cell, error)
 	// SetCellState takes a cell from its state to another that CanBecome allows.
 	// Setting the state that it has is no error and no change. Conflict for
-	// Drained and Retired while it owns a tenant.
+	// Drained and Retired while it owns a tenant or a move needs it (see Moves).
 	SetCellState(ctx context.Context, id CellID, to CellState) (Cell, error)
 	// RemoveCell is SetCellState to Retired.
 	RemoveCell(ctx context.Context, id CellID) error
@@ -215,12 +215,14 @@ type Tenants interface {
 	// UpdateTenant changes what Change names and nothing else.
 	UpdateTenant(ctx context.Context, id TenantID, change Change) (Tenant, error)
 	// DeleteTenant releases the tenant's claims and ends its placement with a new
-	// epoch. Deleting it again is no error and no change.
+	// epoch. Deleting it again is no error and no change. Conflict while a move of
+	// the tenant is under way (see Moves).
 	DeleteTenant(ctx context.Context, id TenantID) error
 	// Place changes the owner or the state of a placement. It succeeds only if the
 	// stored epoch is still p.Epoch-1; otherwise nothing changes and the error is
-	// Conflict, as it is where the cell is retired. Only Active and Cutover may be
-	// set this way; a suspended tenant is placed and stays suspended.
+	// Conflict, as it is where the cell is retired or a move of the tenant has not
+	// ended. Only Active and Cutover may be set this way; a suspended tenant is
+	// placed and stays suspended.
 	Place(ctx context.Context, p Placement) error
 }
 

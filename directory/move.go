@@ -67,17 +67,20 @@ type Move struct {
 	Target    CellID          `json:"target"`
 	Base      Epoch           `json:"base_epoch"` // the tenant's epoch when the move was made; the target will serve Base+1
 	Phase     Phase           `json:"phase"`
-	Undoes    MoveID          `json:"undoes,omitempty"`  // this move takes that one back: its target's copy is the starting point
-	Wish      Wish            `json:"wish"`              // what the operator wants next
-	StopAt    Phase           `json:"stop_at,omitempty"` // wait for the operator at this phase (CaughtUp or Watching); "" runs to Watching
-	Lease     int64           `json:"lease"`             // fencing token of the mover that works on it
-	Holder    string          `json:"holder,omitempty"`  // who that is
-	Leased    time.Time       `json:"leased_until"`      // when another mover may take over
-	Report    json.RawMessage `json:"report,omitempty"`  // the mover's progress: rows, bytes, rounds, pause (mover.Report)
-	Error     string          `json:"error,omitempty"`   // why the last step failed, or why it was aborted
+	Previous  Phase           `json:"previous,omitempty"`  // the phase before this one
+	Undoes    MoveID          `json:"undoes,omitempty"`    // this move takes that one back: its target's copy is the starting point
+	UndoneBy  MoveID          `json:"undone_by,omitempty"` // the move that takes, or took, this one back
+	Wish      Wish            `json:"wish"`                // what the operator wants next
+	StopAt    Phase           `json:"stop_at,omitempty"`   // wait for the operator at this phase (CaughtUp or Watching); "" waits for nobody
+	Watch     time.Duration   `json:"watch"`               // how long the way back stays open, in ns
+	Lease     int64           `json:"lease"`               // fencing token of the mover that works on it
+	Holder    string          `json:"holder,omitempty"`    // who that is
+	Leased    time.Time       `json:"leased_until"`        // when another mover may take over; zero where nobody holds it
+	Report    json.RawMessage `json:"report,omitempty"`    // the mover's progress: rows, bytes, rounds, pause (mover.Report)
+	Error     string          `json:"error,omitempty"`     // why the last step failed, or why it was aborted
 	Created   time.Time       `json:"created_at"`
 	Changed   time.Time       `json:"changed_at"`
-	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes
+	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes; zero before Watching and where it stops there for the operator
 }
 
 // Wish is what an operator asks of a move that is under way.
@@ -85,10 +88,10 @@ type Wish string
 
 // The wishes.
 const (
-	Proceed  Wish = ""         // go on until StopAt
-	Switch   Wish = "switch"   // go past StopAt
+	Proceed  Wish = ""         // go on until StopAt; too late for a move that is being aborted, or completed by wish
+	Switch   Wish = "switch"   // go past CaughtUp; too late once decided
 	Cancel   Wish = "cancel"   // abort; too late once decided
-	Complete Wish = "complete" // end the watch: purge the source
+	Complete Wish = "complete" // end the watch: purge the source; only while Watching, and not while an undo is under way
 )
 
 // NewMove is what is asked for when a move is made.
@@ -96,37 +99,61 @@ type NewMove struct {
 	Tenant TenantID      `json:"tenant"`
 	Target CellID        `json:"target"`
 	StopAt Phase         `json:"stop_at,omitempty"`
-	Watch  time.Duration `json:"watch,omitempty"` // how long the way back stays open, in ns; 0 is 24 h
+	Watch  time.Duration `json:"watch,omitempty"` // how long the way back stays open, in ns; 0 is DefaultWatch
 	Undoes MoveID        `json:"undoes,omitempty"`
 }
+
+// DefaultWatch is how long the way back stays open where nobody says otherwise.
+const DefaultWatch = 24 * time.Hour
 
 // Moves is the part of a Directory that records moves. A step's outcome and the
 // phase that it reaches are written under the mover's lease, which is a fencing
 // token: what a mover that lost its lease writes late is a Conflict and changes
 // nothing.
+//
+// A move is under way until it is Watching or has ended; a tenant has at most one
+// such move. Leases and reports are no mutations: they write no audit line. The
+// audit lines of a move's subject (MoveSubject) are its history: see History.
+//
+// A tenant may be suspended in any phase: routers refuse it at once, the cells
+// do not know, and it arrives suspended. It cannot be deleted while a move is
+// under way, and not be placed while one has not ended. A cell cannot become
+// Drained while an undecided move goes to it, nor Retired while a move that has
+// not ended needs it.
 type Moves interface {
-	// CreateMove records a move in phase Planned. Conflict where the tenant is
-	// moving, suspended or deleted, or the target cannot take it; Undoes must name
-	// a Watching move of the tenant back to whose source it goes.
+	// CreateMove records a move in phase Planned. Conflict where the tenant is not
+	// Active or has a move that has not ended, where it is on the target already, or
+	// where the target may not take it: the cell's state, locality, tier or capacity,
+	// which those on their way there share, forbid it. A pin does not: a move is
+	// asked for by name. Undoes must name the Watching move of the tenant back to
+	// whose source it goes, before its WatchEnds and a wish to complete it; then the
+	// target takes the tenant back in every state but Drained and Retired, and
+	// however full it is.
 	CreateMove(ctx context.Context, m NewMove) (Move, error)
 	// Move is one move.
 	Move(ctx context.Context, id MoveID) (Move, error)
-	// ListMoves is the moves of a tenant (0: all) that have not ended, and with
-	// ended those that have, newest first; limit is 1 to 1000.
+	// ListMoves is the moves of a tenant (0: of all) that have not ended, and with
+	// ended also those that have, newest first; limit is 1 to 1000.
 	ListMoves(ctx context.Context, tenant TenantID, ended bool, limit int) ([]Move, error)
-	// AskMove sets the wish. Conflict where it is too late for it.
+	// AskMove sets the wish. Conflict where it is too late for it; a wish that is
+	// there or fulfilled already is no error and no change.
 	AskMove(ctx context.Context, id MoveID, w Wish) (Move, error)
-	// LeaseMove takes a move for ttl, or extends the lease that holder has; with ttl
-	// 0 the holder gives it back. Taking it, not extending it, makes a new Lease.
-	// NotFound where no move is free: id "" takes any that has work to do, the oldest
-	// first. A move that waits for its operator or for its watch to end has none.
+	// LeaseMove takes a move for ttl, or extends the lease that holder has, also one
+	// that ran out and that nobody took since; with ttl 0 the holder gives it back.
+	// Taking it, not extending it, makes a new Lease. NotFound where no move is
+	// free: id "" takes any that has work to do and no holder, the oldest first. A
+	// move that waits for its operator, for its watch to end or for the move that
+	// undoes it has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
 	// stored phase is from and m.Lease is the stored lease. To Decided it also
 	// gives the tenant to the target at Base+1; to Aborting it gives the tenant
 	// back to the source at Base+2, whatever phase it was in, so that what a mover
 	// says late finds another epoch; each by compare-and-set on the epoch in the same
-	// transaction. An undo that reaches Watching ends the move that it undoes. With
-	// m.Phase equal to from, only Report and Error are written. Conflict otherwise.
+	// transaction. Watching sets WatchEnds. An undo that reaches Watching ends the
+	// move that it undoes, in Undone; one that is aborted leaves the watch on. With
+	// m.Phase equal to from, only Report and Error are written. What is recorded
+	// already, with from as the phase before, is no error and no change: a mover
+	// that got no answer may ask again. Conflict otherwise.
 	Advance(ctx context.Context, m Move, from Phase) error
 }

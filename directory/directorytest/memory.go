@@ -27,8 +27,9 @@ type Memory struct {
 	claims  map[name]directory.TenantID
 	routers map[string]*router
 	audit   []directory.AuditEntry
-	log     []entry       // log[i] is what version i+1 changed
-	newer   chan struct{} // closed and replaced with each version
+	moves   []directory.Move // oldest first
+	log     []entry          // log[i] is what version i+1 changed
+	newer   chan struct{}    // closed and replaced with each version
 }
 
 // A record is a tenant and what its placement would be were it not suspended.

@@ -97,6 +97,9 @@ func (m *Memory) SetCellState(ctx context.Context, id directory.CellID, to direc
 		return directory.Cell{}, err
 	}
 	if kept != old {
+		if err := directory.MayEnter(id, to, m.open(0)); err != nil {
+			return directory.Cell{}, err
+		}
 		m.cells[id] = kept
 		m.note(ctx, "cell.state", subject(id), old, kept)
 		m.publish(entry{cell: id})

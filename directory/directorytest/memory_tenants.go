@@ -124,6 +124,9 @@ func (m *Memory) DeleteTenant(ctx context.Context, id directory.TenantID) error 
 	if r.owned == directory.Deleted {
 		return nil
 	}
+	if err := directory.MayDelete(m.open(id)); err != nil {
+		return err
+	}
 	before := text(r.Tenant)
 	for n, owner := range m.claims {
 		if owner == id {
@@ -164,6 +167,15 @@ func (m *Memory) Place(ctx context.Context, p directory.Placement) error {
 	case to.State == directory.Retired:
 		return problem.New(problem.Conflict, "cell %s is retired", p.Cell)
 	}
+	if err := directory.MayPlace(m.open(p.Tenant)); err != nil {
+		return err
+	}
+	m.place(ctx, r, p)
+	return nil
+}
+
+// place gives a tenant the placement p.
+func (m *Memory) place(ctx context.Context, r *record, p directory.Placement) {
 	before := r.Placement
 	m.count(before.Cell, -1)
 	m.count(p.Cell, 1)
@@ -171,7 +183,6 @@ func (m *Memory) Place(ctx context.Context, p directory.Placement) error {
 	r.Placement = directory.Placement{Tenant: p.Tenant, Cell: p.Cell, Epoch: p.Epoch, State: directory.Shown(p.State, r.suspended)}
 	m.note(ctx, "tenant.place", tenantSubject(p.Tenant), before, r.Placement)
 	m.publish(entry{tenant: p.Tenant})
-	return nil
 }
 
 // count changes how many tenants a cell owns.

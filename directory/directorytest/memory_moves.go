@@ -1,0 +1,210 @@
+package directorytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+var _ directory.Moves = (*Memory)(nil)
+
+// CreateMove implements directory.Moves.
+func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory.Move, error) {
+	if err := n.Validate(); err != nil {
+		return directory.Move{}, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return directory.Move{}, err
+	}
+	defer m.mu.Unlock()
+	r, ok := m.tenants[n.Tenant]
+	if !ok {
+		return directory.Move{}, noTenant(n.Tenant)
+	}
+	if _, ok := m.cells[n.Target]; !ok {
+		return directory.Move{}, noCell(n.Target)
+	}
+	coming := len(m.find(func(v directory.Move) bool { return v.Target == n.Target && v.Phase.BeforeDecision() }))
+	id := directory.MoveID(fmt.Sprintf("mv_%012d", len(m.moves)+1))
+	made, err := n.Begin(id, r.Tenant, m.cell(n.Target), m.open(n.Tenant), coming, m.Now().UTC())
+	if err != nil {
+		return directory.Move{}, err
+	}
+	m.moves = append(m.moves, made)
+	if made.Undoes != "" {
+		m.move(made.Undoes).UndoneBy = id
+	}
+	m.note(ctx, "move.create", directory.MoveSubject(id), nil, made)
+	return made, nil
+}
+
+// Move implements directory.Moves.
+func (m *Memory) Move(ctx context.Context, id directory.MoveID) (directory.Move, error) {
+	if err := m.lock(ctx); err != nil {
+		return directory.Move{}, err
+	}
+	defer m.mu.Unlock()
+	v := m.move(id)
+	if v == nil {
+		return directory.Move{}, noMove(id)
+	}
+	return own(*v), nil
+}
+
+// ListMoves implements directory.Moves.
+func (m *Memory) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, limit int) ([]directory.Move, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	list := m.find(func(v directory.Move) bool {
+		return (tenant == 0 || tenant == v.Tenant) && (ended || !v.Phase.Ended())
+	})
+	slices.Reverse(list)
+	return list[:min(limit, len(list))], nil
+}
+
+// AskMove implements directory.Moves.
+func (m *Memory) AskMove(ctx context.Context, id directory.MoveID, w directory.Wish) (directory.Move, error) {
+	if err := m.lock(ctx); err != nil {
+		return directory.Move{}, err
+	}
+	defer m.mu.Unlock()
+	v := m.move(id)
+	if v == nil {
+		return directory.Move{}, noMove(id)
+	}
+	next, err := v.Ask(w)
+	if err != nil {
+		return directory.Move{}, err
+	}
+	if next.Wish != v.Wish {
+		next.Changed = m.Now().UTC()
+		m.note(ctx, "move.wish", directory.MoveSubject(id), *v, next)
+		*v = next
+	}
+	return own(*v), nil
+}
+
+// LeaseMove implements directory.Moves.
+func (m *Memory) LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error) {
+	if err := directory.CheckLease(id, holder, ttl); err != nil {
+		return directory.Move{}, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return directory.Move{}, err
+	}
+	defer m.mu.Unlock()
+	now := m.Now().UTC()
+	i := slices.IndexFunc(m.moves, func(v directory.Move) bool {
+		free, its := !now.Before(v.Leased), v.Holder == holder
+		switch {
+		case id == "":
+			return free && !v.Phase.Ended() && !v.Waits(now)
+		case ttl == 0:
+			return id == v.ID && its
+		}
+		return id == v.ID && !v.Phase.Ended() && (free || its)
+	})
+	if i < 0 {
+		return directory.Move{}, problem.New(problem.NotFound, "no move %q is free", id)
+	}
+	v := &m.moves[i]
+	if ttl == 0 {
+		v.Holder, v.Leased = "", time.Time{}
+		return own(*v), nil
+	}
+	if id == "" || v.Holder != holder {
+		v.Lease++
+	}
+	v.Holder, v.Leased = holder, now.Add(ttl)
+	return own(*v), nil
+}
+
+// Advance implements directory.Moves.
+func (m *Memory) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	v := m.move(said.ID)
+	if v == nil {
+		return noMove(said.ID)
+	}
+	next, news, err := v.Advanced(own(said), from, m.Now().UTC())
+	if err != nil || !news {
+		return err
+	}
+	if next.Phase == v.Phase {
+		*v = next
+		return nil
+	}
+	if p, gives := next.Gives(); gives {
+		r := m.tenants[next.Tenant]
+		if err := next.Owns(r.Placement); err != nil {
+			return err
+		}
+		m.place(ctx, r, p)
+	}
+	m.note(ctx, "move.advance", directory.MoveSubject(next.ID), *v, next)
+	*v = next
+	m.follow(ctx, next)
+	return nil
+}
+
+// follow tells the move that next undoes.
+func (m *Memory) follow(ctx context.Context, next directory.Move) {
+	undone := m.move(next.Undoes)
+	if undone == nil {
+		return
+	}
+	after, follows := next.Follow(*undone)
+	if !follows {
+		return
+	}
+	if after.Phase != undone.Phase {
+		m.note(ctx, "move.advance", directory.MoveSubject(undone.ID), *undone, after)
+	}
+	*undone = after
+}
+
+// move is the record of a move, nil where there is none.
+func (m *Memory) move(id directory.MoveID) *directory.Move {
+	i := slices.IndexFunc(m.moves, func(v directory.Move) bool { return v.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &m.moves[i]
+}
+
+// find is a copy of the moves that match, oldest first.
+func (m *Memory) find(match func(directory.Move) bool) []directory.Move {
+	found := []directory.Move{}
+	for _, v := range m.moves {
+		if match(v) {
+			found = append(found, own(v))
+		}
+	}
+	return found
+}
+
+// open is a tenant's moves that have not ended; 0 is every tenant's.
+func (m *Memory) open(tenant directory.TenantID) []directory.Move {
+	return m.find(func(v directory.Move) bool { return (tenant == 0 || tenant == v.Tenant) && !v.Phase.Ended() })
+}
+
+// own shares no memory with v.
+func own(v directory.Move) directory.Move {
+	v.Report = bytes.Clone(v.Report)
+	return v
+}
+
+func noMove(id directory.MoveID) error { return problem.New(problem.NotFound, "no move %q", id) }

@@ -1,0 +1,296 @@
+package directory
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Limits of what a record of a move holds.
+const (
+	longestWatch = 90 * 24 * time.Hour
+	longestLease = time.Hour
+	largestText  = 2 << 10  // of Move.Error, in bytes; the rest is cut off
+	largestStory = 32 << 10 // of Move.Report, in bytes
+)
+
+// MoveSubject is what a move's audit lines are about.
+func MoveSubject(id MoveID) string { return "move/" + string(id) }
+
+// Validate reports what is wrong with a move as it is asked for.
+func (n NewMove) Validate() error {
+	var bad fieldErrors
+	bad.check(n.Tenant > 0, "/tenant", "must be positive")
+	bad.check(cellForm.MatchString(string(n.Target)), "/target", "must match "+cellForm.String())
+	bad.check(n.StopAt == "" || n.StopAt == CaughtUp || n.StopAt == Watching, "/stop_at", "must be caught_up or watching")
+	bad.check(n.Watch >= 0 && n.Watch <= longestWatch, "/watch", "must be 0 to 90 days, in nanoseconds")
+	return bad.err("move")
+}
+
+// CheckLease reports what is wrong with a lease of the move id ("" is any) as
+// holder asks for it.
+func CheckLease(id MoveID, holder string, ttl time.Duration) error {
+	var bad fieldErrors
+	bad.check(len(holder) > 0 && len(holder) <= 100 && plain(holder), "/holder", "must be 1 to 100 bytes of printable text")
+	bad.check(ttl >= 0 && ttl <= longestLease, "/ttl_ms", "must be 0 to an hour, in milliseconds")
+	bad.check(ttl > 0 || id != "", "/id", "must say which lease is given back")
+	return bad.err("lease")
+}
+
+// Begin is the move that the record keeps when n is asked for at now: of tenant
+// t, whose moves that have not ended are open, to cell to, while so many other
+// tenants are coming there. The error is CreateMove's.
+func (n NewMove) Begin(id MoveID, t Tenant, to Cell, open []Move, coming int, now time.Time) (Move, error) {
+	m := Move{
+		ID: id, Tenant: t.ID, Source: t.Placement.Cell, Target: to.ID, Base: t.Placement.Epoch, Phase: Planned,
+		Undoes: n.Undoes, StopAt: n.StopAt, Watch: n.Watch, Created: now, Changed: now,
+	}
+	if m.Watch == 0 {
+		m.Watch = DefaultWatch
+	}
+	for _, o := range open {
+		if o.UnderWay() {
+			return Move{}, o.inTheWay("cancel it, or wait until it has ended")
+		}
+	}
+	switch {
+	case t.Placement.State != Active:
+		return Move{}, problem.New(problem.Conflict, "tenant %d is %s", t.ID, t.Placement.State)
+	case m.Source == m.Target:
+		return Move{}, problem.New(problem.Conflict, "tenant %d is on cell %s already", t.ID, m.Target)
+	case n.Undoes != "":
+		return m, n.checkUndo(to, open, now)
+	case len(open) > 0:
+		return Move{}, open[0].inTheWay("undo it, or complete it")
+	}
+	to.Tenants += coming
+	_, err := chooseNamed(NewTenant{Cell: to.ID, Locality: t.Locality, Tier: t.Tier}, []Cell{to})
+	return m, err
+}
+
+// checkUndo reports why the way back of the move that n undoes is closed.
+func (n NewMove) checkUndo(to Cell, open []Move, now time.Time) error {
+	i := slices.IndexFunc(open, func(o Move) bool { return o.ID == n.Undoes })
+	switch {
+	case i < 0:
+		return problem.New(problem.Conflict, "move %s does not watch over tenant %d", n.Undoes, n.Tenant)
+	case open[i].Source != n.Target:
+		return problem.New(problem.Conflict, "move %s is undone by a move to %s", n.Undoes, open[i].Source)
+	case open[i].WatchOver(now):
+		return problem.New(problem.Conflict, "the watch of move %s is over", n.Undoes)
+	case to.State == Drained || to.State == Retired:
+		return problem.New(problem.Conflict, "cell %s is %s", to.ID, to.State)
+	}
+	return nil
+}
+
+// UnderWay reports whether the move may still change the tenant's owner or has
+// work to do about it.
+func (m Move) UnderWay() bool { return m.Phase != Watching && !m.Phase.Ended() }
+
+// WatchOver reports whether the way back is closed at now: the source's copy may
+// be gone.
+func (m Move) WatchOver(now time.Time) bool {
+	return m.Phase != Watching || m.Wish == Complete || !m.WatchEnds.IsZero() && !now.Before(m.WatchEnds)
+}
+
+// Waits reports whether a move that has not ended has no work to do at now: it
+// waits for its operator, for its watch to end or for the move that undoes it.
+func (m Move) Waits(now time.Time) bool {
+	switch m.Phase {
+	case CaughtUp:
+		return m.StopAt == CaughtUp && m.Wish == Proceed
+	case Watching:
+		return m.UndoneBy != "" || !m.WatchOver(now)
+	}
+	return false
+}
+
+// inTheWay is the Conflict of whoever wants what m forbids.
+func (m Move) inTheWay(hint string) error {
+	return problem.New(problem.Conflict, "tenant %d is moving (move %s is %s): %s", m.Tenant, m.ID, m.Phase, hint).
+		With("move", string(m.ID))
+}
+
+// MayDelete reports, as a Conflict, one of a tenant's moves that have not ended
+// that forbids to delete it.
+func MayDelete(open []Move) error {
+	for _, m := range open {
+		if m.UnderWay() {
+			return m.inTheWay("cancel the move or wait until it has ended, then delete the tenant")
+		}
+	}
+	return nil
+}
+
+// MayPlace reports, as a Conflict, one of a tenant's moves that have not ended:
+// until then only its moves place it.
+func MayPlace(open []Move) error {
+	if len(open) > 0 {
+		return open[0].inTheWay("a tenant is placed by hand only when its moves have ended")
+	}
+	return nil
+}
+
+// MayEnter reports, as a Conflict, one of the moves that have not ended that
+// forbids cell id to go to state to.
+func MayEnter(id CellID, to CellState, open []Move) error {
+	for _, m := range open {
+		coming := m.Target == id && m.Phase.BeforeDecision()
+		needed := m.Target == id || m.Source == id
+		if to == Drained && coming || to == Retired && needed {
+			return problem.New(problem.Conflict, "cell %s cannot become %s: tenant %d is moving (move %s from %s to %s is %s)",
+				id, to, m.Tenant, m.ID, m.Source, m.Target, m.Phase).With("move", string(m.ID))
+		}
+	}
+	return nil
+}
+
+// Ask is the move with the wish w; it is m itself where there is nothing to
+// change. The error is AskMove's.
+func (m Move) Ask(w Wish) (Move, error) {
+	var may, fulfilled bool
+	switch w {
+	case Proceed:
+		may = !m.Phase.Ended() && m.Phase != Aborting && m.Wish != Complete
+	case Switch:
+		may = m.Phase.BeforeDecision()
+	case Cancel:
+		may, fulfilled = m.Phase.BeforeDecision(), m.Phase == Aborting || m.Phase == Aborted
+	case Complete:
+		may, fulfilled = m.Phase == Watching && m.UndoneBy == "", m.Phase == Completed
+	default:
+		e := problem.New(problem.Invalid, "%q is not a wish", w)
+		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel or complete`}}
+		return Move{}, e
+	}
+	switch {
+	case fulfilled:
+		return m, nil
+	case !may && m.UndoneBy != "" && m.Phase == Watching:
+		return Move{}, problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
+	case !may:
+		return Move{}, problem.New(problem.Conflict, "move %s is %s: too late to %s", m.ID, m.Phase, orProceed(w))
+	}
+	m.Wish = w
+	return m, nil
+}
+
+func orProceed(w Wish) string {
+	if w == Proceed {
+		return "proceed otherwise"
+	}
+	return string(w)
+}
+
+// Advanced is the move that the record keeps when its mover says, at now, that
+// said.Phase was reached from from. news is false where that is recorded already.
+// The error is Advance's, but for the placement.
+func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bool, err error) {
+	moves := said.Phase != from
+	switch {
+	case said.Lease <= 0 || said.Lease != m.Lease:
+		err = problem.New(problem.Conflict, "move %s has lease %d: lease %d is lost", m.ID, m.Lease, said.Lease)
+	case moves && m.Phase == said.Phase && m.Previous == from:
+		return m, false, nil
+	case m.Phase != from || m.Phase.Ended():
+		err = problem.New(problem.Conflict, "move %s is %s", m.ID, m.Phase)
+	case moves && !from.CanBecome(said.Phase):
+		err = problem.New(problem.Conflict, "a move cannot go from %s to %q", from, said.Phase)
+	case said.Phase == Undone:
+		err = problem.New(problem.Conflict, "move %s ends as undone when the move that undoes it is watching", m.ID)
+	case said.Phase == Completed && m.UndoneBy != "":
+		err = problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
+	case len(said.Report) > largestStory || len(said.Report) > 0 && !json.Valid(said.Report):
+		err = problem.New(problem.Invalid, "the report is not JSON of at most %d bytes", largestStory)
+	}
+	if err != nil {
+		return Move{}, false, err
+	}
+	m.Report, m.Error = said.Report, cut(said.Error)
+	if moves {
+		m = m.reach(said.Phase, now)
+	}
+	return m, true, nil
+}
+
+// reach is the move in its next phase.
+func (m Move) reach(p Phase, now time.Time) Move {
+	m.Previous, m.Phase, m.Changed = m.Phase, p, now
+	if p == Watching && m.StopAt != Watching {
+		m.WatchEnds = now.Add(m.Watch)
+	}
+	return m
+}
+
+// cut makes an error's text one that can be kept: a strange one must not stop a move.
+func cut(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
+	if len(s) > largestText {
+		s = strings.ToValidUTF8(s[:largestText], "")
+	}
+	return s
+}
+
+// Follow is the move that m undoes when m has gone on: Undone where m is
+// Watching, watching as before where m is Aborted. follows is false where
+// nothing changes for it.
+func (m Move) Follow(undone Move) (next Move, follows bool) {
+	switch {
+	case m.Undoes == "" || m.Undoes != undone.ID:
+		return undone, false
+	case m.Phase == Watching:
+		return undone.reach(Undone, m.Changed), true
+	case m.Phase == Aborted:
+		undone.UndoneBy = ""
+		return undone, true
+	}
+	return undone, false
+}
+
+// Gives is the placement that the phase just reached gives the tenant, if it does.
+func (m Move) Gives() (p Placement, ok bool) {
+	switch m.Phase {
+	case Decided:
+		return Placement{Tenant: m.Tenant, Cell: m.Target, Epoch: m.Base + 1, State: Active}, true
+	case Aborting:
+		return Placement{Tenant: m.Tenant, Cell: m.Source, Epoch: m.Base + 2, State: Active}, true
+	}
+	return Placement{}, false
+}
+
+// Owns reports, as a Conflict, that the tenant is no longer placed as it was when
+// the move was made: it is not the move's to give.
+func (m Move) Owns(p Placement) error {
+	if p.State == Deleted || p.Cell != m.Source || p.Epoch != m.Base {
+		return problem.New(problem.Conflict, "tenant %d is %s on %s at epoch %d, not on %s at %d: move %s may not place it",
+			m.Tenant, p.State, p.Cell, p.Epoch, m.Source, m.Base, m.ID)
+	}
+	return nil
+}
+
+// Reached says when a move reached a phase.
+type Reached struct {
+	Phase  Phase     `json:"phase"`
+	At     time.Time `json:"at"`
+	Holder string    `json:"holder,omitempty"` // the mover that recorded it
+	Error  string    `json:"error,omitempty"`  // why, where it was aborted
+}
+
+// History is when a move reached its phases, from its audit lines, oldest first.
+func History(lines []AuditEntry) []Reached {
+	var all []Reached
+	for _, line := range lines {
+		var m Move
+		if json.Unmarshal([]byte(line.After), &m) != nil {
+			continue // not a line of a move
+		}
+		if len(all) == 0 || all[len(all)-1].Phase != m.Phase {
+			all = append(all, Reached{Phase: m.Phase, At: line.At, Holder: m.Holder, Error: m.Error})
+		}
+	}
+	return all
+}
