@@ -57,9 +57,9 @@ func propagationFigure() *measure {
 	return &measure{
 		Figure: Figure{
 			Name: "propagation", Title: fmt.Sprintf("a change of a route, from the directory to all of %d router processes", routers),
-			How: fmt.Sprintf("a tenant is suspended and resumed, %d changes a round; the clock starts before the change is sent to the directory "+
-				"and stops when a request of the tenant through the last of the %d routers is answered by the new state, so the figure holds "+
-				"the directory's commit (fsync on) and a request through each router, which is asked once a millisecond.", changes, routers),
+			How: fmt.Sprintf("a tenant gets another host name, %d times a round; the clock starts before the change is sent to the directory "+
+				"and stops when a request for the new name through the last of the %d routers is routed, so the figure holds the "+
+				"directory's commit (fsync on) and a request through each router, which is asked every 5 ms.", changes, routers),
 			Values: []Value{value("p50", "ms", ""), value("p99", "ms", "<= 250")},
 		},
 		round: propagationRound,
