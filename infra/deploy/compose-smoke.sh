@@ -41,7 +41,12 @@ within() {
 	done
 }
 
+# keep_logs leaves everything in $kept and shows what the ailing containers said last.
 keep_logs() {
+	state | grep -v -E ' running (healthy|none)$' | while read -r name _; do
+		echo "--- ${name#/}"
+		docker logs --tail 5 "${name#/}" 2>&1 | cut -c1-400
+	done
 	mkdir -p "$kept"
 	compose -p $project ps >"$kept/ps" 2>&1
 	compose -p $project logs --no-color >"$kept/logs" 2>&1
