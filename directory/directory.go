@@ -176,6 +176,7 @@ type Directory interface {
 	Tenants
 	Claims
 	Feed
+	Moves
 }
 
 // Cells is the part of a Directory that keeps the cells.

@@ -3,8 +3,8 @@
 //
 // Every call has a deadline. Calls that can be repeated without harm are
 // repeated, a few times and with jitter, when the directory does not answer;
-// the others (CreateTenant, Place, ReleaseClaim, Signup, IssueToken) never are:
-// after problem.Unavailable their caller has to look what is so.
+// the others (CreateTenant, CreateMove, Place, ReleaseClaim, Signup, IssueToken)
+// never are: after problem.Unavailable their caller has to look what is so.
 package client
 
 import (

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -63,7 +64,21 @@ func TestCallsAreRepeatedOnlyWithoutHarm(t *testing.T) {
 		"release claim": {func(ctx context.Context, c *client.Client) error {
 			return c.ReleaseClaim(ctx, directory.Claim{Kind: "login", Name: "ann", Tenant: 1})
 		}, 1},
-		"changes": {func(ctx context.Context, c *client.Client) error { _, err := c.Changes(ctx, "", 0, 0); return err }, 1},
+		"create move": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.CreateMove(ctx, directory.NewMove{Tenant: 1, Target: "c1"})
+			return err
+		}, 1},
+		"ask move": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.AskMove(ctx, "mv_1", directory.Cancel)
+			return err
+		}, 3},
+		"advance move": {func(ctx context.Context, c *client.Client) error {
+			return c.Advance(ctx, directory.Move{ID: "mv_1", Phase: directory.Reserved}, directory.Planned)
+		}, 3},
+		"lease any move": {lease("", time.Second), 1},
+		"lease move":     {lease("mv_1", time.Second), 3},
+		"give move back": {lease("mv_1", 0), 1},
+		"changes":        {func(ctx context.Context, c *client.Client) error { _, err := c.Changes(ctx, "", 0, 0); return err }, 1},
 		"issue token": {func(ctx context.Context, c *client.Client) error {
 			_, err := c.IssueToken(ctx, 1, "ann", time.Hour)
 			return err
@@ -84,6 +99,27 @@ func TestCallsAreRepeatedOnlyWithoutHarm(t *testing.T) {
 		if got := calls.Load(); got != tt.want {
 			t.Errorf("%s: got %d attempts, want %d", what, got, tt.want)
 		}
+	}
+}
+
+func lease(id directory.MoveID, ttl time.Duration) func(context.Context, *client.Client) error {
+	return func(ctx context.Context, c *client.Client) error {
+		_, err := c.LeaseMove(ctx, id, "m1", ttl)
+		return err
+	}
+}
+
+func TestAShortLeaseIsNotNone(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var in map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in["ttl_ms"] != 1.0 {
+			t.Errorf("got %v, %v, want 1 ms", in, err)
+		}
+		fmt.Fprint(w, `{}`)
+	})
+	if err := lease("mv_1", time.Microsecond)(t.Context(), c); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package directorytest has what tests of and with a Directory need: [Memory], a
-// Directory without a disk, and the conformance suites ([Run], [RunMembership],
-// [RunLeaser]) that hold every implementation to the comments of the contract.
+// Directory without a disk, and the conformance suites ([Run], [RunMoves],
+// [RunMembership], [RunLeaser]) that hold every implementation to the comments of
+// the contract.
 package directorytest
 
 import (

@@ -15,6 +15,11 @@ func TestMemory(t *testing.T) {
 	directorytest.Run(t, func(*testing.T) directory.Directory { return directorytest.NewMemory() })
 }
 
+func TestMemoryMoves(t *testing.T) {
+	t.Parallel()
+	directorytest.RunMoves(t, func(*testing.T) directory.Directory { return directorytest.NewMemory() })
+}
+
 func TestMemoryForgetsWhoIsSilent(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)

@@ -15,8 +15,9 @@ import (
 // from the context (HTTP: it is the token's subject) must be opened as Actor.
 const Actor = "conformance"
 
-// Run holds a Directory to the comments of the contract. open gives a fresh,
-// empty one; it is called once per subtest, and subtests run in parallel.
+// Run holds a Directory to the comments of the contract, but for its Moves: see
+// RunMoves. open gives a fresh, empty one; it is called once per subtest, and
+// subtests run in parallel.
 func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 	for _, tt := range []struct {
 		name string

@@ -84,6 +84,8 @@ func (s *Server) handlers() map[string]handler {
 		"issueToken": s.issueToken, "signup": s.signup,
 		"takeClaim": s.takeClaim, "findClaim": s.findClaim, "releaseClaim": s.releaseClaim,
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
+		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
+		"askMove": s.askMove, "leaseMove": s.leaseMove, "advanceMove": s.advanceMove,
 	}
 }
 

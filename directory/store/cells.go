@@ -162,6 +162,13 @@ func (s *Store) SetCellState(ctx context.Context, id directory.CellID, to direct
 		if out, err = old.Enter(to); err != nil || out == old {
 			return nil, err
 		}
+		open, err := cellMoves(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := directory.MayEnter(id, to, open); err != nil {
+			return nil, err
+		}
 		_, err = write(ctx, tx, updateCell, out)
 		return &change{action: "cell.state", subject: cellSubject(id), before: old, after: out, cell: id, publish: true}, err
 	})

@@ -3,8 +3,8 @@
 // name; several processes may use one database side by side.
 //
 // Invariants are the schema's (migrations/). Locks are always taken in the order
-// tenant, cells by id, claims by kind and name, version, so that no two
-// mutations can wait for each other.
+// tenant, its moves, cells by id, claims by kind and name, version, so that no
+// two mutations can wait for each other.
 package store
 
 import (

@@ -49,6 +49,13 @@ func (s *Store) DeleteTenant(ctx context.Context, id directory.TenantID) error {
 		if err != nil || old.owned == directory.Deleted {
 			return nil, err
 		}
+		open, err := openMoves(ctx, tx, id, "")
+		if err != nil {
+			return nil, err
+		}
+		if err := directory.MayDelete(open); err != nil {
+			return nil, err
+		}
 		if err := count(ctx, tx, old.Placement.Cell, -1); err != nil {
 			return nil, err
 		}
@@ -89,6 +96,13 @@ func (s *Store) Place(ctx context.Context, p directory.Placement) error {
 			return nil, problem.New(problem.Conflict, "tenant %d is at epoch %d", p.Tenant, old.Placement.Epoch)
 		case to.State == directory.Retired:
 			return nil, problem.New(problem.Conflict, "cell %s is retired", p.Cell)
+		}
+		open, err := openMoves(ctx, tx, p.Tenant, "")
+		if err != nil {
+			return nil, err
+		}
+		if err := directory.MayPlace(open); err != nil {
+			return nil, err
 		}
 		if err := place(ctx, tx, old.Placement.Cell, p); err != nil {
 			return nil, err

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// AskMove implements directory.Moves.
+func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wish) (directory.Move, error) {
+	var out directory.Move
+	err := s.mutate(ctx, "ask move", func(tx pgx.Tx) (*change, error) {
+		old, now, err := lockMove(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if out, err = old.Ask(w); err != nil || out.Wish == old.Wish {
+			return nil, err
+		}
+		out.Changed = now
+		return &change{action: "move.wish", subject: directory.MoveSubject(id), before: old, after: out}, updateMove(ctx, tx, out)
+	})
+	return out, err
+}
+
+// lockMove keeps every other change of the move waiting, its lease included, and
+// says what time it is.
+func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID) (m directory.Move, now time.Time, err error) {
+	if m, err = getMove(ctx, tx, id, `FOR UPDATE`); err != nil {
+		return m, now, err
+	}
+	err = tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	return m, now.UTC(), err
+}
+
+// free is a move that nobody holds.
+const free = ` (leased_until IS NULL OR leased_until <= clock_timestamp()) `
+
+// The three ways to lease a move. Each is one statement on one row, so that of
+// two movers at once one finds that it came too late. takeAny says in SQL what
+// Move.Waits says; it looks at columns of this row only, because those are what
+// is looked at again when the row has changed meanwhile.
+const (
+	takeAny = `
+		UPDATE directory.moves
+		   SET lease = lease + 1, holder = $1, leased_until = clock_timestamp() + $2::interval
+		 WHERE id = (SELECT id
+		               FROM directory.moves
+		              WHERE` + notEnded + `AND` + free + `
+		                AND NOT (phase = 'caught_up' AND stop_at = 'caught_up' AND wish = '')
+		                AND NOT (phase = 'watching' AND
+		                         (undone_by IS NOT NULL OR wish <> 'complete' AND COALESCE(watch_ends > clock_timestamp(), true)))
+		              ORDER BY created_at, id
+		              LIMIT 1
+		                FOR UPDATE SKIP LOCKED)
+		RETURNING ` + columns
+	takeOne = `
+		UPDATE directory.moves
+		   SET lease = lease + CASE WHEN holder = $1 THEN 0 ELSE 1 END, holder = $1, leased_until = clock_timestamp() + $2::interval
+		 WHERE id = $3 AND` + notEnded + `AND (holder = $1 OR` + free + `)
+		RETURNING ` + columns
+	giveBack = `
+		UPDATE directory.moves
+		   SET holder = '', leased_until = NULL
+		 WHERE id = $2 AND holder = $1
+		RETURNING ` + columns
+)
+
+// LeaseMove implements directory.Moves.
+func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error) {
+	if err := directory.CheckLease(id, holder, ttl); err != nil {
+		return directory.Move{}, err
+	}
+	sql, args := takeOne, []any{holder, ttl, id}
+	switch {
+	case id == "":
+		sql, args = takeAny, []any{holder, ttl}
+	case ttl == 0:
+		sql, args = giveBack, []any{holder, id}
+	}
+	m, err := oneMove(ctx, s.pool, problem.New(problem.NotFound, "no move %q is free", id), sql, args...)
+	return m, fail(ctx, "lease move", err)
+}
+
+// Advance implements directory.Moves.
+func (s *Store) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
+	return s.mutate(ctx, "advance move", func(tx pgx.Tx) (*change, error) {
+		if said.Phase != from {
+			// The tenant before its moves, as always; a report changes neither.
+			const lock = `SELECT FROM directory.tenants WHERE id = (SELECT tenant FROM directory.moves WHERE id = $1) FOR NO KEY UPDATE`
+			if _, err := tx.Exec(ctx, lock, said.ID); err != nil {
+				return nil, err
+			}
+		}
+		old, now, err := lockMove(ctx, tx, said.ID)
+		if err != nil {
+			return nil, err
+		}
+		next, news, err := old.Advanced(said, from, now)
+		if err != nil || !news {
+			return nil, err
+		}
+		if next.Phase == old.Phase {
+			return nil, updateMove(ctx, tx, next)
+		}
+		return s.reach(ctx, tx, old, next)
+	})
+}
+
+// reach writes a phase with all that belongs to it. The tenant is locked.
+func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) (*change, error) {
+	did := &change{action: "move.advance", subject: directory.MoveSubject(next.ID), before: old, after: next}
+	// First the move that is undone: one at a time watches over a tenant.
+	if err := follow(ctx, tx, next); err != nil {
+		return nil, err
+	}
+	if err := updateMove(ctx, tx, next); err != nil {
+		return nil, err
+	}
+	p, gives := next.Gives()
+	if !gives {
+		return did, nil
+	}
+	did.tenant, did.publish = p.Tenant, true
+	return did, give(ctx, tx, next, p)
+}
+
+// follow tells the move that next undoes, if it has to know.
+func follow(ctx context.Context, tx pgx.Tx, next directory.Move) error {
+	if next.Undoes == "" || next.Phase != directory.Watching && next.Phase != directory.Aborted {
+		return nil
+	}
+	undone, err := getMove(ctx, tx, next.Undoes, `FOR UPDATE`)
+	if err != nil {
+		return err
+	}
+	after, follows := next.Follow(undone)
+	if !follows {
+		return nil
+	}
+	if err := updateMove(ctx, tx, after); err != nil || after.Phase == undone.Phase {
+		return err
+	}
+	return note(ctx, tx, &change{action: "move.advance", subject: directory.MoveSubject(after.ID), before: undone, after: after})
+}
+
+// give gives the tenant the placement p, if it is still m's to give.
+func give(ctx context.Context, tx pgx.Tx, m directory.Move, p directory.Placement) error {
+	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, int64(p.Tenant))
+	if err != nil {
+		return err
+	}
+	before := t.Placement
+	if err := m.Owns(before); err != nil {
+		return err
+	}
+	if _, err := lockPair(ctx, tx, before.Cell, p.Cell); err != nil {
+		return err
+	}
+	if err := place(ctx, tx, before.Cell, p); err != nil {
+		return err
+	}
+	p.State = directory.Shown(p.State, t.suspended)
+	return note(ctx, tx, &change{action: "tenant.place", subject: tenantSubject(p.Tenant), before: before, after: p})
+}
+
+// note writes the audit line of one more thing that a mutation did.
+func note(ctx context.Context, tx pgx.Tx, c *change) error {
+	before, err := document(c.before)
+	if err != nil {
+		return err
+	}
+	after, err := document(c.after)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
+	return err
+}
