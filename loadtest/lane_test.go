@@ -150,7 +150,7 @@ func TestSameSeedSameWork(t *testing.T) {
 		}
 		return out
 	}
-	if names(1) != names(1) || names(1) == names(2) {
+	if one, again, other := names(1), names(1), names(2); one != again || one == other {
 		t.Error("the seed does not decide")
 	}
 }

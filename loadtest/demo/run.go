@@ -16,9 +16,9 @@ import (
 // How long each act of the demo lasts, and how fast each tenant works: enough
 // for thousands of requests on two cores, without measuring their saturation.
 const (
-	calm      = 3 * time.Second // traffic before and after each blow
+	calm      = 2 * time.Second // traffic before and after each blow
 	down      = 3 * time.Second // how long the killed cell stays dead
-	think     = 40 * time.Millisecond
+	think     = 100 * time.Millisecond
 	lanes     = 2
 	newcomers = 2               // tenants that sign up once the fourth cell is there
 	actLimit  = 3 * time.Minute // bounds each act, on a machine that does other work too
