@@ -112,6 +112,10 @@ images() {
 	docker build -q -t "$CELLWAY_IMAGE" -f "$file" . >"$work/build" 2>&1 || { cat "$work/build"; return 1; }
 }
 
+# start is done again when a process gave up once (a busy machine's Postgres may
+# answer too late for it) and was restarted: docker-compose 1.29 does not wait for that.
+start() { compose -p $project up -d --no-build "${services[@]}" >"$work/up" 2>&1; }
+
 # state prints name and health of each container.
 state() {
 	compose -p $project ps -q | xargs docker inspect \
@@ -238,7 +242,7 @@ infra/deploy/secrets.sh "$CELLWAY_SECRETS" || exit 1
 
 say "starting ${#services[@]} containers"
 started=1
-compose -p $project up -d --no-build "${services[@]}" >"$work/up" 2>&1 || { cat "$work/up"; exit 1; }
+within 400 start || { cat "$work/up"; exit 1; }
 check "every container is healthy within 5 minutes" within 300 all_healthy
 [ "$failed" -eq 0 ] || exit 1
 
