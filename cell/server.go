@@ -154,8 +154,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.timeout)
 	defer cancel()
 	r = stripTenant(r.WithContext(ctx))
-	// The body has to arrive in that time too; a writer that cannot say so is a test's.
-	_ = http.NewResponseController(w).SetReadDeadline(start.Add(s.timeout))
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
 	defer func() {
 		if errors.Is(telemetry.RequestFrom(ctx).Err, problem.Stale) {

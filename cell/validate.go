@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -19,9 +20,16 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// readBody takes the whole body, at most limit bytes, and leaves it in r for the
-// next reader.
+// readBody takes the whole body, at most limit bytes and within the request's
+// deadline, and leaves it in r for the next reader.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
+	rc := http.NewResponseController(w)
+	if end, ok := r.Context().Deadline(); ok {
+		_ = rc.SetReadDeadline(end) // a writer without deadlines is a test's
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, problem.New(problem.TooLarge, "the body has more than %d bytes", limit)
@@ -32,6 +40,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, problem.Wrap(problem.Invalid, err, "the body ended early")
 	}
+	// From here on net/http would take the deadline for the peer's hanging up. After
+	// an error it stays, because net/http goes on to read what is left of the body.
+	_ = rc.SetReadDeadline(time.Time{})
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return body, nil
 }
