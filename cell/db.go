@@ -11,7 +11,10 @@ import (
 
 // A DB opens the transactions of the tenant whose request is served. It is all
 // that a module's handlers know of the database.
-type DB struct{ store *store.Store }
+type DB struct {
+	store    *store.Store
+	arrivals arrivals
+}
 
 // NewDB makes a DB on the cell's store.
 func NewDB(s *store.Store) *DB { return &DB{store: s} }
@@ -36,6 +39,9 @@ func (d *DB) InTenant(ctx context.Context, fn func(ctx context.Context, tx *stor
 // the fence yet: a signed assertion at the first epoch makes it known.
 func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch, fn func(ctx context.Context, tx *store.Tx) error) error {
 	err := d.store.InTenant(ctx, t, e, fn)
+	if awaited(err, e) {
+		return d.await(ctx, t, e, func() error { return d.store.InTenant(ctx, t, e, fn) })
+	}
 	if e != 1 || !fence.IsAbsent(err) {
 		return err
 	}

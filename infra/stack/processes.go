@@ -24,6 +24,9 @@ const processGrace = 25 * time.Second
 // appRole is the login role of a cell's processes, which they make themselves.
 const appRole = "cellway"
 
+// moverRole is the login role of a cell's transfer endpoint.
+const moverRole = "cellway_mover"
+
 // startOurs starts one of our binaries. Its settings are env and those of
 // Options.Env that have its prefix; admin is the address of its admin listener.
 func (s *Stack) startOurs(ctx context.Context, name, path, prefix, admin string, env ...string) error {
@@ -145,6 +148,8 @@ func (s *Stack) startCellServers(ctx context.Context, id string) (Cell, error) {
 	}
 	app.User = url.UserPassword(appRole, s.plan.password(id+"-"+appRole))
 	cell.AppDatabaseURL = app.String()
+	app.User = url.UserPassword(moverRole, s.plan.password(id+"-"+moverRole))
+	cell.MoverDatabaseURL = app.String()
 	cell.URL, cell.Admin, cell.WorkerAdmin = "http://"+listen, "http://"+admin, "http://"+loopback(workerAdmin)
 	return cell, nil
 }
@@ -157,7 +162,7 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	}
 	common := []string{
 		"CELL_ID=" + cell.ID, "CELL_OWNER_DATABASE_URL=" + cell.DatabaseURL, "CELL_DATABASE_URL=" + cell.AppDatabaseURL,
-		"CELL_REDIS_URL=" + cell.RedisURL, "CELL_DIRECTORY_URL=" + s.State().Directory.URL, "CELL_DIRECTORY_TOKEN=" + token,
+		"CELL_MOVER_DATABASE_URL=" + cell.MoverDatabaseURL, "CELL_REDIS_URL=" + cell.RedisURL, "CELL_DIRECTORY_URL=" + s.State().Directory.URL, "CELL_DIRECTORY_TOKEN=" + token,
 		"CELL_TOKEN_KEYS=" + s.plan.TokenKeys, "CELL_ASSERTION_KEYS=" + s.plan.AssertionKeys,
 	}
 	admin, workerAdmin := hostOf(cell.Admin), hostOf(cell.WorkerAdmin)

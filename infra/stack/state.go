@@ -43,13 +43,14 @@ type Router struct {
 
 // Cell says where one cell and its servers are.
 type Cell struct {
-	ID             string `json:"id"`
-	URL            string `json:"url"`
-	Admin          string `json:"admin"`
-	WorkerAdmin    string `json:"worker_admin"`
-	DatabaseURL    string `json:"database_url"`     // the superuser's
-	AppDatabaseURL string `json:"app_database_url"` // of the role that the cell runs as
-	RedisURL       string `json:"redis_url"`
+	ID               string `json:"id"`
+	URL              string `json:"url"`
+	Admin            string `json:"admin"`
+	WorkerAdmin      string `json:"worker_admin"`
+	DatabaseURL      string `json:"database_url"`       // the superuser's
+	AppDatabaseURL   string `json:"app_database_url"`   // of the role that the cell runs as
+	MoverDatabaseURL string `json:"mover_database_url"` // of the role of its transfer endpoint
+	RedisURL         string `json:"redis_url"`
 }
 
 // Process is one running child: its name ("directory-postgres", "directory",

@@ -24,6 +24,7 @@ type Config struct {
 	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR"`
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
+	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
 	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`

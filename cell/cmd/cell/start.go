@@ -57,6 +57,11 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 		if err != nil {
 			return nil, err
 		}
+		if cfg.MoverDatabaseURL != "" {
+			if err := store.PrepareMover(ctx, string(cfg.OwnerDatabaseURL), string(cfg.MoverDatabaseURL)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	cache, err := cell.OpenCache(string(cfg.RedisURL), tel.Log)
 	if err != nil {
@@ -144,6 +149,12 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 	if err != nil {
 		return fmt.Errorf("listen for tenants: %w", err)
 	}
+	loops.Go("arrivals", p.db.Run)
+	closeTransfer, err := p.transfer(front, admin)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer closeTransfer()
 	admin.SetReady(true)
 	if err := p.announce(front, loops); err != nil {
 		return errors.Join(err, ln.Close())

@@ -1,0 +1,84 @@
+package cell
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/directory"
+)
+
+// arrivalWait bounds how long a request waits for a tenant that is about to be
+// served here: the routers know of the move's decision a little before this cell.
+const arrivalWait = 2 * time.Second
+
+// arrivals wakes the requests that came before their tenant.
+type arrivals struct {
+	mu      sync.Mutex
+	waiting map[directory.TenantID]chan struct{}
+}
+
+// notice returns a channel that is closed when the tenant's fence changes.
+func (a *arrivals) notice(t directory.TenantID) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting = map[directory.TenantID]chan struct{}{}
+	}
+	c, ok := a.waiting[t]
+	if !ok {
+		c = make(chan struct{})
+		a.waiting[t] = c
+	}
+	return c
+}
+
+// heard wakes those who wait for the tenant that payload names; for any, where it
+// names none: then notices may have been missed.
+func (a *arrivals) heard(payload string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	id, err := directory.ParseTenantID(payload)
+	for t, c := range a.waiting {
+		if err != nil || t == id {
+			close(c)
+			delete(a.waiting, t)
+		}
+	}
+}
+
+// awaited reports whether err refuses a request at e only because the tenant,
+// decided to be served here at e, is not yet.
+func awaited(err error, e directory.Epoch) bool {
+	f, ok := fence.Refused(err)
+	return ok && f.State == fence.Incoming && f.Epoch == e
+}
+
+// Run wakes requests that wait for their tenant, until ctx ends. Without it they
+// wait in vain and are answered as stale.
+func (d *DB) Run(ctx context.Context) error {
+	return d.store.Listen(ctx, "cell_fence", d.arrivals.heard)
+}
+
+// await waits until try succeeds or fails for another reason than that the tenant
+// is still arriving. Whoever waits asks for the notice first and tries after
+// that, so none is missed.
+func (d *DB) await(ctx context.Context, t directory.TenantID, e directory.Epoch, try func() error) error {
+	timeout := time.NewTimer(arrivalWait)
+	defer timeout.Stop()
+	for {
+		notice := d.arrivals.notice(t)
+		err := try()
+		if !awaited(err, e) {
+			return err
+		}
+		select {
+		case <-notice:
+		case <-timeout.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

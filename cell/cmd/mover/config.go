@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cellway/cellway/cell/mover"
+	"github.com/cellway/cellway/infra/config"
+)
+
+// prefix starts the name of every setting's variable.
+const prefix = "MOVER_"
+
+// Config is what the environment says; see infra/config.
+type Config struct {
+	ID             string        `env:"ID" envDefault:"mover-1" help:"name of this mover; leases carry it, so no two may share one"`
+	AdminAddr      string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7301" help:"address of health, metrics and profiles"`
+	DirectoryURL   string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
+	DirectoryToken config.Secret `env:"DIRECTORY_TOKEN,required" help:"service token for the directory and the cells"`
+	Parallel       int           `env:"PARALLEL" envDefault:"4" help:"moves side by side"`
+	LeaseTTL       time.Duration `env:"LEASE_TTL" envDefault:"5s" help:"how long after its death another mover takes over"`
+	Poll           time.Duration `env:"POLL" envDefault:"200ms" help:"how often it looks for work"`
+	PauseBudget    time.Duration `env:"PAUSE_BUDGET" envDefault:"300ms" help:"longest pause before a move is aborted by itself"`
+	FreezeWait     time.Duration `env:"FREEZE_WAIT" envDefault:"150ms" help:"how long a freeze waits for the tenant's open transactions"`
+	SmallBytes     int64         `env:"SMALL_BYTES" envDefault:"262144" help:"a tenant up to this size is copied inside the pause"`
+}
+
+// Validate checks the settings and what they have to do with each other.
+func (c *Config) Validate() error {
+	switch {
+	case c.ID == "":
+		return errors.New("ID must not be empty")
+	case c.Parallel <= 0 || c.Poll <= 0:
+		return errors.New("PARALLEL and POLL must be positive")
+	case c.LeaseTTL < 2*c.PauseBudget:
+		return errors.New("LEASE_TTL must be at least twice PAUSE_BUDGET: a lease that ends in the pause makes it longer")
+	}
+	return c.limits().Validate()
+}
+
+func (c *Config) limits() mover.Limits {
+	return mover.Limits{Pause: c.PauseBudget, FreezeWait: c.FreezeWait, SmallBytes: c.SmallBytes}
+}
