@@ -20,7 +20,7 @@ import (
 // The real ones run in infra/cmd/cellway's tests and in loadtest.
 func TestMain(m *testing.M) {
 	switch name := filepath.Base(os.Args[0]); name {
-	case "directory", "router", "cell":
+	case "directory", "router", "cell", "mover":
 		if err := standIn(name); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 			os.Exit(1)
@@ -73,7 +73,7 @@ func binDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"directory", "router", "cell", "parent"} {
+	for _, name := range []string{"directory", "router", "cell", "mover", "parent"} {
 		if err := os.Symlink(exe, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

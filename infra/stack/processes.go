@@ -116,6 +116,21 @@ func (s *Stack) startRouter(ctx context.Context, r Router) error {
 		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))
 }
 
+// startMover starts the mover called id.
+func (s *Stack) startMover(ctx context.Context, id string) error {
+	token, err := s.token(ctx, "service", id)
+	if err != nil {
+		return err
+	}
+	port, err := s.plan.port(id + "-admin")
+	if err != nil {
+		return err
+	}
+	return s.startOurs(ctx, id, s.programs.mover, "MOVER_", loopback(port),
+		"MOVER_ID="+id, "MOVER_ADMIN_ADDR="+loopback(port),
+		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)
+}
+
 func hostOf(base string) string { return strings.TrimPrefix(base, "http://") }
 
 // startCellServers starts a cell's Postgres and Redis and says where all of the

@@ -14,10 +14,10 @@ import (
 
 // programs are where the binaries are.
 type programs struct {
-	postgres                string // a directory
-	redis                   string
-	directory, router, cell string
-	user                    *local.User // whom Postgres runs as
+	postgres                       string // a directory
+	redis                          string
+	directory, router, cell, mover string
+	user                           *local.User // whom Postgres runs as
 }
 
 func findPrograms(opts Options) (programs, error) {
@@ -32,7 +32,7 @@ func findPrograms(opts Options) (programs, error) {
 	if p.user, err = local.Unprivileged(); err != nil {
 		return p, err
 	}
-	for name, path := range map[string]*string{"directory": &p.directory, "router": &p.router, "cell": &p.cell} {
+	for name, path := range map[string]*string{"directory": &p.directory, "router": &p.router, "cell": &p.cell, "mover": &p.mover} {
 		*path = filepath.Join(opts.BinDir, name)
 		if info, err := os.Stat(*path); err != nil || info.IsDir() {
 			return p, fmt.Errorf("no binary %q in %s: run `make build`", name, opts.BinDir)

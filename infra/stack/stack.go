@@ -1,6 +1,6 @@
 // Package stack runs a whole Cellway on one machine as real child processes: a
 // directory with its own Postgres, cells with a Postgres server, a Redis server,
-// an API and a worker each, and routers.
+// an API and a worker each, routers and movers.
 //
 // Data, secrets and ports stay in Options.Dir, so that a second start is quick
 // and finds everything where it was. Nothing outlives the process that started
@@ -27,11 +27,12 @@ const readyTimeout = 90 * time.Second
 // in .cellway with the binaries beside the running one.
 type Options struct {
 	Dir         string    // data, logs and state; default ".cellway"
-	BinDir      string    // holds directory, router and cell; default: the running executable's directory
+	BinDir      string    // holds directory, router, cell and mover; default: the running executable's directory
 	PostgresBin string    // directory of Postgres's binaries; default: see local.FindPostgres
 	RedisServer string    // path of redis-server; default: see local.FindRedis
 	Cells       int       // default 3
 	Routers     int       // default 2
+	Movers      int       // default 1
 	Port        int       // of the first router; it must be free. 0: any
 	Env         []string  // further settings (ROUTER_X=1), each for the processes that have its prefix
 	Log         io.Writer // progress, one line per process; nil is none
@@ -59,6 +60,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Routers == 0 {
 		o.Routers = 2
+	}
+	if o.Movers == 0 {
+		o.Movers = 1
 	}
 	if o.Cells < 1 || o.Routers < 1 {
 		return o, errors.New("a stack has at least one cell and one router")

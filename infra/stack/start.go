@@ -111,6 +111,14 @@ func (s *Stack) startAll(ctx context.Context) error {
 			return s.startRouter(ctx, r)
 		})
 	}
+	for n := range s.opts.Movers {
+		g.Go(func() error {
+			if !within(ctx, directory) {
+				return ctx.Err()
+			}
+			return s.startMover(ctx, fmt.Sprintf("mover-%d", n+1))
+		})
+	}
 	cells := make([]Cell, s.opts.Cells)
 	for i := range cells {
 		g.Go(func() (err error) {

@@ -54,7 +54,7 @@ type Cell struct {
 }
 
 // Process is one running child: its name ("directory-postgres", "directory",
-// "router-1", "c1-postgres", "c1-redis", "c1", "c1-worker") and its log file.
+// "router-1", "mover-1", "c1-postgres", "c1-redis", "c1", "c1-worker") and its log file.
 type Process struct {
 	Name string `json:"name"`
 	local.Identity

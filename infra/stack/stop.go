@@ -25,7 +25,7 @@ func groupOf(name string) int {
 		return groupPostgres
 	case strings.HasSuffix(name, "-redis"):
 		return groupRedis
-	case strings.HasPrefix(name, "router-"):
+	case strings.HasPrefix(name, "router-"), strings.HasPrefix(name, "mover-"):
 		return groupRouters
 	case name == "directory":
 		return groupDirectory
@@ -33,7 +33,7 @@ func groupOf(name string) int {
 	return groupCells
 }
 
-// Stop stops everything in order: routers, cells, directory, Redis, Postgres. A
+// Stop stops everything in order: routers and movers, cells, directory, Redis, Postgres. A
 // child that takes too long is killed, which is an error. It may be called twice.
 func (s *Stack) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() { s.stopErr = s.stop(ctx) })
