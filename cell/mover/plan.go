@@ -47,9 +47,9 @@ var reaches = map[Action]directory.Phase{
 // Limits bound a move.
 type Limits struct {
 	Pause      time.Duration // longest pause before the move is aborted by itself; default 300 ms
-	Drain      time.Duration // longest last round, outside the pause, that lets the freeze begin; default 50 ms
+	Drain      time.Duration // longest last round, outside the pause, that lets the freeze begin; default a quarter of Pause
 	Rounds     int           // rounds after which a move that does not catch up is aborted; default 50
-	SmallBytes int64         // a tenant up to this size is copied inside the pause; default 256 KiB
+	SmallBytes int64         // a tenant up to this size is copied inside the pause; 0: none is (docs/decisions/0004)
 	FreezeWait time.Duration // how long a freeze waits for the tenant's open transactions; default 150 ms
 	FreezeTry  int           // freezes that may fail before the move is aborted; default 20
 }
@@ -62,13 +62,10 @@ func (l Limits) Default() Limits {
 		}
 	}
 	set(&l.Pause, 300*time.Millisecond)
-	set(&l.Drain, 50*time.Millisecond)
+	set(&l.Drain, l.Pause/4)
 	set(&l.FreezeWait, 150*time.Millisecond)
 	if l.Rounds == 0 {
 		l.Rounds = 50
-	}
-	if l.SmallBytes == 0 {
-		l.SmallBytes = 256 << 10
 	}
 	if l.FreezeTry == 0 {
 		l.FreezeTry = 20

@@ -22,7 +22,7 @@ type Config struct {
 	Poll           time.Duration `env:"POLL" envDefault:"200ms" help:"how often it looks for work"`
 	PauseBudget    time.Duration `env:"PAUSE_BUDGET" envDefault:"300ms" help:"longest pause before a move is aborted by itself"`
 	FreezeWait     time.Duration `env:"FREEZE_WAIT" envDefault:"150ms" help:"how long a freeze waits for the tenant's open transactions"`
-	SmallBytes     int64         `env:"SMALL_BYTES" envDefault:"262144" help:"a tenant up to this size is copied inside the pause"`
+	SmallBytes     int64         `env:"SMALL_BYTES" envDefault:"0" help:"a tenant up to this size, in bytes, is copied inside the pause in one step; 0 makes rounds for every tenant"`
 }
 
 // Validate checks the settings and what they have to do with each other.
