@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
 CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
 TOOLS := bin/tools
 
-.PHONY: help deps build test short check lint fmt generate up down demo bench e2e fuzz compose-smoke clean
+.PHONY: help deps build test short check lint fmt generate model up down demo bench e2e fuzz compose-smoke clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -34,18 +34,21 @@ e2e: deps build ## the black-box stories only
 check: deps lint test demo compose-smoke ## exactly what CI runs
 
 lint: $(TOOLS)/staticcheck ## formatting, vet, staticcheck
-	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofumpt-ed: $$out"; exit 1; }
+	@out=$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go' ':!*_gen.go')); [ -z "$$out" ] || { echo "not gofumpt-ed: $$out"; exit 1; }
 	$(GO) vet ./...
 	$(TOOLS)/staticcheck ./...
 
 fmt: $(TOOLS)/staticcheck ## format all Go code
-	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go' ':!*_gen.go')
 
 generate: $(TOOLS)/staticcheck ## make the generated code again
 	PATH=$(CURDIR)/$(TOOLS):$$PATH $(GO) generate ./...
 
 $(TOOLS)/staticcheck: infra/tools/go.mod
 	@mkdir -p $(TOOLS) && cd infra/tools && $(GO) build -o ../../$(TOOLS)/ tool && touch ../../$@
+
+model: ## explore the model of the live move; every seeded bug must be found
+	@./infra/model.sh
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@./infra/fuzz.sh $${FUZZTIME:-30s}
