@@ -24,6 +24,7 @@ type Report struct {
 	Command    string          `json:"command"`
 	Date       string          `json:"date"`
 	Machine    string          `json:"machine"`
+	Load       string          `json:"load"` // load average before the start: what else the machine was doing
 	Version    string          `json:"version"`
 	Rounds     int             `json:"rounds"`
 	Took       loadtest.Millis `json:"took_ms"`
@@ -33,7 +34,8 @@ type Report struct {
 func newReport(ctx context.Context, o Options) *Report {
 	return &Report{
 		APIVersion: "cellway.io/v1", Kind: "BenchReport", Command: "make bench", Rounds: o.Rounds,
-		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: machine(), Version: version(ctx, o.Source),
+		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: machine(), Load: load(),
+		Version: version(ctx, o.Source),
 	}
 }
 
@@ -56,6 +58,16 @@ func machine() string {
 		}
 	}
 	return fmt.Sprintf("%d cores of %s%s, %s, %s", runtime.NumCPU(), cpu, memory, runtime.GOOS, runtime.Version())
+}
+
+// load is the load average of the last minute, where the system tells.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return one
 }
 
 // version is the commit, where git knows it, else what the linker was told.
@@ -84,7 +96,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	for _, f := range r.Figures {
 		fmt.Fprintf(w, "\n%s: %s\n  %s\n", f.Name, f.Title, f.How)
 	}
-	_, err := fmt.Fprintf(w, "\n%s; %s; %s; median of %d rounds; %.0f s\n", r.Date, r.Version, r.Machine, r.Rounds, float64(r.Took)/1e9)
+	_, err := fmt.Fprintf(w, "\n%s; %s; %s; load average %s before; median of %d rounds; %.0f s\n", r.Date, r.Version, r.Machine, r.Load, r.Rounds, float64(r.Took)/1e9)
 	return err
 }
 
@@ -122,7 +134,8 @@ func between(doc, text []byte) ([]byte, error) {
 
 func (r *Report) markdown() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "`%s`, %s, version %s, %s. Median of %d rounds.\n\n", r.Command, r.Date, r.Version, r.Machine, r.Rounds)
+	fmt.Fprintf(&b, "`%s`, %s, version %s, %s; load average %s before the start. Median of %d rounds.\n\n",
+		r.Command, r.Date, r.Version, r.Machine, r.Load, r.Rounds)
 	b.WriteString("| Figure | Median | Rounds | Goal |\n|---|---|---|---|\n")
 	for _, f := range r.Figures {
 		for _, v := range f.Values {
