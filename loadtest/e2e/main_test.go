@@ -29,14 +29,17 @@ var (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, s := range []*shared{calm, rough} {
-		if err := s.stop(); err != nil {
+	for _, end := range []func() error{calm.stop, rough.stop, func() error { return os.RemoveAll(built) }} {
+		if err := end(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
 	os.Exit(code)
 }
+
+// built is the directory that binaries are built into, "" where none are.
+var built string
 
 // binaries is where the product's binaries are: BIN_DIR, or a directory that
 // they are built into once.
@@ -48,6 +51,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	cmd := exec.Command("go", "build", "-o", dir+"/", "./directory/cmd/...", "./router/cmd/...", "./cell/cmd/...")
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
