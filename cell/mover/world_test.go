@@ -44,7 +44,6 @@ type fakeCell struct {
 	id       directory.CellID
 	fence    fence.Fence
 	rows     []int
-	dirty    bool
 	received map[string]transfer.Received
 }
 
