@@ -16,12 +16,14 @@ import (
 
 // Main runs f until it returns or the process is told to stop. It is the only
 // place that reads signals and the only one that exits. A second signal kills.
+// What a stop cancelled is no failure; the same error without a stop is one.
 func Main(name string, f func(ctx context.Context) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := f(ctx)
+	told := ctx.Err() != nil
 	stop()
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && (!told || !errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		code := 1
 		if exit, ok := errors.AsType[*Exit](err); ok {
