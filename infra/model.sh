@@ -8,7 +8,7 @@ model=$(cd "$(dirname "$0")/.." && pwd)/docs/model/move.pml
 # checks prints one check a line: what is expected, its name, the model's flags.
 checks() {
 	cat <<-'END'
-		clean|two moves, a zombie anywhere|
+		clean|two moves, a zombie anywhere|-DROUNDS=0
 		clean|one move, two writes each|-DMOVES=1 -DWRITES=2
 		clean|one move, a zombie, a lossy failover|-DMOVES=1 -DROUNDS=0 -DFAILOVER
 		clean|two moves, a lossy failover|-DCRASHES=0 -DFAILOVER
@@ -42,6 +42,7 @@ checks() {
 
 deep() {
 	cat <<-'END'
+		clean|two moves, a zombie anywhere, a round|
 		clean|two moves, two zombies|-DCRASHES=2
 		clean|three moves, no early round|-DMOVES=3 -DROUNDS=0 -DCRASHES=0
 		clean|one move, a zombie, a round, a lossy failover|-DMOVES=1 -DFAILOVER

@@ -129,7 +129,7 @@ end: do
 #define MY(c)   (c.move == m || BUG == ANY_MOVE_ID)
 #define WORK(i) (mv[i].phase != IDLE && !ENDED(mv[i].phase) && (mv[i].phase != Watching || mv[i].complete))
 #define FREE(i) (mv[i].holder == NONE || crashes < CRASHES)
-#define ROUND   (AT(Copied) || AT(Frozen))           /* of Frozen: the last one */
+#define COPIES  (AT(Armed) || AT(Copied) || AT(Frozen)) /* round 0, a round, the last round */
 #define TOUCHED ((keys & ((1<<WRITES)-1) -> 1 : 0) | (keys >> WRITES -> 2 : 0)) /* the rows that the keys name */
 
 inline abandon() { to = IDLE; step = 0; keys = 0; snap = 0; round = 0 }
@@ -140,7 +140,8 @@ inline take(i) {                                     /* LeaseMove */
 }
 inline record() {                                    /* Advance */
   if :: MINE -> mv[m].phase = to; phase = to; to = IDLE; step = 0;
-        if :: phase == Watching -> watched = m :: phase == Completed -> watched = 0 :: else fi;
+        if :: phase == Watching -> watched = m; if :: mv[m].undoes -> mv[mv[m].undoes].phase = Undone :: else fi
+           :: phase == Completed -> watched = 0 :: else fi;
         if :: phase == Watching || ENDED(phase) -> forget() :: else fi
      :: else -> forget() fi
 }
@@ -171,15 +172,13 @@ end: do
   :: atomic { AT(Armed) && D.round > 0 -> to = Copied }
   :: atomic { ((AT(Armed) && D.round == 0) || AT(Frozen) || (AT(Copied) && D.round <= ROUNDS)) && step == 0 && !S.suspect ->
        snap = S.rows; keys = S.dirty; round = D.round; step = 1 }
-  :: atomic { ROUND && step == 1 && BUG == PRUNE_BEFORE_COMMIT -> S.dirty = S.dirty & ~keys; step = 2 }
-  :: atomic { AT(Armed) && step == 1 && !D.suspect ->
-       if :: D.st == INCOMING && MY(D) && (D.round == 0 || BUG == COPY_TWICE) -> D.rows = snap; D.round = 1; abandon(); to = Copied
-          :: else -> forget() fi }
-  :: atomic { ROUND && step == (BUG == PRUNE_BEFORE_COMMIT -> 2 : 1) && !D.suspect ->
-       if :: D.st == INCOMING && MY(D) && (D.round == round || BUG == ROUND_TWICE) ->
-             D.rows = (D.rows & ~TOUCHED) | (snap & TOUCHED); D.round = round+1;
-             if :: AT(Frozen) -> to = Staged; keys = 0; assert(!MINE || S.suspect || D.rows == S.rows || I6)
-                :: else -> step = 3 fi; snap = 0; round = 0
+  :: atomic { step == 1 && COPIES && BUG == PRUNE_BEFORE_COMMIT -> S.dirty = S.dirty & ~keys; step = 2 }
+  :: atomic { step == (BUG == PRUNE_BEFORE_COMMIT -> 2 : 1) && COPIES && !D.suspect ->
+       if :: D.st == INCOMING && MY(D) && (D.round == round || BUG == (round -> ROUND_TWICE : COPY_TWICE)) ->
+             D.rows = (round -> (D.rows & ~TOUCHED) | (snap & TOUCHED) : snap); D.round = round+1;
+             if :: AT(Frozen) -> abandon(); to = Staged; assert(!MINE || S.suspect || D.rows == S.rows || I6)
+                :: AT(Armed) -> abandon(); to = Copied
+                :: else -> step = 3; snap = 0; round = 0 fi
           :: else -> forget() fi }
   :: atomic { step == 3 && !S.suspect -> S.dirty = S.dirty & ~keys; keys = 0; step = 0 }
 
@@ -187,20 +186,19 @@ end: do
   :: atomic { AT(Copied) && step == 0 -> to = CaughtUp }
   :: atomic { AT(CaughtUp) && back < 1 -> back++; to = Copied }
 
-  /* Frozen: under the exclusive lock. The pause begins. */
-  :: atomic { AT(CaughtUp) && !S.suspect && (LOCK(SRC) || BUG == FREEZE_WITHOUT_LOCK) ->
+  /* Frozen: under the exclusive lock. The pause begins. A small tenant is copied in it. */
+  :: atomic { (AT(CaughtUp) || (AT(Armed) && step == 0)) && !S.suspect && (LOCK(SRC) || BUG == FREEZE_WITHOUT_LOCK) ->
        if :: BUG == SKIP_FREEZE -> skip
           :: BUG == FREEZE_ANY_EPOCH && S.st == ACTIVE -> fence(SRC, FROZEN, S.epoch+1, m)
           :: BUG != SKIP_FREEZE && S.st == ACTIVE && S.epoch == E && MY(S) -> fence(SRC, FROZEN, E+1, m)
           :: else fi; to = Frozen }
 
-  /* Decided: the one compare-and-set. */
+  /* Decided: the one compare-and-set, also by a mover that did not record Staged. */
   :: atomic { AT(Staged) && BUG == ACTIVATE_BEFORE_CAS && D.st == INCOMING && MY(D) -> fence(DST, ACTIVE, E+1, m); D.capture = true }
-  :: atomic { AT(Staged) ->
+  :: atomic { AT(Staged) || (phase == Frozen && to == Staged) ->
        if :: (MINE && epoch == E) || BUG == DECIDE_WITHOUT_CAS ->
              assert(!(won[m] & 2) || I12); won[m] = won[m] | 1;
-             owner = DST; epoch = E+1; mv[m].phase = Decided; phase = Decided;
-             if :: mv[m].undoes -> mv[mv[m].undoes].phase = Undone; watched = 0 :: else fi
+             owner = DST; epoch = E+1; mv[m].phase = Decided; phase = Decided; to = IDLE
           :: else -> forget() fi }
 
   /* Activated: the target serves, and notes keys for the way back. The pause is over. */
