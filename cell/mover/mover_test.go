@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,7 +74,10 @@ func (s story) run(t *testing.T) error {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	used := 0 // of Quiet, then of Faults
+	var mu sync.Mutex
 	next := func() fault {
+		mu.Lock()
+		defer mu.Unlock()
 		used++
 		if used <= s.Quiet || used > s.Quiet+len(s.Faults) {
 			return none

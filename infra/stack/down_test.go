@@ -29,8 +29,8 @@ func TestDownAfterTheParentWasKilled(t *testing.T) {
 		t.Fatalf("the parent did not start its stack: %q %v", line, err)
 	}
 	st, err := Load(dir)
-	if err != nil || len(st.Processes) != 7 {
-		t.Fatalf("got %d processes (%v), want 7", len(st.Processes), err)
+	if err != nil || len(st.Processes) != 8 {
+		t.Fatalf("got %d processes (%v), want 8", len(st.Processes), err)
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)

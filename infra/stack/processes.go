@@ -116,18 +116,15 @@ func (s *Stack) startRouter(ctx context.Context, r Router) error {
 		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))
 }
 
-// startMover starts the mover called id.
-func (s *Stack) startMover(ctx context.Context, id string) error {
-	token, err := s.token(ctx, "service", id)
+// startMover starts mover m, whose address is known.
+func (s *Stack) startMover(ctx context.Context, m Mover) error {
+	token, err := s.token(ctx, "service", m.ID)
 	if err != nil {
 		return err
 	}
-	port, err := s.plan.port(id + "-admin")
-	if err != nil {
-		return err
-	}
-	return s.startOurs(ctx, id, s.programs.mover, "MOVER_", loopback(port),
-		"MOVER_ID="+id, "MOVER_ADMIN_ADDR="+loopback(port),
+	admin := hostOf(m.Admin)
+	return s.startOurs(ctx, m.ID, s.programs.mover, "MOVER_", admin,
+		"MOVER_ID="+m.ID, "MOVER_ADMIN_ADDR="+admin,
 		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)
 }
 

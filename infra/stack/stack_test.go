@@ -37,7 +37,7 @@ func TestStackLife(t *testing.T) {
 		slices.Sort(got)
 		want := []string{
 			"c1", "c1-postgres", "c1-redis", "c1-worker", "c2", "c2-postgres", "c2-redis", "c2-worker",
-			"directory", "directory-postgres", "router-1", "router-2",
+			"directory", "directory-postgres", "mover-1", "router-1", "router-2",
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)

@@ -41,7 +41,7 @@ func (s *Stack) start(ctx context.Context) error {
 	return s.plan.save()
 }
 
-// lay writes down who owns the stack and where its routers are.
+// lay writes down who owns the stack and where its routers and movers are.
 func (s *Stack) lay() error {
 	me, err := local.Identify(os.Getpid())
 	if err != nil {
@@ -59,6 +59,14 @@ func (s *Stack) lay() error {
 			return err
 		}
 		st.Routers = append(st.Routers, r)
+	}
+	for n := range s.opts.Movers {
+		id := fmt.Sprintf("mover-%d", n+1)
+		port, err := s.plan.port(id + "-admin")
+		if err != nil {
+			return err
+		}
+		st.Movers = append(st.Movers, Mover{ID: id, Admin: "http://" + loopback(port)})
 	}
 	st.Endpoint = st.Routers[0].URL
 	s.mu.Lock()
@@ -111,12 +119,12 @@ func (s *Stack) startAll(ctx context.Context) error {
 			return s.startRouter(ctx, r)
 		})
 	}
-	for n := range s.opts.Movers {
+	for _, m := range s.State().Movers {
 		g.Go(func() error {
 			if !within(ctx, directory) {
 				return ctx.Err()
 			}
-			return s.startMover(ctx, fmt.Sprintf("mover-%d", n+1))
+			return s.startMover(ctx, m)
 		})
 	}
 	cells := make([]Cell, s.opts.Cells)

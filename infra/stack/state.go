@@ -23,6 +23,7 @@ type State struct {
 	AssertionKeys string         `json:"assertion_keys"`
 	Directory     Directory      `json:"directory"`
 	Routers       []Router       `json:"routers"`
+	Movers        []Mover        `json:"movers"`
 	Cells         []Cell         `json:"cells"`
 	Processes     []Process      `json:"processes"` // those that run, in the order of their start
 }
@@ -38,6 +39,12 @@ type Directory struct {
 type Router struct {
 	ID    string `json:"id"`
 	URL   string `json:"url"`
+	Admin string `json:"admin"`
+}
+
+// Mover says where one mover is; it has an admin listener only.
+type Mover struct {
+	ID    string `json:"id"`
 	Admin string `json:"admin"`
 }
 
@@ -63,6 +70,7 @@ type Process struct {
 
 func (st State) clone() State {
 	st.Routers = slices.Clone(st.Routers)
+	st.Movers = slices.Clone(st.Movers)
 	st.Cells = slices.Clone(st.Cells)
 	st.Processes = slices.Clone(st.Processes)
 	return st

@@ -109,6 +109,9 @@ func parts(st stack.State) []part {
 		out = append(out, part{r.ID, r.URL, r.Admin})
 	}
 	out = append(out, part{"directory", st.Directory.URL, st.Directory.Admin}, part{name: "directory-postgres"})
+	for _, m := range st.Movers {
+		out = append(out, part{name: m.ID, admin: m.Admin})
+	}
 	for _, c := range st.Cells {
 		out = append(out, part{c.ID, c.URL, c.Admin}, part{name: c.ID + "-worker", admin: c.WorkerAdmin},
 			part{name: c.ID + "-postgres"}, part{name: c.ID + "-redis"})
