@@ -85,7 +85,7 @@ type Options struct {
 	PausePerRequest time.Duration // what a request per second adds to the pause
 }
 
-// Default is a plan's options: the speeds are those of docs/BENCHMARKS.md, rounded for the worse.
+// Default is a plan's options. The speeds are assumptions on the slow side, until moves are measured.
 func Default() Options {
 	return Options{
 		Cooldown: 24 * time.Hour, Spread: 0.1, MaxShare: 0.1,
