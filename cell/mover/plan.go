@@ -88,9 +88,8 @@ type Facts struct {
 	Size     int64             // bytes of the tenant, by preflight; 0 where this mover made none
 	Last     transfer.Received // the round that this mover made last
 	Rounds   int               // rounds made by this mover
-	Checked  bool              // the target's copy was verified by this mover
 	Staged   bool              // the target has taken the final round
-	Frozen   time.Time         // when the pause began, as seen here; zero where this mover did not begin it
+	Frozen   time.Time         // when the pause began, or this mover took over in it; zero outside it
 	Refused  int               // freezes that did not get through
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made

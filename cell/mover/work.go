@@ -40,6 +40,9 @@ type work struct {
 func (w *work) run(ctx context.Context) {
 	failed := 0
 	for ctx.Err() == nil {
+		if w.facts.Frozen.IsZero() && (w.move.Phase == directory.Frozen || w.move.Phase == directory.Staged) {
+			w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
+		}
 		action := Next(w.move, w.facts, w.cfg.Limits, time.Now())
 		if action == Nothing || (action == Wait && w.move.Phase == directory.Watching) {
 			return
@@ -57,7 +60,7 @@ func (w *work) run(ctx context.Context) {
 			return
 		}
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
-		w.failed(action, err)
+		w.failed(err)
 		failed++
 		if !sleep(ctx, backoff(w.move.Phase, failed)) {
 			return
@@ -79,12 +82,9 @@ var errLost = errors.New("the lease is lost")
 
 // failed notes what an error means for the move. A cell that does not answer is
 // tried again; a cell that contradicts ends a move that is not decided.
-func (w *work) failed(a Action, err error) {
+func (w *work) failed(err error) {
 	w.move.Error = err.Error()
 	switch {
-	case a == Freeze && errors.Is(err, problem.Unavailable):
-		w.facts.Refused++
-		w.facts.Frozen = time.Time{} // nothing was frozen: a freeze that times out changes nothing
 	case errors.Is(err, problem.Unavailable), errors.Is(err, problem.Timeout), errors.Is(err, context.DeadlineExceeded):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
 		w.facts.Broken = err.Error()
@@ -241,7 +241,6 @@ func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
 	for _, f := range found {
 		return problem.New(problem.Conflict, "verify: %s: %s: %s", f.Code, f.Table, f.Why)
 	}
-	w.facts.Checked = true
 	return nil
 }
 
@@ -250,10 +249,12 @@ func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	w.facts.Frozen = time.Now()
+	began := time.Now()
 	if err := src.Freeze(step, m, w.cfg.Limits.FreezeWait); err != nil {
+		w.facts.Refused++
 		return fmt.Errorf("freeze: %w", err)
 	}
+	w.facts.Frozen = began
 	staged := make(chan error, 1)
 	go func() { staged <- w.pull(ctx, roundTimeout, m, dst, true) }()
 	from, frozen := w.move.Phase, w.move
