@@ -30,7 +30,7 @@ const (
 	Watching  Phase = "watching"  // the source keeps its copy; undo costs only what changed
 	Completed Phase = "completed" // the source's copy is gone, its tombstone stays
 	Aborting  Phase = "aborting"  // the directory has decided against it; the source is to serve again
-	Aborted   Phase = "aborted"   // as if it had never been, but for the epoch
+	Aborted   Phase = "aborted"   // as if it had never been, but for the epoch; a Transient one is tried again by another move
 	Undone    Phase = "undone"    // taken back by another move
 )
 
@@ -81,6 +81,12 @@ type Move struct {
 	Created   time.Time       `json:"created_at"`
 	Changed   time.Time       `json:"changed_at"`
 	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes; zero before Watching and where it stops there for the operator
+	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds), not by a finding or an operator
+	Attempt   int             `json:"attempt"`             // 1, and one more for each move that this one tries again
+	Attempts  int             `json:"attempts"`            // after so many no other follows
+	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins
+	Retries   MoveID          `json:"retries,omitempty"`   // the aborted move that this one tries again
+	RetriedBy MoveID          `json:"retried_by,omitempty"`
 }
 
 // Wish is what an operator asks of a move that is under way.
@@ -101,7 +107,13 @@ type NewMove struct {
 	StopAt Phase         `json:"stop_at,omitempty"`
 	Watch  time.Duration `json:"watch,omitempty"` // how long the way back stays open, in ns; 0 is DefaultWatch
 	Undoes MoveID        `json:"undoes,omitempty"`
+	// Attempts is how many moves are made, one after the other, while each is
+	// aborted by a bound (Move.Transient); 0 is DefaultAttempts, 1 is no retry.
+	Attempts int `json:"attempts,omitempty"`
 }
+
+// DefaultAttempts is how often a move is tried where nobody says otherwise.
+const DefaultAttempts = 5
 
 // DefaultWatch is how long the way back stays open where nobody says otherwise.
 const DefaultWatch = 24 * time.Hour
@@ -143,7 +155,7 @@ type Moves interface {
 	// Taking it, not extending it, makes a new Lease. NotFound where no move is
 	// free: id "" takes any that has work to do and no holder, the oldest first. A
 	// move that waits for its operator, for its watch to end or for the move that
-	// undoes it has none (see Move.Waits); by its id it can be taken.
+	// undoes it, or for its NotBefore, has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
 	// stored phase is from and m.Lease is the stored lease. To Decided it also
@@ -152,7 +164,10 @@ type Moves interface {
 	// says late finds another epoch; each by compare-and-set on the epoch in the same
 	// transaction. Watching sets WatchEnds. An undo that reaches Watching ends the
 	// move that it undoes, in Undone; one that is aborted leaves the watch on. With
-	// m.Phase equal to from, only Report and Error are written. What is recorded
+	// m.Phase equal to from, only Report and Error are written. An Aborted move that
+	// was Transient, and that nobody has cancelled, is tried again, while its
+	// Attempts last and CreateMove would not refuse: the same transaction makes a
+	// move of its own for it, RetriedBy, which begins at its NotBefore. What is recorded
 	// already, with from as the phase before, is no error and no change: a mover
 	// that got no answer may ask again. Conflict otherwise.
 	Advance(ctx context.Context, m Move, from Phase) error

@@ -13,6 +13,7 @@ import (
 const (
 	longestWatch = 90 * 24 * time.Hour
 	longestLease = time.Hour
+	mostAttempts = 100
 	largestText  = 2 << 10  // of Move.Error, in bytes; the rest is cut off
 	largestStory = 32 << 10 // of Move.Report, in bytes
 )
@@ -27,6 +28,7 @@ func (n NewMove) Validate() error {
 	bad.check(cellForm.MatchString(string(n.Target)), "/target", "must match "+cellForm.String())
 	bad.check(n.StopAt == "" || n.StopAt == CaughtUp || n.StopAt == Watching, "/stop_at", "must be caught_up or watching")
 	bad.check(n.Watch >= 0 && n.Watch <= longestWatch, "/watch", "must be 0 to 90 days, in nanoseconds")
+	bad.check(n.Attempts >= 0 && n.Attempts <= mostAttempts, "/attempts", "must be 0 to 100")
 	return bad.err("move")
 }
 
@@ -47,6 +49,10 @@ func (n NewMove) Begin(id MoveID, t Tenant, to Cell, open []Move, coming int, no
 	m := Move{
 		ID: id, Tenant: t.ID, Source: t.Placement.Cell, Target: to.ID, Base: t.Placement.Epoch, Phase: Planned,
 		Undoes: n.Undoes, StopAt: n.StopAt, Watch: n.Watch, Created: now, Changed: now,
+		Attempt: 1, Attempts: n.Attempts,
+	}
+	if m.Attempts == 0 {
+		m.Attempts = DefaultAttempts
 	}
 	if m.Watch == 0 {
 		m.Watch = DefaultWatch
@@ -98,9 +104,12 @@ func (m Move) WatchOver(now time.Time) bool {
 }
 
 // Waits reports whether a move that has not ended has no work to do at now: it
-// waits for its operator, for its watch to end or for the move that undoes it.
+// waits for its time, for its operator, for its watch to end or for the move that
+// undoes it.
 func (m Move) Waits(now time.Time) bool {
 	switch m.Phase {
+	case Planned:
+		return now.Before(m.NotBefore) && m.Wish != Cancel
 	case CaughtUp:
 		return m.StopAt == CaughtUp && m.Wish == Proceed
 	case Watching:
@@ -159,7 +168,9 @@ func (m Move) Ask(w Wish) (Move, error) {
 	case Switch:
 		may = m.Phase.BeforeDecision()
 	case Cancel:
-		may, fulfilled = m.Phase.BeforeDecision(), m.Phase == Aborting || m.Phase == Aborted
+		// One that was aborted by a bound is cancelled so that it is not tried again.
+		may = m.Phase.BeforeDecision() || m.Phase == Aborting && m.Transient
+		fulfilled = !may && (m.Phase == Aborting || m.Phase == Aborted && m.RetriedBy == "")
 	case Complete:
 		may, fulfilled = m.Phase == Watching && m.UndoneBy == "", m.Phase == Completed
 	default:
@@ -172,6 +183,9 @@ func (m Move) Ask(w Wish) (Move, error) {
 		return m, nil
 	case !may && m.UndoneBy != "" && m.Phase == Watching:
 		return Move{}, problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
+	case !may && m.RetriedBy != "":
+		return Move{}, problem.New(problem.Conflict, "move %s is %s and tried again: ask move %s", m.ID, m.Phase, m.RetriedBy).
+			With("move", string(m.RetriedBy))
 	case !may:
 		return Move{}, problem.New(problem.Conflict, "move %s is %s: too late to %s", m.ID, m.Phase, orProceed(w))
 	}
@@ -213,8 +227,50 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 	m.Report, m.Error = said.Report, cut(said.Error)
 	if moves {
 		m = m.reach(said.Phase, now)
+		m.Transient = m.Transient || said.Transient && said.Phase == Aborting
 	}
 	return m, true, nil
+}
+
+// Retry is the move that tries again what m, just Aborted, was: of tenant t, whose
+// moves that have not ended are open, to cell to. The other parameters are
+// Begin's. again is false where nothing is tried again.
+func (m Move) Retry(id MoveID, t Tenant, to Cell, open []Move, coming int, now time.Time) (next Move, again bool) {
+	if !m.Retryable() {
+		return Move{}, false
+	}
+	next, err := NewMove{
+		Tenant: m.Tenant, Target: m.Target, StopAt: m.StopAt, Watch: m.Watch, Undoes: m.Undoes, Attempts: m.Attempts,
+	}.Begin(id, t, to, open, coming, now)
+	if err != nil {
+		return Move{}, false // what forbids it now would have forbidden it at first
+	}
+	next.Attempt, next.Retries, next.NotBefore = m.Attempt+1, m.ID, now.Add(retryWait(m.Attempt))
+	if m.Wish == Switch {
+		next.Wish = Switch // the operator has said so once
+	}
+	return next, true
+}
+
+// Retryable reports whether m, once Aborted, is to be tried again.
+func (m Move) Retryable() bool {
+	return m.Phase == Aborted && m.Transient && m.Wish != Cancel && m.Attempt < m.Attempts
+}
+
+// The waits between attempts grow from the first to the longest.
+const (
+	firstRetry   = time.Second
+	longestRetry = time.Minute
+)
+
+func retryWait(attempt int) time.Duration {
+	wait := firstRetry
+	for range attempt - 1 {
+		if wait *= 2; wait >= longestRetry {
+			return longestRetry
+		}
+	}
+	return wait
 }
 
 // reach is the move in its next phase.

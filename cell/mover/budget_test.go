@@ -24,6 +24,74 @@ func (d deadAtLast) Pull(ctx context.Context, m transfer.Move, url string, final
 	return d.fakeCell.Pull(ctx, m, url, final)
 }
 
+// A deadOnce is a target that does not answer in the first pause.
+type deadOnce struct {
+	*fakeCell
+	first directory.MoveID
+}
+
+func (d deadOnce) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
+	if final && m.ID == d.first {
+		return transfer.Received{}, errNet
+	}
+	return d.fakeCell.Pull(ctx, m, url, final)
+}
+
+// moving is a directory in which tenant 1 of cell a is to move to b.
+func moving(t *testing.T, n directory.NewMove) (*directorytest.Memory, directory.Move) {
+	t.Helper()
+	dir := directorytest.NewMemory()
+	for _, id := range []directory.CellID{"a", "b"} {
+		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := dir.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	n.Tenant, n.Target = 1, "b"
+	m, err := dir.CreateMove(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, m
+}
+
+// settings are a mover's in these tests.
+func settings(id string) mover.Config {
+	return mover.Config{ID: id, Parallel: 1, LeaseTTL: 2 * time.Second, Poll: 50 * time.Millisecond}
+}
+
+// TestAbortedByTheBudgetIsTriedAgain: a move that its pause budget has aborted is
+// tried again by itself, and arrives when the target answers.
+func TestAbortedByTheBudgetIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{})
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return deadOnce{w.cells[c.ID], m.ID} },
+			slog.New(slog.NewTextHandler(io.Discard, nil)))
+		go func() { _ = v.Run(ctx) }()
+		m, err := settle(ctx, dir, m.ID)
+		if err != nil || m.Phase != directory.Aborted || !m.Transient || m.RetriedBy == "" {
+			t.Fatalf("got %s (%s), tried again by %q, %v", m.Phase, m.Error, m.RetriedBy, err)
+		}
+		again, err := settle(ctx, dir, m.RetriedBy)
+		if err != nil || again.Phase != directory.Watching || again.Attempt != 2 {
+			t.Fatalf("attempt %d: got %s (%s), %v", again.Attempt, again.Phase, again.Error, err)
+		}
+		tenant, err := dir.Tenant(ctx, "acme")
+		if err != nil || tenant.Placement.Cell != "b" {
+			t.Fatalf("got %+v, %v", tenant.Placement, err)
+		}
+		if err := w.check(tenant.Placement); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPauseBudgetEndsAMoveWhoseTargetDies: a target that dies in the pause does
 // not keep the tenant waiting: the move is aborted by itself and the source
 // serves again, also when another mover took over in the pause.
@@ -34,27 +102,17 @@ func TestPauseBudgetEndsAMoveWhoseTargetDies(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				w, dir := newWorld(func() fault { return none }), directorytest.NewMemory()
-				for _, id := range []directory.CellID{"a", "b"} {
-					if _, err := dir.AddCell(ctx, directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if _, err := dir.CreateTenant(ctx, directory.NewTenant{Slug: "acme", Cell: "a"}); err != nil {
-					t.Fatal(err)
-				}
-				m, err := dir.CreateMove(ctx, directory.NewMove{Tenant: 1, Target: "b"})
-				if err != nil {
-					t.Fatal(err)
-				}
+				w := newWorld(func() fault { return none })
+				dir, m := moving(t, directory.NewMove{Attempts: 1})
 				first, die := context.WithTimeout(ctx, life)
 				defer die()
 				for id, ctx := range map[string]context.Context{"m1": first, "m2": ctx} {
-					v := mover.New(mover.Config{ID: id, Parallel: 1, LeaseTTL: 2 * time.Second, Poll: 50 * time.Millisecond}, dir,
+					v := mover.New(settings(id), dir,
 						func(c directory.Cell) mover.Cell { return deadAtLast{w.cells[c.ID]} }, slog.New(slog.NewTextHandler(io.Discard, nil)))
 					go func() { _ = v.Run(ctx) }()
 				}
-				if m, err = settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Aborted {
+				m, err := settle(ctx, dir, m.ID)
+				if err != nil || m.Phase != directory.Aborted {
 					t.Fatalf("got %s (%s), %v, want aborted", m.Phase, m.Error, err)
 				}
 				tenant, err := dir.Tenant(ctx, "acme")

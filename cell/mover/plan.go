@@ -98,7 +98,7 @@ type Facts struct {
 // Next says what to do next about a move. It is pure: the same record, facts,
 // limits and time give the same answer.
 func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
-	if m.Phase.BeforeDecision() && giveUp(m, f, l, now) != "" {
+	if why, _ := giveUp(m, f, l, now); why != "" {
 		return Abort
 	}
 	switch m.Phase {
@@ -135,21 +135,24 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	return Nothing
 }
 
-// giveUp says why a move that is not decided should be aborted, or "".
-func giveUp(m directory.Move, f Facts, l Limits, now time.Time) string {
+// giveUp says why a move that is not decided should be aborted, or "". What only
+// a bound forbade, another attempt may reach.
+func giveUp(m directory.Move, f Facts, l Limits, now time.Time) (why string, transient bool) {
 	switch {
+	case !m.Phase.BeforeDecision():
+		return "", false
 	case m.Wish == directory.Cancel:
-		return "cancelled"
+		return "cancelled", false
 	case f.Broken != "":
-		return f.Broken
+		return f.Broken, false
 	case !f.Frozen.IsZero() && now.Sub(f.Frozen) > l.Pause:
-		return fmt.Sprintf("the pause exceeded its budget of %v", l.Pause)
+		return fmt.Sprintf("the pause exceeded its budget of %v", l.Pause), true
 	case f.Refused >= l.FreezeTry:
-		return fmt.Sprintf("the tenant's transactions held off %d freezes", f.Refused)
+		return fmt.Sprintf("the tenant's transactions held off %d freezes", f.Refused), true
 	case m.Phase == directory.Copied && f.Rounds >= l.Rounds:
-		return fmt.Sprintf("the tenant changes faster than %d rounds could follow", f.Rounds)
+		return fmt.Sprintf("the tenant changes faster than %d rounds could follow", f.Rounds), true
 	}
-	return ""
+	return "", false
 }
 
 // catchUp makes rounds until one is short enough to be made inside the pause.

@@ -83,7 +83,9 @@ var errLost = errors.New("the lease is lost")
 // failed notes what an error means for the move. A cell that does not answer is
 // tried again; a cell that contradicts ends a move that is not decided.
 func (w *work) failed(err error) {
-	w.move.Error = err.Error()
+	if w.move.Phase != directory.Aborting { // there it says why the move is aborted
+		w.move.Error = err.Error()
+	}
 	switch {
 	case errors.Is(err, problem.Unavailable), errors.Is(err, problem.Timeout), errors.Is(err, context.DeadlineExceeded):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
@@ -154,7 +156,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Purge:
 		err = w.purge(ctx, m, src, dst)
 	case Abort:
-		w.move.Error = giveUp(w.move, w.facts, w.cfg.Limits, time.Now())
+		w.move.Error, w.move.Transient = giveUp(w.move, w.facts, w.cfg.Limits, time.Now())
 	case Restore:
 		err = w.restore(ctx, m, src, dst)
 	}

@@ -29,17 +29,11 @@ func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory
 	if _, ok := m.cells[n.Target]; !ok {
 		return directory.Move{}, noCell(n.Target)
 	}
-	coming := len(m.find(func(v directory.Move) bool { return v.Target == n.Target && v.Phase.BeforeDecision() }))
-	id := directory.MoveID(fmt.Sprintf("mv_%012d", len(m.moves)+1))
-	made, err := n.Begin(id, r.Tenant, m.cell(n.Target), m.open(n.Tenant), coming, m.Now().UTC())
+	made, err := n.Begin(m.nextMove(), r.Tenant, m.cell(n.Target), m.open(n.Tenant), m.coming(n.Target), m.Now().UTC())
 	if err != nil {
 		return directory.Move{}, err
 	}
-	m.moves = append(m.moves, made)
-	if made.Undoes != "" {
-		m.move(made.Undoes).UndoneBy = id
-	}
-	m.note(ctx, "move.create", directory.MoveSubject(id), nil, made)
+	m.insert(ctx, made)
 	return made, nil
 }
 
@@ -157,7 +151,36 @@ func (m *Memory) Advance(ctx context.Context, said directory.Move, from director
 	m.note(ctx, "move.advance", directory.MoveSubject(next.ID), *v, next)
 	*v = next
 	m.follow(ctx, next)
+	m.retry(ctx, next)
 	return nil
+}
+
+// retry makes the move that tries an aborted one again.
+func (m *Memory) retry(ctx context.Context, aborted directory.Move) {
+	id, now := m.nextMove(), m.Now().UTC()
+	next, again := aborted.Retry(id, m.tenants[aborted.Tenant].Tenant, m.cell(aborted.Target), m.open(aborted.Tenant), m.coming(aborted.Target), now)
+	if !again {
+		return
+	}
+	m.move(aborted.ID).RetriedBy = id
+	m.insert(ctx, next)
+}
+
+func (m *Memory) nextMove() directory.MoveID {
+	return directory.MoveID(fmt.Sprintf("mv_%012d", len(m.moves)+1))
+}
+
+// coming is how many tenants are on their way to a cell.
+func (m *Memory) coming(to directory.CellID) int {
+	return len(m.find(func(v directory.Move) bool { return v.Target == to && v.Phase.BeforeDecision() }))
+}
+
+func (m *Memory) insert(ctx context.Context, made directory.Move) {
+	m.moves = append(m.moves, made)
+	if made.Undoes != "" {
+		m.move(made.Undoes).UndoneBy = made.ID
+	}
+	m.note(ctx, "move.create", directory.MoveSubject(made.ID), nil, made)
 }
 
 // follow tells the move that next undoes.

@@ -35,6 +35,10 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"AdvanceAgain", testAdvanceAgain},
 		{"AdvanceReport", testAdvanceReport},
 		{"Abort", testAbort},
+		{"Retry", testRetry},
+		{"RetryCancelled", testRetryCancelled},
+		{"RetryUndo", testRetryUndo},
+		{"RetryRefused", testRetryRefused},
 		{"Watch", testWatch},
 		{"Undo", testUndo},
 		{"UndoRefused", testUndoRefused},
@@ -140,7 +144,7 @@ func testCreateMove(t *testing.T, s *suite) {
 	s.expect(t, "create a move of a pinned tenant", 0, 1, func() (err error) { got, err = s.CreateMove(s.ctx, n); return err })
 	wantEqual(t, "created move", got, directory.Move{
 		ID: got.ID, Tenant: a.ID, Source: "c1", Target: "c2", Base: 1, Phase: directory.Planned, StopAt: directory.CaughtUp,
-		Watch: directory.DefaultWatch, Created: got.Created, Changed: got.Created,
+		Watch: directory.DefaultWatch, Attempt: 1, Attempts: directory.DefaultAttempts, Created: got.Created, Changed: got.Created,
 	})
 	if len(got.ID) < 5 || got.ID[:3] != "mv_" || got.Created.IsZero() {
 		t.Errorf("created move: got id %q, created %v", got.ID, got.Created)

@@ -17,7 +17,8 @@ import (
 // columns are what scanMove reads.
 const columns = `
 	id, tenant, source, target, base, phase, previous, COALESCE(undoes, ''), COALESCE(undone_by, ''), wish, stop_at, watch,
-	lease, holder, leased_until, report, error, created_at, changed_at, watch_ends`
+	lease, holder, leased_until, report, error, created_at, changed_at, watch_ends,
+	transient, attempt, attempts, not_before, COALESCE(retries, ''), COALESCE(retried_by, '')`
 
 const selectMoves = `SELECT ` + columns + ` FROM directory.moves `
 
@@ -29,15 +30,19 @@ const (
 
 func scanMove(row pgx.CollectableRow) (directory.Move, error) {
 	var m directory.Move
-	var leased, ends *time.Time
+	var leased, ends, begins *time.Time
 	err := row.Scan(&m.ID, &m.Tenant, &m.Source, &m.Target, &m.Base, &m.Phase, &m.Previous, &m.Undoes, &m.UndoneBy, &m.Wish, &m.StopAt, &m.Watch,
-		&m.Lease, &m.Holder, &leased, &m.Report, &m.Error, &m.Created, &m.Changed, &ends)
+		&m.Lease, &m.Holder, &leased, &m.Report, &m.Error, &m.Created, &m.Changed, &ends,
+		&m.Transient, &m.Attempt, &m.Attempts, &begins, &m.Retries, &m.RetriedBy)
 	m.Created, m.Changed = m.Created.UTC(), m.Changed.UTC()
 	if leased != nil {
 		m.Leased = leased.UTC()
 	}
 	if ends != nil {
 		m.WatchEnds = ends.UTC()
+	}
+	if begins != nil {
+		m.NotBefore = begins.UTC()
 	}
 	return m, err
 }
@@ -161,11 +166,13 @@ func comingTo(ctx context.Context, tx pgx.Tx, cell directory.CellID) (coming int
 func insertMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 	const (
 		insert = `
-			INSERT INTO directory.moves (id, tenant, source, target, base, phase, undoes, stop_at, watch, created_at, changed_at)
-			VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7, ''), $8, $9, $10, $10)`
+			INSERT INTO directory.moves (id, tenant, source, target, base, phase, undoes, stop_at, watch, created_at, changed_at,
+			                             wish, attempt, attempts, not_before, retries)
+			VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7, ''), $8, $9, $10, $10, $11, $12, $13, $14, NULLIF($15, ''))`
 		mark = `UPDATE directory.moves SET undone_by = $2 WHERE id = $1`
 	)
-	_, err := tx.Exec(ctx, insert, m.ID, int64(m.Tenant), m.Source, m.Target, int64(m.Base), m.Phase, m.Undoes, m.StopAt, m.Watch, m.Created)
+	_, err := tx.Exec(ctx, insert, m.ID, int64(m.Tenant), m.Source, m.Target, int64(m.Base), m.Phase, m.Undoes, m.StopAt, m.Watch, m.Created,
+		m.Wish, m.Attempt, m.Attempts, orNull(m.NotBefore), m.Retries)
 	if err != nil || m.Undoes == "" {
 		return err
 	}
@@ -177,17 +184,23 @@ func insertMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 func updateMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 	const update = `
 		UPDATE directory.moves
-		   SET phase = $2, previous = $3, undone_by = NULLIF($4, ''), wish = $5, report = $6, error = $7, changed_at = $8, watch_ends = $9
+		   SET phase = $2, previous = $3, undone_by = NULLIF($4, ''), wish = $5, report = $6, error = $7, changed_at = $8, watch_ends = $9,
+		       transient = $10, retried_by = NULLIF($11, '')
 		 WHERE id = $1`
 	var report *string
 	if len(m.Report) > 0 {
 		text := string(m.Report)
 		report = &text
 	}
-	var ends *time.Time
-	if !m.WatchEnds.IsZero() {
-		ends = &m.WatchEnds
-	}
-	_, err := tx.Exec(ctx, update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, ends)
+	_, err := tx.Exec(ctx, update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, orNull(m.WatchEnds),
+		m.Transient, m.RetriedBy)
 	return err
+}
+
+// orNull is NULL for the zero time.
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }

@@ -51,6 +51,7 @@ const (
 		 WHERE id = (SELECT id
 		               FROM directory.moves
 		              WHERE` + notEnded + `AND` + free + `
+		                AND NOT (phase = 'planned' AND wish <> 'cancel' AND COALESCE(not_before > clock_timestamp(), false))
 		                AND NOT (phase = 'caught_up' AND stop_at = 'caught_up' AND wish = '')
 		                AND NOT (phase = 'watching' AND
 		                         (undone_by IS NOT NULL OR wish <> 'complete' AND COALESCE(watch_ends > clock_timestamp(), true)))
@@ -123,10 +124,49 @@ func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) 
 	}
 	p, gives := next.Gives()
 	if !gives {
-		return did, nil
+		return did, s.retry(ctx, tx, next)
 	}
 	did.tenant, did.publish = p.Tenant, true
 	return did, give(ctx, tx, next, p)
+}
+
+// retry makes the move that tries an aborted one again.
+func (s *Store) retry(ctx context.Context, tx pgx.Tx, aborted directory.Move) error {
+	if !aborted.Retryable() {
+		return nil
+	}
+	id, err := newMoveID()
+	if err != nil {
+		return err
+	}
+	t, err := lockTenant(ctx, tx, aborted.Tenant)
+	if err != nil {
+		return err
+	}
+	open, err := openMoves(ctx, tx, aborted.Tenant, `FOR UPDATE`)
+	if err != nil {
+		return err
+	}
+	to, err := getCell(ctx, tx, aborted.Target, forChange)
+	if err != nil {
+		return err
+	}
+	coming, now, err := comingTo(ctx, tx, aborted.Target)
+	if err != nil {
+		return err
+	}
+	next, again := aborted.Retry(id, t.Tenant, to, open, coming, now)
+	if !again {
+		return nil
+	}
+	if err := insertMove(ctx, tx, next); err != nil {
+		return err
+	}
+	aborted.RetriedBy = id
+	if err := updateMove(ctx, tx, aborted); err != nil {
+		return err
+	}
+	return note(ctx, tx, &change{action: "move.create", subject: directory.MoveSubject(id), after: next})
 }
 
 // follow tells the move that next undoes, if it has to know.
