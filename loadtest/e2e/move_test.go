@@ -17,12 +17,17 @@ func (w *world) move(t *testing.T, n directory.NewMove) directory.Move {
 	return w.settled(t, m.ID)
 }
 
-// settled waits until a move watches or has ended.
+// settled waits until a move, or the one that tries it again, watches or has ended.
 func (w *world) settled(t *testing.T, id directory.MoveID) directory.Move {
 	t.Helper()
 	var m directory.Move
 	until(t, "move "+string(id)+" to settle", func() bool {
+		m = directory.Move{}
 		w.operator(t, http.MethodGet, "/v1/moves/"+string(id), nil, &m)
+		if m.RetriedBy != "" {
+			id = m.RetriedBy
+			return false
+		}
 		return m.Phase.Ended() || (m.Phase == directory.Watching && m.Wish != directory.Complete)
 	})
 	return m
