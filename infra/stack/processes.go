@@ -93,8 +93,12 @@ func (s *Stack) startDirectory(ctx context.Context) error {
 	s.mu.Lock()
 	s.state.Directory = Directory{URL: "http://" + listen, Admin: "http://" + admin, DatabaseURL: db}
 	s.mu.Unlock()
+	routed, err := s.opts.route("directory", db)
+	if err != nil {
+		return err
+	}
 	return s.startOurs(ctx, "directory", s.programs.directory, "DIRECTORY_", admin,
-		"DIRECTORY_DATABASE_URL="+db, "DIRECTORY_LISTEN_ADDR="+listen, "DIRECTORY_ADMIN_ADDR="+admin,
+		"DIRECTORY_DATABASE_URL="+routed, "DIRECTORY_LISTEN_ADDR="+listen, "DIRECTORY_ADMIN_ADDR="+admin,
 		"DIRECTORY_TOKEN_KEYS="+s.plan.TokenKeys)
 }
 
@@ -172,9 +176,13 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	if err != nil {
 		return err
 	}
+	moverURL, err := s.opts.route(cell.ID, cell.MoverDatabaseURL)
+	if err != nil {
+		return err
+	}
 	common := []string{
 		"CELL_ID=" + cell.ID, "CELL_OWNER_DATABASE_URL=" + cell.DatabaseURL, "CELL_DATABASE_URL=" + cell.AppDatabaseURL,
-		"CELL_MOVER_DATABASE_URL=" + cell.MoverDatabaseURL, "CELL_REDIS_URL=" + cell.RedisURL, "CELL_DIRECTORY_URL=" + s.State().Directory.URL, "CELL_DIRECTORY_TOKEN=" + token,
+		"CELL_MOVER_DATABASE_URL=" + moverURL, "CELL_REDIS_URL=" + cell.RedisURL, "CELL_DIRECTORY_URL=" + s.State().Directory.URL, "CELL_DIRECTORY_TOKEN=" + token,
 		"CELL_TOKEN_KEYS=" + s.plan.TokenKeys, "CELL_ASSERTION_KEYS=" + s.plan.AssertionKeys,
 	}
 	admin, workerAdmin := hostOf(cell.Admin), hostOf(cell.WorkerAdmin)

@@ -37,6 +37,24 @@ type Options struct {
 	Env         []string  // further settings (ROUTER_X=1), each for the processes that have its prefix
 	Log         io.Writer // progress, one line per process; nil is none
 	Quiet       bool      // no progress in spite of Log
+
+	// Route, unless nil, gives the URL by which a database is reached where its own
+	// is url: a proxy's, in tests. It is asked for the directory's database
+	// ("directory") and for what a cell's transfer endpoint uses ("c1"); State
+	// keeps the databases' own URLs.
+	Route func(name, url string) (string, error)
+}
+
+// route is the URL by which the database called name is reached.
+func (o Options) route(name, url string) (string, error) {
+	if o.Route == nil {
+		return url, nil
+	}
+	routed, err := o.Route(name, url)
+	if err != nil {
+		return "", fmt.Errorf("route to the database of %s: %w", name, err)
+	}
+	return routed, nil
 }
 
 func (o Options) withDefaults() (Options, error) {
