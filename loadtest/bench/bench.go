@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // Options say what is measured and where. The zero value of each field means its default.
@@ -25,39 +26,10 @@ type Options struct {
 	Progress io.Writer
 }
 
-// A Value is one measured number.
-type Value struct {
-	Name   string    `json:"name"`
-	Unit   string    `json:"unit"`
-	Median float64   `json:"median"`
-	Rounds []float64 `json:"rounds"`
-	Goal   string    `json:"goal,omitempty"`
-	Met    *bool     `json:"met,omitempty"` // nil where there is no goal
-}
-
-// A Figure is what one measurement gives.
-type Figure struct {
-	Name   string  `json:"name"`
-	Title  string  `json:"title"`
-	How    string  `json:"how"`
-	Values []Value `json:"values"`
-}
-
 // A measure adds one round to its figure.
 type measure struct {
-	Figure
+	figure.Figure
 	round func(ctx context.Context, l *lab, m *measure) error
-}
-
-// add keeps one round's result of a value.
-func (m *measure) add(name string, v float64) {
-	for i := range m.Values {
-		if m.Values[i].Name == name {
-			m.Values[i].Rounds = append(m.Values[i].Rounds, v)
-			return
-		}
-	}
-	panic("bench: no value " + name) // the names are constants of this package
 }
 
 // measures is every figure, in the order in which it is printed.
@@ -106,7 +78,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // Run measures. Nothing is left running, however it ends.
-func Run(ctx context.Context, o Options) (r *Report, err error) {
+func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 	o, err = o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -114,7 +86,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	began := time.Now()
 	l := newLab(o)
 	defer func() { err = firstOf(err, l.close(ctx)) }()
-	r = newReport(ctx, o)
+	r = figure.NewReport(ctx, "make bench", o.Source, o.Rounds)
 	var chosen []*measure
 	for _, m := range measures() {
 		if len(o.Only) == 0 || slices.Contains(o.Only, m.Name) {
@@ -131,12 +103,12 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		}
 	}
 	for _, m := range chosen {
-		m.conclude()
+		m.Conclude()
 		r.Figures = append(r.Figures, m.Figure)
 	}
 	r.Took = loadtest.Millis(time.Since(began))
 	if o.Write && len(o.Only) == 0 {
-		return r, r.writeInto(filepath.Join(o.Source, "docs", "BENCHMARKS.md"))
+		return r, r.WriteDoc(o.Source, "bench")
 	}
 	return r, nil
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,73 +42,16 @@ PASS
 	}
 }
 
-func TestGoalsAndMedians(t *testing.T) {
-	t.Parallel()
-	m := &measure{Figure: Figure{Values: []Value{value("rate", "1/s", ">= 1000"), value("p99", "ms", "<= 250"), value("allocations", "", "= 0"), value("p50", "ms", "")}}}
-	for _, v := range []float64{900, 2000, 1100} {
-		m.add("rate", v)
-		m.add("p99", v)
-		m.add("allocations", 0)
-		m.add("p50", 1)
-	}
-	m.conclude()
-	for i, want := range []string{">= 1000: met", "<= 250: MISSED", "= 0: met", ""} {
-		if got := m.Values[i].verdict(); got != want {
-			t.Errorf("%s: got %q, want %q", m.Values[i].Name, got, want)
-		}
-	}
-	if got := m.Values[0].Median; got != 1100 {
-		t.Errorf("median: got %v, want 1100", got)
-	}
-}
-
 func TestEveryGoalCanBeRead(t *testing.T) {
 	t.Parallel()
 	for _, m := range measures() {
 		for _, v := range m.Values {
-			m.add(v.Name, 1)
+			m.Add(v.Name, 1)
 		}
-		m.conclude() // panics on a goal that is none
+		m.Conclude() // panics on a goal that is none
 		if m.How == "" || m.Title == "" || len(m.Values) == 0 {
 			t.Errorf("%s does not say what it measures", m.Name)
 		}
-	}
-}
-
-func TestNumber(t *testing.T) {
-	t.Parallel()
-	for v, want := range map[float64]string{0: "0", 12: "12", 0.98765: "0.988", 3.14159: "3.14", 31.4159: "31.4", 31415.9: "31416"} {
-		if got := number(v); got != want {
-			t.Errorf("%v: got %s, want %s", v, got, want)
-		}
-	}
-}
-
-func TestReportStandsBetweenTheMarkers(t *testing.T) {
-	t.Parallel()
-	doc := "# Benchmarks\n\n" + markBegin + "\nold\n" + markEnd + "\n\nafter\n"
-	met := true
-	r := &Report{Command: "make bench", Date: "today", Rounds: 3, Figures: []Figure{{
-		Name: "claims", Title: "names", How: "by asking", Values: []Value{{Name: "rate", Unit: "claims/s", Median: 1234, Rounds: []float64{1200, 1234, 1300}, Goal: ">= 1000", Met: &met}},
-	}}}
-	got, err := between([]byte(doc), r.markdown())
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(got)
-	for _, want := range []string{"# Benchmarks\n", "\nafter\n", "| claims: rate | 1234 claims/s | 1200, 1234, 1300 | >= 1000: met |", "**claims** (names): by asking", markBegin, markEnd} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %q in\n%s", want, text)
-		}
-	}
-	if strings.Contains(text, "old") {
-		t.Error("the old report is still there")
-	}
-	if again, err := between(got, r.markdown()); err != nil || string(again) != text {
-		t.Errorf("writing it again changes it: %v", err)
-	}
-	if _, err := between([]byte("no markers"), nil); err == nil {
-		t.Error("no error for a document without markers")
 	}
 }
 

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // benchDatabase is how the cell's benchmarks are told which server to use: they
@@ -13,11 +15,11 @@ const transactions = "6000x"
 
 func fenceFigure() *measure {
 	return &measure{
-		Figure: Figure{
+		Figure: figure.Figure{
 			Name: "fence", Title: "a tenant's transaction with cell.enter, row security and guard against the same one on a bare table",
 			How: "`go test -bench InTenant ./cell/store` against a Postgres with fsync on: an insert and a read, 8 clients, 64 tenants; " +
 				"the two take turns within a run, and the ratio is the median of the turns' ratios of transactions per second.",
-			Values: []Value{value("ratio of throughput", "", ">= 0.9"), value("with", "tx/s", ""), value("without", "tx/s", "")},
+			Values: []figure.Value{figure.Describe("ratio of throughput", "", ">= 0.9"), figure.Describe("with", "tx/s", ""), figure.Describe("without", "tx/s", "")},
 		},
 		round: fenceRound,
 	}
@@ -38,7 +40,7 @@ func fenceRound(ctx context.Context, l *lab, m *measure) error {
 		if err != nil {
 			return err
 		}
-		m.add(name, v)
+		m.Add(name, v)
 	}
 	return nil
 }

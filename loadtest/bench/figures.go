@@ -9,17 +9,18 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 func tableFigure() *measure {
 	return &measure{
-		Figure: Figure{
+		Figure: figure.Figure{
 			Name: "table", Title: "the router's table with 1,000,000 tenants",
 			How: "`go test -bench 'Lookup$|ColdStart' ./router/table`: single look-ups of random slugs, one after the other, " +
 				"the clock's own cost included; bytes are those of the table's own structures; a cold start reads the file and is ready for look-ups.",
-			Values: []Value{
-				value("look-up p50", "ns", ""), value("look-up p99", "ns", "<= 1000"), value("allocations", "per look-up", "= 0"),
-				value("memory", "B per tenant", "<= 64"), value("cold start", "ms", "<= 1000"),
+			Values: []figure.Value{
+				figure.Describe("look-up p50", "ns", ""), figure.Describe("look-up p99", "ns", "<= 1000"), figure.Describe("allocations", "per look-up", "= 0"),
+				figure.Describe("memory", "B per tenant", "<= 64"), figure.Describe("cold start", "ms", "<= 1000"),
 			},
 		},
 		round: tableRound,
@@ -45,7 +46,7 @@ func tableRound(ctx context.Context, l *lab, m *measure) error {
 		if err != nil {
 			return err
 		}
-		m.add(x.value, v*x.scale)
+		m.Add(x.value, v*x.scale)
 	}
 	return nil
 }
@@ -55,12 +56,12 @@ const changes = 40
 
 func propagationFigure() *measure {
 	return &measure{
-		Figure: Figure{
+		Figure: figure.Figure{
 			Name: "propagation", Title: fmt.Sprintf("a change of a route, from the directory to all of %d router processes", routers),
 			How: fmt.Sprintf("a tenant gets another host name, %d times a round; the clock starts before the change is sent to the directory "+
 				"and stops when a request for the new name through the last of the %d routers is routed, so the figure holds the "+
 				"directory's commit (fsync on) and a request through each router, which is asked every 5 ms.", changes, routers),
-			Values: []Value{value("p50", "ms", ""), value("p99", "ms", "<= 250")},
+			Values: []figure.Value{figure.Describe("p50", "ms", ""), figure.Describe("p99", "ms", "<= 250")},
 		},
 		round: propagationRound,
 	}
@@ -79,8 +80,8 @@ func propagationRound(ctx context.Context, l *lab, m *measure) error {
 		return err
 	}
 	p := loadtest.Percentiles(took)
-	m.add("p50", ms(p.P50))
-	m.add("p99", ms(p.P99))
+	m.Add("p50", ms(p.P50))
+	m.Add("p99", ms(p.P99))
 	return nil
 }
 
@@ -94,11 +95,11 @@ const (
 
 func claimsFigure() *measure {
 	return &measure{
-		Figure: Figure{
+		Figure: figure.Figure{
 			Name: "claims", Title: "globally unique names taken over the directory's HTTP API",
 			How: fmt.Sprintf("%d clients, each with one `POST /v1/claims` under way, for %v a round, every name a new one; "+
 				"one directory process, its Postgres with fsync on, clients and servers on the same machine.", claimers, claimTime),
-			Values: []Value{value("rate", "claims/s", ">= 1000"), value("p50", "ms", ""), value("p99", "ms", "")},
+			Values: []figure.Value{figure.Describe("rate", "claims/s", ">= 1000"), figure.Describe("p50", "ms", ""), figure.Describe("p99", "ms", "")},
 		},
 		round: claimsRound,
 	}
@@ -122,9 +123,9 @@ func claimsRound(ctx context.Context, l *lab, m *measure) error {
 		return err
 	}
 	p := loadtest.Percentiles(took)
-	m.add("rate", float64(len(took))/time.Since(began).Seconds())
-	m.add("p50", ms(p.P50))
-	m.add("p99", ms(p.P99))
+	m.Add("rate", float64(len(took))/time.Since(began).Seconds())
+	m.Add("p50", ms(p.P50))
+	m.Add("p99", ms(p.P99))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // Sizes of the outbox figure.
@@ -22,14 +23,14 @@ const (
 
 func outboxFigure() *measure {
 	return &measure{
-		Figure: Figure{
+		Figure: figure.Figure{
 			Name: "outbox", Title: "events of one cell, from their commit to their effect in a consumer",
 			How: fmt.Sprintf("rate: the cell's worker is killed, %d events of %d tenants are written over the API, the worker is started, "+
 				"and the time counts from the first effect until the last event has had its effect (its inbox row, with the effect's "+
 				"transaction); relay, Redis stream, consumer and Postgres with fsync on are all in it. Delay: while %d tenants write, "+
 				"another one writes an event and asks for it in `/v1/activity` until it is there; the time counts from the acknowledged "+
 				"write and holds the last look; %d samples a round.", backlog, writers, background, samples),
-			Values: []Value{value("rate", "events/s", ""), value("delay p50", "ms", ""), value("delay p99", "ms", "")},
+			Values: []figure.Value{figure.Describe("rate", "events/s", ""), figure.Describe("delay p50", "ms", ""), figure.Describe("delay p99", "ms", "")},
 		},
 		round: outboxRound,
 	}
@@ -48,9 +49,9 @@ func outboxRound(ctx context.Context, l *lab, m *measure) error {
 		return fmt.Errorf("measure delays: %w", err)
 	}
 	p := loadtest.Percentiles(delays)
-	m.add("rate", rate)
-	m.add("delay p50", ms(p.P50))
-	m.add("delay p99", ms(p.P99))
+	m.Add("rate", rate)
+	m.Add("delay p50", ms(p.P50))
+	m.Add("delay p99", ms(p.P99))
 	return nil
 }
 

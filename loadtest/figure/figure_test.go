@@ -1,0 +1,89 @@
+package figure
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestGoalsAndMedians(t *testing.T) {
+	t.Parallel()
+	f := &Figure{Values: []Value{
+		Describe("rate", "1/s", ">= 1000"), Describe("p99", "ms", "<= 250"), Describe("allocations", "", "= 0"), Describe("p50", "ms", ""),
+		Describe("skipped", "ms", "<= 1"),
+	}}
+	for _, v := range []float64{900, 2000, 1100} {
+		f.Add("rate", v)
+		f.Add("p99", v)
+		f.Add("allocations", 0)
+		f.Add("p50", 1)
+	}
+	f.Conclude()
+	verdicts := []string{">= 1000: met", "<= 250: MISSED", "= 0: met", ""}
+	if len(f.Values) != len(verdicts) {
+		t.Fatalf("got %d values, want %d: one that was not measured is left out", len(f.Values), len(verdicts))
+	}
+	for i, want := range verdicts {
+		if got := f.Values[i].Verdict(); got != want {
+			t.Errorf("%s: got %q, want %q", f.Values[i].Name, got, want)
+		}
+	}
+	if got := f.Values[0].Median; got != 1100 {
+		t.Errorf("median: got %v, want 1100", got)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[float64]string{0: "0", 12: "12", 0.98765: "0.988", 3.14159: "3.14", 31.4159: "31.4", 31415.9: "31416"} {
+		if got := Number(v); got != want {
+			t.Errorf("%v: got %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestReportStandsBetweenTheMarkers(t *testing.T) {
+	t.Parallel()
+	const begin, end = "<!-- bench:begin (written by `make bench`) -->", "<!-- bench:end -->"
+	doc := "# Benchmarks\n\n" + begin + "\nold\n" + end + "\n\nafter\n"
+	met := true
+	r := &Report{Command: "make bench", Date: "today", Rounds: 3, Warnings: []string{"the machine is busy"}, Figures: []Figure{{
+		Name: "claims", Title: "names", How: "by asking", Notes: []string{"a note"},
+		Values: []Value{{Name: "rate", Unit: "claims/s", Median: 1234, Rounds: []float64{1200, 1234, 1300}, Goal: ">= 1000", Met: &met}},
+	}}}
+	got, err := between([]byte(doc), r.markdown(), "bench", r.Command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(got)
+	for _, want := range []string{
+		"# Benchmarks\n", "\nafter\n", "| claims: rate | 1234 claims/s | 1200, 1234, 1300 | >= 1000: met |",
+		"**claims** (names): by asking", "  - a note", "**Warning**: the machine is busy", begin, end,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "old") {
+		t.Error("the old report is still there")
+	}
+	if again, err := between(got, r.markdown(), "bench", r.Command); err != nil || string(again) != text {
+		t.Errorf("writing it again changes it: %v", err)
+	}
+	if _, err := between([]byte("no markers"), nil, "bench", "make bench"); err == nil {
+		t.Error("no error for a document without markers")
+	}
+}
+
+func TestTableShowsNotesAndWarnings(t *testing.T) {
+	t.Parallel()
+	r := &Report{Warnings: []string{"busy"}, Figures: []Figure{{Name: "pause", Title: "of a move", How: "by looking"}}}
+	r.Figures[0].Note("first")
+	r.Figures[0].Note("first") // said once
+	var b strings.Builder
+	if err := r.WriteTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.Count(got, "- first") != 1 || !strings.Contains(got, "warning: busy") {
+		t.Errorf("got\n%s", got)
+	}
+}
