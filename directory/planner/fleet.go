@@ -49,8 +49,28 @@ func newFleet(s State, o Options) (*fleet, error) {
 	if err := f.settle(s.Tenants, byID); err != nil {
 		return nil, err
 	}
-	f.plan = Plan{Moves: []PlannedMove{}, Refusals: []Refusal{}, Before: f.loads(), SpreadBefore: f.spread()}
+	f.plan = Plan{Moves: []PlannedMove{}, Refusals: []Refusal{}, Before: f.loads()}
+	if err := f.foresee(byID); err != nil {
+		return nil, err
+	}
+	f.plan.SpreadBefore = f.spread()
 	return f, nil
+}
+
+// foresee puts the tenants that are on their way where they go. Their sources
+// hold them until they have gone.
+func (f *fleet) foresee(byID map[directory.CellID]*cell) error {
+	for _, t := range f.tenants {
+		if !t.Open.undecided() {
+			continue
+		}
+		to := byID[t.Open.To]
+		if to == nil {
+			return problem.New(problem.Invalid, "move %s goes to unknown cell %q", t.Open.Move, t.Open.To)
+		}
+		f.shift(t, to)
+	}
+	return nil
 }
 
 // settle puts the tenants where they are, in the order of their ids: floats are
@@ -82,12 +102,17 @@ func (c *cell) take(t *tenant) {
 	}
 }
 
-// move plans that t goes to c.
-func (f *fleet) move(t *tenant, to *cell, why string) {
+// shift counts t at the cell to.
+func (f *fleet) shift(t *tenant, to *cell) {
 	t.from.after = t.from.after.sub(t.Load)
 	t.from.count--
 	t.from.share, _ = t.from.used(t.from.count, t.from.after)
 	to.take(t)
+}
+
+// move plans that t goes to the cell to.
+func (f *fleet) move(t *tenant, to *cell, why string) {
+	f.shift(t, to)
 	f.plan.Moves = append(f.plan.Moves, PlannedMove{
 		Tenant: t.ID, From: t.from.ID, To: to.ID, Why: why, Forecast: f.options.forecast(t.Load),
 	})
@@ -104,7 +129,7 @@ func (f *fleet) finish() Plan {
 	if len(f.tenants) > 0 {
 		p.Share = float64(len(p.Moves)) / float64(len(f.tenants))
 	}
-	p.NeedsConfirmation = p.Share > f.options.MaxShare
+	p.NeedsConfirmation = len(p.Moves) > 1 && p.Share > f.options.MaxShare
 	return p
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// Drain plans to move every tenant off a cell. Each of them is either moved or
-// refused. NotFound where the cell is not in the state given.
+// Drain plans to move every tenant off a cell. Each of them, and of those that are
+// on their way there, is either moved or refused. NotFound where the cell is not in the state given.
 func Drain(s State, id directory.CellID, o Options) (Plan, error) {
 	f, err := newFleet(s, o)
 	if err != nil {
@@ -24,8 +24,8 @@ func Drain(s State, id directory.CellID, o Options) (Plan, error) {
 	return f.finish(), nil
 }
 
-// Evacuate plans to move every tenant out of a locality. Each is either moved or
-// refused; those whose data may be nowhere else are. NotFound where no cell is there.
+// Evacuate plans to move every tenant out of a locality. Each, as in Drain, is
+// either moved or refused; those whose data may be nowhere else are. NotFound where no cell is there.
 func Evacuate(s State, locality string, o Options) (Plan, error) {
 	f, err := newFleet(s, o)
 	if err != nil {
@@ -95,6 +95,19 @@ func (f *fleet) leave(tenants []*tenant, left func(*cell) bool, why string) {
 			continue
 		}
 		f.place(t, left, why)
+	}
+	f.refuseComing(left)
+}
+
+// refuseComing names the tenants that are on their way to a cell that is left.
+func (f *fleet) refuseComing(left func(*cell) bool) {
+	for _, t := range f.tenants {
+		if !t.Open.undecided() || left(t.from) {
+			continue
+		}
+		if to, err := f.cell(t.Open.To); err == nil && left(to) {
+			f.refuse(t, Coming, fmt.Sprintf("move %s brings it to %s: cancel that, or wait and plan again", t.Open.Move, to.ID))
+		}
 	}
 }
 

@@ -5,7 +5,9 @@
 // the same plan, so that a plan can be shown, confirmed and made again. A plan
 // never breaks a tenant's locality, tier, pin, anti-affinity or unavailability
 // budget, nor a cell's capacity at any moment while it is carried out, in
-// whatever order: what a move frees at its source is not given away again.
+// whatever order: what a move frees at its source is not given away again. Moves
+// that are under way count as done: a plan made while another one is carried out
+// goes on from there.
 package planner
 
 import (
@@ -55,15 +57,27 @@ const Unlimited time.Duration = math.MaxInt64
 type Tenant struct {
 	ID       directory.TenantID
 	Cell     directory.CellID
-	Locality string        // where its data may be; "" is anywhere
-	Tier     string        // which class of cell serves it; "" is any
-	Pinned   bool          // stays where it is
-	Moving   bool          // a move of it is under way
-	Group    string        // anti-affinity: no two of a group come together; "" is none
-	Load     Load          // as measured
-	Budget   time.Duration // unavailability that it may still suffer
-	Moved    time.Time     // when it last moved; zero is never
+	Locality string          // where its data may be; "" is anywhere
+	Tier     string          // which class of cell serves it; "" is any
+	Pinned   bool            // stays where it is
+	State    directory.State // of its placement; "" is Active, and only an Active tenant moves
+	Open     Open            // its move that has not ended
+	Group    string          // anti-affinity: no two of a group come together; "" is none
+	Load     Load            // as measured
+	Budget   time.Duration   // unavailability that it may still suffer
+	Moved    time.Time       // when it last moved; zero is never
 }
+
+// Open is a tenant's move that has not ended; the zero Open is none. A plan counts
+// the tenant where an undecided move takes it, and leaves it alone.
+type Open struct {
+	Move  directory.MoveID
+	Phase directory.Phase
+	To    directory.CellID
+}
+
+// undecided reports whether the move may still bring its tenant to o.To.
+func (o Open) undecided() bool { return o.Move != "" && o.Phase.BeforeDecision() }
 
 // A State is the fleet as it is. Plans do not change it.
 type State struct {
@@ -146,12 +160,15 @@ type Reason string
 
 // The reasons.
 const (
-	Pinned   Reason = "pinned"    // unpin it, or move it by name
-	Moving   Reason = "moving"    // a move of it is under way
-	NoBudget Reason = "no_budget" // the forecast pause exceeds its unavailability budget
-	Recent   Reason = "recent"    // it moved a short while ago
-	Bound    Reason = "bound"     // its data may not leave the locality
-	NoCell   Reason = "no_cell"   // no cell may take it
+	Pinned    Reason = "pinned"     // unpin it, or move it by name
+	NotActive Reason = "not_active" // it is suspended, or held by hand
+	Moving    Reason = "moving"     // a move of it is under way
+	Watched   Reason = "watched"    // it has moved, and the way back is still open
+	NoBudget  Reason = "no_budget"  // the forecast pause exceeds its unavailability budget
+	Recent    Reason = "recent"     // it moved a short while ago
+	Bound     Reason = "bound"      // its data may not leave the locality
+	NoCell    Reason = "no_cell"    // no cell may take it
+	Coming    Reason = "coming"     // a move under way brings it to the cell that is left
 )
 
 // A CellLoad is what a cell bears.
@@ -167,12 +184,12 @@ type CellLoad struct {
 type Plan struct {
 	Moves             []PlannedMove `json:"moves"`
 	Refusals          []Refusal     `json:"refusals"`
-	Before            []CellLoad    `json:"before"` // by cell
-	After             []CellLoad    `json:"after"`
-	SpreadBefore      float64       `json:"spread_before"` // between the busiest and the idlest cell that is ready
-	SpreadAfter       float64       `json:"spread_after"`
+	Before            []CellLoad    `json:"before"`             // by cell, as it is now
+	After             []CellLoad    `json:"after"`              // when these moves and those under way are done
+	SpreadBefore      float64       `json:"spread_before"`      // between the busiest and the idlest cell that is ready, when what is under way is done
+	SpreadAfter       float64       `json:"spread_after"`       // when these moves are done too
 	Share             float64       `json:"share"`              // of all tenants that move
-	NeedsConfirmation bool          `json:"needs_confirmation"` // Share is above the limit: ask again before acting
+	NeedsConfirmation bool          `json:"needs_confirmation"` // several tenants, and Share is above the limit: ask again before acting
 }
 
 // Total is what all moves cost together, one after the other; the pause is the longest.

@@ -36,7 +36,9 @@ func TestDrainRespectsEveryRule(t *testing.T) {
 		{name: "a plain tenant moves"},
 		{name: "to its own locality", tenant: func(n *Tenant) { n.Locality = "eu" }},
 		{"pinned", func(n *Tenant) { n.Pinned = true }, nil, Pinned, "pinned to c1"},
-		{"already moving", func(n *Tenant) { n.Moving = true }, nil, Moving, "under way"},
+		{"suspended", func(n *Tenant) { n.State = directory.Suspended }, nil, NotActive, "it is suspended"},
+		{"already moving", func(n *Tenant) { n.Open = Open{"mv_1", directory.Copied, "c2"} }, nil, Moving, "move mv_1 takes it to c2"},
+		{"moved a while ago", func(n *Tenant) { n.Open = Open{"mv_1", directory.Watching, "c1"} }, nil, Watched, "the way back of move mv_1 is open"},
 		{"budget spent", func(n *Tenant) { n.Budget = time.Millisecond }, nil, NoBudget, "1ms of its budget is left"},
 		{"target cordoned", nil, func(c *Cell) { c.State = directory.Cordoned }, NoCell, "2 not ready"},
 		{"target silent", nil, func(c *Cell) { c.Healthy = false }, NoCell, "1 not healthy"},
@@ -99,6 +101,35 @@ func TestDrainSpreadsOverTheRest(t *testing.T) {
 	want := Forecast{Bytes: 8_000_000, Duration: 8 * 600 * time.Millisecond, Pause: 31 * time.Millisecond}
 	if got := p.Total(); got != want {
 		t.Errorf("total: got %+v, want %+v", got, want)
+	}
+}
+
+// A plan that is made again while the first one is carried out goes on from there.
+func TestMovesUnderWayCountAsDone(t *testing.T) {
+	t.Parallel()
+	s := State{Cells: []Cell{ready("c1"), ready("c2"), ready("c3")}}
+	for i := range 6 {
+		s.Tenants = append(s.Tenants, resident(directory.TenantID(i+1), "c1", 10))
+	}
+	first, err := Rebalance(s, Default())
+	if err != nil || len(first.Moves) == 0 {
+		t.Fatalf("got %+v, %v, want moves", first, err)
+	}
+	for _, m := range first.Moves {
+		s.Tenants[m.Tenant-1].Open = Open{Move: "mv_1", Phase: directory.Armed, To: m.To}
+	}
+	again, err := Rebalance(s, Default())
+	if err != nil || len(again.Moves) != 0 || again.SpreadBefore != first.SpreadAfter || again.Before[0].Tenants != 6 {
+		t.Errorf("again: got %+v, %v, want no move", again, err)
+	}
+	drain, err := Drain(s, "c2", Default())
+	if err != nil || len(drain.Moves) != 0 || len(drain.Refusals) != 2 || drain.Refusals[0].Reason != Coming {
+		t.Errorf("drain of a cell that two are on their way to: got %+v, %v, want two refusals", drain, err)
+	}
+	s.Cells[1].Capacity, s.Cells[2].Capacity = 2, 2
+	drain, err = Drain(s, "c1", Default())
+	if err != nil || len(drain.Moves) != 0 || len(drain.Refusals) != 6 || drain.Refusals[5].Reason != NoCell {
+		t.Errorf("drain to cells whose room is promised: got %+v, %v, want refusals", drain, err)
 	}
 }
 
@@ -287,6 +318,7 @@ func TestBadInput(t *testing.T) {
 		{"quarantine of an unknown tenant", second(Quarantine(good, 9, Default())), problem.NotFound},
 		{"evacuation of an unknown locality", second(Evacuate(good, "mars", Default())), problem.NotFound},
 		{"a tenant on an unknown cell", drain(tenants(resident(1, "c9", 1)), Default()), problem.Invalid},
+		{"a tenant that moves to an unknown cell", drain(tenants(with(resident(1, "c1", 1), func(n *Tenant) { n.Open = Open{"mv_1", directory.Planned, "c9"} })), Default()), problem.Invalid},
 		{"a tenant twice", drain(tenants(resident(1, "c1", 1), resident(1, "c2", 1)), Default()), problem.Invalid},
 		{"a negative load", drain(tenants(resident(1, "c1", -1)), Default()), problem.Invalid},
 		{"a cell twice", drain(State{Cells: []Cell{ready("c1"), ready("c1")}}, Default()), problem.Invalid},

@@ -41,7 +41,8 @@ func anyTenant(r *rapid.T, id int, cells []Cell) Tenant {
 		Locality: rapid.SampledFrom(localities).Draw(r, "locality"),
 		Tier:     rapid.SampledFrom(tiers).Draw(r, "tier"),
 		Pinned:   rapid.IntRange(0, 9).Draw(r, "pinned") == 0,
-		Moving:   rapid.IntRange(0, 9).Draw(r, "moving") == 0,
+		State:    rapid.SampledFrom([]directory.State{"", directory.Active, directory.Active, directory.Suspended}).Draw(r, "state"),
+		Open:     anyOpen(r, cells),
 		Group:    rapid.SampledFrom([]string{"", "", "g1", "g2"}).Draw(r, "group"),
 		Load: Load{
 			Requests:    rapid.Float64Range(0, 100).Draw(r, "requests"),
@@ -51,6 +52,15 @@ func anyTenant(r *rapid.T, id int, cells []Cell) Tenant {
 		Budget: time.Duration(rapid.IntRange(0, 200).Draw(r, "budget")) * time.Millisecond,
 		Moved:  now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(r, "moved")) * time.Hour),
 	}
+}
+
+// anyOpen is none, a move to any cell that is not decided, or one that is.
+func anyOpen(r *rapid.T, cells []Cell) Open {
+	phase := rapid.SampledFrom([]directory.Phase{"", "", "", "", "", "", directory.Planned, directory.Frozen, directory.Decided, directory.Watching}).Draw(r, "phase")
+	if phase == "" {
+		return Open{}
+	}
+	return Open{Move: "mv_1", Phase: phase, To: rapid.SampledFrom(cells).Draw(r, "to").ID}
 }
 
 func anyState(r *rapid.T) State {
@@ -115,13 +125,16 @@ func checkRules(r *rapid.T, name string, s State, p Plan, target directory.CellS
 	for _, t := range s.Tenants {
 		tenants[t.ID] = t
 		held[t.Cell] = append(held[t.Cell], t)
+		if t.Open.undecided() {
+			held[t.Open.To] = append(held[t.Open.To], t)
+		}
 	}
 	for _, m := range p.Moves {
 		t, to := tenants[m.Tenant], cells[m.To]
 		if t.Cell != m.From || m.From == m.To || m.Why == "" {
 			r.Fatalf("%s: %+v is no move of %+v", name, m, t)
 		}
-		if t.Pinned || t.Moving || m.Forecast.Pause > t.Budget {
+		if t.Pinned || t.State == directory.Suspended || t.Open.Move != "" || m.Forecast.Pause > t.Budget {
 			r.Fatalf("%s: moves %+v, which has to stay", name, t)
 		}
 		if to.State != target || !to.Healthy || t.Locality != "" && t.Locality != to.Locality || t.Tier != "" && t.Tier != to.Tier {
@@ -163,7 +176,7 @@ func checkSums(r *rapid.T, name string, s State, p Plan) {
 	if count(p.Before) != len(s.Tenants) || count(p.After) != len(s.Tenants) {
 		r.Fatalf("%s: %d tenants before and %d after, want %d", name, count(p.Before), count(p.After), len(s.Tenants))
 	}
-	if p.NeedsConfirmation != (p.Share > Default().MaxShare) || p.Share < 0 || p.Share > 1 {
+	if p.NeedsConfirmation != (len(p.Moves) > 1 && p.Share > Default().MaxShare) || p.Share < 0 || p.Share > 1 {
 		r.Fatalf("%s: share %v, needs confirmation %v", name, p.Share, p.NeedsConfirmation)
 	}
 }
@@ -177,7 +190,7 @@ func TestWhoIsToLeaveIsMovedOrRefused(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		checkAnswered(r, s, p, func(t Tenant) bool { return t.Cell == cell.ID })
+		checkAnswered(r, s, p, func(id directory.CellID) bool { return id == cell.ID })
 
 		local := map[directory.CellID]bool{}
 		for _, c := range s.Cells {
@@ -186,7 +199,7 @@ func TestWhoIsToLeaveIsMovedOrRefused(t *testing.T) {
 		if p, err = Evacuate(s, cell.Locality, options()); err != nil {
 			r.Fatal(err)
 		}
-		checkAnswered(r, s, p, func(t Tenant) bool { return local[t.Cell] })
+		checkAnswered(r, s, p, func(id directory.CellID) bool { return local[id] })
 		for _, m := range p.Moves {
 			if local[m.To] {
 				r.Fatalf("%+v stays in the locality", m)
@@ -195,7 +208,7 @@ func TestWhoIsToLeaveIsMovedOrRefused(t *testing.T) {
 	})
 }
 
-func checkAnswered(r *rapid.T, s State, p Plan, leaves func(Tenant) bool) {
+func checkAnswered(r *rapid.T, s State, p Plan, left func(directory.CellID) bool) {
 	answers := map[directory.TenantID]int{}
 	for _, m := range p.Moves {
 		answers[m.Tenant]++
@@ -208,7 +221,7 @@ func checkAnswered(r *rapid.T, s State, p Plan, leaves func(Tenant) bool) {
 	}
 	for _, t := range s.Tenants {
 		want := 0
-		if leaves(t) {
+		if left(t.Cell) || t.Open.undecided() && left(t.Open.To) {
 			want = 1
 		}
 		if answers[t.ID] != want {

@@ -98,7 +98,7 @@ func (r *rebalance) queue(c *cell) []*tenant {
 	}
 	var queue []scored
 	for _, t := range c.tenants {
-		if r.moved[t] {
+		if r.moved[t] || t.Open.undecided() { // its load is counted elsewhere by now
 			continue
 		}
 		relief := share - c.without(t, by)

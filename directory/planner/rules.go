@@ -11,10 +11,14 @@ import (
 func (f *fleet) stays(t *tenant) (Reason, string) {
 	pause := f.options.forecast(t.Load).Pause
 	switch {
+	case t.State != "" && t.State != directory.Active:
+		return NotActive, "it is " + string(t.State)
+	case t.Open.Move != "" && t.Open.Phase == directory.Watching:
+		return Watched, fmt.Sprintf("the way back of move %s is open: complete or undo that first", t.Open.Move)
+	case t.Open.Move != "":
+		return Moving, fmt.Sprintf("move %s takes it to %s", t.Open.Move, t.Open.To)
 	case t.Pinned:
 		return Pinned, "it is pinned to " + string(t.Cell)
-	case t.Moving:
-		return Moving, "a move of it is under way"
 	case pause > t.Budget:
 		return NoBudget, fmt.Sprintf("a pause of %s is forecast and %s of its budget is left", pause, t.Budget)
 	}
