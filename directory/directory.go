@@ -221,8 +221,8 @@ type Tenants interface {
 	DeleteTenant(ctx context.Context, id TenantID) error
 	// Place changes the owner or the state of a placement. It succeeds only if the
 	// stored epoch is still p.Epoch-1; otherwise nothing changes and the error is
-	// Conflict, as it is where the cell is retired or a move of the tenant has not
-	// ended. Only Active and Cutover may be set this way; a suspended tenant is
+	// Conflict, as it is where the cell is drained or retired or a move of the tenant
+	// has not ended. Only Active and Cutover may be set this way; a suspended tenant is
 	// placed and stays suspended.
 	Place(ctx context.Context, p Placement) error
 }

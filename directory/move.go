@@ -110,6 +110,9 @@ type NewMove struct {
 	// Attempts is how many moves are made, one after the other, while each is
 	// aborted by a bound (Move.Transient); 0 is DefaultAttempts, 1 is no retry.
 	Attempts int `json:"attempts,omitempty"`
+	// DryRun asks what the answer would be: it is the same, but the move has no id
+	// and is not recorded.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // DefaultAttempts is how often a move is tried where nobody says otherwise.
@@ -144,9 +147,10 @@ type Moves interface {
 	CreateMove(ctx context.Context, m NewMove) (Move, error)
 	// Move is one move.
 	Move(ctx context.Context, id MoveID) (Move, error)
-	// ListMoves is the moves of a tenant (0: of all) that have not ended, and with
-	// ended also those that have, newest first; limit is 1 to 1000.
-	ListMoves(ctx context.Context, tenant TenantID, ended bool, limit int) ([]Move, error)
+	// ListMoves is a page of the moves of a tenant (0: of all) that have not ended,
+	// and with ended also of those that have: the newest first, by id, from the one
+	// made last before the id given ("": the newest). limit is 1 to 1000.
+	ListMoves(ctx context.Context, tenant TenantID, ended bool, before MoveID, limit int) ([]Move, error)
 	// AskMove sets the wish. Conflict where it is too late for it; a wish that is
 	// there or fulfilled already is no error and no change.
 	AskMove(ctx context.Context, id MoveID, w Wish) (Move, error)

@@ -87,10 +87,8 @@ func (n NewMove) checkUndo(to Cell, open []Move, now time.Time) error {
 		return problem.New(problem.Conflict, "move %s is undone by a move to %s", n.Undoes, open[i].Source)
 	case open[i].WatchOver(now):
 		return problem.New(problem.Conflict, "the watch of move %s is over", n.Undoes)
-	case to.State == Drained || to.State == Retired:
-		return problem.New(problem.Conflict, "cell %s is %s", to.ID, to.State)
 	}
-	return nil
+	return to.MayOwn()
 }
 
 // UnderWay reports whether the move may still change the tenant's owner or has

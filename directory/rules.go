@@ -213,6 +213,14 @@ func less(a, b Cell) bool {
 	return a.ID < b.ID
 }
 
+// MayOwn reports, as a Conflict, that c is in a state in which no cell owns a tenant.
+func (c Cell) MayOwn() error {
+	if c.State == Drained || c.State == Retired {
+		return problem.New(problem.Conflict, "cell %s is %s", c.ID, c.State)
+	}
+	return nil
+}
+
 // Route is what a router must know of c.
 func (c Cell) Route() CellRoute { return CellRoute{ID: c.ID, Address: c.Address, State: c.State} }
 

@@ -26,11 +26,14 @@ func (c *Client) Move(ctx context.Context, id directory.MoveID) (directory.Move,
 }
 
 // ListMoves implements directory.Moves.
-func (c *Client) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, limit int) ([]directory.Move, error) {
+func (c *Client) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, before directory.MoveID, limit int) ([]directory.Move, error) {
 	var out page[directory.Move]
 	q := url.Values{"limit": {strconv.Itoa(limit)}, "ended": {strconv.FormatBool(ended)}}
 	if tenant != 0 {
 		q.Set("tenant", tenant.String())
+	}
+	if before != "" {
+		q.Set("cursor", string(before))
 	}
 	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "moves"}, query: q, into: &out, repeat: true})
 	return out.Items, err

@@ -33,6 +33,10 @@ func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory
 	if err != nil {
 		return directory.Move{}, err
 	}
+	if n.DryRun {
+		made.ID = ""
+		return made, nil
+	}
 	m.insert(ctx, made)
 	return made, nil
 }
@@ -51,7 +55,7 @@ func (m *Memory) Move(ctx context.Context, id directory.MoveID) (directory.Move,
 }
 
 // ListMoves implements directory.Moves.
-func (m *Memory) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, limit int) ([]directory.Move, error) {
+func (m *Memory) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, before directory.MoveID, limit int) ([]directory.Move, error) {
 	if err := directory.CheckLimit(limit); err != nil {
 		return nil, err
 	}
@@ -60,7 +64,7 @@ func (m *Memory) ListMoves(ctx context.Context, tenant directory.TenantID, ended
 	}
 	defer m.mu.Unlock()
 	list := m.find(func(v directory.Move) bool {
-		return (tenant == 0 || tenant == v.Tenant) && (ended || !v.Phase.Ended())
+		return (tenant == 0 || tenant == v.Tenant) && (ended || !v.Phase.Ended()) && (before == "" || v.ID < before)
 	})
 	slices.Reverse(list)
 	return list[:min(limit, len(list))], nil

@@ -164,8 +164,9 @@ func (m *Memory) Place(ctx context.Context, p directory.Placement) error {
 		return problem.New(problem.Conflict, "tenant %d is deleted", p.Tenant)
 	case r.Placement.Epoch != p.Epoch-1:
 		return problem.New(problem.Conflict, "tenant %d is at epoch %d", p.Tenant, r.Placement.Epoch)
-	case to.State == directory.Retired:
-		return problem.New(problem.Conflict, "cell %s is retired", p.Cell)
+	}
+	if err := to.MayOwn(); err != nil {
+		return err
 	}
 	if err := directory.MayPlace(m.open(p.Tenant)); err != nil {
 		return err

@@ -18,6 +18,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		test func(*testing.T, *suite)
 	}{
 		{"Create", testCreateMove},
+		{"CreateDryRun", testCreateMoveDryRun},
 		{"CreateRefused", testCreateMoveRefused},
 		{"CreateTarget", testCreateMoveTarget},
 		{"CreateRoom", testCreateMoveRoom},
@@ -208,6 +209,22 @@ func testCreateMoveRefused(t *testing.T, s *suite) {
 	}
 }
 
+func testCreateMoveDryRun(t *testing.T, s *suite) {
+	a := s.resident(t)
+	n := directory.NewMove{Tenant: a.ID, Target: "c2", DryRun: true}
+	var would directory.Move
+	s.expect(t, "dry run", 0, 0, func() (err error) { would, err = s.CreateMove(s.ctx, n); return err })
+	if open, err := s.ListMoves(s.ctx, 0, true, "", 10); err != nil || len(open) != 0 {
+		t.Errorf("after a dry run: got %v, %v, want no move", open, err)
+	}
+	n.DryRun = false
+	made := s.begin(t, n)
+	would.ID, would.Created, would.Changed = made.ID, made.Created, made.Changed
+	wantEqual(t, "what a dry run answers", would, made)
+	n.DryRun = true
+	s.refuse(t, "dry run of a second move", problem.Conflict, func() error { _, err := s.CreateMove(s.ctx, n); return err })
+}
+
 func testCreateMoveTarget(t *testing.T, s *suite) {
 	s.add(t, cell("c1"))
 	a := s.create(t, directory.NewTenant{Slug: "a"})
@@ -286,9 +303,9 @@ func testListMoves(t *testing.T, s *suite) {
 	running := s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID
 	others := s.begin(t, directory.NewMove{Tenant: b.ID, Target: "c3"}).ID
 	want = append([]directory.MoveID{running}, want...)
-	list := func(tenant directory.TenantID, ended bool, limit int) []directory.MoveID {
+	page := func(tenant directory.TenantID, ended bool, before directory.MoveID, limit int) []directory.MoveID {
 		t.Helper()
-		moves, err := s.ListMoves(s.ctx, tenant, ended, limit)
+		moves, err := s.ListMoves(s.ctx, tenant, ended, before, limit)
 		if err != nil {
 			t.Fatalf("list moves: %v", err)
 		}
@@ -299,14 +316,21 @@ func testListMoves(t *testing.T, s *suite) {
 		}
 		return ids
 	}
+	list := func(tenant directory.TenantID, ended bool, limit int) []directory.MoveID {
+		t.Helper()
+		return page(tenant, ended, "", limit)
+	}
 	wantEqual(t, "running", list(a.ID, false, 10), want[:1])
 	wantEqual(t, "all of one", list(a.ID, true, 10), want)
 	wantEqual(t, "the newest two", list(a.ID, true, 2), want[:2])
 	wantEqual(t, "running of all", list(0, false, 1000), []directory.MoveID{others, running})
 	wantEqual(t, "all of all", list(0, true, 1000), append([]directory.MoveID{others}, want...))
+	wantEqual(t, "the next two", page(a.ID, true, want[1], 2), want[2:4])
+	wantEqual(t, "what runs before the newest", page(0, false, others, 10), want[:1])
+	wantEqual(t, "before the oldest", page(0, true, want[3], 10), []directory.MoveID{})
 	wantEqual(t, "of nobody", list(999999, true, 10), []directory.MoveID{})
 	for _, limit := range []int{-1, 0, 1001} {
-		_, err := s.ListMoves(s.ctx, 0, true, limit)
+		_, err := s.ListMoves(s.ctx, 0, true, "", limit)
 		wantKind(t, "limit", err, problem.Invalid)
 	}
 }

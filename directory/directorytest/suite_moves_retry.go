@@ -56,7 +56,7 @@ func testRetry(t *testing.T, s *suite) {
 	if m.RetriedBy != "" || m.Attempt != 3 {
 		t.Errorf("the last attempt: got %s", text(m))
 	}
-	if open, err := s.ListMoves(s.ctx, a.ID, false, 10); err != nil || len(open) > 0 {
+	if open, err := s.ListMoves(s.ctx, a.ID, false, "", 10); err != nil || len(open) > 0 {
 		t.Errorf("after the last attempt: got %v, %v", open, err)
 	}
 }

@@ -314,6 +314,10 @@ func testPlace(t *testing.T, s *suite) {
 		t.Fatalf("remove: %v", err)
 	}
 	s.refuse(t, "a retired cell", problem.Conflict, place("c1", 4, directory.Active))
+	drained := cell("c3")
+	drained.State = directory.Drained
+	s.add(t, drained)
+	s.refuse(t, "a drained cell", problem.Conflict, place("c3", 4, directory.Active))
 }
 
 func testPlaceSuspended(t *testing.T, s *suite) {

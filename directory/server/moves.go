@@ -17,6 +17,9 @@ func (s *Server) createMove(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	m, err := s.Directory.CreateMove(r.Context(), in)
+	if in.DryRun {
+		return answer(w, http.StatusOK, m, err)
+	}
 	return answer(w, http.StatusCreated, m, err)
 }
 
@@ -25,8 +28,13 @@ func (s *Server) listMoves(w http.ResponseWriter, r *http.Request) error {
 	_, limit := paging(r)
 	tenant, _ := strconv.ParseInt(q.Get("tenant"), 10, 64) // the contract has checked it; "" is every tenant
 	ended, _ := strconv.ParseBool(q.Get("ended"))
-	list, err := s.Directory.ListMoves(r.Context(), directory.TenantID(tenant), ended, limit)
-	return answer(w, http.StatusOK, page[directory.Move]{Items: full(list)}, err)
+	before := directory.MoveID(q.Get("cursor"))
+	list, err := s.Directory.ListMoves(r.Context(), directory.TenantID(tenant), ended, before, limit)
+	out := page[directory.Move]{Items: full(list)}
+	if err == nil && len(list) == limit {
+		out.Next = string(list[limit-1].ID)
+	}
+	return answer(w, http.StatusOK, out, err)
 }
 
 func (s *Server) getMove(w http.ResponseWriter, r *http.Request) error {

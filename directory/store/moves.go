@@ -92,15 +92,15 @@ func (s *Store) Move(ctx context.Context, id directory.MoveID) (directory.Move, 
 }
 
 // ListMoves implements directory.Moves.
-func (s *Store) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, limit int) ([]directory.Move, error) {
+func (s *Store) ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, before directory.MoveID, limit int) ([]directory.Move, error) {
 	if err := directory.CheckLimit(limit); err != nil {
 		return nil, err
 	}
 	const page = selectMoves + `
-	 WHERE ($1 = 0 OR tenant = $1) AND ($2 OR` + notEnded + `)
-	 ORDER BY created_at DESC, id DESC
-	 LIMIT $3`
-	rows, err := s.pool.Query(ctx, page, int64(tenant), ended, limit)
+	 WHERE ($1 = 0 OR tenant = $1) AND ($2 OR` + notEnded + `) AND ($3 = '' OR id < $3)
+	 ORDER BY id DESC
+	 LIMIT $4`
+	rows, err := s.pool.Query(ctx, page, int64(tenant), ended, before, limit)
 	if err != nil {
 		return nil, fail(ctx, "list moves", err)
 	}
@@ -146,6 +146,10 @@ func (s *Store) CreateMove(ctx context.Context, n directory.NewMove) (directory.
 		}
 		if out, err = n.Begin(id, t.Tenant, to, open, coming, now); err != nil {
 			return nil, err
+		}
+		if n.DryRun {
+			out.ID = ""
+			return nil, nil
 		}
 		return &change{action: "move.create", subject: directory.MoveSubject(id), after: out}, insertMove(ctx, tx, out)
 	})

@@ -94,8 +94,9 @@ func (s *Store) Place(ctx context.Context, p directory.Placement) error {
 			return nil, problem.New(problem.Conflict, "tenant %d is deleted", p.Tenant)
 		case old.Placement.Epoch != p.Epoch-1:
 			return nil, problem.New(problem.Conflict, "tenant %d is at epoch %d", p.Tenant, old.Placement.Epoch)
-		case to.State == directory.Retired:
-			return nil, problem.New(problem.Conflict, "cell %s is retired", p.Cell)
+		}
+		if err := to.MayOwn(); err != nil {
+			return nil, err
 		}
 		open, err := openMoves(ctx, tx, p.Tenant, "")
 		if err != nil {

@@ -143,7 +143,7 @@ func (a *app) moveList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the moves, newest first", Args: names(),
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			moves, err := d.ListMoves(ctx, 0, ended, limit)
+			moves, err := d.ListMoves(ctx, 0, ended, "", limit)
 			if err != nil {
 				return err
 			}
