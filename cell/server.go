@@ -41,6 +41,7 @@ type Options struct {
 	Now           func() time.Time // nil is time.Now
 	Log           *slog.Logger
 	Registry      prometheus.Registerer
+	Observe       func(took time.Duration) // called after each request but streams; nil is nobody
 }
 
 // A Server is the tenant API of one cell: an http.Handler.
@@ -51,6 +52,7 @@ type Server struct {
 	maxBody int64
 	timeout time.Duration
 	metrics *metrics
+	told    func(took time.Duration)
 	mux     *mux.Router
 	handler http.Handler // serve, within telemetry
 }
@@ -77,7 +79,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		gate: gate{cell: o.Cell, assertions: o.AssertionKeys, tokens: o.TokenKeys, now: o.Now},
 		db:   o.DB, limiter: newLimiter(o.Cache, o.RatePerMinute),
-		maxBody: o.MaxBody, timeout: o.Timeout, metrics: newMetrics(o.Registry),
+		maxBody: o.MaxBody, timeout: o.Timeout, metrics: newMetrics(o.Registry), told: o.Observe,
 	}
 	s.mux = s.routes(all)
 	// The router is the only peer and has cleaned the request id: it is taken over.
@@ -159,7 +161,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(telemetry.RequestFrom(ctx).Err, problem.Stale) {
 			s.metrics.rejected.WithLabelValues(rejectStale).Inc()
 		}
-		s.metrics.observe(c, r.Method, sw.Status(), time.Since(start))
+		took := time.Since(start)
+		s.metrics.observe(c, r.Method, sw.Status(), took)
+		if s.told != nil && !strings.HasPrefix(sw.Header().Get("Content-Type"), "text/event-stream") {
+			s.told(took)
+		}
 	}()
 	defer func() {
 		if cause := recover(); cause != nil {

@@ -81,7 +81,7 @@ func newCell(t *testing.T, id directory.CellID, ddl string, tables ...string) *c
 	t.Cleanup(pool.Close)
 	return &cell{
 		owner: conn, mover: pool, app: s, Steps: transfer.NewSteps(pool, id),
-		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(pool), purger: transfer.NewPurger(pool, 100, 0),
+		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(pool, nil), purger: transfer.NewPurger(pool, 100, 0),
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/time/rate"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -23,15 +22,12 @@ const Everything = "3:3:"
 // it reads is the tenant's because each statement says so.
 type Source struct {
 	pool   *pgxpool.Pool
-	limit  *rate.Limiter // bytes per second over all moves; nil is no limit
+	pace   *Pace
 	tables tableCache
 }
 
-// NewSource makes a Source. limit, unless nil, bounds the bytes per second that all moves
-// out of this cell take together.
-func NewSource(pool *pgxpool.Pool, limit *rate.Limiter) *Source {
-	return &Source{pool: pool, limit: limit}
-}
+// NewSource makes a Source that sends at pace.
+func NewSource(pool *pgxpool.Pool, pace *Pace) *Source { return &Source{pool: pool, pace: pace} }
 
 // snapshotForm is the text of a pg_snapshot.
 var snapshotForm = regexp.MustCompile(`^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$`)
@@ -46,14 +42,15 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	}
 	var total Totals
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		out := newFrameWriter(w, s.pace(ctx))
 		head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
-		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&head.Snapshot); err != nil {
+		var pausing bool
+		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&head.Snapshot, &pausing); err != nil {
 			if err == pgx.ErrNoRows {
 				return problem.New(problem.Conflict, "tenant %d is not armed for move %s", tenant, move)
 			}
 			return fmt.Errorf("take snapshot: %w", err)
 		}
+		out := newFrameWriter(w, pacing(ctx, s.pace, pausing))
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
@@ -80,7 +77,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 // armed checks the fence and takes the snapshot in one statement: the first of
 // the transaction, so that it is the transaction's own.
 const armed = `
-	SELECT pg_current_snapshot()::text
+	SELECT pg_current_snapshot()::text, state = 'frozen'
 	  FROM cell.fence
 	 WHERE tenant_id = $1 AND move_id = $2 AND capture AND state IN ('active', 'frozen')`
 
@@ -177,12 +174,10 @@ func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, query string) (i
 	return total, nil
 }
 
-// pace waits for the byte budget that all moves share.
-func (s *Source) pace(ctx context.Context) func(int) error {
-	return func(n int) error {
-		if s.limit == nil {
-			return nil
-		}
-		return s.limit.WaitN(ctx, min(n, s.limit.Burst()))
+// pacing waits for the pace, except inside a pause.
+func pacing(ctx context.Context, p *Pace, pausing bool) func(int) error {
+	if pausing {
+		return func(int) error { return nil }
 	}
+	return func(n int) error { return p.Take(ctx, n) }
 }

@@ -23,11 +23,12 @@ import (
 // fence awaits.
 type Target struct {
 	pool   *pgxpool.Pool
+	pace   *Pace
 	tables tableCache
 }
 
-// NewTarget makes a Target.
-func NewTarget(pool *pgxpool.Pool) *Target { return &Target{pool: pool} }
+// NewTarget makes a Target that receives at pace.
+func NewTarget(pool *pgxpool.Pool, pace *Pace) *Target { return &Target{pool: pool, pace: pace} }
 
 // A Step names the move that acts, the tenant and the epoch at which the fence
 // awaits it. What does not fit the fence is a Conflict and changes nothing.
@@ -86,7 +87,7 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		if have.Final {
 			return nil
 		}
-		in := newFrameReader(stream)
+		in := newFrameReader(stream, pacing(ctx, t.pace, final))
 		var head Header
 		if err := in.expect(frameRound, &head); err != nil {
 			return err

@@ -107,11 +107,12 @@ type frameReader struct {
 	r    *bufio.Reader
 	buf  []byte
 	kind byte
-	held bool // the current frame has not been consumed
+	held bool              // the current frame has not been consumed
+	pace func(n int) error // waits until n more bytes of rows may be taken
 }
 
-func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, chunk)}
+func newFrameReader(r io.Reader, pace func(int) error) *frameReader {
+	return &frameReader{r: bufio.NewReaderSize(r, chunk), pace: pace}
 }
 
 var errCut = problem.New(problem.Unavailable, "the stream of rows was cut short")
@@ -173,6 +174,9 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		if kind != frameData {
 			d.f.unread()
 			return 0, io.EOF
+		}
+		if err := d.f.pace(min(len(payload), chunk)); err != nil {
+			return 0, err
 		}
 		d.rest = payload
 	}

@@ -25,6 +25,9 @@ type Config struct {
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
 	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off"`
+	MoveBytes        int64            `env:"MOVE_BYTES_PER_SECOND" envDefault:"0" help:"what all moves out of and into the cell may send, at most; 0 is no bound"`
+	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" help:"the same in rows"`
+	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"50ms" help:"p99 of the tenants' requests up to which moves do not give way"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
 	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
@@ -51,6 +54,8 @@ func (c *Config) Validate() error {
 		return errors.New("ROLE must be all, api or worker")
 	case c.DatabasePool < minPool:
 		return fmt.Errorf("DATABASE_POOL must be at least %d", minPool)
+	case c.MoveBytes < 0 || c.MoveRows < 0 || c.MoveLatency <= 0:
+		return errors.New("MOVE_BYTES_PER_SECOND and MOVE_ROWS_PER_SECOND must not be negative, MOVE_LATENCY must be positive")
 	case c.StopGrace <= 0 || c.RatePerMinute < 0:
 		return errors.New("STOP_GRACE must be positive and RATE_PER_MINUTE not negative")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/cell/worker"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/consul"
@@ -31,6 +32,7 @@ type process struct {
 	cache   *cell.Cache
 	redis   *redis.Client // of the relay and the consumers, which wait for it
 	db      *cell.DB
+	pace    *transfer.Pace
 	modules []cell.Module
 }
 
@@ -76,8 +78,9 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 		return nil, err
 	}
 	db := cell.NewDB(s)
+	pace := transfer.NewPace(transfer.PaceOptions{Bytes: cfg.MoveBytes, Rows: cfg.MoveRows, Latency: cfg.MoveLatency})
 	return &process{
-		cfg: cfg, tel: tel, store: s, cache: cache, redis: rdb, db: db,
+		cfg: cfg, tel: tel, store: s, cache: cache, redis: rdb, db: db, pace: pace,
 		modules: []cell.Module{cell.NewAPI(db), projects.New(db, cache)},
 	}, nil
 }
@@ -150,6 +153,8 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 		return fmt.Errorf("listen for tenants: %w", err)
 	}
 	loops.Go("arrivals", p.db.Run)
+	loops.Go("pace", p.pace.Run)
+	p.pace.Register(p.tel.Registry)
 	closeTransfer, err := p.transfer(front, admin)
 	if err != nil {
 		return errors.Join(err, ln.Close())
@@ -166,7 +171,7 @@ func (p *process) api() (http.Handler, error) {
 	return cell.New(cell.Options{
 		Cell: p.cfg.ID, Modules: p.modules, DB: p.db, Cache: p.cache,
 		AssertionKeys: p.cfg.assertions, TokenKeys: p.cfg.tokens, RatePerMinute: p.cfg.RatePerMinute,
-		Log: p.tel.Log, Registry: p.tel.Registry,
+		Log: p.tel.Log, Registry: p.tel.Registry, Observe: p.pace.Observe,
 	})
 }
 

@@ -31,7 +31,7 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin) (func(), error
 		return nil, err
 	}
 	server := &transfer.Server{
-		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, nil), Target: transfer.NewTarget(pool),
+		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(pool, p.pace),
 		Purger: transfer.NewPurger(pool, purgeBatch, purgeRest), Pool: pool,
 		Keys: p.cfg.tokens, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.

@@ -1,0 +1,135 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/cell/transfer"
+)
+
+// limit reads the metric, which is what operators see.
+func limit(t *testing.T, p *transfer.Pace) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	p.Register(reg)
+	all, err := reg.Gather()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("got %d metrics, %v", len(all), err)
+	}
+	return all[0].GetMetric()[0].GetGauge().GetValue()
+}
+
+// TestPaceGivesWay: moves take less while the tenants' requests are slow, never
+// nothing, and get it back when they are quick again; requests that are slow
+// while nothing moves are not the moves' fault.
+func TestPaceGivesWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := transfer.NewPace(transfer.PaceOptions{Latency: 40 * time.Millisecond})
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		tick := func(took time.Duration, moved int) float64 {
+			for range 100 {
+				p.Observe(took)
+			}
+			for moved > 0 {
+				n := min(moved, 64<<10)
+				if err := p.Take(ctx, n); err != nil {
+					t.Fatal(err)
+				}
+				moved -= n
+			}
+			time.Sleep(250 * time.Millisecond) // virtual: one tick
+			synctest.Wait()
+			return limit(t, p)
+		}
+		if got := tick(time.Second, 0); !math.IsInf(got, 1) {
+			t.Errorf("slow requests and no move: got %v", got)
+		}
+		for range 40 { // what is normal is learned anew
+			tick(10*time.Millisecond, 0)
+		}
+		if got := tick(10*time.Millisecond, 64<<20); !math.IsInf(got, 1) {
+			t.Errorf("quick requests and a move: got %v", got)
+		}
+		if got, want := tick(300*time.Millisecond, 64<<20), float64(128<<20); got != want {
+			t.Errorf("slow requests and a move at 256 MiB/s: got %v, want half of it, %v", got, want)
+		}
+		if got := tick(300*time.Millisecond, 16<<20); got >= 128<<20 {
+			t.Errorf("still slow: got %v", got)
+		}
+		for range 40 {
+			tick(300*time.Millisecond, 1<<10)
+		}
+		if got := limit(t, p); got <= 0 || got > 1<<20 {
+			t.Errorf("slow for long: got %v, want little and not nothing", got)
+		}
+		for range 200 {
+			tick(10*time.Millisecond, 1<<10)
+		}
+		if got := limit(t, p); !math.IsInf(got, 1) {
+			t.Errorf("quick again for long: got %v, want no bound", got)
+		}
+	})
+}
+
+// TestPaceBounds: bytes and rows of a second are what was asked for.
+func TestPaceBounds(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		o     transfer.PaceOptions
+		calls int
+		size  int
+	}{
+		"bytes": {transfer.PaceOptions{Bytes: 1 << 20}, 64, 64 << 10}, // 4 MiB
+		"rows":  {transfer.PaceOptions{Rows: 1000}, 4000, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, began := transfer.NewPace(tt.o), time.Now()
+				for range tt.calls {
+					if err := p.Take(t.Context(), tt.size); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if took := time.Since(began); took < 3*time.Second || took > 5*time.Second { // virtual time; a burst goes first
+					t.Errorf("four seconds' worth took %v", took)
+				}
+			})
+		})
+	}
+}
+
+// TestPauseIsNotPaced: what is sent and received inside a pause waits for no
+// pace: with this one it would take a week.
+func TestPauseIsNotPaced(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	m := transfer.Move{ID: "mv_1", Tenant: mover, Base: 1, Source: "a", Target: "b"}
+	slow := transfer.NewPace(transfer.PaceOptions{Bytes: 1})
+	for range 8 { // the burst is used up
+		must(t, slow.Take(t.Context(), 32<<10))
+	}
+	a.source, b.target = transfer.NewSource(a.mover, slow), transfer.NewTarget(b.mover, slow)
+	must(t, b.Reserve(t.Context(), m))
+	must(t, a.Arm(t.Context(), m, time.Second))
+	must(t, a.Freeze(t.Context(), m, time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var sent bytes.Buffer
+	if _, err := a.source.Stream(ctx, &sent, m.ID, m.Tenant, ""); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.target.Apply(ctx, transfer.Step{Move: m.ID, Tenant: m.Tenant, Epoch: m.Base + 1}, true, &sent)
+	if err != nil || got.Totals.Rows == 0 {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+}
