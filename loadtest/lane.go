@@ -189,7 +189,7 @@ func (l *lane) send(ctx context.Context, r Request) (Answer, error) {
 			return a, ctx.Err() // the run is over: this attempt says nothing about the cell
 		}
 		fault, again := judge(a, err)
-		l.tenant.rec.Add(Attempt{Cell: l.tenant.Cell(), At: time.Now(), Took: time.Since(start), Fault: fault})
+		l.tenant.rec.Add(Attempt{Cell: l.tenant.Cell(), Tenant: l.tenant.ID, At: time.Now(), Took: time.Since(start), Since: time.Since(began), Fault: fault})
 		if fault == "" {
 			return a, nil
 		}

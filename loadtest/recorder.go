@@ -11,10 +11,12 @@ import (
 
 // An Attempt is how one request ended.
 type Attempt struct {
-	Cell  directory.CellID // the owner of the tenant that asked
-	At    time.Time        // when it ended
-	Took  time.Duration
-	Fault string // "" where the answer was the one that was due
+	Cell   directory.CellID // the owner of the tenant that asked, when it signed up
+	Tenant directory.TenantID
+	At     time.Time // when it ended
+	Took   time.Duration
+	Since  time.Duration // from the first attempt of the same request to the end of this one
+	Fault  string        // "" where the answer was the one that was due
 }
 
 // maxFaults bounds how many faults are kept whole; all are counted.
@@ -27,6 +29,46 @@ type Recorder struct {
 	took   map[directory.CellID][]time.Duration
 	faults []Attempt
 	count  map[directory.CellID]int
+	watch  []*Watch
+	worst  time.Duration
+}
+
+// A Watch sums up the attempts of some tenants while it is open.
+type Watch struct {
+	Requests int    `json:"requests"`
+	Failed   int    `json:"failed_requests"`
+	Longest  Millis `json:"longest_request_ms"` // of those that were answered
+	tenants  map[directory.TenantID]bool
+}
+
+// Watch opens a Watch over tenants; the function returned closes it, after which
+// it may be read.
+func (r *Recorder) Watch(tenants ...directory.TenantID) (w *Watch, done func()) {
+	w = &Watch{tenants: map[directory.TenantID]bool{}}
+	for _, t := range tenants {
+		w.tenants[t] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watch = append(r.watch, w)
+	return w, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.watch = slices.DeleteFunc(r.watch, func(o *Watch) bool { return o == w })
+	}
+}
+
+// add counts one attempt, if it is of a tenant that is watched.
+func (w *Watch) add(a Attempt) {
+	if !w.tenants[a.Tenant] {
+		return
+	}
+	w.Requests++
+	if a.Fault != "" {
+		w.Failed++
+		return
+	}
+	w.Longest = max(w.Longest, Millis(a.Took))
 }
 
 // Add keeps one attempt.
@@ -36,14 +78,26 @@ func (r *Recorder) Add(a Attempt) {
 	if r.took == nil {
 		r.took, r.count = map[directory.CellID][]time.Duration{}, map[directory.CellID]int{}
 	}
+	for _, w := range r.watch {
+		w.add(a)
+	}
 	if a.Fault == "" {
 		r.took[a.Cell] = append(r.took[a.Cell], a.Took)
+		r.worst = max(r.worst, a.Since)
 		return
 	}
 	r.count[a.Cell]++
 	if len(r.faults) < maxFaults {
 		r.faults = append(r.faults, a)
 	}
+}
+
+// Longest is the longest time that a request took to be answered, with all the
+// attempts that it needed.
+func (r *Recorder) Longest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.worst
 }
 
 // A CellReport sums up the attempts of one cell's tenants.
