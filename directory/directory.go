@@ -177,6 +177,7 @@ type Directory interface {
 	Claims
 	Feed
 	Moves
+	Failover
 }
 
 // Cells is the part of a Directory that keeps the cells.

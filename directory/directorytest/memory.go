@@ -28,9 +28,10 @@ type Memory struct {
 	claims  map[name]directory.TenantID
 	routers map[string]*router
 	audit   []directory.AuditEntry
-	moves   []directory.Move // oldest first
-	log     []entry          // log[i] is what version i+1 changed
-	newer   chan struct{}    // closed and replaced with each version
+	moves   []directory.Move           // oldest first
+	told    map[directory.CellID]int64 // each cell's witness
+	log     []entry                    // log[i] is what version i+1 changed
+	newer   chan struct{}              // closed and replaced with each version
 }
 
 // A record is a tenant and what its placement would be were it not suspended.
@@ -53,6 +54,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		Now:     time.Now,
 		cells:   map[directory.CellID]directory.Cell{},
+		told:    map[directory.CellID]int64{},
 		tenants: map[directory.TenantID]*record{},
 		slugs:   map[string]directory.TenantID{},
 		claims:  map[name]directory.TenantID{},

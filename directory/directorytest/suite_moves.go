@@ -44,6 +44,8 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Undo", testUndo},
 		{"UndoRefused", testUndoRefused},
 		{"UndoAborted", testUndoAborted},
+		{"Witness", testWitness},
+		{"AbortMoves", testAbortMoves},
 		{"RaceCreate", testRaceCreateMove},
 		{"RaceLease", testRaceLeaseMove},
 		{"RaceDecide", testRaceDecide},

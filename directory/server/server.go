@@ -86,6 +86,7 @@ func (s *Server) handlers() map[string]handler {
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "advanceMove": s.advanceMove,
+		"witness": s.witness, "abortMoves": s.abortMoves,
 	}
 }
 

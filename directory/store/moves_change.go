@@ -92,8 +92,7 @@ func (s *Store) Advance(ctx context.Context, said directory.Move, from directory
 	return s.mutate(ctx, "advance move", func(tx pgx.Tx) (*change, error) {
 		if said.Phase != from {
 			// The tenant before its moves, as always; a report changes neither.
-			const lock = `SELECT FROM directory.tenants WHERE id = (SELECT tenant FROM directory.moves WHERE id = $1) FOR NO KEY UPDATE`
-			if _, err := tx.Exec(ctx, lock, said.ID); err != nil {
+			if err := lockTenantOf(ctx, tx, said.ID); err != nil {
 				return nil, err
 			}
 		}

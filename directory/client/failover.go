@@ -1,0 +1,35 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// Witness implements directory.Failover.
+func (c *Client) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (int64, error) {
+	in := struct {
+		Incarnation string `json:"incarnation"`
+		Number      int64  `json:"number"`
+	}{incarnation, number}
+	var out struct {
+		Number int64 `json:"number"`
+	}
+	err := c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "cells", string(id), "witness"}, body: in, into: &out, repeat: true})
+	return out.Number, err
+}
+
+// AbortMoves implements directory.Failover. After a repetition aborted is the
+// number of the last attempt.
+func (c *Client) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (int, error) {
+	in := struct {
+		Incarnation string `json:"incarnation"`
+		Why         string `json:"why"`
+	}{incarnation, why}
+	var out struct {
+		Aborted int `json:"aborted"`
+	}
+	err := c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "cells", string(id), "abort_moves"}, body: in, into: &out, repeat: true})
+	return out.Aborted, err
+}

@@ -1,0 +1,61 @@
+package directorytest
+
+import (
+	"context"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Witness implements directory.Failover.
+func (m *Memory) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (int64, error) {
+	if err := m.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	if err := m.isIncarnation(id, incarnation); err != nil {
+		return 0, err
+	}
+	m.told[id] = max(m.told[id], number)
+	return m.told[id], nil
+}
+
+// AbortMoves implements directory.Failover.
+func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (aborted int, err error) {
+	if err := m.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer m.mu.Unlock()
+	if err := m.isIncarnation(id, incarnation); err != nil {
+		return 0, err
+	}
+	for i := range m.moves {
+		v := &m.moves[i]
+		next, aborts := v.Abort(why, m.Now().UTC())
+		if !aborts || v.Source != id && v.Target != id {
+			continue
+		}
+		r := m.tenants[v.Tenant]
+		if err := next.Owns(r.Placement); err != nil {
+			return aborted, err
+		}
+		if p, gives := next.Gives(); gives {
+			m.place(ctx, r, p)
+		}
+		m.note(ctx, "move.advance", directory.MoveSubject(v.ID), *v, next)
+		*v = next
+		aborted++
+	}
+	return aborted, nil
+}
+
+func (m *Memory) isIncarnation(id directory.CellID, incarnation string) error {
+	c, ok := m.cells[id]
+	if !ok {
+		return noCell(id)
+	}
+	if c.Incarnation != incarnation {
+		return problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
+	}
+	return nil
+}

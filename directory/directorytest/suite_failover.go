@@ -1,0 +1,64 @@
+package directorytest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+func testWitness(t *testing.T, s *suite) {
+	s.add(t, cell("c1"))
+	for _, tt := range []struct{ told, want int64 }{{0, 0}, {7, 7}, {3, 7}, {0, 7}, {9, 9}} {
+		s.expect(t, "witness", 0, 0, func() error {
+			got, err := s.Witness(s.ctx, "c1", "db-c1", tt.told)
+			if err == nil && got != tt.want {
+				t.Errorf("told %d: got %d, want %d", tt.told, got, tt.want)
+			}
+			return err
+		})
+	}
+	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.Witness(s.ctx, "c1", "db-c2", 10); return err })
+	s.refuse(t, "unknown cell", problem.NotFound, func() error { _, err := s.Witness(s.ctx, "c9", "db-c9", 10); return err })
+}
+
+// testAbortMoves: what is undecided is aborted under the nose of its mover, what
+// is decided is left alone, and so is what the cell has nothing to do with.
+func testAbortMoves(t *testing.T, s *suite) {
+	staying, leaving := s.resident(t), s.create(t, directory.NewTenant{Slug: "leaving", Cell: "c1"})
+	held := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: staying.ID, Target: "c2"}).ID, "m1"), directory.Frozen)
+	decided := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: leaving.ID, Target: "c2"}).ID, "m1"), directory.Decided)
+	s.add(t, cell("c7"))
+	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.AbortMoves(s.ctx, "c2", "db-c1", "lost"); return err })
+
+	abort := func(id directory.CellID, want int) func() error {
+		return func() error {
+			got, err := s.AbortMoves(s.ctx, id, "db-"+string(id), "lost \x00")
+			if err == nil && got != want {
+				t.Errorf("%s: got %d moves aborted, want %d", id, got, want)
+			}
+			return err
+		}
+	}
+	s.expect(t, "a cell without moves", 0, 0, abort("c7", 0))
+	s.expect(t, "abort", 1, 2, abort("c2", 1))
+	s.expect(t, "again", 0, 0, abort("c2", 0))
+
+	got := s.stored(t, held.ID)
+	if got.Phase != directory.Aborting || got.Previous != directory.Frozen || got.Error != "lost ?" || got.Lease != held.Lease+1 || got.Holder != "" || got.Transient {
+		t.Errorf("aborted: got %s", text(got))
+	}
+	want := directory.Placement{Tenant: staying.ID, Cell: "c1", Epoch: held.Base + 2, State: directory.Active}
+	wantEqual(t, "the tenant goes back", s.tenant(t, staying.ID).Placement, want)
+	s.refuse(t, "its mover goes on", problem.Conflict, func() error { _, err := s.say(held, directory.Decided); return err })
+	wantEqual(t, "decided move", s.stored(t, decided.ID), decided)
+
+	next, err := s.LeaseMove(s.ctx, "", "m2", time.Minute)
+	if err != nil || next.ID != held.ID {
+		t.Fatalf("lease: got %s, %v, want the aborted move", text(next), err)
+	}
+	if _, err := s.say(next, directory.Aborted); err != nil {
+		t.Errorf("end it: %v", err)
+	}
+}

@@ -1,0 +1,27 @@
+package server
+
+import "net/http"
+
+func (s *Server) witness(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Incarnation string `json:"incarnation"`
+		Number      int64  `json:"number"`
+	}
+	if err := read(r, &in); err != nil {
+		return err
+	}
+	newest, err := s.Directory.Witness(r.Context(), cellID(r), in.Incarnation, in.Number)
+	return answer(w, http.StatusOK, map[string]int64{"number": newest}, err)
+}
+
+func (s *Server) abortMoves(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Incarnation string `json:"incarnation"`
+		Why         string `json:"why"`
+	}
+	if err := read(r, &in); err != nil {
+		return err
+	}
+	n, err := s.Directory.AbortMoves(r.Context(), cellID(r), in.Incarnation, in.Why)
+	return answer(w, http.StatusOK, map[string]int{"aborted": n}, err)
+}

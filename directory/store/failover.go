@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// Witness implements directory.Failover.
+func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (newest int64, err error) {
+	const keep = `
+		INSERT INTO directory.witnesses AS w (cell, number) VALUES ($1, $2)
+		    ON CONFLICT (cell) DO UPDATE SET number = greatest(w.number, excluded.number)
+		RETURNING number`
+	const ask = `SELECT coalesce((SELECT number FROM directory.witnesses WHERE cell = $1), 0)`
+	err = isIncarnation(ctx, s.pool, id, incarnation)
+	switch {
+	case err != nil:
+	case number > 0:
+		err = s.pool.QueryRow(ctx, keep, id, number).Scan(&newest)
+	default:
+		err = s.pool.QueryRow(ctx, ask, id).Scan(&newest)
+	}
+	return newest, fail(ctx, "keep witness", err)
+}
+
+func isIncarnation(ctx context.Context, db pg.DB, id directory.CellID, incarnation string) error {
+	c, err := getCell(ctx, db, id, "")
+	if err == nil && c.Incarnation != incarnation {
+		err = problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
+	}
+	return err
+}
+
+// AbortMoves implements directory.Failover. Each move is a mutation of its own: a
+// cell may take part in very many.
+func (s *Store) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (aborted int, err error) {
+	if err := isIncarnation(ctx, s.pool, id, incarnation); err != nil {
+		return 0, fail(ctx, "abort moves", err)
+	}
+	// A move whose making commits after this look finds a cell that answers no mover
+	// before it is reconciled.
+	rows, err := s.pool.Query(ctx, `SELECT id FROM directory.moves WHERE $1 IN (source, target) AND`+undecided+`ORDER BY id`, id)
+	if err != nil {
+		return 0, fail(ctx, "abort moves", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[directory.MoveID])
+	if err != nil {
+		return 0, fail(ctx, "abort moves", err)
+	}
+	for _, move := range list {
+		if err := s.abort(ctx, move, why, &aborted); err != nil {
+			return aborted, err
+		}
+	}
+	return aborted, nil
+}
+
+// abort takes one move to Aborting, if it is undecided still, and counts it.
+func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, aborted *int) error {
+	aborts := false
+	err := s.mutate(ctx, "abort move", func(tx pgx.Tx) (*change, error) {
+		if err := lockTenantOf(ctx, tx, id); err != nil {
+			return nil, err
+		}
+		old, now, err := lockMove(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		var next directory.Move
+		if next, aborts = old.Abort(why, now); !aborts {
+			return nil, nil
+		}
+		const free = `UPDATE directory.moves SET lease = $2, holder = '', leased_until = NULL WHERE id = $1`
+		if _, err := tx.Exec(ctx, free, id, next.Lease); err != nil {
+			return nil, err
+		}
+		return s.reach(ctx, tx, old, next)
+	})
+	if err == nil && aborts {
+		*aborted++
+	}
+	return err
+}
+
+// lockTenantOf locks a move's tenant, which comes before its moves.
+func lockTenantOf(ctx context.Context, tx pgx.Tx, id directory.MoveID) error {
+	const lock = `SELECT FROM directory.tenants WHERE id = (SELECT tenant FROM directory.moves WHERE id = $1) FOR NO KEY UPDATE`
+	_, err := tx.Exec(ctx, lock, id)
+	return err
+}
