@@ -1,0 +1,271 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+)
+
+var errBoom = errors.New("boom")
+
+func TestAJobIsDoneOnceAndOnlyIfItsTransactionCommits(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1, 2)
+	start(t, w.runner(t, quick(), noting))
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a"})
+	w.enqueue(t, 1, New{Kind: kind, Payload: "b", At: time.Now().Add(100 * time.Millisecond)})
+	w.enqueue(t, 2, New{Kind: kind, Payload: "later", At: time.Now().Add(time.Hour)})
+	err := w.store.InTenant(t.Context(), 2, 1, func(ctx context.Context, tx *store.Tx) error {
+		_, err := Enqueue(ctx, tx, New{Kind: kind, Payload: "never"})
+		return errors.Join(err, errBoom)
+	})
+	if !errors.Is(err, errBoom) {
+		t.Fatal(err)
+	}
+	eventually(t, "both jobs", func() bool { return slices.Equal(w.effects(t, 1), []string{"a", "b"}) })
+	eventually(t, "both are done", func() bool { return slices.Equal(w.states(t, 1), []string{"done", "done"}) })
+	if got := w.effects(t, 2); len(got) != 0 || !slices.Equal(w.states(t, 2), []string{"available"}) {
+		t.Errorf("tenant 2: got %q, %q", got, w.states(t, 2))
+	}
+}
+
+func TestAKeyHasOneJob(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	far := time.Now().Add(time.Hour)
+	w.enqueue(t, 1, New{Kind: kind, Key: "k", Payload: "first", At: far})
+	w.enqueue(t, 1, New{Kind: kind, Key: "k", Payload: "second"})
+	w.enqueue(t, 1, New{Kind: kind, Key: "gone", Payload: "gone"})
+	w.in(t, 1, 1, func(ctx context.Context, tx *store.Tx) error { return Cancel(ctx, tx, kind, "gone", "unknown") })
+	start(t, w.runner(t, quick(), noting))
+	eventually(t, "the second", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
+	w.enqueue(t, 1, New{Kind: kind, Key: "k", Payload: "third"}) // over one that is done
+	eventually(t, "the third", func() bool { return len(w.effects(t, 1)) == 2 })
+	if got := w.effects(t, 1); !slices.Equal(got, []string{"second", "third"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A job that is replaced after its claim is not done by the one who claimed it.
+func TestAReplacedJobIsNotDone(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	r := w.runner(t, quick(), noting)
+	var once atomic.Bool
+	r.hook = func(step string) error {
+		if step == "claimed" && once.CompareAndSwap(false, true) {
+			return w.store.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
+				_, err := Enqueue(ctx, tx, New{Kind: kind, Key: "k", Payload: "new"})
+				return err
+			})
+		}
+		return nil
+	}
+	w.enqueue(t, 1, New{Kind: kind, Key: "k", Payload: "old"})
+	start(t, r)
+	eventually(t, "the new one", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
+	if got := w.effects(t, 1); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestFailuresAreRetriedAndThenGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(context.Context, *store.Tx) error{
+		"error": func(context.Context, *store.Tx) error { return errBoom },
+		"panic": func(context.Context, *store.Tx) error { panic("boom") },
+		"sql": func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT 1/0 AS boom`)
+			return err
+		},
+		"hidden": func(ctx context.Context, tx *store.Tx) error {
+			_, _ = tx.Exec(ctx, `SELECT boom`)
+			return nil // the transaction is broken all the same
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := open(t)
+			w.admit(t, 1)
+			var tries atomic.Int32
+			start(t, w.runner(t, quick(), noting, Kind{Name: "test.fail", Handle: func(ctx context.Context, tx *store.Tx, j Job) error {
+				if err := effect(ctx, tx, j); err != nil {
+					return err
+				}
+				if tries.Add(1) != int32(j.Attempt) {
+					t.Errorf("attempt %d calls itself %d", tries.Load(), j.Attempt)
+				}
+				return do(ctx, tx)
+			}}))
+			w.enqueue(t, 1, New{Kind: "test.fail", Payload: "never", Attempts: 3})
+			eventually(t, "giving up", func() bool { return slices.Equal(w.states(t, 1), []string{"dead"}) })
+			w.enqueue(t, 1, New{Kind: kind, Payload: "next"})
+			eventually(t, "the next job", func() bool { return slices.Equal(w.effects(t, 1), []string{"next"}) })
+			if tries.Load() != 3 {
+				t.Errorf("got %d attempts, want 3", tries.Load())
+			}
+			if text := w.strings(t, `SELECT error FROM cell.job WHERE kind = 'test.fail'`); text[0] == "" {
+				t.Error("no error is kept")
+			}
+		})
+	}
+}
+
+func TestAKindThatTheWorkerDoesNotKnowIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	start(t, w.runner(t, quick(), noting))
+	w.enqueue(t, 1, New{Kind: "test.future", Payload: "x"})
+	w.enqueue(t, 1, New{Kind: kind, Payload: "known"})
+	eventually(t, "the known one", func() bool { return len(w.effects(t, 1)) == 1 })
+	start(t, w.runner(t, quick(), Kind{Name: "test.future", Handle: effect}))
+	eventually(t, "the other", func() bool { return len(w.effects(t, 1)) == 2 })
+}
+
+// A worker that hangs loses its claim; what it does after that has no effect.
+func TestALapsedClaimIsTakenOver(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a"})
+	o := quick()
+	o.Claim = 50 * time.Millisecond
+	slow := w.runner(t, o, noting)
+	claimed, goOn := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	slow.o.Parallel = 1
+	slow.hook = func(step string) error {
+		if step == "claimed" && once.CompareAndSwap(false, true) {
+			close(claimed)
+			<-goOn
+		}
+		return nil
+	}
+	start(t, slow)
+	<-claimed
+	start(t, w.runner(t, quick(), noting))
+	eventually(t, "another one does it", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
+	close(goOn)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "b"})
+	eventually(t, "the next", func() bool { return len(w.effects(t, 1)) == 2 })
+	if got := w.strings(t, `SELECT attempt::text FROM fx.log ORDER BY n`); got[0] != "2" {
+		t.Errorf("done by attempt %s, want 2", got[0])
+	}
+}
+
+// A claim of an older epoch is void at once, and is no reason to give up.
+func TestAClaimOfAnOlderEpochIsVoid(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: 1})
+	first := w.runner(t, quick(), noting)
+	j, err := first.claim(t.Context(), 1, 1)
+	if err != nil || j == nil {
+		t.Fatalf("claim: %v, %v", j, err)
+	}
+	w.standStill(t, 1, 1, 2)
+	if _, err := w.store.DB().Exec(t.Context(), `SELECT cell.activate(1, 2, 2, 'test', 1000)`); err != nil {
+		t.Fatal(err)
+	}
+	first.settle(t.Context(), 1, 1, *j, first.do(t.Context(), 1, 1, *j)) // the fence refuses
+	start(t, w.runner(t, quick(), noting))
+	eventually(t, "it is done at the new epoch", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
+	if got := w.strings(t, `SELECT what || attempt FROM fx.log`); !slices.Equal(got, []string{"a2"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// standStill freezes the tenant and waits until nobody works for it.
+func (w *world) standStill(t *testing.T, tenant directory.TenantID, e, want directory.Epoch) {
+	t.Helper()
+	f, err := fence.Freeze(t.Context(), w.store.DB(), tenant, e, "test", 10*time.Second)
+	if err != nil || f.Epoch != want {
+		t.Fatalf("freeze: %+v, %v", f, err)
+	}
+}
+
+// A process that is told to stop frees what it had claimed, without an attempt.
+func TestAStopFreesTheClaim(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: 1})
+	inside := make(chan struct{})
+	stop := start(t, w.runner(t, quick(), Kind{Name: kind, Handle: func(ctx context.Context, tx *store.Tx, j Job) error {
+		close(inside)
+		<-ctx.Done()
+		return ctx.Err()
+	}}))
+	<-inside
+	stop()
+	if got := w.strings(t, `SELECT state || attempt FROM cell.job`); !slices.Equal(got, []string{"available0"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// One tenant with many jobs does not keep the others waiting.
+func TestTenantsTakeTurns(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1, 2)
+	for range 50 {
+		w.enqueue(t, 1, New{Kind: kind, Payload: "many"})
+	}
+	w.enqueue(t, 2, New{Kind: kind, Payload: "one"})
+	o := quick()
+	o.Parallel = 1
+	start(t, w.runner(t, o, noting))
+	eventually(t, "all jobs", func() bool { return len(w.effects(t, 1)) == 50 && len(w.effects(t, 2)) == 1 })
+	// fx.log numbers the effects of all tenants: the one was not the last.
+	if n := w.strings(t, `SELECT (SELECT count(*) FROM fx.log l WHERE l.n < o.n)::text FROM fx.log o WHERE tenant_id = 2`); len(n[0]) > 1 {
+		t.Errorf("%s jobs of another tenant came first", n[0])
+	}
+}
+
+func TestOldJobsAreRemoved(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a"})
+	w.enqueue(t, 1, New{Kind: kind, Payload: "b", At: time.Now().Add(time.Hour)})
+	r := w.runner(t, quick(), noting)
+	if more, err := r.turn(t.Context(), 1, 1); !more || err != nil {
+		t.Fatalf("turn: %v, %v", more, err)
+	}
+	if n, err := r.retainOnce(t.Context()); n != 0 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
+	r.o.Keep = time.Nanosecond
+	if n, err := r.retainOnce(t.Context()); n != 1 || err != nil {
+		t.Errorf("removed %d, %v; want 1", n, err)
+	}
+	if got := w.states(t, 1); !slices.Equal(got, []string{"available"}) {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func TestKindsAreChecked(t *testing.T) {
+	t.Parallel()
+	for want, kinds := range map[string][]Kind{
+		"twice":      {noting, noting},
+		"a function": {{Name: kind}},
+		"matches":    {{Name: "Test", Handle: effect}},
+	} {
+		if _, err := NewRunner(nil, kinds, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}

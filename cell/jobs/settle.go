@@ -1,0 +1,127 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// maxError bounds the text that is kept of an error.
+const maxError = 4000
+
+// settleTimeout bounds the record of what became of an attempt.
+const settleTimeout = 5 * time.Second
+
+// A fault is an error of the handler's doing.
+type fault struct{ cause error }
+
+func (f *fault) Error() string { return f.cause.Error() }
+func (f *fault) Unwrap() error { return f.cause }
+
+// Outcomes of an attempt: label of cell_jobs_total.
+const (
+	outcomeDone   = "done"
+	outcomeFailed = "failed"
+	outcomeDead   = "dead"
+	outcomeLost   = "lost"  // its claim was void
+	outcomeStale  = "stale" // the tenant may not act here any more; the job goes along
+	outcomeFreed  = "freed" // no fault of the job: the process stops, the database is gone
+)
+
+// settle writes down what became of an attempt. What it cannot write down, the
+// claim's end will tell.
+func (r *Runner) settle(ctx context.Context, t directory.TenantID, e directory.Epoch, j Job, err error) {
+	if err == nil {
+		r.metrics.wait.WithLabelValues(j.Kind).Observe(j.waited.Seconds())
+		r.count(j, outcomeDone)
+		return
+	}
+	outcome := judge(err, ctx.Err() != nil)
+	if outcome == outcomeFailed && j.Attempt >= j.max {
+		outcome = outcomeDead
+	}
+	r.count(j, outcome)
+	log := r.o.Log.With("kind", j.Kind, "tenant", t, "job", j.ID, "attempt", j.Attempt, "outcome", outcome)
+	switch outcome {
+	case outcomeLost, outcomeStale:
+		return
+	case outcomeDead:
+		log.ErrorContext(ctx, "job is given up", "error", err)
+	default:
+		log.WarnContext(ctx, "job was not done", "error", err)
+	}
+	// A process that stops frees what it has claimed; that outlives ctx, for a moment.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if err := r.record(ctx, t, e, j, outcome, err); err != nil && !errors.Is(err, problem.Stale) {
+		log.WarnContext(ctx, "record outcome of job", "error", err)
+	}
+}
+
+func (r *Runner) count(j Job, outcome string) {
+	r.metrics.attempts.WithLabelValues(j.Kind, outcome).Inc()
+}
+
+// judge says whose doing err is. Of what Postgres says, a lost connection or a
+// server that stops is nobody's attempt.
+func judge(err error, stopping bool) string {
+	switch {
+	case errors.Is(err, errLost):
+		return outcomeLost
+	case errors.Is(err, problem.Stale):
+		return outcomeStale
+	case stopping, errors.Is(err, problem.Unavailable):
+		return outcomeFreed
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code[:2] {
+		case "08", "53", "57", "58", "XX": // connection, resources, operator, system, internal
+			return outcomeFreed
+		}
+		return outcomeFailed // also at the commit: a constraint that is checked there
+	}
+	if _, ok := errors.AsType[*fault](err); ok || errors.Is(err, context.DeadlineExceeded) {
+		return outcomeFailed
+	}
+	return outcomeFreed
+}
+
+// free ends the attempt as if it had not been.
+const free = `
+	UPDATE cell.job
+	   SET state = 'available', attempt = attempt - 1
+	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
+
+const fail = `
+	UPDATE cell.job
+	   SET state = CASE WHEN $4 THEN 'dead' ELSE 'available' END,
+	       ended_at = CASE WHEN $4 THEN clock_timestamp() END,
+	       run_at = clock_timestamp() + $5::interval, error = $6
+	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
+
+func (r *Runner) record(ctx context.Context, t directory.TenantID, e directory.Epoch, j Job, outcome string, cause error) error {
+	return r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
+		if outcome == outcomeFreed {
+			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt)
+			return err
+		}
+		text := cause.Error()
+		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, r.backoff(j.Attempt), text[:min(len(text), maxError)])
+		return err
+	})
+}
+
+// backoff doubles with each attempt, up to its bound, and is jittered.
+func (r *Runner) backoff(attempt int) time.Duration {
+	d := r.o.Backoff
+	for range attempt - 1 {
+		d = min(2*d, r.o.MaxBackoff)
+	}
+	return store.Jitter(d)
+}
