@@ -99,9 +99,14 @@ func (c *Client) Retire(ctx context.Context, m transfer.Move) error {
 	return c.call(ctx, "retire", transfer.Request{Move: m}, nil)
 }
 
-// Release lets the source of an aborted move serve again.
+// Release lets the source of an aborted move serve again, then removes the keys
+// that were noted, unless they are still needed: by the watch that an undo
+// interrupted.
 func (c *Client) Release(ctx context.Context, m transfer.Move) error {
-	return c.call(ctx, "release", transfer.Request{Move: m}, nil)
+	if err := c.call(ctx, "release", transfer.Request{Move: m}, nil); err != nil {
+		return err
+	}
+	return c.forget(ctx, m)
 }
 
 // Discard makes the target of an aborted move forget it.
@@ -109,13 +114,16 @@ func (c *Client) Discard(ctx context.Context, m transfer.Move) error {
 	return c.call(ctx, "discard", transfer.Request{Move: m}, nil)
 }
 
-// Purge removes the tenant's rows behind the move's tombstone and returns how many.
+// Purge removes the tenant's rows behind the move's tombstone, and the keys that
+// were noted while the tenant was there, and returns how many rows there were.
 func (c *Client) Purge(ctx context.Context, m transfer.Move) (int64, error) {
 	var r struct {
 		Rows int64 `json:"rows"`
 	}
-	err := c.call(ctx, "purge", transfer.Request{Move: m}, &r)
-	return r.Rows, err
+	if err := c.call(ctx, "purge", transfer.Request{Move: m}, &r); err != nil {
+		return 0, err
+	}
+	return r.Rows, c.forget(ctx, m)
 }
 
 // Disarm ends the noting of keys at the owner, then removes those noted.
@@ -123,6 +131,11 @@ func (c *Client) Disarm(ctx context.Context, m transfer.Move, wait time.Duration
 	if err := c.call(ctx, "disarm", transfer.Request{Move: m, WaitMS: wait.Milliseconds()}, nil); err != nil {
 		return err
 	}
+	return c.forget(ctx, m)
+}
+
+// forget removes the keys that were noted for a tenant that is not armed.
+func (c *Client) forget(ctx context.Context, m transfer.Move) error {
 	var r map[string]int64
 	return c.call(ctx, "forget", transfer.Request{Move: m}, &r)
 }
