@@ -18,10 +18,16 @@ type Failover interface {
 	// AbortMoves takes every undecided move in which the cell takes part to
 	// Aborting, whoever holds its lease, which nobody has then: as Advance does, the
 	// tenant is given back to the source at Base+2 by compare-and-set. When it
-	// returns nil, each move that was made before it is either decided or will never
-	// be. aborted is how many moves it was. It may be repeated, and goes on where a
-	// call that failed has stopped. Conflict where incarnation differs.
-	AbortMoves(ctx context.Context, id CellID, incarnation, why string) (aborted int, err error)
+	// returns no error, each move that was made before it is either decided or will
+	// never be. It may be repeated, and goes on where a call that failed has stopped.
+	// Conflict where incarnation differs.
+	AbortMoves(ctx context.Context, id CellID, incarnation, why string) (Recovery, error)
+}
+
+// Recovery is what AbortMoves has to say.
+type Recovery struct {
+	Moves int      `json:"moves"` // how many there were
+	Known TenantID `json:"known"` // a tenant that is created on the cell after it has a greater id
 }
 
 // Abort is the move as AbortMoves leaves it at now; aborts is false where it is

@@ -20,16 +20,14 @@ func (c *Client) Witness(ctx context.Context, id directory.CellID, incarnation s
 	return out.Number, err
 }
 
-// AbortMoves implements directory.Failover. After a repetition aborted is the
-// number of the last attempt.
-func (c *Client) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (int, error) {
+// AbortMoves implements directory.Failover. After a repetition the number of moves
+// is the last attempt's.
+func (c *Client) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (directory.Recovery, error) {
 	in := struct {
 		Incarnation string `json:"incarnation"`
 		Why         string `json:"why"`
 	}{incarnation, why}
-	var out struct {
-		Aborted int `json:"aborted"`
-	}
+	var out directory.Recovery
 	err := c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "cells", string(id), "abort_moves"}, body: in, into: &out, repeat: true})
-	return out.Aborted, err
+	return out, err
 }

@@ -21,13 +21,14 @@ func (m *Memory) Witness(ctx context.Context, id directory.CellID, incarnation s
 }
 
 // AbortMoves implements directory.Failover.
-func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (aborted int, err error) {
+func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (directory.Recovery, error) {
+	var did directory.Recovery
 	if err := m.lock(ctx); err != nil {
-		return 0, err
+		return did, err
 	}
 	defer m.mu.Unlock()
 	if err := m.isIncarnation(id, incarnation); err != nil {
-		return 0, err
+		return did, err
 	}
 	for i := range m.moves {
 		v := &m.moves[i]
@@ -37,16 +38,19 @@ func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnatio
 		}
 		r := m.tenants[v.Tenant]
 		if err := next.Owns(r.Placement); err != nil {
-			return aborted, err
+			return did, err
 		}
 		if p, gives := next.Gives(); gives {
 			m.place(ctx, r, p)
 		}
 		m.note(ctx, "move.advance", directory.MoveSubject(v.ID), *v, next)
 		*v = next
-		aborted++
+		did.Moves++
 	}
-	return aborted, nil
+	for t := range m.tenants {
+		did.Known = max(did.Known, t)
+	}
+	return did, nil
 }
 
 func (m *Memory) isIncarnation(id directory.CellID, incarnation string) error {

@@ -22,6 +22,6 @@ func (s *Server) abortMoves(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &in); err != nil {
 		return err
 	}
-	n, err := s.Directory.AbortMoves(r.Context(), cellID(r), in.Incarnation, in.Why)
-	return answer(w, http.StatusOK, map[string]int{"aborted": n}, err)
+	did, err := s.Directory.AbortMoves(r.Context(), cellID(r), in.Incarnation, in.Why)
+	return answer(w, http.StatusOK, did, err)
 }

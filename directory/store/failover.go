@@ -38,26 +38,39 @@ func isIncarnation(ctx context.Context, db pg.DB, id directory.CellID, incarnati
 
 // AbortMoves implements directory.Failover. Each move is a mutation of its own: a
 // cell may take part in very many.
-func (s *Store) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (aborted int, err error) {
+func (s *Store) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (did directory.Recovery, err error) {
 	if err := isIncarnation(ctx, s.pool, id, incarnation); err != nil {
-		return 0, fail(ctx, "abort moves", err)
+		return did, fail(ctx, "abort moves", err)
 	}
 	// A move whose making commits after this look finds a cell that answers no mover
 	// before it is reconciled.
 	rows, err := s.pool.Query(ctx, `SELECT id FROM directory.moves WHERE $1 IN (source, target) AND`+undecided+`ORDER BY id`, id)
 	if err != nil {
-		return 0, fail(ctx, "abort moves", err)
+		return did, fail(ctx, "abort moves", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowTo[directory.MoveID])
 	if err != nil {
-		return 0, fail(ctx, "abort moves", err)
+		return did, fail(ctx, "abort moves", err)
 	}
 	for _, move := range list {
-		if err := s.abort(ctx, move, why, &aborted); err != nil {
-			return aborted, err
+		if err := s.abort(ctx, move, why, &did.Moves); err != nil {
+			return did, err
 		}
 	}
-	return aborted, nil
+	did.Known, err = s.known(ctx, id)
+	return did, fail(ctx, "abort moves", err)
+}
+
+// known is the greatest id of a tenant. Who creates a tenant holds the cells before
+// it gets an id: those that came before us are visible, and later ids are greater.
+func (s *Store) known(ctx context.Context, id directory.CellID) (most directory.TenantID, err error) {
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := getCell(ctx, tx, id, forChange); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `SELECT coalesce(max(id), 0) FROM directory.tenants`).Scan(&most)
+	})
+	return most, err
 }
 
 // abort takes one move to Aborting, if it is undecided still, and counts it.
