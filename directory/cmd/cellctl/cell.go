@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,9 @@ func (a *app) cellCommand() *cobra.Command {
 	return group(&cobra.Command{Use: "cell", Aliases: []string{"cells"}, Short: "Cells: the copies of the stack that own tenants"},
 		a.cellList(), a.cellGet(), a.cellAdd(), a.cellRemove(),
 		a.cellState("cordon", "Give a cell no new tenants", directory.Cordoned),
-		a.cellState("uncordon", "Give a cell new tenants again", directory.Ready))
+		a.cellState("uncordon", "Give a cell new tenants again", directory.Ready),
+		a.cellState("quarantine", "Keep a cell for tenants that are sent there by name", directory.Quarantine),
+		a.cellDrain(), a.cellRebalance(), a.cellEvacuate())
 }
 
 func (a *app) cellList() *cobra.Command {
@@ -117,6 +120,9 @@ func (a *app) cellRemove() *cobra.Command {
 				return err
 			}
 			if err := d.RemoveCell(ctx, id); err != nil {
+				if e, ok := errors.AsType[*problem.Error](err); ok && e.Extra["move"] != "" {
+					return hinted{err, "cellctl cell drain " + args[0] + " --yes --complete closes the ways back to it; cellctl move list shows the moves"}
+				}
 				return withHint(err, problem.Conflict, "cordon it first (cellctl cell cordon %s); cellctl tenant list --cell %[1]s shows who is still there", id)
 			}
 			c.State = directory.Retired

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // progress is what movers report of a move; see mover.Report.
@@ -21,6 +20,7 @@ type progress struct {
 	Rounds    int           `json:"rounds"`
 	LastRound time.Duration `json:"last_round_ns"`
 	Pause     time.Duration `json:"pause_ns"`
+	Verified  time.Time     `json:"verified_at"`
 }
 
 func reported(m directory.Move) (p progress) {
@@ -38,19 +38,21 @@ var moveView = view[directory.Move]{
 		{title: "to", text: func(m directory.Move, _ clock) string { return string(m.Target) }},
 		{title: "phase", text: func(m directory.Move, _ clock) string { return string(m.Phase) }},
 		{title: "rows", text: func(m directory.Move, _ clock) string { return number(reported(m).Rows) }},
-		{title: "pause", text: func(m directory.Move, _ clock) string { return pause(m) }},
+		{title: "pause", text: func(m directory.Move, _ clock) string { return pause(reported(m).Pause) }},
+		{title: "verified", text: func(m directory.Move, now clock) string { return age(now, reported(m).Verified) }},
 		{title: "age", text: func(m directory.Move, now clock) string { return age(now, m.Created) }},
 		{title: "undoes", wide: true, text: func(m directory.Move, _ clock) string { return string(m.Undoes) }},
+		{title: "attempt", wide: true, text: func(m directory.Move, _ clock) string { return fmt.Sprintf("%d/%d", m.Attempt, m.Attempts) }},
 		{title: "mover", wide: true, text: func(m directory.Move, _ clock) string { return m.Holder }},
 		{title: "error", text: func(m directory.Move, _ clock) string { return oneLine(m.Error) }},
 	},
 }
 
-func pause(m directory.Move) string {
-	if p := reported(m).Pause; p > 0 {
-		return p.Round(100 * time.Microsecond).String()
+func pause(d time.Duration) string {
+	if d <= 0 {
+		return ""
 	}
-	return ""
+	return d.Round(100 * time.Microsecond).String()
 }
 
 func (a *app) moveCommand() *cobra.Command {
@@ -62,108 +64,104 @@ func (a *app) moveCommand() *cobra.Command {
 		a.moveUndo())
 }
 
-// A wanted is how a move is asked for and followed.
-type wanted struct {
-	to     string
-	hold   bool
-	watch  time.Duration
-	detach bool
+// A listedMove says what can be done about it, as a single move does.
+type listedMove struct {
+	directory.Move
+	NextSteps []string `json:"next_steps,omitempty"`
 }
 
-func (w *wanted) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.BoolVar(&w.hold, "hold", false, "wait, caught up, for cellctl move switch")
-	f.DurationVar(&w.watch, "watch", directory.DefaultWatch, "how long the way back stays open")
-	f.BoolVar(&w.detach, "detach", false, "do not wait for the move")
-}
-
-// ask records the move and, unless detached, follows it.
-func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) error {
-	m.Watch = w.watch
-	if w.hold {
-		m.StopAt = directory.CaughtUp
-	}
-	made, err := d.CreateMove(ctx, m)
-	if err != nil {
-		return err
-	}
-	if w.detach {
-		return moveView.one(a, made, "cellctl move watch "+string(made.ID))
-	}
-	return a.follow(ctx, d, made)
-}
-
-func (a *app) tenantMove() *cobra.Command {
-	var w wanted
-	cmd := &cobra.Command{
-		Use: "move NAME", Short: "Move a tenant to another cell while it is in use", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
-		Example: "  cellctl tenant move acme --to c2\n  cellctl tenant move acme --to c2 --hold\n  cellctl tenant move acme --to c2 --detach -o name",
-		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			if w.to == "" {
-				return usage("cellctl cell list shows the cells", "--to names no cell")
-			}
-			t, err := findTenant(ctx, d, args[0])
-			if err != nil {
-				return err
-			}
-			return w.ask(ctx, a, d, directory.NewMove{Tenant: t.ID, Target: directory.CellID(w.to)})
-		}),
-	}
-	cmd.Flags().StringVar(&w.to, "to", "", "cell to move it to")
-	w.flags(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("to", a.completeCell)
-	return cmd
-}
-
-func (a *app) moveCreate() *cobra.Command {
-	cmd := a.tenantMove()
-	cmd.Use, cmd.Short, cmd.Example = "create TENANT", "The same as cellctl tenant move", "  cellctl move create acme --to c2 --detach"
-	return cmd
-}
-
-func (a *app) moveUndo() *cobra.Command {
-	var w wanted
-	cmd := &cobra.Command{
-		Use: "undo MOVE", Short: "Take a tenant back to where it came from; costs only what changed since", Args: names("MOVE"),
-		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			m, err := d.Move(ctx, directory.MoveID(args[0]))
-			if err != nil {
-				return err
-			}
-			return w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID})
-		}),
-	}
-	w.flags(cmd)
-	return cmd
+// A moveFilter picks moves; what is empty picks all.
+type moveFilter struct {
+	tenant, from, to, phase string
+	ended                   bool
+	limit                   int
 }
 
 func (a *app) moveList() *cobra.Command {
-	var ended bool
-	var limit int
+	var f moveFilter
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the moves, newest first", Args: names(),
+		Example: "  cellctl move list --from c1 --phase watching\n" +
+			"  cellctl move list --from c1 --phase planned -o name | cut -d/ -f2 | xargs -n1 cellctl move cancel --detach",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			moves, err := d.ListMoves(ctx, 0, ended, "", limit)
+			moves, err := f.find(ctx, d)
 			if err != nil {
 				return err
+			}
+			if moveView.isDocument(a) {
+				listed := []listedMove{}
+				for _, m := range moves {
+					listed = append(listed, listedMove{m, nextSteps(m)})
+				}
+				return a.document("MoveList", map[string]any{"items": listed})
 			}
 			return moveView.list(a, moves, nil)
 		}),
 	}
-	cmd.Flags().BoolVar(&ended, "all", false, "also those that have ended")
-	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many, 1 to 1000")
+	flags := cmd.Flags()
+	flags.BoolVar(&f.ended, "all", false, "also those that have ended")
+	flags.IntVar(&f.limit, "limit", 100, "at most so many; 0 is all")
+	flags.StringVar(&f.tenant, "tenant", "", "only this tenant's")
+	flags.StringVar(&f.from, "from", "", "only those away from this cell")
+	flags.StringVar(&f.to, "to", "", "only those to this cell")
+	flags.StringVar(&f.phase, "phase", "", "only those in this phase")
 	return cmd
+}
+
+// find reads page after page until there are enough moves.
+func (f moveFilter) find(ctx context.Context, d api) ([]directory.Move, error) {
+	var tenant directory.TenantID
+	if f.tenant != "" {
+		t, err := findTenant(ctx, d, f.tenant)
+		if err != nil {
+			return nil, err
+		}
+		tenant = t.ID
+	}
+	var moves []directory.Move
+	err := eachMove(ctx, d, tenant, f.ended, func(m directory.Move) bool {
+		if f.picks(m) {
+			moves = append(moves, m)
+		}
+		return f.limit <= 0 || len(moves) < f.limit
+	})
+	return moves, err
+}
+
+func (f moveFilter) picks(m directory.Move) bool {
+	is := func(got, want string) bool { return want == "" || got == want }
+	return is(string(m.Source), f.from) && is(string(m.Target), f.to) && is(string(m.Phase), f.phase)
+}
+
+// eachMove gives the moves of a tenant (0: of all), newest first, until more is false.
+func eachMove(ctx context.Context, d api, tenant directory.TenantID, ended bool, more func(directory.Move) bool) error {
+	before := directory.MoveID("")
+	for {
+		page, err := d.ListMoves(ctx, tenant, ended, before, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, m := range page {
+			if !more(m) {
+				return nil
+			}
+		}
+		if len(page) < pageSize {
+			return nil
+		}
+		before = page[len(page)-1].ID
+	}
 }
 
 func (a *app) moveStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "status MOVE", Short: "Show one move", Args: names("MOVE"),
+		Use: "status MOVE", Short: "Show one move, and when it reached each phase", Args: names("MOVE"),
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			m, err := d.Move(ctx, directory.MoveID(args[0]))
+			m, err := findMove(ctx, d, args[0])
 			if err != nil {
 				return err
 			}
-			return moveView.one(a, m, nextSteps(m)...)
+			return a.showMove(ctx, d, m)
 		}),
 	}
 }
@@ -172,7 +170,7 @@ func (a *app) moveWatch() *cobra.Command {
 	return &cobra.Command{
 		Use: "watch MOVE", Short: "Follow a move until it watches, waits or has ended", Args: names("MOVE"),
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			m, err := d.Move(ctx, directory.MoveID(args[0]))
+			m, err := findMove(ctx, d, args[0])
 			if err != nil {
 				return err
 			}
@@ -188,7 +186,7 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			m, err := d.AskMove(ctx, directory.MoveID(args[0]), wish)
 			if err != nil {
-				return err
+				return moveHint(err, args[0])
 			}
 			if detach {
 				return moveView.one(a, m, "cellctl move watch "+string(m.ID))
@@ -200,72 +198,39 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 	return cmd
 }
 
-// nextSteps are the commands that a move allows now.
-func nextSteps(m directory.Move) []string {
-	id := string(m.ID)
-	switch {
-	case m.Phase == directory.Watching:
-		return []string{"cellctl move undo " + id, "cellctl move complete " + id}
-	case m.Phase == directory.CaughtUp && m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed:
-		return []string{"cellctl move switch " + id, "cellctl move cancel " + id}
-	case !m.Phase.Ended():
-		return []string{"cellctl move watch " + id}
-	}
-	return nil
+func findMove(ctx context.Context, d api, id string) (directory.Move, error) {
+	m, err := d.Move(ctx, directory.MoveID(id))
+	return m, moveHint(err, id)
 }
 
-// settled reports whether a move needs nobody's work until an operator says more.
-func settled(m directory.Move) bool {
-	switch m.Phase {
-	case directory.Watching:
-		return m.Wish != directory.Complete
-	case directory.CaughtUp:
-		return m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed
-	}
-	return m.Phase.Ended()
-}
-
-// followEvery is how often a move that is followed is asked for.
-const followEvery = 200 * time.Millisecond
-
-// follow notes each phase until the move has settled, then shows it. What ends it
-// early ends the following, not the move. An aborted move is a Conflict, unless
-// it was cancelled.
-func (a *app) follow(ctx context.Context, d api, m directory.Move) error {
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	a.noteMove(m)
-	for !settled(m) {
-		select {
-		case <-ctx.Done():
-			a.note("the move goes on: cellctl move watch %s", m.ID)
-			return ctx.Err()
-		case <-tick.C:
-		}
-		now, err := d.Move(ctx, m.ID)
-		if err != nil {
-			return withHint(err, problem.Unavailable, "the move goes on: cellctl move watch %s", m.ID)
-		}
-		if now.Phase != m.Phase || reported(now).Rounds != reported(m).Rounds {
-			a.noteMove(now)
-		}
-		m = now
-	}
-	if err := moveView.one(a, m, nextSteps(m)...); err != nil {
+// showMove shows a move with its history.
+func (a *app) showMove(ctx context.Context, d api, m directory.Move) error {
+	lines, err := d.Audit(ctx, directory.MoveSubject(m.ID), 0, pageSize)
+	if err != nil {
 		return err
 	}
-	if m.Phase == directory.Aborted && m.Wish != directory.Cancel {
-		return problem.New(problem.Conflict, "move %s was aborted: %s", m.ID, oneLine(m.Error))
+	history, next := directory.History(lines), nextSteps(m)
+	if moveView.isDocument(a) {
+		return a.document(moveView.kind, m, map[string]any{"history": history, "next_steps": next})
+	}
+	moveView.rows(a, []directory.Move{m})
+	if a.flags.output == "name" {
+		return nil
+	}
+	a.noteHistory(history)
+	for _, step := range next {
+		a.note("next: %s", step)
 	}
 	return nil
 }
 
-// noteMove says on the side how far a move is.
-func (a *app) noteMove(m directory.Move) {
-	p := reported(m)
-	text := fmt.Sprintf("%-9s  %d rows, %d keys, %d kB, %d rounds", m.Phase, p.Rows, p.Keys, p.Bytes>>10, p.Rounds)
-	if p.Pause > 0 {
-		text += ", pause " + pause(m)
+// noteHistory says on the side how long each phase took to reach.
+func (a *app) noteHistory(history []directory.Reached) {
+	for i, h := range history {
+		if i == 0 {
+			a.note("%s  %-9s", h.At.Format(time.RFC3339), h.Phase)
+			continue
+		}
+		a.note("%s  %-9s  after %s", h.At.Format(time.RFC3339), h.Phase, h.At.Sub(history[i-1].At).Round(time.Millisecond))
 	}
-	a.note("%s", text)
 }

@@ -55,7 +55,8 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked,
+			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked, "works": works,
+			"newest": newest, "until": until,
 		},
 	})
 }

@@ -39,7 +39,7 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantChange("resume", "Serve a suspended tenant again", directory.Change{Suspended: &no}),
 		a.tenantChange("pin", "Keep planners from moving a tenant", directory.Change{Pinned: &yes}),
 		a.tenantChange("unpin", "Let planners move a tenant", directory.Change{Pinned: &no}),
-		a.tenantMove(), a.tenantDelete())
+		a.tenantMove(), a.tenantQuarantine(), a.tenantDelete())
 }
 
 func (a *app) tenantCreate() *cobra.Command {

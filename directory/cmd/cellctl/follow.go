@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/planner"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// nextSteps are the commands that a move allows now.
+func nextSteps(m directory.Move) []string {
+	id := string(m.ID)
+	switch {
+	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.UndoneBy == "":
+		return []string{"cellctl move undo " + id, "cellctl move complete " + id}
+	case m.Phase == directory.CaughtUp && m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed:
+		return []string{"cellctl move switch " + id, "cellctl move cancel " + id}
+	case m.RetriedBy != "":
+		return []string{"cellctl move watch " + string(m.RetriedBy)}
+	case m.Phase.BeforeDecision():
+		return []string{"cellctl move watch " + id, "cellctl move cancel " + id}
+	case !m.Phase.Ended():
+		return []string{"cellctl move watch " + id}
+	}
+	return nil
+}
+
+// settled reports whether a move needs nobody's work until an operator says more.
+func settled(m directory.Move) bool {
+	switch m.Phase {
+	case directory.Watching:
+		return m.Wish != directory.Complete
+	case directory.CaughtUp:
+		return m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed
+	}
+	return m.Phase.Ended() && m.RetriedBy == ""
+}
+
+const (
+	followEvery = 200 * time.Millisecond // how often a move that is followed is asked for
+	noteEvery   = 5 * time.Second        // how often something is said where nothing has changed
+)
+
+// follow notes each phase until the move, or the one that tries it again, has
+// settled, then shows it. What ends it early ends the following, not the move. An
+// aborted move is a Conflict, unless it was cancelled.
+func (a *app) follow(ctx context.Context, d api, m directory.Move) error {
+	f := follower{app: a, api: d, move: m, said: a.now()}
+	f.say()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for !settled(f.move) {
+		select {
+		case <-ctx.Done():
+			a.note("the move goes on: cellctl move watch %s", f.move.ID)
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := f.look(ctx); err != nil {
+			return err
+		}
+	}
+	m = f.move
+	if err := a.showMove(ctx, d, m); err != nil {
+		return err
+	}
+	if m.Phase == directory.Aborted && m.Wish != directory.Cancel {
+		return problem.New(problem.Conflict, "move %s was aborted: %s", m.ID, oneLine(m.Error))
+	}
+	return nil
+}
+
+// A follower tells how a move gets on.
+type follower struct {
+	*app
+	api
+	outage
+	move  directory.Move
+	speed float64 // bytes a second of the copy; 0 is not known
+	lag   int64   // keys that the last round brought
+	said  time.Time
+}
+
+// look reads the record, goes on to the move that tries this one again, and notes
+// what is new.
+func (f *follower) look(ctx context.Context) error {
+	id := f.move.ID
+	if f.move.RetriedBy != "" {
+		id = f.move.RetriedBy
+	}
+	now, err := f.Move(ctx, id)
+	if err != nil {
+		return withHint(f.bear(ctx, f.app, err), problem.Unavailable, "the move goes on: cellctl move watch %s", id)
+	}
+	f.outage = outage{}
+	was := f.move
+	f.move = now
+	f.measure(was, now)
+	if now.ID != was.ID || now.Phase != was.Phase || now.Error != was.Error ||
+		reported(now).Rounds != reported(was).Rounds || f.now().Sub(f.said) >= noteEvery {
+		f.say()
+	}
+	return nil
+}
+
+// measure takes from two readings of a move what one does not tell.
+func (f *follower) measure(was, now directory.Move) {
+	p, q := reported(was), reported(now)
+	switch {
+	case now.ID != was.ID:
+		f.speed, f.lag = 0, 0
+	case was.Phase == directory.Armed && now.Phase == directory.Copied:
+		f.speed = float64(q.Bytes) / now.Changed.Sub(was.Changed).Seconds()
+	case q.Rounds > p.Rounds:
+		f.lag = (q.Keys - p.Keys) / int64(q.Rounds-p.Rounds)
+	}
+}
+
+// say notes how far the move is.
+func (f *follower) say() {
+	f.said = f.now()
+	m, p := f.move, reported(f.move)
+	parts := []string{fmt.Sprintf("%-9s", m.Phase), fmt.Sprintf("%d rows, %s", p.Rows, size(p.Bytes))}
+	if f.speed > 0 {
+		parts = append(parts, size(int64(f.speed))+"/s")
+	}
+	if p.Rounds > 0 {
+		parts = append(parts, fmt.Sprintf("round %d took %s, %d keys behind", p.Rounds, p.LastRound.Round(time.Millisecond), f.lag))
+	}
+	switch wait := f.remaining(); {
+	case wait > 0:
+		parts = append(parts, fmt.Sprintf("about %s to copy %s", wait.Round(time.Second), size(p.Size)))
+	case m.NotBefore.After(f.said) && m.Phase == directory.Planned:
+		parts = append(parts, fmt.Sprintf("attempt %d of %d begins in %s", m.Attempt, m.Attempts, m.NotBefore.Sub(f.said).Round(time.Second)))
+	case p.Pause > 0:
+		parts = append(parts, "pause "+pause(p.Pause))
+	}
+	if m.Error != "" {
+		parts = append(parts, oneLine(m.Error))
+	}
+	f.note("%s", strings.Join(parts, "  "))
+}
+
+// remaining is how long the copy may still take at the speed that plans assume:
+// it reports its rows when it is done, all at once.
+func (f *follower) remaining() time.Duration {
+	if f.move.Phase != directory.Armed || f.move.Undoes != "" {
+		return 0
+	}
+	whole := time.Duration(float64(reported(f.move).Size) / float64(planner.Default().BytesPerSecond) * float64(time.Second))
+	return whole - f.now().Sub(f.move.Changed)
+}
+
+// An outage is how long a directory that is only looked at has not answered. It
+// may be as long as a single answer may take: what is followed goes on without it.
+type outage struct{ since time.Time }
+
+// bear is nil while err, of a directory that does not answer, can be borne.
+func (o *outage) bear(ctx context.Context, a *app, err error) error {
+	kind := problem.KindOf(err)
+	if ctx.Err() != nil || kind != problem.Unavailable && kind != problem.Timeout {
+		return err
+	}
+	if o.since.IsZero() {
+		o.since = a.now()
+		a.note("the directory does not answer; looking again for %s", a.flags.timeout)
+	}
+	if a.now().Sub(o.since) > a.flags.timeout {
+		return err
+	}
+	return nil
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A wanted is how a move is asked for and followed.
+type wanted struct {
+	to       string
+	hold     bool
+	watch    time.Duration
+	attempts int
+	detach   bool
+	dryRun   bool
+}
+
+func (w *wanted) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&w.hold, "hold", false, "wait, caught up, for cellctl move switch")
+	addWatch(cmd, &w.watch)
+	f.IntVar(&w.attempts, "attempts", directory.DefaultAttempts, "how often it is tried while only a bound, such as the pause's, aborts it")
+	f.BoolVar(&w.detach, "detach", false, "do not wait for the move")
+	f.BoolVar(&w.dryRun, "dry-run", false, "only say what the directory would answer; nothing is recorded")
+}
+
+func addWatch(cmd *cobra.Command, watch *time.Duration) {
+	cmd.Flags().DurationVar(watch, "watch", directory.DefaultWatch, "how long the way back stays open; 0s leaves none")
+}
+
+// shortest is the watch that is over at once: none at all stands for the default.
+const shortest = time.Microsecond
+
+// ask records the move and, unless detached, follows it.
+func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) error {
+	m.Watch, m.Attempts, m.DryRun = cmp.Or(w.watch, shortest), w.attempts, w.dryRun
+	if w.hold {
+		m.StopAt = directory.CaughtUp
+	}
+	made, err := d.CreateMove(ctx, m)
+	switch {
+	case err != nil:
+		return moveHint(err, "")
+	case w.dryRun:
+		a.note("nothing is recorded; what only the cells know is looked at when the move begins, before a row is copied")
+		return dryMoveView.one(a, made)
+	case w.detach:
+		return moveView.one(a, made, "cellctl move watch "+string(made.ID))
+	}
+	return a.follow(ctx, d, made)
+}
+
+// dryMoveView shows a move that is not recorded.
+var dryMoveView = view[directory.Move]{
+	kind: "DryRun",
+	name: func(m directory.Move) string { return "tenant/" + m.Tenant.String() },
+	columns: []column[directory.Move]{
+		{title: "tenant", text: func(m directory.Move, _ clock) string { return m.Tenant.String() }},
+		{title: "from", text: func(m directory.Move, _ clock) string { return string(m.Source) }},
+		{title: "to", text: func(m directory.Move, _ clock) string { return string(m.Target) }},
+		{title: "epoch", text: func(m directory.Move, _ clock) string { return epoch(m.Base + 1) }},
+		{title: "watch", text: func(m directory.Move, _ clock) string { return m.Watch.String() }},
+	},
+}
+
+func (a *app) tenantMove() *cobra.Command {
+	var w wanted
+	cmd := &cobra.Command{
+		Use: "move NAME --to CELL", Short: "Move a tenant to another cell while it is in use", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		Long: "Moves a tenant and follows the move until it watches: the tenant is served by its\nnew cell, and the way back is open. Ctrl-C ends the following, not the move.",
+		Example: "  cellctl tenant move acme --to c2\n  cellctl tenant move acme --to c2 --dry-run\n  cellctl tenant move acme --to c2 --hold\n" +
+			"  cellctl tenant move acme --to c2 --detach -o name",
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			if w.to == "" {
+				return usage("cellctl cell list shows the cells", "--to names no cell")
+			}
+			t, err := findTenant(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			if err := aliveTarget(ctx, d, w.to); err != nil {
+				return err
+			}
+			return w.ask(ctx, a, d, directory.NewMove{Tenant: t.ID, Target: directory.CellID(w.to)})
+		}),
+	}
+	cmd.Flags().StringVar(&w.to, "to", "", "cell to move it to")
+	w.flags(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("to", a.completeCell)
+	return cmd
+}
+
+// aliveTarget refuses a cell that is not there or that nobody has heard of: the
+// move would wait for it.
+func aliveTarget(ctx context.Context, d api, name string) error {
+	c, err := d.Cell(ctx, directory.CellID(name))
+	switch {
+	case err != nil:
+		return cellHint(ctx, d, name, err)
+	case !c.Healthy && c.State != directory.Retired:
+		e := problem.New(problem.CellUnavailable, "nobody has heard of cell %s since %s", c.ID, c.SeenAt.Format(time.RFC3339))
+		return hinted{e, "start it, or choose another: cellctl cell list"}
+	}
+	return nil
+}
+
+func (a *app) moveCreate() *cobra.Command {
+	cmd := a.tenantMove()
+	cmd.Use, cmd.Short, cmd.Example = "create TENANT --to CELL", "The same as cellctl tenant move", "  cellctl move create acme --to c2 --detach"
+	return cmd
+}
+
+func (a *app) moveUndo() *cobra.Command {
+	var w wanted
+	cmd := &cobra.Command{
+		Use: "undo MOVE", Short: "Take a tenant back to where it came from; costs only what changed since", Args: names("MOVE"),
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			m, err := findMove(ctx, d, args[0])
+			if err != nil {
+				return err
+			}
+			err = w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID})
+			if c, cellErr := d.Cell(ctx, m.Source); err != nil && cellErr == nil && c.State == directory.Drained {
+				return withHint(err, problem.Conflict, "a drained cell takes nobody back until it is cordoned: cellctl cell cordon %s", c.ID)
+			}
+			return err
+		}),
+	}
+	w.flags(cmd)
+	return cmd
+}
+
+// moveHint names the move that is in the way, or says where the moves are listed.
+func moveHint(err error, name string) error {
+	if e, ok := errors.AsType[*problem.Error](err); ok && e.Kind == problem.Conflict && e.Extra["move"] != "" {
+		return hinted{err, "cellctl move status " + e.Extra["move"]}
+	}
+	if name != "" {
+		return withHint(err, problem.NotFound, "cellctl move list --all shows the moves")
+	}
+	return err
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+)
+
+// way is the phases that a mover records of a move that goes well.
+var way = []directory.Phase{
+	directory.Planned, directory.Reserved, directory.Armed, directory.Copied, directory.CaughtUp,
+	directory.Frozen, directory.Staged, directory.Decided, directory.Activated, directory.Watching, directory.Completed,
+}
+
+// works [SLUG...] is a mover from here to the end of the script, as far as the
+// directory can tell: moves go well, but for those of the tenants named, which are
+// aborted for good.
+func works(ts *testscript.TestScript, _ bool, args []string) {
+	tb := ts.Value(scriptKey{}).(script).tb
+	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(tb.Context())
+	w := worker{d, args}
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(ctx, tb) })
+	ts.Defer(func() { cancel(); wg.Wait() })
+}
+
+// A worker does what movers say, and nothing of what they do.
+type worker struct {
+	directory.Directory
+	unlucky []string
+}
+
+func (w worker) run(ctx context.Context, tb testing.TB) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		m, err := w.LeaseMove(ctx, "", "mover-1", time.Minute)
+		if err != nil {
+			continue // there is nothing to do
+		}
+		if err := w.finish(ctx, m); err != nil && ctx.Err() == nil {
+			tb.Errorf("work on move %s in %s: %v", m.ID, m.Phase, err)
+		}
+	}
+}
+
+// finish takes a move as far as it goes without its operator.
+func (w worker) finish(ctx context.Context, m directory.Move) error {
+	t, err := w.Tenant(ctx, m.Tenant.String())
+	if err != nil {
+		return err
+	}
+	for !m.Waits(time.Now()) && !m.Phase.Ended() {
+		next := way[slices.Index(way, m.Phase)+1:]
+		switch {
+		case m.Phase == directory.Aborting:
+			next = []directory.Phase{directory.Aborted}
+		case m.Phase.BeforeDecision() && (m.Wish == directory.Cancel || m.Phase == directory.CaughtUp && slices.Contains(w.unlucky, t.Slug)):
+			next, m.Error = []directory.Phase{directory.Aborting}, "the cells' schemas differ"
+		}
+		from := m.Phase
+		m.Phase = next[0]
+		m.Report = fmt.Appendf(nil, `{"size_bytes":2000000,"rows":120,"keys":7,"bytes":2000000,"rounds":2,"last_round_ns":4000000,"pause_ns":12000000}`)
+		if err := w.Advance(ctx, m, from); err != nil {
+			return err
+		}
+		if m, err = w.Move(ctx, m.ID); err != nil {
+			return err
+		}
+	}
+	_, err = w.LeaseMove(ctx, m.ID, "mover-1", 0)
+	return err
+}
+
+// newest sets $MOVE to the id of the move that was made last.
+func newest(ts *testscript.TestScript, _ bool, _ []string) {
+	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
+	ts.Check(err)
+	moves, err := d.ListMoves(ts.Value(scriptKey{}).(script).tb.Context(), 0, true, "", 1)
+	ts.Check(err)
+	if len(moves) == 0 {
+		ts.Fatalf("there is no move")
+	}
+	ts.Setenv("MOVE", string(moves[0].ID))
+}
+
+// until TEXT COMMAND... runs a command again and again until it prints TEXT.
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(time.Minute)
+	for {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		select {
+		case <-late:
+			ts.Fatalf("%q does not come", args[0])
+		case <-tick.C:
+		}
+	}
+}
