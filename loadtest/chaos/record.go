@@ -1,0 +1,102 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/loadtest"
+)
+
+// What is asked of the directory's own database is what has to be known within a
+// millisecond, or while the directory itself is dead.
+const (
+	moveColumns = `SELECT id, source, target, phase, holder, lease, wish, error FROM directory.moves WHERE tenant = $1 `
+	newestMove  = moveColumns + `ORDER BY created_at DESC, id DESC LIMIT 1`
+	watchedMove = moveColumns + `AND phase = 'watching'`
+	movesOpen   = `
+		SELECT EXISTS (SELECT FROM directory.moves
+		                WHERE tenant = $1
+		                  AND (phase NOT IN ('watching', 'completed', 'aborted', 'undone') OR phase = 'watching' AND wish = 'complete'))`
+)
+
+// newest is a tenant's newest move; the zero Move where it has none.
+func (r *run) newest(ctx context.Context, t directory.TenantID) (directory.Move, error) {
+	return r.move(ctx, newestMove, t)
+}
+
+// watching is the move whose way back is open; the zero Move where there is none.
+func (r *run) watching(ctx context.Context, t directory.TenantID) (directory.Move, error) {
+	return r.move(ctx, watchedMove, t)
+}
+
+func (r *run) move(ctx context.Context, sql string, t directory.TenantID) (directory.Move, error) {
+	var m directory.Move
+	err := r.record.QueryRow(ctx, sql, int64(t)).Scan(&m.ID, &m.Source, &m.Target, &m.Phase, &m.Holder, &m.Lease, &m.Wish, &m.Error)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return directory.Move{}, nil
+	}
+	return m, err
+}
+
+// underWay reports whether a move of the tenant has work to do.
+func (r *run) underWay(ctx context.Context, t directory.TenantID) (open bool, err error) {
+	err = r.record.QueryRow(ctx, movesOpen, int64(t)).Scan(&open)
+	return open, err
+}
+
+// owner is the tenant's placement, as the directory tells it.
+func (r *run) owner(ctx context.Context, t directory.TenantID) (directory.Placement, error) {
+	var out directory.Tenant
+	err := r.console.Call(ctx, http.MethodGet, tenantPath(t), nil, &out)
+	return out.Placement, err
+}
+
+// patience is how long a fault waits for its phase. What another fault of the
+// round has stopped runs again by itself, on a busy machine after some seconds.
+const patience = 20 * time.Second
+
+// at waits until the errand's move has come to the phase, or passed it, and gives
+// the move as it is then; where that does not happen, as it was seen last.
+func (r *run) at(ctx context.Context, e *errand, p directory.Phase) directory.Move {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var seen directory.Move
+	for {
+		m, err := r.newest(ctx, e.tenant.ID)
+		if err == nil {
+			seen = m
+			if e.isOn(m) && (p == anyMoment || passed(m.Phase, p)) {
+				return m
+			}
+		}
+		if !loadtest.Pause(ctx, time.Millisecond) {
+			return seen
+		}
+	}
+}
+
+// isOn reports whether m is of this errand and not of the round before.
+func (e *errand) isOn(m directory.Move) bool {
+	if e.verb != "complete" {
+		return m.ID != e.before
+	}
+	select {
+	case <-e.begun:
+		return true
+	default:
+		return false
+	}
+}
+
+// passed reports whether a move in phase at has come to p or will not come to it.
+func passed(at, p directory.Phase) bool {
+	order := phases()
+	i, j := slices.Index(order, at), slices.Index(order, p)
+	return i < 0 || i >= j // one that is not among them has ended
+}

@@ -1,0 +1,169 @@
+package chaos
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/loadtest"
+)
+
+// A Violation is one thing that must never be.
+type Violation struct {
+	Round     int    `json:"round"`
+	Invariant string `json:"invariant"` // of docs/MOVE.md
+	What      string `json:"what"`
+}
+
+// A Count is how often one kind of fault was done while its move was in a phase.
+type Count struct {
+	Blow
+	Phase  directory.Phase `json:"phase"`  // of the move when it struck; "" is between two moves
+	Struck int             `json:"struck"` // times
+	Missed int             `json:"missed"` // times that there was nothing to strike
+}
+
+// A Report is the result of a run. Its JSON form is stable.
+type Report struct {
+	APIVersion string              `json:"apiVersion"`
+	Kind       string              `json:"kind"`
+	OK         bool                `json:"ok"`
+	Seed       uint64              `json:"seed"`
+	Took       loadtest.Millis     `json:"took_ms"`
+	Rounds     int                 `json:"rounds"`
+	Kills      int                 `json:"kills"` // by SIGKILL
+	PerMinute  float64             `json:"kills_per_minute"`
+	Faults     []Count             `json:"faults"`
+	Moves      map[string]int      `json:"moves"` // by what was asked for and the phase in which it ended
+	Requests   int                 `json:"requests"`
+	Errors     int                 `json:"errors"`           // attempts that a client had to repeat
+	Longest    loadtest.Millis     `json:"longest_pause_ms"` // from the first attempt of a request to its answer
+	Writes     loadtest.Check      `json:"writes"`
+	Events     loadtest.EventCheck `json:"events"`
+	Violations []Violation         `json:"violations"`
+	Data       string              `json:"data,omitempty"` // where the stack's data and logs are
+}
+
+func newReport(o Options) *Report {
+	return &Report{
+		APIVersion: "cellway.io/v1", Kind: "ChaosReport", Seed: o.Seed, Moves: map[string]int{}, Violations: []Violation{}, Data: o.Dir,
+	}
+}
+
+func (r *run) begin(round int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Rounds = round
+}
+
+// violationsMost bounds how many are named: the first ones tell most.
+const violationsMost = 50
+
+func (r *run) violate(invariant, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := Violation{Round: r.report.Rounds, Invariant: invariant, What: fmt.Sprintf(format, args...)}
+	if len(r.report.Violations) < violationsMost {
+		r.report.Violations = append(r.report.Violations, v)
+		r.say("VIOLATION of %s in round %d: %s", v.Invariant, v.Round, v.What)
+	}
+}
+
+// tally counts a fault.
+func (r *run) tally(b Blow, at directory.Phase, struck bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.report.Faults, func(c Count) bool { return c.Blow == b && c.Phase == at })
+	if i < 0 {
+		i = len(r.report.Faults)
+		r.report.Faults = append(r.report.Faults, Count{Blow: b, Phase: at})
+	}
+	if !struck {
+		r.report.Faults[i].Missed++
+		return
+	}
+	r.report.Faults[i].Struck++
+	if b.Verb == Kill || b.Verb == KillBackend {
+		r.report.Kills++
+	}
+}
+
+// finish fills in what is known at the end.
+func (r *run) finish(began time.Time) *Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep := r.report
+	rep.Took = loadtest.Millis(time.Since(began))
+	rep.PerMinute = float64(rep.Kills) / time.Since(began).Minutes()
+	for _, c := range r.rec.Cells() {
+		rep.Requests += c.Requests
+		rep.Errors += c.Errors
+	}
+	rep.Longest = loadtest.Millis(r.rec.Longest())
+	slices.SortFunc(rep.Faults, func(a, b Count) int {
+		return cmp.Or(cmp.Compare(a.Blow.String(), b.Blow.String()), cmp.Compare(a.Phase, b.Phase))
+	})
+	rep.OK = len(rep.Violations) == 0
+	return rep
+}
+
+// byBlow is the faults added up over phases, in the order of Blows.
+func (rep *Report) byBlow() []Count {
+	sum := map[Blow]Count{}
+	for _, c := range rep.Faults {
+		s := sum[c.Blow]
+		sum[c.Blow] = Count{Blow: c.Blow, Struck: s.Struck + c.Struck, Missed: s.Missed + c.Missed}
+	}
+	var all []Count
+	for _, b := range Blows() {
+		if c, ok := sum[b]; ok {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// byPhase is how many faults struck in each phase.
+func (rep *Report) byPhase() map[directory.Phase]int {
+	sum := map[directory.Phase]int{}
+	for _, c := range rep.Faults {
+		sum[c.Phase] += c.Struck
+	}
+	return sum
+}
+
+// WriteTable prints the report for people.
+func (rep *Report) WriteTable(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
+	fmt.Fprintln(t, "FAULT\tSTRUCK\tMISSED")
+	for _, c := range rep.byBlow() {
+		fmt.Fprintf(t, "%s\t%d\t%d\n", c.Blow, c.Struck, c.Missed)
+	}
+	fmt.Fprintln(t, "\nPHASE OF THE MOVE\tSTRUCK")
+	phases := rep.byPhase()
+	for _, p := range slices.Sorted(maps.Keys(phases)) {
+		fmt.Fprintf(t, "%s\t%d\n", cmp.Or(string(p), "between moves"), phases[p])
+	}
+	fmt.Fprintln(t, "\nMOVE\tENDED AS")
+	for _, m := range slices.Sorted(maps.Keys(rep.Moves)) {
+		fmt.Fprintf(t, "%s\t%d\n", m, rep.Moves[m])
+	}
+	fmt.Fprintln(t)
+	fmt.Fprintf(t, "requests\t%d, of which %d were repeated by the client; the longest took %s with all its attempts\n", rep.Requests, rep.Errors, rep.Longest)
+	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n", rep.Writes.Acknowledged, rep.Writes.Lost, rep.Writes.Doubled, rep.Writes.Unknown)
+	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", rep.Events.Written, rep.Events.Consumed, rep.Events.Faults)
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("print report: %w", err)
+	}
+	for _, v := range rep.Violations {
+		fmt.Fprintf(w, "\nVIOLATION of %s in round %d: %s\n", v.Invariant, v.Round, v.What)
+	}
+	_, err := fmt.Fprintf(w, "\n%d violations; %d kills in %d rounds and %.0f s (%.0f a minute); seed %d\n",
+		len(rep.Violations), rep.Kills, rep.Rounds, float64(rep.Took)/1e9, rep.PerMinute, rep.Seed)
+	return err
+}

@@ -1,0 +1,237 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/stack"
+	"github.com/cellway/cellway/loadtest"
+)
+
+// A run is one run under way.
+type run struct {
+	o       Options
+	stack   *stack.Stack
+	state   stack.State
+	proxies *proxies
+	ep      *loadtest.Endpoint
+	console *loadtest.Console
+	rec     *loadtest.Recorder
+	record  *pgxpool.Pool                      // the directory's database, past its proxy
+	cells   map[directory.CellID]*pgxpool.Pool // the cells' databases, as superuser, past their proxies
+	movers  []*loadtest.Tenant                 // the tenants that move
+	busy    map[directory.CellID]directory.TenantID
+	resting []resting
+	report  *Report
+	born    int // tenants so far, for slugs
+
+	mu sync.Mutex // of report's counts, which faults and the watcher share
+}
+
+// prepareTimeout bounds what is done before the first round.
+const prepareTimeout = 3 * time.Minute
+
+func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, error) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	st := s.State()
+	var urls []string
+	for _, r := range st.Routers {
+		urls = append(urls, r.URL)
+	}
+	r := &run{
+		o: o, stack: s, state: st, proxies: p, ep: loadtest.NewEndpoint(urls...),
+		console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken), rec: &loadtest.Recorder{},
+		cells: map[directory.CellID]*pgxpool.Pool{}, busy: map[directory.CellID]directory.TenantID{}, report: newReport(o),
+	}
+	var err error
+	if r.record, err = open(ctx, st.Directory.DatabaseURL); err != nil {
+		r.close()
+		return nil, err
+	}
+	for _, c := range st.Cells {
+		if r.cells[directory.CellID(c.ID)], err = open(ctx, c.DatabaseURL); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	if err := r.settleIn(ctx); err != nil {
+		r.close()
+		return nil, fmt.Errorf("prepare tenants: %w", err)
+	}
+	return r, nil
+}
+
+// ownName marks the run's own connections, which no fault is aimed at.
+const ownName = "chaos"
+
+func open(ctx context.Context, raw string) (*pgxpool.Pool, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("parse database url: it is malformed") // it holds a password
+	}
+	q := u.Query()
+	q.Set("application_name", ownName)
+	u.RawQuery = q.Encode()
+	return pg.Open(ctx, u.String(), 6)
+}
+
+func (r *run) close() {
+	r.ep.Close()
+	r.console.Close()
+	if r.record != nil {
+		r.record.Close()
+	}
+	for _, db := range r.cells {
+		if db != nil {
+			db.Close()
+		}
+	}
+}
+
+func (r *run) say(format string, args ...any) {
+	fmt.Fprintf(r.o.Progress, "chaos: "+format+"\n", args...)
+}
+
+// cellAt is the id of the n-th cell, counted round.
+func (r *run) cellAt(n int) directory.CellID {
+	return directory.CellID(r.state.Cells[n%len(r.state.Cells)].ID)
+}
+
+// settleIn makes the tenants: those that move, one that rests and one that is
+// busy on each cell.
+func (r *run) settleIn(ctx context.Context) error {
+	for i := range r.state.Cells {
+		cell := r.cellAt(i)
+		t, err := r.tenant(ctx, cell)
+		if err != nil {
+			return err
+		}
+		if err := r.workAWhile(ctx, t); err != nil {
+			return err
+		}
+		if err := r.rest(ctx, t); err != nil {
+			return err
+		}
+		busy, err := r.tenant(ctx, cell)
+		if err != nil {
+			return err
+		}
+		r.busy[cell] = busy.ID
+	}
+	return r.renew(ctx)
+}
+
+// renew puts the tenants that moved so far to rest and makes others in their
+// place: what a tenant has written is read whole after each round.
+func (r *run) renew(ctx context.Context) error {
+	for _, t := range r.movers {
+		if err := r.rest(ctx, t); err != nil {
+			return err
+		}
+	}
+	r.movers = nil
+	for i := range r.o.Tenants {
+		t, err := r.tenant(ctx, r.cellAt(i))
+		if err != nil {
+			return err
+		}
+		r.movers = append(r.movers, t)
+	}
+	return nil
+}
+
+// tenant makes a tenant on a cell, as an operator does, and waits until every
+// router routes it.
+func (r *run) tenant(ctx context.Context, cell directory.CellID) (*loadtest.Tenant, error) {
+	r.born++
+	var made directory.Tenant
+	want := directory.NewTenant{Slug: fmt.Sprintf("chaos-%d", r.born), Name: "Chaos", Cell: cell}
+	if err := r.console.Call(ctx, http.MethodPost, "/v1/tenants", want, &made); err != nil {
+		return nil, fmt.Errorf("create tenant: %w", err)
+	}
+	var out struct{ Token string }
+	body := map[string]any{"subject": "chaos", "ttl_seconds": 86400}
+	if err := r.console.Call(ctx, http.MethodPost, tenantPath(made.ID)+"/tokens", body, &out); err != nil {
+		return nil, fmt.Errorf("issue token: %w", err)
+	}
+	t := loadtest.Adopt(r.ep, r.rec, made, out.Token, r.o.work())
+	return t, t.AwaitRoute(ctx)
+}
+
+func tenantPath(id directory.TenantID) string { return "/v1/tenants/" + id.String() }
+
+// workAWhile lets a tenant write something before it rests.
+func (r *run) workAWhile(ctx context.Context, t *loadtest.Tenant) error {
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- t.Work(ctx, stop) }()
+	loadtest.Pause(ctx, 500*time.Millisecond)
+	close(stop)
+	return <-ended
+}
+
+// renewEvery is how many rounds a tenant moves before another takes its place.
+const renewEvery = 25
+
+// all plays rounds until enough was done or something broke.
+func (r *run) all(ctx context.Context) (*Report, error) {
+	began := time.Now()
+	watch, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { r.watchOwners(watch) })
+	wg.Go(func() { r.watchProcesses(watch) })
+
+	p := newPlan(r.o.Seed, r.o.Tenants)
+	for n := 1; r.goOn(n, began); n++ {
+		if n > 1 && n%renewEvery == 1 {
+			if err := r.renew(ctx); err != nil {
+				return nil, fmt.Errorf("before round %d: %w", n, err)
+			}
+		}
+		if err := r.round(ctx, n, p.next()); err != nil {
+			return nil, fmt.Errorf("round %d: %w", n, err)
+		}
+	}
+	return r.finish(began), nil
+}
+
+// goOn reports whether a round n is to be played.
+func (r *run) goOn(n int, began time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case len(r.report.Violations) > 0, r.o.For > 0 && time.Since(began) > r.o.For:
+		return false
+	case r.o.Kills > 0:
+		return r.report.Kills < r.o.Kills
+	}
+	return n <= once()
+}
+
+// watchProcesses reports a process that ended although nobody killed it.
+func (r *run) watchProcesses(ctx context.Context) {
+	for {
+		select {
+		case err, running := <-r.stack.Failed():
+			if !running {
+				return
+			}
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			r.violate("processes", "a process ended that nobody killed: %s", first)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
