@@ -99,6 +99,30 @@ func BenchmarkCreateTenant(b *testing.B) {
 	})
 }
 
+// BenchmarkCreateMove records a move of each of many tenants to one cell, one after
+// the other, as a drain does: what it costs grows with those under way.
+func BenchmarkCreateMove(b *testing.B) {
+	s := durable(b)
+	for i := range 2 {
+		if _, err := s.AddCell(b.Context(), directory.Cell{ID: directory.CellID(fmt.Sprint("c", i)), Address: "http://c", Capacity: 1_000_000}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var tenants []directory.TenantID
+	for i := range b.N {
+		t, err := s.CreateTenant(b.Context(), directory.NewTenant{Slug: fmt.Sprint("m", i), Cell: "c0"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		tenants = append(tenants, t.ID)
+	}
+	var n atomic.Int64
+	measure(b, 1, func() error {
+		_, err := s.CreateMove(b.Context(), directory.NewMove{Tenant: tenants[n.Add(1)-1], Target: "c1"})
+		return err
+	})
+}
+
 // measure runs f b.N times from callers goroutines and reports rate and p99.
 func measure(b *testing.B, callers int, f func() error) {
 	b.Helper()

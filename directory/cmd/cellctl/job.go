@@ -123,6 +123,9 @@ func (j *job) carryOut(ctx context.Context) error {
 		}
 	}
 	j.made.CarryOut = true
+	if n := len(j.made.Moves); n >= 100 {
+		j.note("asking for %d moves", n)
+	}
 	err := j.each(ctx, false, func(s *step, m directory.Move) { s.Move, s.Phase = m.ID, m.Phase })
 	if err != nil {
 		return err
