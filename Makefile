@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
 CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
 TOOLS := bin/tools
 
-.PHONY: help deps build test short check lint fmt generate model up down demo bench e2e fuzz compose-smoke clean
+.PHONY: help deps build test short check lint fmt generate model mutants chaos up down demo bench e2e fuzz compose-smoke clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ $(TOOLS)/staticcheck: infra/tools/go.mod
 
 model: ## explore the model of the live move; every seeded bug must be found
 	@./infra/model.sh
+
+mutants: deps ## take the move's guards away one by one; the test that each names must fail
+	MUTANTS=1 $(GO) test -count=1 -timeout 60m -parallel 2 -v -run TestMutants ./infra/mutants
+
+chaos: deps build ## move tenants while every part of the stack is killed; ARGS="--kills 1000" goes on for long
+	@bin/loadtest chaos $(ARGS)
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@./infra/fuzz.sh $${FUZZTIME:-30s}

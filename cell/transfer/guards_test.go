@@ -208,3 +208,24 @@ func TestEventsMoveWithTheirCursor(t *testing.T) {
 		t.Errorf("at the target: last %d, published %d, %d events, want 3, 2, 3", last, published, events)
 	}
 }
+
+// TestLateRoundIsRefused: rows that were sent before the move was given up do not
+// arrive in the one that came after it.
+func TestLateRoundIsRefused(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	must(t, b.Reserve(ctx, there))
+	must(t, a.Arm(ctx, there, wait))
+	late := stream(t, a, there)
+	must(t, a.Release(ctx, there))
+	must(t, b.Discard(ctx, there))
+	must(t, b.Reserve(ctx, transfer.Move{ID: "mv_2", Tenant: mover, Base: 3, Source: "a", Target: "b"}))
+	step := transfer.Step{Move: there.ID, Tenant: mover, Epoch: 2}
+	if _, err := b.target.Apply(ctx, step, false, bytes.NewReader(late)); !errors.Is(err, problem.Conflict) {
+		t.Errorf("a round of the move before: got %v, want conflict", err)
+	}
+	if n := contents(t, b, mover)["app.thing"].Rows; n != 0 {
+		t.Errorf("%d rows of it are there", n)
+	}
+}

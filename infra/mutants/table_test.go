@@ -1,0 +1,154 @@
+package mutants
+
+// The packages whose tests catch mutants.
+const (
+	transferPkg = "cell/transfer"
+	moverPkg    = "cell/mover"
+	fencePkg    = "cell/fence"
+	outboxPkg   = "cell/outbox"
+	storePkg    = "directory/store"
+)
+
+const lockTenant = "    PERFORM cell.lock_tenant(tenant, wait_ms);\n"
+
+// table is every mutant, in the order in which a move meets what it lacks.
+var table = []mutant{
+	{
+		name: "guard-reads-in-the-lock's-statement", why: "a transaction that waited for a freeze reads the fence as it was before it",
+		in: "cell.enter",
+		edit: []edit{
+			{"    got := pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064);", "   "},
+			{"FROM cell.fence r WHERE r.tenant_id OPERATOR(pg_catalog.=) tenant;", "FROM cell.fence r, LATERAL pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064) WHERE r.tenant_id OPERATOR(pg_catalog.=) tenant;"},
+		},
+		pkg: fencePkg, test: "TestWhoeverWaitedForAFreezeSeesIt",
+	},
+	{
+		name: "guard-without-row-lock", why: "above READ COMMITTED an old snapshot passes a fence that is frozen by now",
+		in: "cell.enter", edit: []edit{{"tenant FOR SHARE;", "tenant;"}},
+		pkg: fencePkg, test: "TestOldSnapshotsDoNotPass",
+	},
+	{
+		name: "guard-lets-the-mover-write-anybody", why: "the mover's role, which switches triggers off, writes rows of other tenants",
+		in: "cell.protect", edit: []edit{{"ENABLE ALWAYS TRIGGER zz_cell_guard_insert, ENABLE ALWAYS TRIGGER zz_cell_guard_update,", "ENABLE ALWAYS TRIGGER zz_cell_guard_update,"}},
+		pkg: transferPkg, test: "TestMoverWritesItsTenantOnly",
+	},
+	{
+		name: "reserve-over-an-active-fence", why: "a cell that serves the tenant stops, for a move that does not concern it",
+		in: "cell.reserve", edit: []edit{{"WHERE f.state IN ('moved', 'incoming') AND f.epoch < base + 1", "WHERE f.epoch < base + 1"}},
+		pkg: transferPkg, test: "TestReserveLeavesWhoServesAlone",
+	},
+	{
+		name: "undo-of-a-copy-that-is-another's", why: "an undo begins with rows that are not those of the move it takes back",
+		in: "cell.reserve", edit: []edit{{"SELECT f.move_id = undoes AND f.state = 'moved' INTO", "SELECT f.state = 'moved' INTO"}},
+		pkg: transferPkg, test: "TestReserveLeavesWhoServesAlone",
+	},
+	{
+		name: "undo-from-nothing", why: "an undo copies the whole tenant instead of what changed",
+		in: "cell.reserve", edit: []edit{{"VALUES (tenant, move, 0, '3:3:')", "VALUES (tenant, move, 0, '')"}},
+		pkg: transferPkg, test: "TestUndoBringsOnlyWhatChanged",
+	},
+	{
+		name: "arm-without-lock", why: "a transaction that began unarmed goes on and notes nothing",
+		in: "cell.arm", edit: []edit{{lockTenant, ""}},
+		pkg: transferPkg, test: "TestStepsWaitForOpenTransactions",
+	},
+	{
+		name: "arm-again-forgets", why: "a step that is repeated drops the keys noted since the first time",
+		in: "cell.arm", edit: []edit{{"f.epoch = base AND NOT f.capture;", "f.epoch = base;"}},
+		pkg: transferPkg, test: "TestArmAgainKeepsWhatWasNoted",
+	},
+	{
+		name: "capture-misses-a-changed-key", why: "a row that gets another key does not arrive under it",
+		in: "cell.capture", edit: []edit{{"IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND jsonb_build_array(%3$s) <> jsonb_build_array(%4$s)) THEN", "IF TG_OP = 'INSERT' THEN"}},
+		pkg: transferPkg, test: "TestRoundsFollowWritersAndNothingIsLost",
+	},
+	{
+		name: "cursor-stays-behind", why: "the target publishes again what the source had published",
+		in: "cell/transfer/catalog.go", edit: []edit{{"AND n.nspname NOT IN ('pg_catalog', 'information_schema')", "AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.relname <> 'outbox_cursor'"}},
+		pkg: transferPkg, test: "TestEventsMoveWithTheirCursor",
+	},
+	{
+		name: "round-leaves-one-out", why: "a target takes a round that does not continue what it has",
+		in: "cell/transfer/target.go", edit: []edit{{" || head.Since != have.Snapshot", ""}},
+		pkg: transferPkg, test: "TestRoundContinuesWhatIsThere",
+	},
+	{
+		name: "round-of-a-zombie", why: "a mover that lost its lease writes rows into another move",
+		in: "cell/transfer/target.go",
+		edit: []edit{{
+			"		if err := enterMove(ctx, tx, s, \"incoming\"); err != nil {\n			return err\n		}\n		if _, err := tx.Exec(ctx, applySettings(final))",
+			"		if _, err := tx.Exec(ctx, \"SELECT set_config('cell.tenant', $1, true)\", s.Tenant.String()); err != nil {\n			return err\n		}\n		if _, err := tx.Exec(ctx, applySettings(final))",
+		}},
+		pkg: transferPkg, test: "TestLateRoundIsRefused",
+	},
+	{
+		name: "hashes-not-compared", why: "a row that changed on its way is served",
+		in: "cell/transfer/target.go", edit: []edit{{"if stored != sent {", "if stored.Rows != sent.Rows {"}},
+		pkg: transferPkg, test: "TestStreamCutShortCountsForNothing",
+	},
+	{
+		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
+		in: "cell/transfer/target.go", edit: []edit{{"return n, raiseSequences(ctx, tx, t, tenant)", "return n, nil"}},
+		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
+	},
+	{
+		name: "freeze-without-lock", why: "a transaction that entered before the freeze commits after it",
+		in: "cell.freeze_move", edit: []edit{{lockTenant, ""}},
+		pkg: transferPkg, test: "TestStepsWaitForOpenTransactions",
+	},
+	{
+		name: "freeze-at-any-epoch", why: "a late freeze stops a tenant that came back meanwhile",
+		in: "cell.freeze_move", edit: []edit{{"f.tenant_id = tenant AND f.epoch = at_epoch AND", "f.tenant_id = tenant AND"}},
+		pkg: transferPkg, test: "TestStepsOfAnotherEpochChangeNothing",
+	},
+	{
+		name: "decide-without-compare-and-set", why: "the directory gives away a tenant that is no longer where the move began",
+		in: "directory/move_rules.go", edit: []edit{{" || p.Epoch != m.Base", ""}},
+		pkg: storePkg, test: "TestMovesDoNotPlaceWhatIsNotTheirs",
+	},
+	{
+		name: "advance-without-lease", why: "a mover that lost its lease records a phase",
+		in: "directory/move_rules.go", edit: []edit{{"said.Lease <= 0 || said.Lease != m.Lease", "said.Lease <= 0"}},
+		pkg: storePkg, test: "TestStoreMoves",
+	},
+	{
+		name: "abort-keeps-the-epoch", why: "what a mover says late fits the epoch of the tenant that it was to take",
+		in: "directory/move_rules.go", edit: []edit{{"Epoch: m.Base + 2", "Epoch: m.Base + 1"}},
+		pkg: storePkg, test: "TestStoreMoves",
+	},
+	{
+		name: "activate-before-the-decision", why: "the target serves while the move can still be aborted",
+		in: "cell/mover/work.go", edit: []edit{{"	case Decide:\n", "	case Decide:\n		_ = dst.Activate(step, m)\n"}},
+		pkg: moverPkg, test: "TestTheDirectoryDecidesFirst",
+	},
+	{
+		name: "activate-before-the-last-round", why: "the target serves without what changed last",
+		in: "cell.activate_move", edit: []edit{{"r.move_id = move AND r.final)", "r.move_id = move)"}},
+		pkg: transferPkg, test: "TestRoundContinuesWhatIsThere",
+	},
+	{
+		name: "activate-unarmed", why: "what changes after the move is not noted, and an undo loses it",
+		in: "cell.activate_move", edit: []edit{{"SET state = 'active', capture = true,", "SET state = 'active', capture = false,"}},
+		pkg: transferPkg, test: "TestUndoBringsOnlyWhatChanged",
+	},
+	{
+		name: "release-before-the-decision", why: "the source serves again while the move can still be decided",
+		in: "cell/mover/work.go", edit: []edit{{"	case Abort:\n", "	case Abort:\n		_ = src.Release(step, m)\n"}},
+		pkg: moverPkg, test: "TestTheDirectoryDecidesFirst",
+	},
+	{
+		name: "forget-while-armed", why: "keys that a way back needs are removed",
+		in: "cell.forget", edit: []edit{{"ON f.tenant_id = i.tenant_id AND NOT f.capture", "ON f.tenant_id = i.tenant_id"}},
+		pkg: transferPkg, test: "TestNoNotedKeyIsLeft",
+	},
+	{
+		name: "disarm-without-lock", why: "a transaction that notes keys goes on after the watch has ended",
+		in: "cell.disarm", edit: []edit{{lockTenant, ""}},
+		pkg: transferPkg, test: "TestStepsWaitForOpenTransactions",
+	},
+	{
+		name: "relay-skips", why: "events are taken for published that were not",
+		in: "cell/outbox/relay.go", edit: []edit{{"if err := r.send(ctx, events); err != nil {", "if err := r.send(ctx, events[:1]); err != nil {"}},
+		pkg: outboxPkg, test: "TestRelayPublishesInOrder",
+	},
+}
