@@ -39,6 +39,9 @@ func (a *API) Tables() []string { return []string{"api.idempotency"} }
 // Consumers are none.
 func (a *API) Consumers() []Consumer { return nil }
 
+// Jobs are none.
+func (a *API) Jobs() []JobKind { return nil }
+
 // Routes serves GET /v1/events/position.
 func (a *API) Routes() (http.Handler, []Route) {
 	return http.HandlerFunc(a.position), []Route{{Method: http.MethodGet, Path: "/v1/events/position"}}

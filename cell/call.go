@@ -2,6 +2,7 @@ package cell
 
 import (
 	"context"
+	"time"
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
@@ -16,6 +17,18 @@ type call struct {
 	route  string    // path template; "none" until the route is known
 	body   []byte    // as received
 	tx     *store.Tx // the transaction that the request runs in, where it has one
+
+	peer   context.Context // of the connection: a stream has this end, and not the request's deadline
+	began  time.Time
+	opened time.Duration // of a stream: from its arrival to the answer's beginning; 0 of others
+}
+
+// took is how long the request has taken; of a stream, to open it.
+func (c *call) took() time.Duration {
+	if c.opened > 0 {
+		return c.opened
+	}
+	return time.Since(c.began)
 }
 
 type callKey struct{}

@@ -14,10 +14,11 @@ import (
 type DB struct {
 	store    *store.Store
 	arrivals arrivals
+	streams  *streams
 }
 
 // NewDB makes a DB on the cell's store.
-func NewDB(s *store.Store) *DB { return &DB{store: s} }
+func NewDB(s *store.Store) *DB { return &DB{store: s, streams: newStreams()} }
 
 // InTenant runs fn in a transaction that sees the request's tenant only, after the
 // fence let it in at the request's epoch. It commits when fn returns nil. A request

@@ -41,6 +41,7 @@ type harness struct {
 	url        string
 	redisURL   string
 	store      *store.Store
+	db         *cell.DB
 	cache      *cell.Cache
 	assertions token.Keys
 	tokens     token.Keys
@@ -82,6 +83,7 @@ func start(t *testing.T, change ...func(*cell.Options)) *harness {
 	h.cache = cache
 	t.Cleanup(func() { _ = cache.Close() })
 	db := cell.NewDB(h.store)
+	h.db = db
 	o := cell.Options{
 		Cell: cellID, Modules: []cell.Module{cell.NewAPI(db), projects.New(db, cache)}, DB: db, Cache: cache,
 		AssertionKeys: h.assertions, TokenKeys: h.tokens, RatePerMinute: 60_000, Log: log, Registry: h.registry,

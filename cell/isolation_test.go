@@ -60,6 +60,9 @@ func TestNoOperationCrossesTenants(t *testing.T) {
 	tried := 0
 	for path, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
+			if endless(op) {
+				continue // see TestAStreamIsOfOneTenant
+			}
 			for _, q := range attempts(method, path, append(item.Parameters, op.Parameters...), op, l, own.ID) {
 				r := h.send(q.request)
 				tried++
@@ -79,6 +82,12 @@ func TestNoOperationCrossesTenants(t *testing.T) {
 		t.Errorf("events of the other tenant: got %d, want %d", got, before)
 	}
 	h.want(200, request{tenant: bravo, method: "GET", path: "/v1/tasks/" + l.task})
+}
+
+// endless reports whether an operation answers with a stream.
+func endless(op *openapi3.Operation) bool {
+	ok := op.Responses.Status(200)
+	return ok != nil && ok.Value.Content["text/event-stream"] != nil
 }
 
 // An attempt is a request and the status that it must get; 0 is any.
@@ -128,6 +137,9 @@ func example(s *openapi3.Schema) string {
 		body[name] = "x"
 		if len(p.Value.Enum) > 0 {
 			body[name] = string(projects.Doing)
+		}
+		if p.Value.Format == "date-time" {
+			body[name] = "2026-01-02T03:04:05Z"
 		}
 	}
 	b, _ := json.Marshal(body) // strings only

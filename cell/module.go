@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/worker"
 )
 
@@ -29,6 +30,9 @@ type Module interface {
 	Routes() (http.Handler, []Route)
 	// Consumers are the reactions to events.
 	Consumers() []Consumer
+	// Jobs are the kinds of work that the module does later: what it enqueues with
+	// jobs.Enqueue or plans with jobs.Plan, in the transaction that asks for it.
+	Jobs() []JobKind
 }
 
 // A Route is one operation, as the contract in openapi.yaml names it.
@@ -39,3 +43,6 @@ type Route struct {
 
 // A Consumer reacts to events of one tenant in order, once each.
 type Consumer = worker.Consumer
+
+// A JobKind is a kind of work that is done later, once.
+type JobKind = jobs.Kind

@@ -76,6 +76,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.DB.streams.register(o.Registry)
 	s := &Server{
 		gate: gate{cell: o.Cell, assertions: o.AssertionKeys, tokens: o.TokenKeys, now: o.Now},
 		db:   o.DB, limiter: newLimiter(o.Cache, o.RatePerMinute),
@@ -151,8 +152,7 @@ func (s *Server) operation(e endpoint) http.Handler {
 
 // serve takes a request from its arrival to its operation.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	c := &call{module: "none", route: "none"}
+	c := &call{module: "none", route: "none", peer: r.Context(), began: time.Now()}
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.timeout)
 	defer cancel()
 	r = stripTenant(r.WithContext(ctx))
@@ -161,9 +161,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(telemetry.RequestFrom(ctx).Err, problem.Stale) {
 			s.metrics.rejected.WithLabelValues(rejectStale).Inc()
 		}
-		took := time.Since(start)
+		took := c.took()
 		s.metrics.observe(c, r.Method, sw.Status(), took)
-		if s.told != nil && !strings.HasPrefix(sw.Header().Get("Content-Type"), "text/event-stream") {
+		if s.told != nil {
 			s.told(took)
 		}
 	}()

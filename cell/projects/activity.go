@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
 )
@@ -19,6 +20,10 @@ const insertActivity = `
 func recordActivity(ctx context.Context, tx *store.Tx, e outbox.Event) error {
 	if _, err := tx.Exec(ctx, insertActivity, tx.Tenant, e.Seq, e.Type, e.Subject, e.Time, e.ID); err != nil {
 		return fmt.Errorf("record activity %d: %w", e.Seq, err)
+	}
+	cell.WakeStreams(tx)
+	if e.Type == projectCreated {
+		return planSummary(ctx, tx)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -63,6 +64,9 @@ type ActivityPage struct {
 	NextAfter int64 `json:"next_after"`
 }
 
+// DueAt When a task that is not done causes the event task.due, once; between the years 2000 and 9998.
+type DueAt = time.Time
+
 // Name One line of text that is not blank.
 type Name = string
 
@@ -77,6 +81,9 @@ type NewProject struct {
 // NewTask defines model for NewTask.
 type NewTask struct {
 	Description *Text `json:"description,omitempty"`
+
+	// DueAt When a task that is not done causes the event task.due, once; between the years 2000 and 9998.
+	DueAt *DueAt `json:"due_at,omitempty"`
 
 	// Title One line of text that is not blank.
 	Title Name `json:"title"`
@@ -141,11 +148,14 @@ type ProjectSummary struct {
 type Task struct {
 	CreatedAt   time.Time `json:"created_at"`
 	Description string    `json:"description"`
-	ID          string    `json:"id"`
-	Project     string    `json:"project"`
-	State       TaskState `json:"state"`
-	Title       string    `json:"title"`
-	UpdatedAt   time.Time `json:"updated_at"`
+
+	// DueAt When a task that is not done causes the event task.due, once; between the years 2000 and 9998.
+	DueAt     *DueAt    `json:"due_at,omitempty"`
+	ID        string    `json:"id"`
+	Project   string    `json:"project"`
+	State     TaskState `json:"state"`
+	Title     string    `json:"title"`
+	UpdatedAt time.Time `json:"updated_at"`
 
 	// Version Grows by one with each change; the ETag.
 	Version int64 `json:"version"`
@@ -154,6 +164,9 @@ type Task struct {
 // TaskChange defines model for TaskChange.
 type TaskChange struct {
 	Description *Text `json:"description,omitempty"`
+
+	// DueAt As of a new task; null takes it away.
+	DueAt DueChange `json:"due_at,omitempty"`
 
 	// Title One line of text that is not blank.
 	Title *Name `json:"title,omitempty"`
@@ -226,6 +239,15 @@ type ListActivityParams struct {
 
 	// Limit Items in the page.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// StreamActivityParams defines parameters for StreamActivity.
+type StreamActivityParams struct {
+	// After Only entries with a higher seq; Last-Event-ID comes before it.
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// LastEventID The id of the last event that was seen.
+	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
 }
 
 // ListProjectsParams defines parameters for ListProjects.
@@ -311,6 +333,9 @@ type ServerInterface interface {
 	// ListActivity What happened, in order, as the module's own consumer of its events saw it.
 	// (GET /v1/activity)
 	ListActivity(w http.ResponseWriter, r *http.Request, params ListActivityParams)
+	// StreamActivity What happens, as it happens, as server-sent events.
+	// (GET /v1/activity/stream)
+	StreamActivity(w http.ResponseWriter, r *http.Request, params StreamActivityParams)
 	// ListProjects A page of the tenant's projects, oldest first.
 	// (GET /v1/projects)
 	ListProjects(w http.ResponseWriter, r *http.Request, params ListProjectsParams)
@@ -395,6 +420,60 @@ func (siw *ServerInterfaceWrapper) ListActivity(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListActivity(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// StreamActivity operation middleware
+func (siw *ServerInterfaceWrapper) StreamActivity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StreamActivityParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", r.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "after"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "after", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID int64
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Last-Event-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Last-Event-ID", Err: err})
+			return
+		}
+
+		params.LastEventID = &LastEventID
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.StreamActivity(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1090,6 +1169,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/activity", wrapper.ListActivity).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/activity/stream", wrapper.StreamActivity).Methods(http.MethodGet)
+
 	return r
 }
 
@@ -1131,6 +1212,74 @@ type ListActivitydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListActivitydefaultApplicationProblemPlusJSONResponse) VisitListActivityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamActivityRequestObject struct {
+	Params StreamActivityParams
+}
+
+type StreamActivityResponseObject interface {
+	VisitStreamActivityResponse(w http.ResponseWriter) error
+}
+
+type StreamActivity200TextEventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response StreamActivity200TextEventStreamResponse) VisitStreamActivityResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type StreamActivitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StreamActivitydefaultApplicationProblemPlusJSONResponse) VisitStreamActivityResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1999,6 +2148,9 @@ type StrictServerInterface interface {
 	// ListActivity What happened, in order, as the module's own consumer of its events saw it.
 	// (GET /v1/activity)
 	ListActivity(ctx context.Context, request ListActivityRequestObject) (ListActivityResponseObject, error)
+	// StreamActivity What happens, as it happens, as server-sent events.
+	// (GET /v1/activity/stream)
+	StreamActivity(ctx context.Context, request StreamActivityRequestObject) (StreamActivityResponseObject, error)
 	// ListProjects A page of the tenant's projects, oldest first.
 	// (GET /v1/projects)
 	ListProjects(ctx context.Context, request ListProjectsRequestObject) (ListProjectsResponseObject, error)
@@ -2095,6 +2247,32 @@ func (sh *strictHandler) ListActivity(w http.ResponseWriter, r *http.Request, pa
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListActivityResponseObject); ok {
 		if err := validResponse.VisitListActivityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StreamActivity operation middleware
+func (sh *strictHandler) StreamActivity(w http.ResponseWriter, r *http.Request, params StreamActivityParams) {
+	var request StreamActivityRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.StreamActivity(ctx, request.(StreamActivityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StreamActivity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(StreamActivityResponseObject); ok {
+		if err := validResponse.VisitStreamActivityResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

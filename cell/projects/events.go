@@ -8,8 +8,8 @@ import (
 	"github.com/cellway/cellway/cell/store"
 )
 
-// The types of the module's events. The data of created, updated and transitioned
-// events is the whole thing as it is then; of deleted events the id.
+// The types of the module's events. The data of created, updated, transitioned and
+// due events is the whole thing as it is then; of deleted events the id.
 const (
 	projectCreated   = "com.cellway.projects.project.created.v1"
 	projectUpdated   = "com.cellway.projects.project.updated.v1"
@@ -18,6 +18,8 @@ const (
 	taskUpdated      = "com.cellway.projects.task.updated.v1"
 	taskTransitioned = "com.cellway.projects.task.transitioned.v1"
 	taskDeleted      = "com.cellway.projects.task.deleted.v1"
+	taskDue          = "com.cellway.projects.task.due.v1"
+	summaryMade      = "com.cellway.projects.summary.made.v1"
 )
 
 // deleted is the data of an event that says that something is gone.

@@ -56,6 +56,11 @@ func (m *Module) Consumers() []cell.Consumer {
 	return []cell.Consumer{{Name: "activity", Handle: recordActivity}}
 }
 
+// Jobs are a task that falls due, and the daily summary.
+func (m *Module) Jobs() []cell.JobKind {
+	return []cell.JobKind{{Name: taskDueJob, Handle: taskFallsDue}, {Name: summaryJob, Handle: summarize}}
+}
+
 // Routes serves the operations tagged "projects".
 func (m *Module) Routes() (http.Handler, []cell.Route) {
 	strict := NewStrictHandlerWithOptions(m.handlers, nil, StrictHTTPServerOptions{

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -88,16 +89,32 @@ func updateProject(ctx context.Context, tx *store.Tx, id string, c ProjectChange
 }
 
 const (
-	deleteTasksSQL   = `DELETE FROM projects.tasks WHERE tenant_id = $1 AND project_id = $2`
+	deleteTasksSQL   = `DELETE FROM projects.tasks WHERE tenant_id = $1 AND project_id = $2 RETURNING id, due_at IS NOT NULL`
 	deleteProjectSQL = `DELETE FROM projects.projects WHERE tenant_id = $1 AND id = $2`
 )
 
-// deleteProject removes a project that lockProject holds, and its tasks.
+// deleteProject removes a project that lockProject holds, its tasks and their alarms.
 func deleteProject(ctx context.Context, tx *store.Tx, id string) error {
-	for _, sql := range []string{deleteTasksSQL, deleteProjectSQL} {
-		if _, err := tx.Exec(ctx, sql, tx.Tenant, id); err != nil {
-			return fmt.Errorf("delete project: %w", err)
+	rows, err := tx.Query(ctx, deleteTasksSQL, tx.Tenant, id)
+	if err != nil {
+		return fmt.Errorf("delete tasks: %w", err)
+	}
+	var task string
+	var hasAlarm bool
+	var alarms []string
+	if _, err := pgx.ForEachRow(rows, []any{&task, &hasAlarm}, func() error {
+		if hasAlarm {
+			alarms = append(alarms, task)
 		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("delete tasks: %w", err)
+	}
+	if err := jobs.Cancel(ctx, tx, taskDueJob, alarms...); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, deleteProjectSQL, tx.Tenant, id); err != nil {
+		return fmt.Errorf("delete project: %w", err)
 	}
 	return nil
 }

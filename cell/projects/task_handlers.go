@@ -3,6 +3,7 @@ package projects
 import (
 	"context"
 
+	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -31,9 +32,15 @@ func (h *handlers) ListTasks(ctx context.Context, req ListTasksRequestObject) (L
 
 // CreateTask serves POST /v1/projects/{project}/tasks.
 func (h *handlers) CreateTask(ctx context.Context, req CreateTaskRequestObject) (CreateTaskResponseObject, error) {
+	if err := checkDue(req.Body.DueAt); err != nil {
+		return nil, err
+	}
 	var t Task
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		if t, err = insertTask(ctx, tx, req.Project, *req.Body); err != nil {
+			return err
+		}
+		if err = setAlarm(ctx, tx, t); err != nil {
 			return err
 		}
 		return taskEvent(ctx, tx, taskCreated, t.ID, t)
@@ -61,12 +68,19 @@ func (h *handlers) GetTask(ctx context.Context, req GetTaskRequestObject) (GetTa
 
 // UpdateTask serves PATCH /v1/tasks/{task}.
 func (h *handlers) UpdateTask(ctx context.Context, req UpdateTaskRequestObject) (UpdateTaskResponseObject, error) {
+	if err := checkDue(req.Body.DueAt.At); err != nil {
+		return nil, err
+	}
 	var t Task
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-		if _, err = lockTask(ctx, tx, req.Task, &req.Params.IfMatch); err != nil {
+		was, err := lockTask(ctx, tx, req.Task, &req.Params.IfMatch)
+		if err != nil {
 			return err
 		}
 		if t, err = updateTask(ctx, tx, req.Task, *req.Body); err != nil {
+			return err
+		}
+		if err = changeAlarm(ctx, tx, was, t); err != nil {
 			return err
 		}
 		return taskEvent(ctx, tx, taskUpdated, t.ID, t)
@@ -101,11 +115,17 @@ func (h *handlers) TransitionTask(ctx context.Context, req TransitionTaskRequest
 // DeleteTask serves DELETE /v1/tasks/{task}.
 func (h *handlers) DeleteTask(ctx context.Context, req DeleteTaskRequestObject) (DeleteTaskResponseObject, error) {
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if _, err := lockTask(ctx, tx, req.Task, req.Params.IfMatch); err != nil {
+		t, err := lockTask(ctx, tx, req.Task, req.Params.IfMatch)
+		if err != nil {
 			return err
 		}
 		if err := deleteTask(ctx, tx, req.Task); err != nil {
 			return err
+		}
+		if t.DueAt != nil {
+			if err := jobs.Cancel(ctx, tx, taskDueJob, t.ID); err != nil {
+				return err
+			}
 		}
 		return taskEvent(ctx, tx, taskDeleted, req.Task, deleted{ID: req.Task})
 	})

@@ -12,9 +12,9 @@ import (
 )
 
 const insertTaskSQL = `
-	INSERT INTO projects.tasks (tenant_id, id, project_id, title, description)
-	VALUES ($1, $2, $3, $4, $5)
-	RETURNING id, project_id AS project, title, description, state, version, created_at, updated_at`
+	INSERT INTO projects.tasks (tenant_id, id, project_id, title, description, due_at)
+	VALUES ($1, $2, $3, $4, $5, $6)
+	RETURNING id, project_id AS project, title, description, state, due_at, version, created_at, updated_at`
 
 // insertTask relies on the foreign key to find a project that is not, or no
 // longer, there.
@@ -23,7 +23,7 @@ func insertTask(ctx context.Context, tx *store.Tx, project string, t NewTask) (T
 	if err != nil {
 		return Task{}, err
 	}
-	task, err := one[Task](ctx, tx, "task", insertTaskSQL, tx.Tenant, id, project, t.Title, orDefault(t.Description, ""))
+	task, err := one[Task](ctx, tx, "task", insertTaskSQL, tx.Tenant, id, project, t.Title, orDefault(t.Description, ""), t.DueAt)
 	if pg.Code(err) == pg.ForeignKeyViolation {
 		return task, problem.New(problem.NotFound, "no such project")
 	}
@@ -31,7 +31,7 @@ func insertTask(ctx context.Context, tx *store.Tx, project string, t NewTask) (T
 }
 
 const selectTaskSQL = `
-	SELECT id, project_id AS project, title, description, state, version, created_at, updated_at
+	SELECT id, project_id AS project, title, description, state, due_at, version, created_at, updated_at
 	  FROM projects.tasks
 	 WHERE tenant_id = $1 AND id = $2`
 
@@ -49,7 +49,7 @@ func lockTask(ctx context.Context, tx *store.Tx, id string, ifMatch *string) (Ta
 }
 
 const selectTasksSQL = `
-	SELECT id, project_id AS project, title, description, state, version, created_at, updated_at
+	SELECT id, project_id AS project, title, description, state, due_at, version, created_at, updated_at
 	  FROM projects.tasks
 	 WHERE tenant_id = $1 AND project_id = $2 AND id > $3
 	 ORDER BY id
@@ -66,16 +66,16 @@ func listTasks(ctx context.Context, tx *store.Tx, project, after string, limit i
 const updateTaskSQL = `
 	UPDATE projects.tasks
 	   SET title = coalesce($3, title), description = coalesce($4, description), state = coalesce($5, state),
-	       version = version + 1, updated_at = now()
+	       due_at = CASE WHEN $6 THEN $7 ELSE due_at END, version = version + 1, updated_at = now()
 	 WHERE tenant_id = $1 AND id = $2
-	RETURNING id, project_id AS project, title, description, state, version, created_at, updated_at`
+	RETURNING id, project_id AS project, title, description, state, due_at, version, created_at, updated_at`
 
 func updateTask(ctx context.Context, tx *store.Tx, id string, c TaskChange) (Task, error) {
-	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, c.Title, c.Description, nil)
+	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, c.Title, c.Description, nil, c.DueAt.Named, c.DueAt.At)
 }
 
 func setTaskState(ctx context.Context, tx *store.Tx, id string, to TaskState) (Task, error) {
-	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, nil, nil, to)
+	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, nil, nil, to, false, nil)
 }
 
 const deleteTaskSQL = `DELETE FROM projects.tasks WHERE tenant_id = $1 AND id = $2`

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
@@ -152,7 +153,8 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 	if err != nil {
 		return fmt.Errorf("listen for tenants: %w", err)
 	}
-	loops.Go("arrivals", p.db.Run)
+	loops.Go("arrivals and streams", p.db.Run)
+	defer context.AfterFunc(front, p.db.StopStreams)()
 	loops.Go("pace", p.pace.Run)
 	p.pace.Register(p.tel.Registry)
 	closeTransfer, err := p.transfer(front, admin)
@@ -175,19 +177,26 @@ func (p *process) api() (http.Handler, error) {
 	})
 }
 
-// startWork starts the relay, the consumers and the sweep.
+// startWork starts the relay, the consumers, the jobs and the sweep.
 func (p *process) startWork(loops *run.Group) error {
 	var consumers []cell.Consumer
+	var kinds []cell.JobKind
 	for _, m := range p.modules {
 		consumers = append(consumers, m.Consumers()...)
+		kinds = append(kinds, m.Jobs()...)
 	}
 	w, err := worker.New(p.store, p.redis, consumers, worker.Options{Log: p.tel.Log, Registry: p.tel.Registry})
+	if err != nil {
+		return err
+	}
+	runner, err := jobs.NewRunner(p.store, kinds, jobs.Options{Log: p.tel.Log, Registry: p.tel.Registry})
 	if err != nil {
 		return err
 	}
 	relay := outbox.NewRelay(p.store, p.redis, outbox.RelayOptions{Log: p.tel.Log, Registry: p.tel.Registry})
 	loops.Go("relay", relay.Run)
 	loops.Go("worker", w.Run)
+	loops.Go("jobs", runner.Run)
 	loops.Go("sweep", cell.NewSweeper(p.store, p.tel.Log).Run)
 	return nil
 }

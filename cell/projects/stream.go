@@ -1,0 +1,42 @@
+package projects
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/store"
+)
+
+// streamBatch is how many entries are read in one transaction.
+const streamBatch = 200
+
+// StreamActivity serves GET /v1/activity/stream.
+func (h *handlers) StreamActivity(ctx context.Context, req StreamActivityRequestObject) (StreamActivityResponseObject, error) {
+	after := orDefault(req.Params.LastEventID, orDefault(req.Params.After, 0))
+	return stream(func(w http.ResponseWriter) error { return h.db.Stream(ctx, w, after, activityFeed) }), nil
+}
+
+// A stream is a response that goes on as long as it likes.
+type stream func(w http.ResponseWriter) error
+
+// VisitStreamActivityResponse writes the response.
+func (s stream) VisitStreamActivityResponse(w http.ResponseWriter) error { return s(w) }
+
+func activityFeed(ctx context.Context, tx *store.Tx, after int64) ([]cell.Message, error) {
+	items, err := listActivity(ctx, tx, after, streamBatch)
+	if err != nil {
+		return nil, err
+	}
+	batch := make([]cell.Message, len(items))
+	for i, a := range items {
+		data, err := json.Marshal(a)
+		if err != nil {
+			return nil, fmt.Errorf("encode activity %d: %w", a.Seq, err)
+		}
+		batch[i] = cell.Message{ID: a.Seq, Data: data}
+	}
+	return batch, nil
+}

@@ -1,0 +1,173 @@
+package cell
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+)
+
+const (
+	streamBeat  = 15 * time.Second // a comment, and a look, where nothing else happens
+	streamWrite = 10 * time.Second // a peer that takes no byte for so long is gone
+	streamRead  = 10 * time.Second // for one batch
+
+	// A client comes back after retryLeast to retryMost: those of a tenant that
+	// moved do not all knock at once.
+	retryLeast = time.Second
+	retryMost  = 5 * time.Second
+)
+
+// A Message is one server-sent event.
+type Message struct {
+	ID   int64
+	Data []byte // one line
+}
+
+// A Feed reads what follows the message with the id after, in order: some of it,
+// or nothing where there is no more. It runs in a transaction of its own each time,
+// so that nothing is read for a tenant that another cell has.
+type Feed func(ctx context.Context, tx *store.Tx, after int64) ([]Message, error)
+
+// Stream answers with what feed has and will have, as server-sent events, until the
+// client goes, the tenant moves or stands still, or the process stops. An error
+// means that nothing was written. It is not bound to the time that a request may
+// take. Whoever writes what feed reads says so with WakeStreams.
+func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after int64, feed Feed) error {
+	c := callFrom(ctx)
+	if c == nil || c.tenant == 0 {
+		return errors.New("open stream: the context has no tenant")
+	}
+	x, err := d.streams.take(c.tenant, c.epoch)
+	if err != nil {
+		return err
+	}
+	defer d.streams.leave(x)
+	batch, err := d.read(ctx, after, feed)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(c.peer, cancel)()
+	c.opened = time.Since(c.began)
+	why, err := d.pour(ctx, newSender(w), x, batch, after, feed)
+	d.streams.ended.WithLabelValues(why).Inc()
+	telemetry.RequestFrom(ctx).Err = err
+	return nil
+}
+
+// read is one batch, in a transaction that passes the fence.
+func (d *DB) read(ctx context.Context, after int64, feed Feed) (batch []Message, err error) {
+	ctx, cancel := context.WithTimeout(ctx, streamRead)
+	defer cancel()
+	err = d.InTenant(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
+		batch, err = feed(ctx, tx, after)
+		return err
+	})
+	return batch, err
+}
+
+// pour sends batches until something ends the stream, and says what. The error
+// is for the log.
+func (d *DB) pour(ctx context.Context, out *sender, x *seat, batch []Message, after int64, feed Feed) (why string, err error) {
+	if err := out.begin(); err != nil {
+		return overPeer, nil
+	}
+	beat := time.NewTicker(streamBeat)
+	defer beat.Stop()
+	for {
+		if err := out.send(batch); err != nil {
+			return overPeer, nil
+		}
+		if n := len(batch); n > 0 {
+			after = batch[n-1].ID
+			beat.Reset(streamBeat)
+		} else if why := x.pause(ctx, out, beat.C); why != "" {
+			return why, nil
+		}
+		switch batch, err = d.read(ctx, after, feed); {
+		case ctx.Err() != nil:
+			return overPeer, nil
+		case errors.Is(err, problem.Stale):
+			return overFence, nil
+		case err != nil:
+			return overError, err
+		}
+	}
+}
+
+// pause waits until there may be something to read; it says why there will not be.
+func (x *seat) pause(ctx context.Context, out *sender, beat <-chan time.Time) (why string) {
+	select {
+	case <-x.wake:
+	case <-beat:
+		if out.beat() != nil {
+			return overPeer
+		}
+	case <-x.over:
+		return x.why
+	case <-ctx.Done():
+		return overPeer
+	}
+	return ""
+}
+
+// A sender writes server-sent events, whole ones at a time, and flushes them.
+type sender struct {
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	text bytes.Buffer
+}
+
+func newSender(w http.ResponseWriter) *sender {
+	return &sender{w: w, rc: http.NewResponseController(w)}
+}
+
+// begin sends the head and how long the client waits before it comes back.
+func (s *sender) begin() error {
+	h := s.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // for proxies between a router and its clients
+	fmt.Fprintf(&s.text, "retry: %d\n\n", (retryLeast + rand.N(retryMost-retryLeast)).Milliseconds())
+	return s.flush()
+}
+
+func (s *sender) send(batch []Message) error {
+	for _, m := range batch {
+		fmt.Fprintf(&s.text, "id: %d\ndata: %s\n\n", m.ID, m.Data)
+	}
+	return s.flush()
+}
+
+// beat tells everybody on the way that the stream lives.
+func (s *sender) beat() error {
+	s.text.WriteString(":\n\n")
+	return s.flush()
+}
+
+func (s *sender) flush() error {
+	if s.text.Len() == 0 {
+		return nil
+	}
+	if err := s.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return fmt.Errorf("bound write: %w", err)
+	}
+	defer s.text.Reset()
+	if _, err := s.w.Write(s.text.Bytes()); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
+
+// StopStreams ends the open streams, so that their clients connect elsewhere, and
+// opens no more. A process that stops calls it first.
+func (d *DB) StopStreams() { d.streams.stop() }
