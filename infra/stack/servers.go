@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +23,16 @@ import (
 var postgresSettings = map[string]string{
 	"shared_buffers": "48MB", "max_connections": "120", "wal_level": "replica", "max_wal_size": "256MB",
 	"fsync": "on", "jit": "off", "log_min_messages": "warning", "log_checkpoints": "off",
+}
+
+// postgresSettings are those of the stack with those of its options over them.
+func (s *Stack) postgresSettings() map[string]string {
+	all := maps.Clone(postgresSettings)
+	for _, kv := range s.opts.Postgres {
+		name, value, _ := strings.Cut(kv, "=")
+		all[name] = value
+	}
+	return all
 }
 
 // serverGrace is how long a database server may take to stop in order.
@@ -61,7 +73,7 @@ func (s *Stack) postgres(name string) (local.Postgres, error) {
 	}
 	return local.Postgres{
 		Name: name, Bin: s.programs.postgres, Data: data, Port: port, Password: s.plan.password(name),
-		Settings: postgresSettings, Log: s.logFile(name), User: s.programs.user, OnOrphan: syscall.SIGINT,
+		Settings: s.postgresSettings(), Log: s.logFile(name), User: s.programs.user, OnOrphan: syscall.SIGINT,
 	}, nil
 }
 

@@ -34,6 +34,7 @@ type Options struct {
 	Routers     int       // default 2
 	Movers      int       // default 1
 	Port        int       // of the first router; it must be free. 0: any
+	Postgres    []string  // further settings of every Postgres server (wal_level=logical), over the stack's own
 	Env         []string  // further settings (ROUTER_X=1), each for the processes that have its prefix
 	Log         io.Writer // progress, one line per process; nil is none
 	Quiet       bool      // no progress in spite of Log
