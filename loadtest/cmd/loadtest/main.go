@@ -38,7 +38,7 @@ func root() *cobra.Command {
 		Use: "loadtest", Short: "Put a whole Cellway stack to the test on this machine",
 		SilenceUsage: true, SilenceErrors: true, Version: run.Version,
 	}
-	cmd.AddCommand(demoCommand(), benchCommand(), chaosCommand())
+	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), chaosCommand())
 	return cmd
 }
 
