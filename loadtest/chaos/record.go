@@ -96,6 +96,9 @@ func (e *errand) isOn(m directory.Move) bool {
 
 // passed reports whether a move in phase at has come to p or will not come to it.
 func passed(at, p directory.Phase) bool {
+	if p == directory.Aborting {
+		return !at.BeforeDecision() // it is there, or the cancel came too late
+	}
 	order := phases()
 	i, j := slices.Index(order, at), slices.Index(order, p)
 	return i < 0 || i >= j // one that is not among them has ended
