@@ -18,7 +18,7 @@ import (
 // How long things may take on a machine that does other work too, once the faults
 // have stopped: a move to end (I13), and what was written to be consumed.
 const (
-	settleBound  = 90 * time.Second
+	settleBound  = 4 * time.Minute
 	consumeBound = 90 * time.Second
 	roundTimeout = 10 * time.Minute
 )
