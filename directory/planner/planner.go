@@ -166,6 +166,7 @@ const (
 	Watched   Reason = "watched"    // it has moved, and the way back is still open
 	NoBudget  Reason = "no_budget"  // the forecast pause exceeds its unavailability budget
 	Recent    Reason = "recent"     // it moved a short while ago
+	Silent    Reason = "silent"     // its cell is not healthy: it cannot give it away
 	Bound     Reason = "bound"      // its data may not leave the locality
 	NoCell    Reason = "no_cell"    // no cell may take it
 	Coming    Reason = "coming"     // a move under way brings it to the cell that is left

@@ -287,6 +287,16 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+// A cell that does not answer cannot be copied from; the moves would wait for it.
+func TestWhoIsOnASilentCellStays(t *testing.T) {
+	t.Parallel()
+	silent := with(ready("c1"), func(c *Cell) { c.Healthy = false })
+	p, err := Drain(State{[]Cell{silent, ready("c2")}, []Tenant{resident(1, "c1", 10)}}, "c1", Default())
+	if err != nil || len(p.Moves) != 0 || len(p.Refusals) != 1 || p.Refusals[0].Reason != Silent {
+		t.Errorf("got %+v, %v, want a refusal: its cell is silent", p, err)
+	}
+}
+
 func TestEvacuate(t *testing.T) {
 	t.Parallel()
 	us := func(id directory.CellID) Cell { return with(ready(id), func(c *Cell) { c.Locality = "us" }) }

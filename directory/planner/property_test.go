@@ -131,6 +131,9 @@ func checkRules(r *rapid.T, name string, s State, p Plan, target directory.CellS
 	}
 	for _, m := range p.Moves {
 		t, to := tenants[m.Tenant], cells[m.To]
+		if !cells[m.From].Healthy {
+			r.Fatalf("%s: moves %+v off a cell that is not healthy", name, t)
+		}
 		if t.Cell != m.From || m.From == m.To || m.Why == "" {
 			r.Fatalf("%s: %+v is no move of %+v", name, m, t)
 		}

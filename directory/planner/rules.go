@@ -17,6 +17,8 @@ func (f *fleet) stays(t *tenant) (Reason, string) {
 		return Watched, fmt.Sprintf("the way back of move %s is open: complete or undo that first", t.Open.Move)
 	case t.Open.Move != "":
 		return Moving, fmt.Sprintf("move %s takes it to %s", t.Open.Move, t.Open.To)
+	case !t.from.Healthy:
+		return Silent, "its cell " + string(t.Cell) + " is not healthy and cannot give it away"
 	case t.Pinned:
 		return Pinned, "it is pinned to " + string(t.Cell)
 	case pause > t.Budget:

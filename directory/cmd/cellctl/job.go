@@ -97,7 +97,7 @@ func (j *job) each(ctx context.Context, dry bool, made func(*step, directory.Mov
 			j.requestID.Store(nil) // the plan tells of it, and no error
 			j.made.Refusals = append(j.made.Refusals, refusal{s.Tenant, s.Slug, "directory", err.Error()})
 		default:
-			broken = hinted{err, fmt.Sprintf("%d of %d moves are asked for and go on; %s goes on with the rest", len(kept), len(j.made.Moves), j.again)}
+			broken = hinted{err, fmt.Sprintf("%d of %d moves were asked for", len(kept), len(j.made.Moves))}
 			kept = append(kept, j.made.Moves[i:]...)
 		}
 		if broken != nil {
@@ -128,7 +128,7 @@ func (j *job) carryOut(ctx context.Context) error {
 	}
 	err := j.each(ctx, false, func(s *step, m directory.Move) { s.Move, s.Phase = m.ID, m.Phase })
 	if err != nil {
-		return err
+		return j.leave(err)
 	}
 	if j.opts.detach {
 		if err := j.look(ctx); err != nil {

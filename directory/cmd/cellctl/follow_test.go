@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// told is a directory whose answers about a move are given one after the other.
+type told struct {
+	api
+	moves []directory.Move
+	err   error
+}
+
+func (d *told) Move(context.Context, directory.MoveID) (directory.Move, error) {
+	if d.err != nil {
+		return directory.Move{}, d.err
+	}
+	m := d.moves[0]
+	d.moves = d.moves[1:]
+	return m, nil
+}
+
+// at is a move as it is so many seconds after the beginning.
+func at(id directory.MoveID, p directory.Phase, seconds int, bytes, keys, rounds int64) directory.Move {
+	return directory.Move{
+		ID: id, Phase: p, Attempt: 1, Attempts: 5, Changed: dawn.Add(time.Duration(seconds) * time.Second),
+		Report: fmt.Appendf(nil, `{"size_bytes":50000000,"rows":10,"bytes":%d,"keys":%d,"rounds":%d,"last_round_ns":20000000}`, bytes, keys, rounds),
+	}
+}
+
+var dawn = time.Date(2026, 11, 1, 6, 0, 0, 0, time.UTC)
+
+// quiet is an app that says nothing but to its buffer, at a time that is set.
+func quiet() (*app, *bytes.Buffer, *time.Time) {
+	var said bytes.Buffer
+	now := dawn
+	a := &app{out: &said, err: &said, getenv: func(string) string { return "" }, now: func() time.Time { return now }}
+	a.flags.timeout = 30 * time.Second
+	return a, &said, &now
+}
+
+func TestFollowerTellsSpeedLagAndWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	a, said, now := quiet()
+	retry := at("mv_2", directory.Planned, 9, 0, 0, 0)
+	retry.Attempt, retry.NotBefore, retry.Report = 2, dawn.Add(12*time.Second), nil
+	aborted := at("mv_1", directory.Aborted, 8, 50e6, 130, 2)
+	aborted.Error, aborted.RetriedBy = "the pause exceeded its budget", "mv_2"
+	d := &told{moves: []directory.Move{
+		at("mv_1", directory.Armed, 1, 0, 0, 0), at("mv_1", directory.Copied, 6, 50e6, 0, 0),
+		at("mv_1", directory.Copied, 6, 50e6, 100, 1), at("mv_1", directory.Copied, 6, 50e6, 130, 2), aborted, retry,
+	}}
+	f := follower{app: a, api: d, move: at("mv_1", directory.Reserved, 0, 0, 0, 0), said: dawn}
+	for _, want := range []string{
+		"armed      10 rows, 0.0 kB  about 4s to copy 50.0 MB",
+		"copied     10 rows, 50.0 MB  10.0 MB/s",
+		"round 1 took 20ms, 100 keys behind",
+		"round 2 took 20ms, 30 keys behind",
+		"aborted    10 rows, 50.0 MB  10.0 MB/s  round 2 took 20ms, 30 keys behind  the pause exceeded its budget",
+		"planned    0 rows, 0.0 kB  attempt 2 of 5 begins in 3s",
+	} {
+		said.Reset()
+		*now = now.Add(2 * time.Second)
+		if d.moves[0].ID == "mv_2" {
+			*now = dawn.Add(9 * time.Second)
+		}
+		if err := f.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("got %q, want %q", said.String(), want)
+		}
+		if settled(f.move) {
+			t.Errorf("%s of %s has settled, want more to follow", f.move.Phase, f.move.ID)
+		}
+	}
+}
+
+// What is followed goes on without the directory's answers, so an outage is borne
+// for as long as one answer may take; anything else ends the following.
+func TestFollowerBearsAnOutage(t *testing.T) {
+	t.Parallel()
+	a, said, now := quiet()
+	d := &told{err: problem.New(problem.Unavailable, "the directory does not answer")}
+	f := follower{app: a, api: d, move: at("mv_1", directory.Armed, 0, 0, 0, 0), said: dawn}
+	for range 3 {
+		if err := f.look(t.Context()); err != nil {
+			t.Fatalf("after %s: got %v, want patience", now.Sub(dawn), err)
+		}
+		*now = now.Add(15 * time.Second)
+	}
+	if n := strings.Count(said.String(), "does not answer"); n != 1 {
+		t.Errorf("said %d times that the directory does not answer, want once", n)
+	}
+	if err := f.look(t.Context()); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("after %s: got %v, want the outage", now.Sub(dawn), err)
+	}
+	d.err = problem.New(problem.Forbidden, "no")
+	if err := f.look(t.Context()); !errors.Is(err, problem.Forbidden) {
+		t.Errorf("got %v, want the refusal", err)
+	}
+}
+
+func TestFollowingEndsAndTheMoveGoesOn(t *testing.T) {
+	t.Parallel()
+	a, said, _ := quiet()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.follow(ctx, &told{}, at("mv_1", directory.Armed, 0, 0, 0, 0)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	if want := "note: the move goes on: cellctl move watch mv_1\n"; !strings.HasSuffix(said.String(), want) {
+		t.Errorf("got %q, want %q", said.String(), want)
+	}
+}
+
+func TestMoreMovesThanAPage(t *testing.T) {
+	t.Parallel()
+	d := directorytest.NewMemory()
+	for _, id := range []directory.CellID{"c1", "c2"} {
+		if _, err := d.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://c", Capacity: 5000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = pageSize + 1
+	for i := range n {
+		one, err := d.CreateTenant(t.Context(), directory.NewTenant{Slug: fmt.Sprint("t", i), Cell: "c1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.CreateMove(t.Context(), directory.NewMove{Tenant: one.ID, Target: "c2"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := readFleet(t.Context(), memory{d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.open) != n || len(f.tenants) != n || len(f.recent) != pageSize || len(f.openByTenant()) != n {
+		t.Errorf("got %d moves, %d tenants, %d recent moves, want %d, %d, %d", len(f.open), len(f.tenants), len(f.recent), n, n, pageSize)
+	}
+}
+
+// memory is a directory that issues no tokens.
+type memory struct{ *directorytest.Memory }
+
+func (memory) IssueToken(context.Context, directory.TenantID, string, time.Duration) (client.Token, error) {
+	return client.Token{}, problem.New(problem.Forbidden, "there are no tokens here")
+}
