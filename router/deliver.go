@@ -56,9 +56,17 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), rt.CellTimeout)
-	defer cancel()
-	err = rt.Forwarder.Forward(w, b.attach(r.WithContext(ctx)), Target{Entry: e, Assertion: assertion})
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	timer := time.AfterFunc(rt.CellTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+	err = rt.Forwarder.Forward(w, b.attach(r.WithContext(ctx)), Target{
+		Entry: e, Assertion: assertion,
+		Streams: func(end func()) (done func()) {
+			timer.Stop()
+			return rt.streams.add(rt.Table, e.Placement, end)
+		},
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -146,6 +154,10 @@ func (rt *Router) refresh() {
 type Target struct {
 	table.Entry
 	Assertion string
+	// Streams is told when the answer is an event stream: from then on the request
+	// has no deadline. end is called, once at most, when the stream must end for the
+	// client to connect again; done says that it has ended, whatever the cause.
+	Streams func(end func()) (done func())
 }
 
 // A Forwarder sends a request to a cell and relays the answer. Proxy implements
@@ -156,5 +168,6 @@ type Forwarder interface {
 	// not answer (whether it did something is not known), BadGateway where what it
 	// answers is not HTTP. Once an answer has begun and cannot be finished,
 	// Forward panics with http.ErrAbortHandler, so that the client sees it cut.
+	// An event stream is relayed piece by piece, as long as to.Streams lets it.
 	Forward(w http.ResponseWriter, r *http.Request, to Target) error
 }

@@ -23,6 +23,7 @@ type exchange struct {
 	upload    time.Duration // waiting for the client's body
 	cell      time.Duration // waiting for the cell's answer to begin
 	toHeaders time.Duration // from began to the cell's answer; 0 where none came
+	streams   bool          // the answer is an event stream
 }
 
 type exchangeKey struct{}

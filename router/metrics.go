@@ -97,6 +97,9 @@ func (m *metrics) done(x *exchange, status int, took time.Duration) {
 		cell = "none"
 	}
 	m.requests.WithLabelValues(cell, strconv.Itoa(status)).Inc()
+	if x.streams {
+		took = x.toHeaders // what takes time of a stream is to open it
+	}
 	m.duration.WithLabelValues(cell).Observe(took.Seconds())
 	if d, ok := x.overhead(); ok {
 		m.overhead.Observe(d.Seconds())

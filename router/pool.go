@@ -16,13 +16,16 @@ type CellLimits struct {
 	Requests int           // at once; as many again may wait for a place
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Timeout  time.Duration // for the head of the answer
+	Streams  int           // event streams at once, besides; 0 is 1024
 }
 
 const (
 	dialTimeout = 2 * time.Second
 	idleTimeout = 90 * time.Second
 	defaultWait = 250 * time.Millisecond
-	maxHead     = 64 << 10 // bytes of an answer's head
+
+	defaultStreams = 1024
+	maxHead        = 64 << 10 // bytes of an answer's head
 )
 
 // pools has a pool for each cell.
@@ -37,6 +40,7 @@ type pools struct {
 type pool struct {
 	transport *http.Transport
 	places    chan struct{}
+	streams   chan struct{}
 	waiting   atomic.Int64
 	wait      time.Duration
 }
@@ -44,6 +48,9 @@ type pool struct {
 func newPools(l CellLimits) *pools {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
+	}
+	if l.Streams <= 0 {
+		l.Streams = defaultStreams
 	}
 	return &pools{limits: l, cells: map[directory.CellID]*pool{}}
 }
@@ -75,7 +82,7 @@ func (p *pools) close() {
 
 func newPool(l CellLimits) *pool {
 	return &pool{
-		places: make(chan struct{}, l.Requests), wait: l.Wait,
+		places: make(chan struct{}, l.Requests), streams: make(chan struct{}, l.Streams), wait: l.Wait,
 		transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 			TLSHandshakeTimeout:    dialTimeout,
@@ -83,7 +90,7 @@ func newPool(l CellLimits) *pool {
 			ExpectContinueTimeout:  time.Second,
 			IdleConnTimeout:        idleTimeout,
 			MaxIdleConnsPerHost:    l.Requests,
-			MaxConnsPerHost:        l.Requests,
+			MaxConnsPerHost:        l.Requests + l.Streams,
 			MaxResponseHeaderBytes: maxHead,
 			DisableCompression:     true, // the answer is relayed as it is
 		},
@@ -116,6 +123,18 @@ func (p *pool) acquire(ctx context.Context) error {
 }
 
 func (p *pool) release() { <-p.places }
+
+// takeStream takes a place for a stream, if one is free.
+func (p *pool) takeStream() bool {
+	select {
+	case p.streams <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *pool) leaveStream() { <-p.streams }
 
 // buffers lends the memory through which answers are copied.
 type buffers struct{ pool sync.Pool }

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -50,10 +52,12 @@ func (p *Proxy) Close() { p.pools.close() }
 
 // A forwarding is one Forward, as the functions of the ReverseProxy need it.
 type forwarding struct {
-	to   Target
-	base *url.URL
-	pool *pool
-	err  error
+	to    Target
+	w     http.ResponseWriter
+	base  *url.URL
+	pool  *pool
+	leave func() // gives the place for the request back, once
+	err   error
 }
 
 type forwardingKey struct{}
@@ -68,11 +72,12 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if err != nil || base.Host == "" {
 		return unavailable(err, "the owning cell's address is not valid")
 	}
-	f := &forwarding{to: to, base: base, pool: p.pools.of(to.Cell)}
+	f := &forwarding{to: to, w: w, base: base, pool: p.pools.of(to.Cell)}
 	if err := f.pool.acquire(r.Context()); err != nil {
 		return err
 	}
-	defer f.pool.release()
+	f.leave = sync.OnceFunc(f.pool.release)
+	defer f.leave()
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
 	defer span.End()
@@ -131,6 +136,31 @@ func modifyResponse(resp *http.Response) error {
 			delete(resp.Header, name)
 		}
 	}
+	if isStream(resp.Header) {
+		return forwardingOf(resp.Request.Context()).stream(resp)
+	}
+	return nil
+}
+
+// stream lets the answer go on: in a place for streams, so that it takes none
+// from requests, and without the deadlines that those have.
+func (f *forwarding) stream(resp *http.Response) error {
+	if !f.pool.takeStream() {
+		return unavailable(nil, "too many event streams of the owning cell")
+	}
+	f.leave()
+	exchangeFrom(resp.Request.Context()).streams = true
+	body, err := newStreamBody(f.w, resp.Body)
+	if err != nil {
+		f.pool.leaveStream()
+		return fmt.Errorf("lift deadlines: %w", err)
+	}
+	done := f.to.Streams(body.end)
+	body.done = func() {
+		done()
+		f.pool.leaveStream()
+	}
+	resp.Body = body
 	return nil
 }
 

@@ -56,6 +56,7 @@ type Options struct {
 type Router struct {
 	Options
 	holds      *holds
+	streams    *streams
 	metrics    *metrics
 	signup     http.Handler
 	tracer     trace.Tracer
@@ -75,6 +76,8 @@ func New(o Options) *Router {
 		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
 	}
 	rt.holds = newHolds(o.Hold, rt.metrics)
+	rt.streams = newStreams(o.Registry)
+	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
 	rt.signup = newSignup(o.Directory, o.Log)
 	return rt
 }

@@ -16,7 +16,7 @@ const (
 func (rt *Router) NewServer() *http.Server {
 	// A whole exchange: upload, both windows of holding, and two attempts.
 	whole := headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout
-	return &http.Server{
+	s := &http.Server{
 		Handler:           rt.Handler(),
 		ReadHeaderTimeout: headTimeout,
 		ReadTimeout:       whole,
@@ -25,4 +25,6 @@ func (rt *Router) NewServer() *http.Server {
 		MaxHeaderBytes:    maxHeadIn,
 		ErrorLog:          slog.NewLogLogger(rt.Log.Handler(), slog.LevelDebug),
 	}
+	s.RegisterOnShutdown(rt.streams.close) // their clients find another router
+	return s
 }

@@ -28,6 +28,7 @@ type settings struct {
 	Auth            string        `env:"AUTH" envDefault:"required" help:"required or optional: a tenant's token with each request"`
 	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
 	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
+	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" help:"event streams of one cell at once, besides requests"`
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
@@ -41,6 +42,7 @@ func (s *settings) Validate() error {
 		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
 		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
 		"CELL_CONCURRENCY must be positive":               s.CellConcurrency > 0,
+		"CELL_STREAMS must be positive":                   s.CellStreams > 0,
 		"HOLD_REQUESTS must be positive":                  s.HoldRequests > 0,
 		"HOLD_BYTES must be positive":                     s.HoldBytes > 0,
 		"MAX_BODY must be positive":                       s.MaxBody > 0,

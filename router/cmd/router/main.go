@@ -62,7 +62,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
 	}
-	proxy := router.NewProxy(router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout}, tel.Log)
+	proxy := router.NewProxy(router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams}, tel.Log)
 	defer proxy.Close()
 	o.Table, o.Forwarder, o.Refresh = tab, proxy, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry

@@ -1,0 +1,185 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/router/table"
+)
+
+// streamWrite bounds one write to a stream's client: who takes no byte for so
+// long is gone.
+const streamWrite = 30 * time.Second
+
+// streams are the event streams that are relayed now. Each ends when its tenant's
+// placement is another one than it was opened at: the client connects again, and
+// gets to the new owner.
+type streams struct {
+	mu     sync.Mutex
+	open   map[directory.TenantID]map[*streamed]struct{}
+	closed bool
+	count  *prometheus.GaugeVec
+	ended  *prometheus.CounterVec
+}
+
+// A streamed is one stream.
+type streamed struct {
+	at  directory.Placement
+	end func()
+}
+
+func newStreams(reg *prometheus.Registry) *streams {
+	s := &streams{
+		open: map[directory.TenantID]map[*streamed]struct{}{},
+		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "router_streams_open", Help: "Event streams that are relayed now, by cell.",
+		}, []string{"cell"}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_streams_moved_total", Help: "Event streams that were ended because the tenant's placement changed, by the cell it left.",
+		}, []string{"cell"}),
+	}
+	reg.MustRegister(s.count, s.ended)
+	return s
+}
+
+// stands reports whether a stream opened at a placement may go on at another.
+func stands(at, now directory.Placement) bool {
+	return at.Cell == now.Cell && at.Epoch == now.Epoch && (now.State == directory.Active || now.State == directory.Cutover)
+}
+
+// add watches a stream until done is called: end is called once, when the stream
+// must end. t is looked at after the stream is known, so no change is missed.
+func (s *streams) add(t *table.Table, at directory.Placement, end func()) (done func()) {
+	x := &streamed{at: at, end: end}
+	s.mu.Lock()
+	if s.open[at.Tenant] == nil {
+		s.open[at.Tenant] = map[*streamed]struct{}{}
+	}
+	s.open[at.Tenant][x] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	s.count.WithLabelValues(string(at.Cell)).Inc()
+	if now, ok := t.View().ByID(at.Tenant); closed || !ok || !stands(at, now.Placement) {
+		s.finish(x, end)
+	}
+	return func() {
+		s.finish(x, func() {})
+		s.count.WithLabelValues(string(at.Cell)).Dec()
+	}
+}
+
+// finish forgets a stream and calls end, unless that has been done.
+func (s *streams) finish(x *streamed, end func()) {
+	s.mu.Lock()
+	_, there := s.open[x.at.Tenant][x]
+	delete(s.open[x.at.Tenant], x)
+	if len(s.open[x.at.Tenant]) == 0 {
+		delete(s.open, x.at.Tenant)
+	}
+	s.mu.Unlock()
+	if there {
+		end()
+	}
+}
+
+// watch ends streams as the table changes, until ctx ends. It looks at the
+// tenants that have streams once for each table, and no tenant's stream has a
+// goroutine of its own for that.
+func (s *streams) watch(ctx context.Context, t *table.Table) {
+	for ctx.Err() == nil {
+		v := t.View()
+		for _, x := range s.moved(v) {
+			s.ended.WithLabelValues(string(x.at.Cell)).Inc()
+			s.finish(x, x.end)
+		}
+		select {
+		case <-v.Replaced():
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *streams) moved(v *table.View) (gone []*streamed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, open := range s.open {
+		now, ok := v.ByID(t)
+		for x := range open {
+			if !ok || !stands(x.at, now.Placement) {
+				gone = append(gone, x)
+			}
+		}
+	}
+	return gone
+}
+
+// close ends every stream, and each that is opened after it.
+func (s *streams) close() {
+	s.mu.Lock()
+	s.closed = true
+	var all []*streamed
+	for _, open := range s.open {
+		for x := range open {
+			all = append(all, x)
+		}
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		s.finish(x, x.end)
+	}
+}
+
+// isStream reports whether an answer goes on as long as it likes.
+func isStream(h http.Header) bool {
+	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && kind == "text/event-stream"
+}
+
+// A streamBody is the body of an answer that goes on. It lifts the deadlines of the
+// client's connection: each piece has its own. Ended from here, it looks whole.
+type streamBody struct {
+	io.ReadCloser
+	rc    *http.ResponseController
+	ended atomic.Bool
+	done  func()
+	once  sync.Once
+}
+
+func newStreamBody(w http.ResponseWriter, body io.ReadCloser) (*streamBody, error) {
+	b := &streamBody{ReadCloser: body, rc: http.NewResponseController(w)}
+	// With the server's deadline for reading, net/http would take the client for gone.
+	return b, errors.Join(b.rc.SetReadDeadline(time.Time{}), b.rc.SetWriteDeadline(time.Now().Add(streamWrite)))
+}
+
+// Read implements io.Reader.
+func (b *streamBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && b.ended.Load() {
+		return n, io.EOF
+	}
+	if n > 0 {
+		err = errors.Join(err, b.rc.SetWriteDeadline(time.Now().Add(streamWrite)))
+	}
+	return n, err
+}
+
+// end ends the stream in good order for the client.
+func (b *streamBody) end() {
+	b.ended.Store(true)
+	_ = b.ReadCloser.Close() // a Read that waits returns
+}
+
+// Close implements io.Closer.
+func (b *streamBody) Close() error {
+	b.once.Do(b.done)
+	return b.ReadCloser.Close()
+}

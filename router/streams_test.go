@@ -1,0 +1,225 @@
+package router_test
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router"
+)
+
+// A source is a cell whose answer is a stream of what is sent into lines.
+type source struct {
+	name  string
+	lines chan string
+	open  atomic.Int32
+}
+
+func newSource(name string) *source { return &source{name: name, lines: make(chan string)} }
+
+// ServeHTTP says the cell's name, then line after line, until the peer goes.
+func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/stream" {
+		fmt.Fprint(w, s.name)
+		return
+	}
+	s.open.Add(1)
+	defer s.open.Add(-1)
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	rc := http.NewResponseController(w)
+	for line := s.name; ; {
+		fmt.Fprintln(w, line)
+		if rc.Flush() != nil {
+			return
+		}
+		select {
+		case line = <-s.lines:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// A tap is a client's end of a stream.
+type tap struct {
+	tb    testing.TB
+	resp  *http.Response
+	lines *bufio.Scanner
+}
+
+func (w *world) tap(host string) *tap {
+	w.tb.Helper()
+	resp, err := w.client.Do(w.request(w.tb.Context(), "GET", host, "/stream", "", "Authorization", w.token(map[string]directory.TenantID{"acme." + base: 1, "bolt." + base: 2}[host])))
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.tb.Cleanup(func() { _ = resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		w.tb.Fatalf("open stream: got %d", resp.StatusCode)
+	}
+	return &tap{w.tb, resp, bufio.NewScanner(resp.Body)}
+}
+
+func (s *tap) want(line string) {
+	s.tb.Helper()
+	if !s.lines.Scan() || s.lines.Text() != line {
+		s.tb.Fatalf("got %q, %v; want %q", s.lines.Text(), s.lines.Err(), line)
+	}
+}
+
+func (s *tap) wantEnd() {
+	s.tb.Helper()
+	if s.lines.Scan() || s.lines.Err() != nil {
+		s.tb.Errorf("got %q, %v; want an orderly end", s.lines.Text(), s.lines.Err())
+	}
+}
+
+func (s *source) none(tb testing.TB) {
+	tb.Helper()
+	eventually(tb, "cell "+s.name+" to have no stream left", func() bool { return s.open.Load() == 0 })
+}
+
+const acme, bolt = "acme." + base, "bolt." + base
+
+// streaming is a world whose cells are sources.
+func streaming(t *testing.T, change func(*router.Options, *router.CellLimits)) (w *world, c1, c2 *source) {
+	t.Helper()
+	c1, c2 = newSource("c1"), newSource("c2")
+	return newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": c2}, change), c1, c2
+}
+
+// TestAStreamIsRelayedAsItComes: line by line, beyond the time that a request has,
+// and beyond the server's own deadlines.
+func TestAStreamIsRelayedAsItComes(t *testing.T) {
+	t.Parallel()
+	w, c1, _ := streaming(t, func(o *router.Options, _ *router.CellLimits) { o.CellTimeout = 300 * time.Millisecond })
+	w.server = httptest.NewUnstartedServer(nil)
+	w.server.Config = w.router.NewServer()
+	w.server.Config.ReadTimeout, w.server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	w.server.Start()
+	t.Cleanup(w.server.Close)
+	s := w.tap(acme)
+	s.want("c1")
+	for began := time.Now(); time.Since(began) < time.Second; {
+		c1.lines <- "line"
+		s.want("line")
+	}
+	_ = s.resp.Body.Close()
+	c1.none(t)
+}
+
+// TestStreamsFollowTheirTenant: a change of the placement ends the streams of that
+// tenant, in good order and on both sides, and of no other.
+func TestStreamsFollowTheirTenant(t *testing.T) {
+	t.Parallel()
+	w, c1, c2 := streaming(t, nil)
+	a, b, other := w.tap(acme), w.tap(acme), w.tap(bolt)
+	for s, want := range map[*tap]string{a: "c1", b: "c1", other: "c2"} {
+		s.want(want)
+	}
+	w.placed(place(1, "c1", 1, directory.Cutover), "acme")
+	c1.lines <- "still" // either of the two
+	w.placed(place(1, "c2", 2, directory.Active), "acme")
+	for _, s := range []*tap{a, b} {
+		for s.lines.Scan() {
+			if got := s.lines.Text(); got != "still" {
+				t.Errorf("got %q", got)
+			}
+		}
+		if err := s.lines.Err(); err != nil {
+			t.Errorf("got %v, want an orderly end", err)
+		}
+	}
+	c1.none(t)
+	again := w.tap(acme)
+	again.want("c2")
+	if n := c2.open.Load(); n != 2 {
+		t.Errorf("c2 has %d streams, want 2", n)
+	}
+	w.placed(place(1, "c2", 2, directory.Suspended), "acme")
+	again.wantEnd()
+	c2.lines <- "more"
+	other.want("more")
+}
+
+// TestAStreamIsOpenedThroughAHold: who asks during a cutover gets the new owner's.
+func TestAStreamIsOpenedThroughAHold(t *testing.T) {
+	t.Parallel()
+	w, _, _ := streaming(t, nil)
+	w.placed(place(1, "c1", 1, directory.Cutover), "acme")
+	opened := make(chan *tap)
+	go func() { opened <- w.tap(acme) }()
+	eventually(t, "the request to be held", func() bool { return w.metric("router_held_requests") == 1 })
+	w.placed(place(1, "c2", 2, directory.Active), "acme")
+	s := <-opened
+	s.want("c2")
+}
+
+// TestStreamsTakeNothingFromRequests: a cell's streams are bounded, and apart from
+// its requests.
+func TestStreamsTakeNothingFromRequests(t *testing.T) {
+	t.Parallel()
+	w, _, _ := streaming(t, func(_ *router.Options, l *router.CellLimits) { l.Requests, l.Streams = 1, 2 })
+	w.tap(acme).want("c1")
+	w.tap(acme).want("c1")
+	if a := w.do("GET", acme, "/", "", "Authorization", w.token(1)); a.StatusCode != http.StatusOK || a.body != "c1" {
+		t.Errorf("request beside streams: got %d %q", a.StatusCode, a.body)
+	}
+	w.want(w.do("GET", acme, "/stream", "", "Authorization", w.token(1)), http.StatusServiceUnavailable, problem.CellUnavailable)
+	w.tap(bolt).want("c2")
+	if n := w.metric("router_streams_open"); n != 3 {
+		t.Errorf("%v streams are open, want 3", n)
+	}
+}
+
+// TestARouterThatStopsEndsItsStreams: their clients find another one.
+func TestARouterThatStopsEndsItsStreams(t *testing.T) {
+	t.Parallel()
+	w, c1, _ := streaming(t, nil)
+	s := w.tap(acme)
+	s.want("c1")
+	if err := w.server.Config.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.wantEnd()
+	c1.none(t)
+}
+
+// TestAStreamThatIsCutLooksCut: what a cell does not finish is not made to look whole.
+func TestAStreamThatIsCutLooksCut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintln(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})}, nil)
+	s := w.tap(acme)
+	s.want("half")
+	if s.lines.Scan() || s.lines.Err() == nil {
+		t.Error("a stream that was cut looks whole")
+	}
+}
+
+// metric is a metric's sum over its label sets.
+func (w *world) metric(name string) (sum float64) {
+	w.tb.Helper()
+	families, err := w.registry.Gather()
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}
