@@ -51,10 +51,10 @@ func (a *arrivals) heard(payload string) {
 }
 
 // awaited reports whether err refuses a request at e only because the tenant,
-// decided to be served here at e, is not yet.
+// decided to be served here at e, is not yet, or because nobody is at the moment.
 func awaited(err error, e directory.Epoch) bool {
 	f, ok := fence.Refused(err)
-	return ok && f.State == fence.Incoming && f.Epoch == e
+	return ok && f.State == fence.Incoming && f.Epoch == e || fence.IsSuspect(err)
 }
 
 // Run wakes requests that wait for their tenant, and streams that have something
@@ -79,6 +79,9 @@ func (d *DB) await(ctx context.Context, t directory.TenantID, e directory.Epoch,
 		err := try()
 		if !awaited(err, e) {
 			return err
+		}
+		if d.suspect != nil && fence.IsSuspect(err) {
+			d.suspect()
 		}
 		select {
 		case <-notice:

@@ -15,10 +15,18 @@ type DB struct {
 	store    *store.Store
 	arrivals arrivals
 	streams  *streams
+	suspect  func() // told of a refusal because the database is suspect; nil is nobody
 }
 
 // NewDB makes a DB on the cell's store.
 func NewDB(s *store.Store) *DB { return &DB{store: s, streams: newStreams()} }
+
+// OnSuspect names who is told when a request is refused because the database is
+// suspect. It comes before the first request.
+func (d *DB) OnSuspect(f func()) { d.suspect = f }
+
+// Serving wakes the requests that wait for the database to serve again.
+func (d *DB) Serving() { d.arrivals.heard("") }
 
 // InTenant runs fn in a transaction that sees the request's tenant only, after the
 // fence let it in at the request's epoch. It commits when fn returns nil. A request
@@ -41,7 +49,7 @@ func (d *DB) InTenant(ctx context.Context, fn func(ctx context.Context, tx *stor
 func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch, fn func(ctx context.Context, tx *store.Tx) error) error {
 	err := d.store.InTenant(ctx, t, e, fn)
 	if awaited(err, e) {
-		return d.await(ctx, t, e, func() error { return d.store.InTenant(ctx, t, e, fn) })
+		err = d.await(ctx, t, e, func() error { return d.store.InTenant(ctx, t, e, fn) })
 	}
 	if e != 1 || !fence.IsAbsent(err) {
 		return err

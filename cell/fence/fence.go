@@ -48,8 +48,9 @@ func Get(ctx context.Context, db pg.DB, tenant directory.TenantID) (Fence, error
 }
 
 // Admit lets a tenant into its first cell: where there is no fence and epoch is
-// 1, it makes an active one. What is there already stays as it is, a tombstone
-// above all. The caller has checked the router's assertion. It returns the fence
+// 1, it makes an active one, unless the fence may have been lost with what the
+// database lost: that a reconciliation has settled. What is there already stays as
+// it is, a tombstone above all. The caller has checked the router's assertion. It returns the fence
 // as it is then.
 func Admit(ctx context.Context, db pg.DB, tenant directory.TenantID, epoch directory.Epoch) (Fence, error) {
 	return one(ctx, db, tenant, "admit", `SELECT `+columns+` FROM cell.admit($1, $2)`, tenant, epoch)
@@ -99,6 +100,8 @@ func one(ctx context.Context, db pg.DB, tenant directory.TenantID, verb, sql str
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return f, nil
+	case IsSuspect(err):
+		return f, fmt.Errorf("%s tenant %d: %w", verb, tenant, Refusal(err))
 	case pg.Code(err) == pg.LockNotAvailable:
 		return f, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s tenant %d: its transactions did not end in time", verb, tenant))
 	case err != nil:

@@ -68,6 +68,13 @@ func Refused(err error) (Fence, bool) {
 	return Fence{State: State(e.Extra["state"]), Epoch: directory.Epoch(epoch), MovedTo: directory.CellID(e.Extra["cell"])}, true
 }
 
+// IsSuspect reports whether err is a refusal of everybody: the database has not been
+// found whole since its server was started.
+func IsSuspect(err error) bool {
+	f, ok := Refused(Refusal(err))
+	return ok && f.State == Suspect && f.Epoch == 0
+}
+
 // IsAbsent reports whether err is a refusal because the tenant never was here.
 func IsAbsent(err error) bool {
 	f, ok := Refused(err)

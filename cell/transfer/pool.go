@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/cell/fence"
 )
 
 // textForm makes the text of every value depend on the value alone, so that two
@@ -17,7 +20,9 @@ var textForm = map[string]string{
 }
 
 // Open makes the pool of the transfer endpoint: for the role that
-// store.PrepareMover made, with settings that give values one form. size bounds its connections.
+// store.PrepareMover made, with settings that give values one form. size bounds its
+// connections. A suspect database refuses movers as it refuses tenants: once per
+// connection is enough, because the server's next run takes every connection along.
 func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -27,11 +32,15 @@ func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
 	for k, v := range textForm {
 		cfg.ConnConfig.RuntimeParams[k] = v
 	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT cell.must_serve()`)
+		return err
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open the mover's database: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
+	if err := pool.Ping(ctx); err != nil && !fence.IsSuspect(err) {
 		pool.Close()
 		return nil, fmt.Errorf("open the mover's database: %w", err)
 	}

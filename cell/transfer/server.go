@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -119,7 +121,7 @@ func (s *Server) answer(f call) http.Handler {
 		}
 		switch {
 		case err != nil:
-			telemetry.Problem(w, r, "cell", err)
+			telemetry.Problem(w, r, "cell", fence.Refusal(err))
 		case body == nil:
 			w.WriteHeader(http.StatusNoContent)
 		default:
@@ -141,7 +143,7 @@ func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
 	out := &firstByte{w: w}
 	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
 		if !out.written {
-			telemetry.Problem(w, r, "cell", err)
+			telemetry.Problem(w, r, "cell", fence.Refusal(err))
 			return
 		}
 		telemetry.RequestFrom(r.Context()).Err = err
@@ -182,7 +184,11 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("source cell %s: %w", r.Source, problem.Read(resp))
+		err := problem.Read(resp)
+		if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra["snapshot"] == "void" {
+			err = s.Target.beginAnew(ctx, r.target(), have)
+		}
+		return nil, fmt.Errorf("source cell %s: %w", r.Source, err)
 	}
 	return s.Target.Apply(ctx, r.target(), r.Final, resp.Body)
 }

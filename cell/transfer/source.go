@@ -29,26 +29,37 @@ type Source struct {
 // NewSource makes a Source that sends at pace.
 func NewSource(pool *pgxpool.Pool, pace *Pace) *Source { return &Source{pool: pool, pace: pace} }
 
-// snapshotForm is the text of a pg_snapshot.
-var snapshotForm = regexp.MustCompile(`^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$`)
+// snapshotForm is the text of a pg_snapshot, after the database's generation where
+// that is not 0: transactions that a failover has lost give their numbers to others.
+var snapshotForm = regexp.MustCompile(`^([0-9]+/)?([0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?)$`)
 
 // Stream writes one round of the move to w: with since "" all rows of the tenant,
 // else the rows whose keys were captured after the snapshot since and the keys
 // of those that are gone. All of it is of one snapshot. Conflict where the
-// tenant's fence is not armed for the move.
+// tenant's fence is not armed for the move, and, with the member snapshot, where
+// since means nothing here any more: see beginAnew.
 func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID, tenant directory.TenantID, since string) (Totals, error) {
-	if since != "" && !snapshotForm.MatchString(since) {
+	form := snapshotForm.FindStringSubmatch(since)
+	if since != "" && form == nil {
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
 	}
 	var total Totals
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
-		var pausing bool
-		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&head.Snapshot, &pausing); err != nil {
+		var pausing, unnoted bool
+		var generation string
+		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&generation, &head.Snapshot, &pausing, &unnoted); err != nil {
 			if err == pgx.ErrNoRows {
 				return problem.New(problem.Conflict, "tenant %d is not armed for move %s", tenant, move)
 			}
 			return fmt.Errorf("take snapshot: %w", err)
+		}
+		head.Snapshot = generation + head.Snapshot
+		switch {
+		case since == Everything && unnoted, since != "" && since != Everything && form[1] != generation:
+			return problem.New(problem.Conflict, "the source has lost what it knew of the changes since %s", since).With("snapshot", "void")
+		case since != "":
+			since = form[2]
 		}
 		out := newFrameWriter(w, pacing(ctx, s.pace, pausing))
 		if err := out.json(frameRound, head); err != nil {
@@ -77,9 +88,10 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 // armed checks the fence and takes the snapshot in one statement: the first of
 // the transaction, so that it is the transaction's own.
 const armed = `
-	SELECT pg_current_snapshot()::text, state = 'frozen'
-	  FROM cell.fence
-	 WHERE tenant_id = $1 AND move_id = $2 AND capture AND state IN ('active', 'frozen')`
+	SELECT CASE s.generation WHEN 0 THEN '' ELSE s.generation || '/' END, pg_current_snapshot()::text, f.state = 'frozen',
+	       EXISTS (SELECT FROM cell.received r WHERE r.tenant_id = f.tenant_id AND r.move_id LIKE 'void:%')
+	  FROM cell.fence f, cell.serving s
+	 WHERE f.tenant_id = $1 AND f.move_id = $2 AND f.capture AND f.state IN ('active', 'frozen')`
 
 // touched lists the tables that have captured changes after a snapshot.
 const touched = `

@@ -162,6 +162,9 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 		return errors.Join(err, ln.Close())
 	}
 	defer closeTransfer()
+	if err := p.reconcile(loops, admin); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	admin.SetReady(true)
 	if err := p.announce(front, loops); err != nil {
 		return errors.Join(err, ln.Close())
