@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
 CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
 TOOLS := bin/tools
 
-.PHONY: help deps build test short check lint fmt generate model mutants chaos up down demo bench e2e fuzz compose-smoke clean
+.PHONY: help deps build test short check lint fmt generate model mutants chaos up down demo bench bench-move e2e fuzz compose-smoke clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ fuzz: ## each fuzz target for FUZZTIME (default 30s)
 
 bench: deps build ## the figures of docs/BENCHMARKS.md, measured again
 	@bin/loadtest bench $(ARGS)
+
+bench-move: deps build ## the figures of the live move, beside what one would do without it; ARGS=--quick for a look
+	@bin/loadtest bench-move $(ARGS)
 
 up: deps build ## start the whole product on this machine and keep it running
 	@bin/cellway up $(ARGS)

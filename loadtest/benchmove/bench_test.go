@@ -22,7 +22,7 @@ func TestEveryFigureSaysWhatItMeasures(t *testing.T) {
 			t.Errorf("figure %s does not say what it measures", m.Name)
 		}
 	}
-	if want := []string{"pause", "neighbour", "rivals", "idle", "drain", "undo"}; !slices.Equal(Names(), want) {
+	if want := []string{"rivals", "pause", "idle", "drain", "undo", "neighbour"}; !slices.Equal(Names(), want) {
 		t.Errorf("got %v, want %v", Names(), want)
 	}
 }

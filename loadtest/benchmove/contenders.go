@@ -28,21 +28,23 @@ type contender struct {
 // ours moves as the product does: directory, mover and the cells' own transfer
 // endpoints. It is taken back by an undo, whose watch is completed, so that the
 // next move copies everything again.
-func (w *world) ours(p *pair) contender {
+func (w *world) ours(m *measure, p *pair) contender {
 	var id directory.MoveID
 	return contender{
 		name: "cellway", pair: p, target: p.target.AppDatabaseURL,
 		move: func(ctx context.Context) error {
-			m, err := w.move(ctx, directory.NewMove{Tenant: p.tenant, Target: directory.CellID(p.target.ID)})
-			id = m.ID
+			there, err := w.move(ctx, directory.NewMove{Tenant: p.tenant, Target: directory.CellID(p.target.ID)})
+			if id = there.ID; there.aborted > 0 {
+				m.Note("a bound aborted %d attempts of ours before the one that went through; they are in its total", there.aborted)
+			}
 			return err
 		},
 		restore: func(ctx context.Context) error {
-			m, err := w.move(ctx, directory.NewMove{Tenant: p.tenant, Target: directory.CellID(p.source.ID), Undoes: id})
+			back, err := w.move(ctx, directory.NewMove{Tenant: p.tenant, Target: directory.CellID(p.source.ID), Undoes: id})
 			if err != nil {
 				return err
 			}
-			return w.complete(ctx, m.ID)
+			return w.complete(ctx, back.ID)
 		},
 	}
 }
@@ -66,7 +68,7 @@ func fileExists(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// run runs a program; options are what libpq sets for its sessions.
+// command is a program; options are what libpq sets for its sessions.
 func command(ctx context.Context, options string, path string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(os.Environ(), "PGOPTIONS="+options)
@@ -170,6 +172,9 @@ func (p *pair) wholeDatabase(name string, clone func(ctx context.Context, from, 
 			if err := clone(ctx, p.source.DatabaseURL, to); err != nil {
 				return err
 			}
+			if err := reconciled(ctx, to); err != nil {
+				return err
+			}
 			return p.served(ctx, to, epoch)
 		},
 		restore: func(ctx context.Context) error {
@@ -179,6 +184,17 @@ func (p *pair) wholeDatabase(name string, clone func(ctx context.Context, from, 
 			return target(ctx, `DROP DATABASE `+rivalDatabase+` WITH (FORCE)`)
 		},
 	}, nil
+}
+
+// reconciled lets a restored database serve, which is for the cell's agent to
+// decide: it refuses everybody until then, and there is no agent here.
+func reconciled(ctx context.Context, url string) error {
+	return connected(ctx, url, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, `UPDATE cell.serving SET home = cell.home(), started = pg_postmaster_start_time()`); err != nil {
+			return fmt.Errorf("let the restored database serve: %w", err)
+		}
+		return nil
+	})
 }
 
 func (g programs) dumpRestore(ctx context.Context, from, to string) error {

@@ -52,7 +52,7 @@ var variants = []variant{
 const (
 	idleTenants  = 64
 	firstIdle    = directory.TenantID(1 << 40) // tenants that the directory does not know
-	turnTime     = 700 * time.Millisecond
+	turnTime     = 500 * time.Millisecond
 	turnsOfRound = 4
 )
 

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/loadtest"
 	"github.com/cellway/cellway/loadtest/figure"
 )
 
@@ -26,7 +25,7 @@ func neighbourFigure() *measure {
 			Name: "neighbour", Title: "the pause with a neighbour's million-row commit in the window, against one without",
 			How: "as for the pause; each move stops when it is caught up. Then, in turns, it is told to switch, or a neighbour in the source cell that " +
 				"has inserted 1,000,000 rows in one transaction under its own fence commits at the same moment that the move is told to switch. " +
-				"Each round makes three moves of each kind and takes their median; the ratio is that of the round.",
+				"Each round makes two moves of each kind and takes their mean; the ratio is that of the round.",
 			Values: []figure.Value{
 				figure.Describe("ratio of pauses", "", "<= 3"), figure.Describe("pause, idle neighbour", "ms", ""),
 				figure.Describe("pause, neighbour commits", "ms", ""), figure.Describe("the neighbour's commit", "ms", ""),
@@ -37,8 +36,8 @@ func neighbourFigure() *measure {
 	}
 }
 
-// samplesPerRound is how many pauses make a round's median.
-const samplesPerRound = 3
+// samplesPerRound is how many pauses of each kind make a round.
+const samplesPerRound = 2
 
 func neighbourRun(ctx context.Context, l *lab, m *measure) error {
 	w, err := l.running(ctx)
@@ -97,23 +96,23 @@ func (w *world) compare(ctx context.Context, m *measure, load *writer, idle, bus
 		return err
 	}
 	aborted := 0
-	median := func(moves []moved) (float64, error) {
-		var all []float64
+	mean := func(moves []moved) (float64, error) {
+		sum := 0.0
 		for _, mv := range moves {
 			d, ok := load.pause(h, mv.Base+1)
 			if !ok {
 				return 0, fmt.Errorf("move %s: no write at its epoch or before", mv.ID)
 			}
-			all = append(all, ms(d))
+			sum += ms(d)
 			aborted += mv.aborted
 		}
-		return loadtest.Median(all), nil
+		return sum / float64(len(moves)), nil
 	}
-	a, err := median(idle)
+	a, err := mean(idle)
 	if err != nil {
 		return err
 	}
-	b, err := median(busy)
+	b, err := mean(busy)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,9 @@ func pauseFigure() *measure {
 				"begin a write (POST /v1/projects) each time one is due, however many are under way, and repeat none. The pause runs from the last " +
 				"acknowledgement of a write that was committed at the epoch before the move to the first one at the move's epoch; the tenant's own " +
 				"events say which is which. Half of the moves are whole ones (copy, rounds, cutover), half undo them. A tenant makes 20 of them. " +
-				"The values below the mover's are medians of its steps within the pause, from the access logs of the processes; freeze to record are " +
-				"the directory's and the cells' own times, the client's pause holds also the way through router and cell.",
+				"The mover's own pause runs from its freeze to the activation's answer. Steps are medians of what cells and directory took to answer " +
+				"the mover within the pause, from their access logs: freeze, then the last round while the directory records that the tenant is frozen, " +
+				"then decide, then activate. The clients' pause holds also the way through router and cell, and the time between two writes.",
 			Values: []figure.Value{
 				figure.Describe("p50", "ms", "<= 15"), figure.Describe("p99", "ms", "<= 100"), figure.Describe("max", "ms", ""),
 				figure.Describe("client-visible errors", "", "= 0"), figure.Describe("acknowledged writes lost", "", "= 0"),
@@ -32,6 +33,7 @@ func pauseFigure() *measure {
 				figure.Describe("whole move p50", "ms", ""), figure.Describe("undo p50", "ms", ""),
 				figure.Describe("mover's own p50", "ms", ""), figure.Describe("mover's own p99", "ms", ""), figure.Describe("mover's own max", "ms", ""),
 				figure.Describe("step: freeze", "ms", ""), figure.Describe("step: last round", "ms", ""),
+				figure.Describe("step: last round, at the source", "ms", ""),
 				figure.Describe("step: record frozen", "ms", ""), figure.Describe("step: decide", "ms", ""), figure.Describe("step: activate", "ms", ""),
 			},
 		},

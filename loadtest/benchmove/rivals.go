@@ -94,7 +94,7 @@ func (l *lab) contenders(m *measure, w *world, replica, logical *pair) ([]conten
 		return nil, err
 	}
 	have := findPrograms(bin)
-	all := []contender{w.ours(replica), logical.native()}
+	all := []contender{w.ours(m, replica), logical.native()}
 	if have.psql == "" {
 		m.Note("psql COPY | COPY was left out: there is no psql (apt-get install postgresql-client)")
 	} else {

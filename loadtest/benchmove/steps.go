@@ -55,7 +55,7 @@ func readSteps(dir string, since time.Time, names ...string) ([]step, error) {
 }
 
 // A cutover is how long each step of one move's pause took.
-type cutover struct{ freeze, round, record, decide, activate time.Duration }
+type cutover struct{ freeze, round, rows, record, decide, activate time.Duration }
 
 // cutovers finds the pauses in the steps of moves that came one after the other:
 // each ends with an activation, and begins with the last freeze before it.
@@ -67,6 +67,8 @@ func cutovers(steps []step) []cutover {
 		switch {
 		case s.does("freeze"):
 			c, advances = cutover{freeze: s.Duration}, nil
+		case s.does("rows"):
+			c.rows = s.Duration
 		case s.does("pull"):
 			c.round = s.Duration
 		case s.does("advance"):
@@ -93,6 +95,7 @@ func tellSteps(w *world, m *measure, since time.Time) error {
 	for _, c := range cutovers(found) {
 		m.Add("step: freeze", ms(c.freeze))
 		m.Add("step: last round", ms(c.round))
+		m.Add("step: last round, at the source", ms(c.rows))
 		m.Add("step: record frozen", ms(c.record))
 		m.Add("step: decide", ms(c.decide))
 		m.Add("step: activate", ms(c.activate))

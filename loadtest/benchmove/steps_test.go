@@ -19,6 +19,7 @@ func TestCutoversFromAccessLogs(t *testing.T) {
 not JSON
 {"time":"2026-11-23T03:00:01Z","msg":"request","path":"/transfer/v1/freeze","status":503,"duration":1}
 {"time":"2026-11-23T03:00:01.1Z","msg":"request","path":"/transfer/v1/freeze","status":204,"duration":3000000}
+{"time":"2026-11-23T03:00:01.15Z","msg":"request","path":"/transfer/v1/rows","status":200,"duration":2500000}
 {"time":"2026-11-23T03:00:01.11Z","msg":"request","path":"/v1/projects","status":201,"duration":1}
 `,
 		"c2": `{"time":"2026-11-23T02:00:00Z","msg":"request","path":"/transfer/v1/activate","status":204,"duration":77}
@@ -41,7 +42,7 @@ not JSON
 		t.Fatal(err)
 	}
 	got := cutovers(steps)
-	want := cutover{freeze: 3 * time.Millisecond, round: 4 * time.Millisecond, record: 2 * time.Millisecond, decide: 5 * time.Millisecond, activate: time.Millisecond}
+	want := cutover{freeze: 3 * time.Millisecond, round: 4 * time.Millisecond, rows: 2500 * time.Microsecond, record: 2 * time.Millisecond, decide: 5 * time.Millisecond, activate: time.Millisecond}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("got %+v, want one: %+v", got, want)
 	}
