@@ -20,6 +20,7 @@ type metrics struct {
 	heldTotal *prometheus.CounterVec
 	refused   *prometheus.CounterVec
 	repeats   *prometheus.CounterVec
+	malformed *prometheus.CounterVec
 }
 
 func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
@@ -52,7 +53,10 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 			Name: "router_stale_epochs_total", Help: "Requests that a cell called stale, by what became of the repeat.",
 		}, []string{"outcome"}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
+	m.malformed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "router_malformed_total", Help: "Requests that are not HTTP/1.1 as the h1 engine takes it, by what is wrong.",
+	}, []string{"reason"})
+	reg.MustRegister(m.malformed, m.requests, m.duration, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
 	reg.MustRegister(tableMetrics(t)...)
 	return m
 }

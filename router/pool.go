@@ -29,34 +29,35 @@ const (
 )
 
 // pools has a pool for each cell.
-type pools struct {
-	limits CellLimits
-	mu     sync.RWMutex
-	cells  map[directory.CellID]*pool
+type pools[T any] struct {
+	connections func() T // of a new pool
+	limits      CellLimits
+	mu          sync.RWMutex
+	cells       map[directory.CellID]*pool[T]
 }
 
-// A pool is the connections to one cell and the places for requests to it, so
-// that a cell that is slow uses up its own places and nobody else's.
-type pool struct {
-	transport *http.Transport
-	places    chan struct{}
-	streams   chan struct{}
-	waiting   atomic.Int64
-	wait      time.Duration
+// A pool is the connections to one cell, kept as T, and the places for requests
+// to it, so that a cell that is slow uses up its own places and nobody else's.
+type pool[T any] struct {
+	connections T
+	places      chan struct{}
+	streams     chan struct{}
+	waiting     atomic.Int64
+	wait        time.Duration
 }
 
-func newPools(l CellLimits) *pools {
+func newPools[T any](l CellLimits, connections func() T) *pools[T] {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
 	}
 	if l.Streams <= 0 {
 		l.Streams = defaultStreams
 	}
-	return &pools{limits: l, cells: map[directory.CellID]*pool{}}
+	return &pools[T]{connections: connections, limits: l, cells: map[directory.CellID]*pool[T]{}}
 }
 
 // of is the cell's pool. There are as many as the directory has had cells.
-func (p *pools) of(id directory.CellID) *pool {
+func (p *pools[T]) of(id directory.CellID) *pool[T] {
 	p.mu.RLock()
 	one := p.cells[id]
 	p.mu.RUnlock()
@@ -66,40 +67,41 @@ func (p *pools) of(id directory.CellID) *pool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if one = p.cells[id]; one == nil {
-		one = newPool(p.limits)
+		one = &pool[T]{
+			connections: p.connections(), places: make(chan struct{}, p.limits.Requests),
+			streams: make(chan struct{}, p.limits.Streams), wait: p.limits.Wait,
+		}
 		p.cells[id] = one
 	}
 	return one
 }
 
-func (p *pools) close() {
+// each calls f with the connections of every pool.
+func (p *pools[T]) each(f func(T)) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, one := range p.cells {
-		one.transport.CloseIdleConnections()
+		f(one.connections)
 	}
 }
 
-func newPool(l CellLimits) *pool {
-	return &pool{
-		places: make(chan struct{}, l.Requests), streams: make(chan struct{}, l.Streams), wait: l.Wait,
-		transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-			TLSHandshakeTimeout:    dialTimeout,
-			ResponseHeaderTimeout:  l.Timeout,
-			ExpectContinueTimeout:  time.Second,
-			IdleConnTimeout:        idleTimeout,
-			MaxIdleConnsPerHost:    l.Requests,
-			MaxConnsPerHost:        l.Requests + l.Streams,
-			MaxResponseHeaderBytes: maxHead,
-			DisableCompression:     true, // the answer is relayed as it is
-		},
+func newTransport(l CellLimits) *http.Transport {
+	return &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    dialTimeout,
+		ResponseHeaderTimeout:  l.Timeout,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    l.Requests,
+		MaxConnsPerHost:        l.Requests + l.Streams,
+		MaxResponseHeaderBytes: maxHead,
+		DisableCompression:     true, // the answer is relayed as it is
 	}
 }
 
 // acquire takes a place, waiting for one for a bounded time among a bounded
 // number of others.
-func (p *pool) acquire(ctx context.Context) error {
+func (p *pool[T]) acquire(ctx context.Context) error {
 	select {
 	case p.places <- struct{}{}:
 		return nil
@@ -122,10 +124,10 @@ func (p *pool) acquire(ctx context.Context) error {
 	}
 }
 
-func (p *pool) release() { <-p.places }
+func (p *pool[T]) release() { <-p.places }
 
 // takeStream takes a place for a stream, if one is free.
-func (p *pool) takeStream() bool {
+func (p *pool[T]) takeStream() bool {
 	select {
 	case p.streams <- struct{}{}:
 		return true
@@ -134,7 +136,7 @@ func (p *pool) takeStream() bool {
 	}
 }
 
-func (p *pool) leaveStream() { <-p.streams }
+func (p *pool[T]) leaveStream() { <-p.streams }
 
 // buffers lends the memory through which answers are copied.
 type buffers struct{ pool sync.Pool }

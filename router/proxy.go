@@ -28,14 +28,14 @@ import (
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
 // limit on requests per cell.
 type Proxy struct {
-	pools   *pools
+	pools   *pools[*http.Transport]
 	reverse httputil.ReverseProxy
 	tracer  trace.Tracer
 }
 
 // NewProxy makes a Proxy.
 func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: newPools(limits), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: newPools(limits, func() *http.Transport { return newTransport(limits) }), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),
@@ -48,14 +48,14 @@ func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
 }
 
 // Close drops the connections that are idle.
-func (p *Proxy) Close() { p.pools.close() }
+func (p *Proxy) Close() { p.pools.each((*http.Transport).CloseIdleConnections) }
 
 // A forwarding is one Forward, as the functions of the ReverseProxy need it.
 type forwarding struct {
 	to    Target
 	w     http.ResponseWriter
 	base  *url.URL
-	pool  *pool
+	pool  *pool[*http.Transport]
 	leave func() // gives the place for the request back, once
 	err   error
 }
@@ -106,12 +106,19 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 // setForwarded replaces whatever the client said of who it is.
 func setForwarded(pr *httputil.ProxyRequest) {
 	for name := range pr.Out.Header {
-		switch folded := strings.ReplaceAll(strings.ToLower(name), "_", "-"); {
-		case strings.HasPrefix(folded, "x-forwarded-"), folded == "forwarded", folded == "x-real-ip", folded == "true-client-ip":
+		if saysOrigin(name) {
 			delete(pr.Out.Header, name)
 		}
 	}
 	pr.SetXForwarded()
+}
+
+// saysOrigin reports whether a request's header says where it came from, which
+// only the router knows.
+func saysOrigin(name string) bool {
+	const family = "x-forwarded-"
+	return len(name) >= len(family) && identify.SameName(name[:len(family)], family) || identify.SameName(name, "forwarded") ||
+		identify.SameName(name, "x-real-ip") || identify.SameName(name, "true-client-ip")
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -120,7 +127,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	began := time.Now()
-	resp, err := forwardingOf(r.Context()).pool.transport.RoundTrip(r)
+	resp, err := forwardingOf(r.Context()).pool.connections.RoundTrip(r)
 	exchangeFrom(r.Context()).answered(time.Since(began), err == nil)
 	return resp, err
 }
@@ -132,7 +139,7 @@ func modifyResponse(resp *http.Response) error {
 		return errors.Join(problem.Stale, problem.Read(resp))
 	}
 	for name := range resp.Header {
-		if identify.Reserved(name) || name == telemetry.RequestIDHeader || name == "Traceparent" {
+		if notForClients(name) {
 			delete(resp.Header, name)
 		}
 	}
@@ -162,6 +169,11 @@ func (f *forwarding) stream(resp *http.Response) error {
 	}
 	resp.Body = body
 	return nil
+}
+
+// notForClients reports whether an answer's header is the router's to set.
+func notForClients(name string) bool {
+	return identify.Reserved(name) || strings.EqualFold(name, telemetry.RequestIDHeader) || strings.EqualFold(name, "Traceparent")
 }
 
 // cellError is what a failure of the round trip means to the client.

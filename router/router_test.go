@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,13 +22,27 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
 
+// engine is what the routers of the tests are built on: std or h1.
+var engine = "std"
+
+// bothEngines runs every test on net/http and on our own engine.
+type bothEngines struct{ m *testing.M }
+
+// Run implements goleak.TestingM.
+func (b bothEngines) Run() int {
+	code := b.m.Run()
+	engine = "h1"
+	return max(code, b.m.Run())
+}
+
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(bothEngines{m})
 }
 
 const base = "cellway.localhost"
@@ -38,7 +54,8 @@ type world struct {
 	tokens    token.Keys
 	assertion token.Keys
 	router    *router.Router
-	server    *httptest.Server
+	server    run.Server
+	addr      string // where the router listens
 	registry  *prometheus.Registry
 	log       *syncBuffer
 	client    *http.Client
@@ -96,18 +113,57 @@ func newWorld(tb testing.TB, cells map[directory.CellID]http.Handler, change fun
 	if change != nil {
 		change(&o, &limits)
 	}
-	proxy := router.NewProxy(limits, o.Log)
-	tb.Cleanup(proxy.Close)
-	o.Forwarder = proxy
-	w.router = router.New(o)
-	tb.Cleanup(w.router.Close)
-	w.server = httptest.NewUnstartedServer(nil)
-	w.server.Config = w.router.NewServer()
-	w.server.Start()
-	tb.Cleanup(w.server.Close)
+	w.serve(o, limits)
 	w.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 30 * time.Second}
 	tb.Cleanup(w.client.CloseIdleConnections)
 	return w
+}
+
+// serve starts the router on the engine of this run.
+func (w *world) serve(o router.Options, limits router.CellLimits) {
+	w.tb.Helper()
+	if engine == "h1" {
+		relay := router.NewRelay(limits)
+		w.tb.Cleanup(relay.Close)
+		o.Forwarder = relay
+	} else {
+		proxy := router.NewProxy(limits, o.Log)
+		w.tb.Cleanup(proxy.Close)
+		o.Forwarder = proxy
+	}
+	w.router = router.New(o)
+	w.tb.Cleanup(w.router.Close)
+	w.listen(newServer(w.router))
+}
+
+func newServer(rt *router.Router) run.Server {
+	if engine == "h1" {
+		return rt.NewEngine()
+	}
+	return rt.NewServer()
+}
+
+// listen serves the tenants with s, from now on.
+func (w *world) listen(s run.Server) {
+	w.tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.server, w.addr = s, ln.Addr().String()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ln) }()
+	w.tb.Cleanup(func() {
+		// As httptest.Server.Close: what is under way finishes first.
+		drain, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.Shutdown(drain); err != nil {
+			_ = s.Close()
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			w.tb.Errorf("serve: %v", err)
+		}
+	})
 }
 
 func place(id int, cell directory.CellID, epoch int, s directory.State) directory.Placement {
@@ -161,7 +217,7 @@ func (w *world) request(ctx context.Context, method, host, path, body string, he
 	if body != "" {
 		from = strings.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, w.server.URL+path, from)
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+w.addr+path, from)
 	if err != nil {
 		w.tb.Fatal(err)
 	}

@@ -8,23 +8,26 @@ import (
 
 const (
 	headTimeout = 10 * time.Second
+	clientIdle  = 2 * time.Minute
 	maxHeadIn   = 32 << 10 // bytes of a request's head; over it the answer is 431
 )
 
 // NewServer is the server of the tenants' listener: nothing that a client does
 // or leaves undone holds a connection without end.
 func (rt *Router) NewServer() *http.Server {
-	// A whole exchange: upload, both windows of holding, and two attempts.
-	whole := headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout
+	whole := rt.whole()
 	s := &http.Server{
 		Handler:           rt.Handler(),
 		ReadHeaderTimeout: headTimeout,
 		ReadTimeout:       whole,
 		WriteTimeout:      whole,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       clientIdle,
 		MaxHeaderBytes:    maxHeadIn,
 		ErrorLog:          slog.NewLogLogger(rt.Log.Handler(), slog.LevelDebug),
 	}
 	s.RegisterOnShutdown(rt.streams.close) // their clients find another router
 	return s
 }
+
+// whole is for a whole exchange: upload, both windows of holding, two attempts.
+func (rt *Router) whole() time.Duration { return headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/h1"
 )
 
 // A source is a cell whose answer is a stream of what is sent into lines.
@@ -99,11 +99,14 @@ func streaming(t *testing.T, change func(*router.Options, *router.CellLimits)) (
 func TestAStreamIsRelayedAsItComes(t *testing.T) {
 	t.Parallel()
 	w, c1, _ := streaming(t, func(o *router.Options, _ *router.CellLimits) { o.CellTimeout = 300 * time.Millisecond })
-	w.server = httptest.NewUnstartedServer(nil)
-	w.server.Config = w.router.NewServer()
-	w.server.Config.ReadTimeout, w.server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
-	w.server.Start()
-	t.Cleanup(w.server.Close)
+	server := newServer(w.router)
+	switch s := server.(type) {
+	case *http.Server:
+		s.ReadTimeout, s.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	case *h1.Server:
+		s.Whole, s.Idle = 300*time.Millisecond, 300*time.Millisecond
+	}
+	w.listen(server)
 	s := w.tap(acme)
 	s.want("c1")
 	for began := time.Now(); time.Since(began) < time.Second; {
@@ -184,7 +187,7 @@ func TestARouterThatStopsEndsItsStreams(t *testing.T) {
 	w, c1, _ := streaming(t, nil)
 	s := w.tap(acme)
 	s.want("c1")
-	if err := w.server.Config.Shutdown(t.Context()); err != nil {
+	if err := w.server.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.wantEnd()

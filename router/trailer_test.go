@@ -20,7 +20,7 @@ func TestTrailersThatWereNotDeclared(t *testing.T) {
 		got <- r
 	})
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, nil)
-	c, err := net.Dial("tcp", w.server.Listener.Addr().String())
+	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
 		t.Fatal(err)
 	}

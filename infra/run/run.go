@@ -53,8 +53,16 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, grace time.Dura
 	}, grace)
 }
 
+// A Server is what ServeWith runs, such as *http.Server, after which its methods
+// are made.
+type Server interface {
+	Serve(ln net.Listener) error // http.ErrServerClosed after the others
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
 // ServeWith is Serve with a server of the caller's making.
-func ServeWith(ctx context.Context, ln net.Listener, srv *http.Server, grace time.Duration) error {
+func ServeWith(ctx context.Context, ln net.Listener, srv Server, grace time.Duration) error {
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		// ctx has ended: the requests under way still deserve their time.

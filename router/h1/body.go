@@ -45,6 +45,14 @@ func (b *Body) Begin(n Length, l Limits, keep bool) {
 // Done reports whether the body is over.
 func (b *Body) Done() bool { return b.done }
 
+// Left is how many bytes of body are known to be to come.
+func (b *Body) Left() int64 {
+	if b.done {
+		return 0
+	}
+	return b.left
+}
+
 // Trailer is the trailer fields that were kept, as lines, once the body is over.
 func (b *Body) Trailer() []byte { return b.trailer }
 

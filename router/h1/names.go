@@ -20,6 +20,7 @@ const (
 	date
 	authorization
 	cookie
+	contentType
 	setCookie
 )
 
@@ -28,7 +29,7 @@ var names = [...]string{
 	host: "host", contentLength: "content-length", transferEncoding: "transfer-encoding", connection: "connection",
 	keepAlive: "keep-alive", proxyConnection: "proxy-connection", proxyAuthenticate: "proxy-authenticate",
 	proxyAuthorization: "proxy-authorization", te: "te", trailer: "trailer", upgrade: "upgrade", expect: "expect",
-	date: "date", authorization: "authorization", cookie: "cookie", setCookie: "set-cookie",
+	date: "date", authorization: "authorization", cookie: "cookie", contentType: "content-type", setCookie: "set-cookie",
 }
 
 // byLength is the known names of each length, so that most names of a head are

@@ -1,5 +1,7 @@
 package h1
 
+import "strings"
+
 // A Response is the head of an answer. Begin it, give Parse the bytes until it
 // has all, then Bind or Alias it.
 type Response struct {
@@ -98,6 +100,13 @@ func (p *Response) Close() bool { return p.closes }
 
 // Dated reports whether the answer has a Date.
 func (p *Response) Dated() bool { return p.first[date] != 0 }
+
+// eventStream reports whether the answer goes on for as long as it likes.
+func (p *Response) eventStream() bool {
+	value, _ := p.lookup(contentType)
+	kind, _, _ := strings.Cut(value, ";")
+	return is(strings.TrimRight(kind, " \t"), "text/event-stream")
+}
 
 // webSocket reports whether a 101 switches to what WebSocket of a Request asks for.
 func (p *Response) webSocket() bool {

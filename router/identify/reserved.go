@@ -38,7 +38,7 @@ func checkRequest(r *http.Request) error {
 // checkName refuses reserved names, and spellings of Header that only some
 // servers take for it.
 func checkName(name string) error {
-	if Reserved(name) || (name != Header && sameName(name, Header)) {
+	if Reserved(name) || (name != Header && SameName(name, Header)) {
 		return problem.New(problem.ReservedHeader, "header %q may not come from outside", name)
 	}
 	return nil
@@ -47,7 +47,7 @@ func checkName(name string) error {
 // checkListed refuses a name in a list: there Header too, or it could be made
 // to vanish on the way, or to come after the body.
 func checkListed(name string) error {
-	if Reserved(name) || sameName(name, Header) {
+	if Reserved(name) || SameName(name, Header) {
 		return problem.New(problem.ReservedHeader, "header %q may not be listed", name)
 	}
 	return nil
@@ -57,12 +57,12 @@ func checkListed(name string) error {
 // folding case, and "_" to "-", it starts with token.ReservedPrefix.
 func Reserved(name string) bool {
 	const prefix = token.ReservedPrefix
-	return len(name) >= len(prefix) && sameName(name[:len(prefix)], prefix)
+	return len(name) >= len(prefix) && SameName(name[:len(prefix)], prefix)
 }
 
 // sameName reports whether two header names fold to the same. It allocates
 // nothing: it runs for every header of every request.
-func sameName(a, b string) bool {
+func SameName(a, b string) bool {
 	if len(a) != len(b) {
 		return false
 	}

@@ -33,6 +33,7 @@ type settings struct {
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
+	Engine          string        `env:"ENGINE" envDefault:"std" help:"std (net/http) or h1 (our own HTTP/1.1)"`
 	StopGrace       time.Duration `env:"STOP_GRACE" envDefault:"15s" help:"for requests under way when told to stop"`
 }
 
@@ -40,6 +41,7 @@ type settings struct {
 func (s *settings) Validate() error {
 	for name, ok := range map[string]bool{
 		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
+		"ENGINE must be std or h1":                        s.Engine == "std" || s.Engine == "h1",
 		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
 		"CELL_CONCURRENCY must be positive":               s.CellConcurrency > 0,
 		"CELL_STREAMS must be positive":                   s.CellStreams > 0,

@@ -62,11 +62,10 @@ func serve(ctx context.Context, s settings) (err error) {
 	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
 	}
-	proxy := router.NewProxy(router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams}, tel.Log)
-	defer proxy.Close()
-	o.Table, o.Forwarder, o.Refresh = tab, proxy, router.RefreshFrom(feed, tab)
+	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
-	rt := router.New(o)
+	rt, server, closeCells := newRouter(o, s)
+	defer closeCells()
 
 	ln, err := net.Listen("tcp", s.ListenAddr)
 	if err != nil {
@@ -93,8 +92,24 @@ func serve(ctx context.Context, s settings) (err error) {
 
 	admin.SetReady(true)
 	tel.Log.InfoContext(ctx, "router serves", "addr", ln.Addr().String(), "admin", adminLn.Addr().String())
-	err = run.ServeWith(serving, ln, rt.NewServer(), s.StopGrace)
+	err = run.ServeWith(serving, ln, server, s.StopGrace)
 	rt.Close()
 	background.Stop()
 	return errors.Join(err, background.Wait())
+}
+
+// newRouter makes the router with the engine that is asked for, the server of
+// that engine, and what closes the connections to cells.
+func newRouter(o router.Options, s settings) (*router.Router, run.Server, func()) {
+	limits := router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams}
+	if s.Engine == "h1" {
+		relay := router.NewRelay(limits)
+		o.Forwarder = relay
+		rt := router.New(o)
+		return rt, rt.NewEngine(), relay.Close
+	}
+	proxy := router.NewProxy(limits, o.Log)
+	o.Forwarder = proxy
+	rt := router.New(o)
+	return rt, rt.NewServer(), proxy.Close
 }

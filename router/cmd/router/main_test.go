@@ -44,6 +44,7 @@ func TestSettings(t *testing.T) {
 	for name, tt := range map[string]struct{ variable, want string }{
 		"defaults":             {"ROUTER_ID=r", ""},
 		"unknown":              {"ROUTER_HOLD_TIME=1s", "HOLD_TIMEOUT"},
+		"odd ENGINE":           {"ROUTER_ENGINE=h2", "ENGINE"},
 		"odd AUTH":             {"ROUTER_AUTH=maybe", "AUTH"},
 		"AUTH without keys":    {"ROUTER_TOKEN_KEYS=", "TOKEN_KEYS"},
 		"no places":            {"ROUTER_CELL_CONCURRENCY=0", "CELL_CONCURRENCY"},
@@ -82,6 +83,12 @@ func TestOptionsRefuseBadKeys(t *testing.T) {
 // TestProcess: with the directory dead the process starts from its disk copy,
 // serves, finishes what is under way when told to stop, and leaves nothing open.
 func TestProcess(t *testing.T) {
+	for _, engine := range []string{"std", "h1"} {
+		t.Run(engine, func(t *testing.T) { testProcess(t, engine) })
+	}
+}
+
+func testProcess(t *testing.T, engine string) {
 	arrived, finish := make(chan struct{}), make(chan struct{})
 	cell := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(arrived)
@@ -90,7 +97,7 @@ func TestProcess(t *testing.T) {
 	}))
 	defer cell.Close()
 	var s settings
-	if err := config.Load(prefix, environ(t, "ROUTER_AUTH=optional"), &s); err != nil {
+	if err := config.Load(prefix, environ(t, "ROUTER_AUTH=optional", "ROUTER_ENGINE="+engine), &s); err != nil {
 		t.Fatal(err)
 	}
 	saveTable(t, s.TableFile, cell.URL)

@@ -1,0 +1,363 @@
+package h1
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The states of a connection, for who wants to stop.
+const (
+	idle int32 = iota
+	active
+	closed
+)
+
+// A conn is a client's connection. Its goroutine does everything but watching
+// for a client that leaves, and uploads that take long.
+type conn struct {
+	srv     *Server
+	nc      net.Conn
+	raw     syscall.RawConn // nil where nc is no socket
+	peer    string
+	ctx     context.Context // ends with the connection, and when the client leaves
+	cancel  context.CancelFunc
+	state   atomic.Int32
+	tunnel  bool // under srv.mu
+	touched time.Time
+	until   time.Time // the exchange's end at the latest
+
+	*buffers // nil while there is nothing to read
+	poll     func(fd uintptr) bool
+	pollErr  error
+
+	request *http.Request // used again and again
+	reader  *bodyReader   // of the request, nil where it has no body
+	w       writer
+
+	bodyDone  atomic.Bool // the request's body has been read whole
+	mustClose bool        // after this exchange
+	reset     bool        // so that what was sent cannot look whole
+
+	deadline sync.Mutex // of reads, for a body that is aborted
+	aborted  bool
+	watcher
+}
+
+// buffers is the memory of a connection that is not idle.
+type buffers struct {
+	in       []byte
+	from, to int // what of in was received and not used
+	out      []byte
+	small    []byte // a handler's answer whose length is not known yet
+	req      Request
+	body     Body
+}
+
+const (
+	inBytes    = 16 << 10
+	outBytes   = 16 << 10
+	smallBytes = 2 << 10
+)
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, peer: nc.RemoteAddr().String()}
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn() // nil where it fails: then reads are plain
+	}
+	c.poll = c.pollOnce
+	ctx := context.WithValue(context.Background(), http.ServerContextKey, stdServer)
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.request = (&http.Request{}).WithContext(c.ctx)
+	c.request.Header = make(http.Header, 16)
+	c.w.c, c.w.header = c, make(http.Header, 8)
+	return c
+}
+
+// stdServer is what httputil.ReverseProxy looks for in a context to know that it
+// runs in a server.
+var stdServer = &http.Server{ReadHeaderTimeout: time.Second}
+
+func (c *conn) serve() {
+	defer c.end()
+	for first := true; c.await(first) == nil; first = false {
+		if !c.readHead() || !c.exchange() {
+			return
+		}
+	}
+}
+
+// end gives back what the connection has.
+func (c *conn) end() {
+	c.cancel()
+	if c.watch != nil {
+		c.watch.Stop()
+	}
+	if c.reset {
+		if tcp, ok := c.nc.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	_ = c.nc.Close()
+	c.release()
+	c.srv.gone(c)
+}
+
+// kill ends the connection from outside.
+func (c *conn) kill() {
+	c.cancel()
+	_ = c.nc.Close()
+}
+
+func (c *conn) acquire() {
+	if c.buffers != nil {
+		return
+	}
+	b, ok := c.srv.buffers.Get().(*buffers)
+	if !ok {
+		b = &buffers{in: make([]byte, inBytes), out: make([]byte, 0, outBytes), small: make([]byte, 0, smallBytes)}
+	}
+	b.from, b.to = 0, 0
+	c.buffers = b
+}
+
+func (c *conn) release() {
+	b := c.buffers
+	if b == nil {
+		return
+	}
+	c.buffers = nil
+	if len(b.in) > inBytes {
+		b.in = make([]byte, inBytes) // a large head is rare
+	}
+	if cap(b.out) > 2*outBytes {
+		b.out = make([]byte, 0, outBytes)
+	}
+	b.out, b.small = b.out[:0], b.small[:0]
+	b.req.Bind("")
+	c.srv.buffers.Put(b)
+}
+
+// unread is what was received and not used.
+func (c *conn) unread() []byte { return c.in[c.from:c.to] }
+
+// await waits for a request's first bytes. While it waits, the connection has
+// no buffers.
+func (c *conn) await(first bool) error {
+	if c.buffers != nil && c.from < c.to {
+		return nil
+	}
+	c.release()
+	if !first {
+		c.state.Store(idle)
+		if c.srv.draining.Load() {
+			return net.ErrClosed
+		}
+		c.touch()
+	} else if err := c.nc.SetDeadline(time.Now().Add(c.srv.Head)); err != nil {
+		return err
+	}
+	var err error
+	if c.raw != nil {
+		c.pollErr = nil
+		if err = c.raw.Read(c.poll); err == nil {
+			err = c.pollErr
+		}
+	} else {
+		c.acquire()
+		c.to, err = c.nc.Read(c.in)
+	}
+	if err != nil {
+		return err
+	}
+	if !c.state.CompareAndSwap(idle, active) {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// pollOnce reads if there is something to read.
+func (c *conn) pollOnce(fd uintptr) bool {
+	c.acquire()
+	for {
+		n, err := syscall.Read(int(fd), c.in)
+		switch {
+		case err == syscall.EINTR: //nolint:errorlint // an Errno as the kernel gave it
+			continue
+		case err == syscall.EAGAIN: //nolint:errorlint // as above
+			c.release()
+			return false
+		case err != nil:
+			c.pollErr = err
+		case n == 0:
+			c.pollErr = net.ErrClosed
+		}
+		c.to = max(n, 0)
+		return true
+	}
+}
+
+// touch puts off the end of the connection. It is called for every request and
+// mostly does nothing: the deadline is the longest there is, and a second more
+// or less does not matter.
+func (c *conn) touch() {
+	now := time.Now()
+	if now.Sub(c.touched) < time.Second {
+		return
+	}
+	c.touched = now
+	_ = c.nc.SetDeadline(now.Add(max(c.srv.Idle, c.srv.Whole) + time.Second)) // a read will report it
+}
+
+// retouch is touch after the deadline was changed.
+func (c *conn) retouch() {
+	c.touched = time.Time{}
+	c.touch()
+}
+
+// fill reads more.
+func (c *conn) fill() error {
+	if c.from == c.to {
+		c.from, c.to = 0, 0
+	}
+	if c.to == len(c.in) {
+		if c.from == 0 {
+			c.in = append(c.in, make([]byte, len(c.in))...)
+		}
+		c.to = copy(c.in, c.in[c.from:c.to])
+		c.from = 0
+	}
+	n, err := c.nc.Read(c.in[c.to:])
+	c.to += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// readHead reads a request's head; false where there is none to serve.
+func (c *conn) readHead() bool {
+	c.req.Begin(c.srv.Limits)
+	for slow := false; ; slow = true {
+		n, f := c.req.Parse(c.unread())
+		switch {
+		case f != None:
+			c.refuse(f)
+			return false
+		case n > 0:
+			c.req.Bind(string(c.in[c.from : c.from+n]))
+			c.from += n
+			c.touch()
+			if slow {
+				c.retouch()
+			}
+			return true
+		}
+		if !slow {
+			_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.Head)) // the read will report it
+		}
+		if c.fill() != nil {
+			return false
+		}
+	}
+}
+
+// refuse answers bytes that are not a request, and closes.
+func (c *conn) refuse(f Fault) {
+	contentType, body := "text/plain; charset=utf-8", []byte(f.Error()+"\n")
+	if c.srv.Refused != nil {
+		contentType, body = c.srv.Refused(f)
+	}
+	c.out = AppendStatusLine(c.out[:0], f.Status())
+	c.out = AppendField(c.out, "Content-Type", contentType)
+	c.out = AppendField(c.out, "Connection", "close")
+	c.out = append(AppendLength(appendDate(c.out), Length(len(body))), "\r\n"...)
+	c.out = append(c.out, body...)
+	if c.flush() == nil {
+		c.linger()
+	}
+}
+
+// exchange serves the request that was read; false where the connection ends.
+func (c *conn) exchange() bool {
+	now := time.Now()
+	c.until = now.Add(c.srv.Whole)
+	c.mustClose = c.req.Close()
+	c.open()
+	c.w.begin()
+	c.startWatching()
+	ok := c.handle()
+	c.stopWatching()
+	return ok && c.finish()
+}
+
+// handle runs the handler; false where it gave the exchange up.
+func (c *conn) handle() (ok bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			ok = false
+			c.reset = c.w.headed                                        // what has been sent must not look whole
+			if cause != http.ErrAbortHandler && c.srv.Panicked != nil { //nolint:errorlint // a value of panic, never wrapped
+				c.srv.Panicked(cause)
+			}
+		}
+		c.closeBody()
+	}()
+	c.srv.Handler.ServeHTTP(&c.w, c.request)
+	return true
+}
+
+// finish ends the answer, and reads what is left of the request's body.
+func (c *conn) finish() bool {
+	if c.tunnel {
+		return false
+	}
+	c.mustClose = c.mustClose || c.reader != nil && c.body.Left() > drainBytes
+	if err := c.w.finish(); err != nil {
+		c.reset = true
+		return false
+	}
+	if c.mustClose || !c.drain() {
+		if !c.bodyDone.Load() || c.from < c.to {
+			c.linger()
+		}
+		return false
+	}
+	return true
+}
+
+// lingering bounds what is read of a client that was refused.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger lets the client read the answer: a socket that is closed with bytes
+// unread is reset, and the reset may overtake the answer.
+func (c *conn) linger() {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // the read will report it
+	for total := 0; total < lingerBytes; {
+		n, err := c.nc.Read(c.in)
+		if err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+// flush sends what was written.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}

@@ -1,0 +1,438 @@
+package h1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Field is a header field.
+type Field struct{ Name, Value string }
+
+// An Outgoing says how a request and its answer change on their way. What is nil
+// changes nothing.
+type Outgoing struct {
+	Fields     []Field                // of the request; they replace the client's of the same name
+	Drop       func(name string) bool // fields of the client's that do not reach the cell
+	DropAnswer func(name string) bool // fields of the cell's that do not reach the client
+	// Answered is told that the answer has begun after d, or (!ok) that it will not.
+	Answered func(d time.Duration, ok bool)
+	// Misdirected takes an answer with status 421, which is not passed on.
+	Misdirected func(*http.Response) error
+	// Stream is asked where the answer is an event stream: from then on it has no
+	// deadline but one for each write to the client. end ends it, whole for the
+	// client; done is called when it has ended. An error keeps it back.
+	Stream func(end func()) (done func(), err error)
+}
+
+// ErrNotOurs is Forward's error for a ResponseWriter that is not a Server's.
+var ErrNotOurs = errors.New("forward: the answer's writer is not h1's")
+
+// Forward sends the request that a Server serves to u, and its answer to w, which
+// may wrap the Server's with Unwrap. Of r it takes the context and the
+// body; the head is the one that was received, changed by o.
+//
+// An error means that nothing was written to w: the network's, a Fault of the
+// answer, io.ErrUnexpectedEOF where the answer's head was cut, Misdirected's, or
+// the body's. Once an answer has begun and cannot be finished, Forward panics
+// with http.ErrAbortHandler.
+func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) error {
+	c := connOf(w)
+	if c == nil {
+		return ErrNotOurs
+	}
+	t := relays.Get().(*relay)
+	defer t.free()
+	t.u, t.w, t.c, t.r, t.o, t.began = u, w, c, r, o, time.Now()
+	err := t.run(false)
+	if errors.Is(err, errStale) {
+		err = t.run(true)
+	}
+	if err == nil {
+		return nil
+	}
+	if c.w.headed {
+		panic(http.ErrAbortHandler)
+	}
+	if o.Answered != nil && !t.told {
+		o.Answered(time.Since(t.began), false)
+	}
+	if c.ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Canceled, err)
+	}
+	return err
+}
+
+// connOf is the connection whose writer w is or wraps.
+func connOf(w http.ResponseWriter) *conn {
+	for {
+		switch v := w.(type) {
+		case *writer:
+			return v.c
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return nil
+		}
+	}
+}
+
+// A relay is one Forward.
+type relay struct {
+	u     *Upstream
+	w     http.ResponseWriter
+	c     *conn
+	r     *http.Request
+	o     *Outgoing
+	began time.Time
+	told  bool // Answered was
+
+	link     *link
+	spoiled  bool // the link's deadline is not ours alone
+	stream   *stream
+	x        Exchange
+	in       []byte
+	from, to int
+	out      []byte
+	upload
+}
+
+const (
+	answerBytes  = 32 << 10
+	requestBytes = 20 << 10
+	maxAnswer    = 64 << 10 // bytes of an answer's head
+)
+
+var relays = sync.Pool{New: func() any {
+	return &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
+}}
+
+func (t *relay) free() {
+	if len(t.in) > answerBytes {
+		t.in = make([]byte, answerBytes)
+	}
+	if cap(t.out) > 2*requestBytes {
+		t.out = make([]byte, 0, requestBytes)
+	}
+	t.u, t.w, t.c, t.r, t.o, t.link, t.told, t.upload = nil, nil, nil, nil, nil, nil, false, upload{}
+	t.spoiled, t.stream = false, nil
+	t.x.Answer.Alias(nil)
+	relays.Put(t)
+}
+
+// errStale says that a connection was closed while it was idle, and that the
+// request may be sent again.
+var errStale = errors.New("the connection was closed while it was idle")
+
+// run sends the request on one connection, and relays its answer.
+func (t *relay) run(fresh bool) error {
+	l, err := t.u.get(t.r.Context(), fresh)
+	if err != nil {
+		return err
+	}
+	t.link, t.from, t.to = l, 0, 0
+	reusable := false
+	defer func() {
+		t.stream.end(t.c)
+		t.joinUpload()
+		if reusable && !t.spoiled {
+			t.u.put(l)
+		} else {
+			_ = l.Close()
+		}
+	}()
+	defer t.watch()()
+	q := &t.c.req
+	t.x.Begin(t.limits(), q.Method() == http.MethodHead, q.WebSocket(), q.Minor() == 1)
+	if err := t.send(); err != nil {
+		return t.stale(err)
+	}
+	if err := t.answer(); err != nil {
+		return t.stale(err)
+	}
+	reusable = t.x.Reusable(t.to-t.from) && t.stream == nil
+	return nil
+}
+
+// watch makes the connection's reads and writes end when the request's context
+// does, until the function it returns is called.
+func (t *relay) watch() (stop func()) {
+	ctx, l := t.r.Context(), t.link
+	deadline, _ := ctx.Deadline()
+	_ = l.SetDeadline(deadline) // reading will report it
+	if ctx == t.c.ctx {
+		t.c.waitsFor(l)
+		return t.unwatch
+	}
+	stopped := context.AfterFunc(ctx, func() { _ = l.SetDeadline(past) })
+	return func() {
+		if !stopped() {
+			t.spoiled = true // the deadline may come at any time
+		}
+	}
+}
+
+func (t *relay) unwatch() { t.c.waitsFor(nil) }
+
+func (t *relay) limits() Limits {
+	l := t.u.Limits
+	if l.Head == 0 {
+		l.Head = maxAnswer
+	}
+	return l
+}
+
+// stale is errStale where err only says that the cell had closed a connection
+// before it read of a request that may be sent again.
+func (t *relay) stale(err error) error {
+	if !t.link.used || t.to > 0 || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.r.Body != nil && t.r.Body != http.NoBody {
+		return err
+	}
+	switch t.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return errStale
+	}
+	return err
+}
+
+// head writes the request's head.
+func (t *relay) head(n Length, sized bool) {
+	q := &t.c.req
+	out := AppendRequestLine(t.out[:0], q.Method(), q.Target(), q.Host())
+	for i := range q.Len() {
+		if !q.PassedOn(i) {
+			continue
+		}
+		if name := q.Name(i); !t.replaced(name) && (t.o.Drop == nil || !t.o.Drop(name)) {
+			out = AppendField(out, name, q.Value(i))
+		}
+	}
+	for _, f := range t.o.Fields {
+		if Sendable(f.Name, f.Value) {
+			out = AppendField(out, f.Name, f.Value)
+		}
+	}
+	if q.Trailers() {
+		out = append(out, "TE: trailers\r\n"...)
+	}
+	if q.WebSocket() {
+		out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
+	}
+	if sized {
+		out = AppendLength(out, n)
+	}
+	t.out = append(out, "\r\n"...)
+}
+
+func (t *relay) replaced(name string) bool {
+	for i := range t.o.Fields {
+		if strings.EqualFold(t.o.Fields[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer relays the answer to its end.
+func (t *relay) answer() error {
+	for {
+		ev, data, n, f := t.x.Next(t.in[t.from:t.to])
+		t.from += n
+		if f != None {
+			return f
+		}
+		switch ev {
+		case More:
+			done, err := t.more()
+			if err != nil {
+				return err
+			}
+			if done {
+				return t.end()
+			}
+		case Interim:
+			t.c.w.interim(&t.x.Answer, t.o.DropAnswer)
+			t.x.Passed()
+		case Began:
+			if done, err := t.begin(); err != nil || done {
+				return err
+			}
+		case Part:
+			if _, err := t.w.Write(data); err != nil {
+				return err
+			}
+		case Ended:
+			return t.end()
+		case Switched:
+			return t.tunnel()
+		}
+	}
+}
+
+// more reads more of the answer, after what there is of it was sent on. It is
+// done where the cell's closing is the answer's end.
+func (t *relay) more() (done bool, err error) {
+	if err := t.flush(); err != nil {
+		return false, err
+	}
+	switch {
+	case t.from == t.to:
+		t.from, t.to = 0, 0
+	case t.to == len(t.in) && t.from > 0:
+		t.to = copy(t.in, t.in[t.from:t.to])
+		t.from = 0
+	case t.to == len(t.in):
+		t.in = append(t.in, make([]byte, len(t.in))...)
+	}
+	n, err := t.link.Read(t.in[t.to:])
+	t.to += n
+	if n > 0 || err == nil {
+		return false, nil
+	}
+	if t.stream.over() {
+		return true, nil
+	}
+	if t.clientErr() != nil {
+		return false, t.clientErr()
+	}
+	if !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if t.x.Closed() != None {
+		return false, io.ErrUnexpectedEOF
+	}
+	return true, nil
+}
+
+// flush sends what there is of the answer on.
+func (t *relay) flush() error {
+	if !t.c.w.headed {
+		return nil
+	}
+	if t.stream != nil {
+		_ = t.c.nc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
+	}
+	return t.c.w.flush()
+}
+
+// begin sends the answer's head on, unless it is for us.
+func (t *relay) begin() (done bool, err error) {
+	t.tell()
+	p := &t.x.Answer
+	if p.Status() == http.StatusMisdirectedRequest && t.o.Misdirected != nil {
+		return true, t.o.Misdirected(t.response())
+	}
+	if p.eventStream() && t.o.Stream != nil {
+		if err := t.startStream(); err != nil {
+			return false, err
+		}
+	}
+	if !t.readWhole() {
+		t.c.mustClose = true // what is left of the upload is of no use to anybody
+	}
+	t.c.w.relayed, t.c.w.drop = p, t.o.DropAnswer
+	t.w.WriteHeader(p.Status())
+	t.c.w.relayed = nil
+	return false, t.c.w.err
+}
+
+func (t *relay) tell() {
+	t.told = true
+	if t.o.Answered != nil {
+		t.o.Answered(time.Since(t.began), true)
+	}
+}
+
+// end ends the answer, and the upload with it.
+func (t *relay) end() error {
+	if t.finishUpload() {
+		t.x.Sent()
+	}
+	return t.c.w.end(t.trailer())
+}
+
+// trailer is the answer's trailer fields that the client may see.
+func (t *relay) trailer() []byte {
+	all := t.x.Trailer()
+	if t.o.DropAnswer == nil || len(all) == 0 {
+		return all
+	}
+	kept := all[:0]
+	for line := range bytes.SplitAfterSeq(all, []byte("\r\n")) {
+		name, _, ok := bytes.Cut(line, []byte(":"))
+		if ok && !t.o.DropAnswer(string(name)) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}
+
+// response is the answer for who reads it here. It is short: nobody waits for it.
+func (t *relay) response() *http.Response {
+	p := &t.x.Answer
+	h := make(http.Header, p.Len())
+	for i := range p.Len() {
+		h.Add(strings.Clone(p.Name(i)), strings.Clone(p.Value(i)))
+	}
+	return &http.Response{StatusCode: p.Status(), Header: h, Body: io.NopCloser(&answerBody{t: t})}
+}
+
+// An answerBody is the answer's body for who reads it here.
+type answerBody struct {
+	t    *relay
+	rest []byte // of the part that was received last
+	err  error
+}
+
+// Read implements io.Reader.
+func (b *answerBody) Read(p []byte) (int, error) {
+	for b.err == nil && len(b.rest) == 0 {
+		b.rest, b.err = b.next()
+	}
+	if len(b.rest) == 0 {
+		return 0, b.err
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *answerBody) next() ([]byte, error) {
+	t := b.t
+	ev, data, n, f := t.x.Next(t.in[t.from:t.to])
+	t.from += n
+	switch {
+	case f != None:
+		return nil, f
+	case ev == Ended:
+		if t.finishUpload() {
+			t.x.Sent()
+		}
+		return nil, io.EOF
+	case ev == Part:
+		return data, nil
+	}
+	done, err := t.more()
+	if done {
+		err = io.EOF
+	}
+	return nil, err
+}
+
+// An upload is the request's body on its way.
+type upload struct {
+	framer Framer
+	sent   bool          // the request is whole, without a goroutine
+	over   chan struct{} // closed when the goroutine has ended; nil: there is none
+	whole  atomic.Bool   // all of the body was read, and none of it is left to do but a write
+	ended  bool          // the goroutine has been waited for
+	err    error         // of the cell's connection, after over
+	client atomic.Pointer[error]
+}

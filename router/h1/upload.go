@@ -1,0 +1,158 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// inline is how much of a body is sent before the answer is looked at. It fits
+// into the cell's socket: sending it waits for nobody.
+const inline = 16 << 10
+
+// send sends the request, or as much of it as can be had without waiting. A
+// body that takes longer goes on in a goroutine of its own, while the answer
+// may already come.
+func (t *relay) send() error {
+	n, sized := t.length()
+	t.head(n, sized)
+	if t.r.Body == nil || t.r.Body == http.NoBody || n == 0 {
+		t.sent = true
+		return t.write()
+	}
+	t.framer.Begin(n)
+	for total := 0; ; {
+		size, err := t.r.Body.Read(t.in[:inline-total])
+		total += size
+		if ferr := t.frame(t.in[:size]); ferr != nil {
+			return ferr
+		}
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
+		case err != nil || t.framer.Whole():
+			if !t.endFrame() {
+				return io.ErrUnexpectedEOF
+			}
+			t.sent = true
+			return t.write()
+		case !t.c.bodyDone.Load() || total == inline:
+			if err := t.write(); err != nil {
+				return err
+			}
+			t.over = make(chan struct{})
+			go t.rest() // joinUpload waits for it
+			return nil
+		}
+	}
+}
+
+// length is the body's length towards the cell, and whether it is said.
+func (t *relay) length() (n Length, sized bool) {
+	q := &t.c.req
+	if t.r.Body == nil || t.r.Body == http.NoBody {
+		switch q.Method() {
+		case http.MethodPost, http.MethodPut, http.MethodPatch:
+			return 0, true
+		}
+		return 0, q.HasLength() || q.Length() == Chunked
+	}
+	return q.Length(), true
+}
+
+func (t *relay) frame(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	out, ok := t.framer.Before(t.out, len(p))
+	if t.out = out; !ok {
+		return http.ErrContentLength
+	}
+	t.out = t.framer.After(append(t.out, p...))
+	return nil
+}
+
+func (t *relay) endFrame() (ok bool) {
+	t.out, ok = t.framer.End(t.out, nil)
+	return ok
+}
+
+func (t *relay) write() error {
+	_, err := t.link.Write(t.out)
+	t.out = t.out[:0]
+	return err
+}
+
+// rest sends the rest of the body. A client that fails ends the exchange; a cell
+// that reads no more may have answered.
+func (t *relay) rest() {
+	defer close(t.over)
+	buf := make([]byte, inline)
+	for {
+		size, err := t.r.Body.Read(buf)
+		ended := errors.Is(err, io.EOF)
+		if err != nil && !ended {
+			t.fail(err)
+			return
+		}
+		if ferr := t.frame(buf[:size]); ferr != nil {
+			t.fail(ferr)
+			return
+		}
+		if ended || t.framer.Whole() {
+			if !t.endFrame() {
+				t.fail(io.ErrUnexpectedEOF)
+				return
+			}
+			t.whole.Store(true)
+			t.err = t.write()
+			return
+		}
+		if t.err = t.write(); t.err != nil {
+			return
+		}
+	}
+}
+
+// fail ends the exchange because of the client.
+func (t *relay) fail(err error) {
+	t.client.Store(&err)
+	_ = t.link.SetDeadline(past) // who reads the answer stops
+}
+
+// clientErr is why the client's body could not be read.
+func (t *relay) clientErr() error {
+	if p := t.client.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// readWhole reports whether nothing is left to be read of the client's body.
+func (t *relay) readWhole() bool { return t.sent || t.whole.Load() }
+
+// finishUpload ends the upload once the answer is there: what has not been sent
+// of it will not be. It reports whether all was sent.
+func (t *relay) finishUpload() bool {
+	switch {
+	case t.over == nil:
+		return t.sent
+	case !t.whole.Load():
+		_ = t.link.Close()
+		t.c.abortBody()
+	}
+	<-t.over
+	t.ended = true
+	return t.whole.Load() && t.err == nil
+}
+
+// joinUpload waits for the goroutine, however the exchange ended.
+func (t *relay) joinUpload() {
+	if t.over == nil || t.ended {
+		return
+	}
+	_ = t.link.Close()
+	t.c.abortBody()
+	<-t.over
+	t.ended = true
+}

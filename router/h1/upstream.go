@@ -1,0 +1,163 @@
+package h1
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An Upstream is the connections to one address. Those that are idle wait for
+// the next exchange, the last one first, so that those too many grow old. The
+// zero Upstream with an Addr is ready; Close it.
+type Upstream struct {
+	Addr   string        // host:port
+	Idle   int           // connections that are kept; 0 is 64
+	MaxAge time.Duration // that an idle connection is kept; 0 is 90 s
+	Dial   time.Duration // for a connection to be made; 0 is 2 s
+	Limits Limits        // of answers
+
+	mu     sync.Mutex
+	links  []*link
+	sweeps *time.Timer // nil while none is idle
+	closed bool
+}
+
+// A link is one upstream connection.
+type link struct {
+	net.Conn
+	raw   syscall.RawConn
+	peek  func(fd uintptr)
+	quiet bool // what peek found: open, and nothing to read
+	used  bool // it has served an exchange
+	since time.Time
+}
+
+const (
+	defaultKept = 64
+	defaultAge  = 90 * time.Second
+	defaultDial = 2 * time.Second
+)
+
+// get is a connection that is idle, or a new one. Errors are the network's.
+func (u *Upstream) get(ctx context.Context, fresh bool) (*link, error) {
+	for !fresh {
+		l := u.pop()
+		if l == nil {
+			break
+		}
+		if time.Since(l.since) < u.maxAge() && l.alive() {
+			return l, nil
+		}
+		_ = l.Close()
+	}
+	d := net.Dialer{Timeout: u.Dial, KeepAlive: 15 * time.Second}
+	if d.Timeout <= 0 {
+		d.Timeout = defaultDial
+	}
+	nc, err := d.DialContext(ctx, "tcp", u.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return newLink(nc), nil
+}
+
+func newLink(nc net.Conn) *link {
+	l := &link{Conn: nc}
+	if sc, ok := nc.(syscall.Conn); ok {
+		l.raw, _ = sc.SyscallConn() // nil where it fails: then alive says no
+	}
+	l.peek = func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		l.quiet = err == syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
+	}
+	return l
+}
+
+// alive reports whether an idle connection is open and silent. Bytes that nobody
+// asked for are no answer to the next request.
+func (l *link) alive() bool {
+	if l.raw == nil {
+		return false
+	}
+	l.quiet = false
+	return l.raw.Control(l.peek) == nil && l.quiet
+}
+
+func (u *Upstream) maxAge() time.Duration {
+	if u.MaxAge <= 0 {
+		return defaultAge
+	}
+	return u.MaxAge
+}
+
+func (u *Upstream) pop() *link {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := len(u.links)
+	if n == 0 {
+		return nil
+	}
+	l := u.links[n-1]
+	u.links[n-1] = nil
+	u.links = u.links[:n-1]
+	return l
+}
+
+// put keeps a connection after a clean exchange.
+func (u *Upstream) put(l *link) {
+	most := u.Idle
+	if most <= 0 {
+		most = defaultKept
+	}
+	l.used, l.since = true, time.Now()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed || len(u.links) >= most {
+		_ = l.Close()
+		return
+	}
+	u.links = append(u.links, l)
+	if u.sweeps == nil {
+		u.sweeps = time.AfterFunc(u.maxAge(), u.sweep)
+	}
+}
+
+// sweep closes what has been idle for too long.
+func (u *Upstream) sweep() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old := 0
+	for old < len(u.links) && time.Since(u.links[old].since) >= u.maxAge() {
+		_ = u.links[old].Close()
+		old++
+	}
+	u.links = append(u.links[:0], u.links[old:]...)
+	if u.sweeps = nil; len(u.links) > 0 && !u.closed {
+		u.sweeps = time.AfterFunc(u.maxAge(), u.sweep)
+	}
+}
+
+// Kept is how many connections are idle.
+func (u *Upstream) Kept() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.links)
+}
+
+// Close closes the connections that are idle; those in use are closed when their
+// exchange ends.
+func (u *Upstream) Close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	if u.sweeps != nil {
+		u.sweeps.Stop()
+	}
+	for _, l := range u.links {
+		_ = l.Close()
+	}
+	u.links = nil
+}

@@ -1,0 +1,209 @@
+package router
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/identify"
+)
+
+// A Relay is a Forwarder over our own HTTP/1.1 engine. It forwards what an
+// Engine's server serves, to cells whose addresses are http.
+type Relay struct {
+	pools  *pools[*upstreams]
+	tracer trace.Tracer
+}
+
+// upstreams are one cell's connections, by its address, which may change.
+type upstreams struct {
+	limits CellLimits
+	mu     sync.Mutex
+	url    string
+	one    *h1.Upstream
+}
+
+// NewRelay makes a Relay.
+func NewRelay(limits CellLimits) *Relay {
+	return &Relay{
+		pools:  newPools(limits, func() *upstreams { return &upstreams{limits: limits} }),
+		tracer: otel.Tracer("github.com/cellway/cellway/router"),
+	}
+}
+
+// Close drops the connections that are idle.
+func (f *Relay) Close() {
+	f.pools.each(func(u *upstreams) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.one != nil {
+			u.one.Close()
+			u.url, u.one = "", nil
+		}
+	})
+}
+
+// at is the connections to address.
+func (u *upstreams) at(address string) (*h1.Upstream, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.url == address && u.one != nil {
+		return u.one, nil
+	}
+	base, err := url.Parse(address)
+	if err != nil || base.Host == "" || base.Scheme != "http" {
+		return nil, unavailable(err, "the owning cell's address is not valid")
+	}
+	host := base.Host
+	if base.Port() == "" {
+		host = net.JoinHostPort(base.Hostname(), "80")
+	}
+	if u.one != nil {
+		u.one.Close()
+	}
+	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: dialTimeout, Limits: h1.Limits{Head: maxHead}}
+	return u.one, nil
+}
+
+// Forward implements Forwarder.
+func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
+	p := f.pools.of(to.Cell)
+	u, err := p.connections.at(to.Address)
+	if err != nil {
+		return err
+	}
+	if err := p.acquire(r.Context()); err != nil {
+		return err
+	}
+	o := outgoings.Get().(*outgoing)
+	o.pool, o.to = p, to
+	defer o.free()
+	ctx := r.Context()
+	var span trace.Span
+	if trace.SpanFromContext(ctx).IsRecording() {
+		ctx, span = f.tracer.Start(ctx, "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
+			trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
+		defer span.End()
+	}
+	o.exchange = exchangeFrom(ctx)
+	otel.GetTextMapPropagator().Inject(ctx, o)
+	o.fill(r)
+	err = u.Forward(w, r, &o.Outgoing)
+	if err == nil {
+		return nil
+	}
+	if span != nil {
+		span.RecordError(err)
+	}
+	return relayError(err)
+}
+
+// relayError is what a failure of the relay means to the client.
+func relayError(err error) error {
+	if _, ok := errors.AsType[h1.Fault](err); ok {
+		return problem.Wrap(problem.BadGateway, err, "the owning cell's answer is not valid HTTP")
+	}
+	return cellError(err)
+}
+
+// An outgoing is what the relay adds to one request. It is a carrier for what
+// the trace adds.
+type outgoing struct {
+	h1.Outgoing
+	exchange *exchange
+	pool     *pool[*upstreams]
+	to       Target
+	left     bool // the place for the request was given back
+}
+
+var outgoings = sync.Pool{New: func() any {
+	o := &outgoing{}
+	o.Drop, o.DropAnswer, o.Misdirected = notForCells, notForClients, modifyResponse
+	o.Answered = func(d time.Duration, ok bool) { o.exchange.answered(d, ok) }
+	o.Stream = o.stream
+	return o
+}}
+
+// free gives back what the request had.
+func (o *outgoing) free() {
+	o.leave()
+	clear(o.Fields)
+	o.Fields, o.exchange, o.pool, o.to, o.left = o.Fields[:0], nil, nil, Target{}, false
+	outgoings.Put(o)
+}
+
+func (o *outgoing) leave() {
+	if !o.left {
+		o.left = true
+		o.pool.release()
+	}
+}
+
+// stream lets the answer go on in a place for streams, so that it takes none
+// from requests.
+func (o *outgoing) stream(end func()) (done func(), err error) {
+	p := o.pool
+	if !p.takeStream() {
+		return nil, unavailable(nil, "too many event streams of the owning cell")
+	}
+	o.leave()
+	o.exchange.streams = true
+	ended := o.to.Streams(end)
+	return func() {
+		ended()
+		p.leaveStream()
+	}, nil
+}
+
+// fill adds what the cell is told of the request.
+func (o *outgoing) fill(r *http.Request) {
+	peer, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err == nil {
+		o.Set("X-Forwarded-For", peer)
+	}
+	o.Set("X-Forwarded-Host", r.Host)
+	o.Set("X-Forwarded-Proto", "http")
+	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
+	o.Set(token.AssertionHeader, o.to.Assertion)
+}
+
+// Set implements propagation.TextMapCarrier.
+func (o *outgoing) Set(name, value string) {
+	o.Fields = append(o.Fields, h1.Field{Name: name, Value: value})
+}
+
+// Get implements propagation.TextMapCarrier.
+func (o *outgoing) Get(name string) string {
+	for _, f := range o.Fields {
+		if strings.EqualFold(f.Name, name) {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// Keys implements propagation.TextMapCarrier.
+func (o *outgoing) Keys() []string {
+	names := make([]string, 0, len(o.Fields))
+	for _, f := range o.Fields {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+var _ propagation.TextMapCarrier = (*outgoing)(nil)
+
+// notForCells reports whether a request's header ends here.
+func notForCells(name string) bool { return saysOrigin(name) || identify.Reserved(name) }
