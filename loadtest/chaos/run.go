@@ -35,7 +35,8 @@ type run struct {
 	report  *Report
 	born    int // tenants so far, for slugs
 
-	mu sync.Mutex // of report's counts, which faults and the watcher share
+	mu   sync.Mutex // of what follows, of report's counts and of movers
+	seen map[directory.TenantID]directory.Move
 }
 
 // prepareTimeout bounds what is done before the first round.
@@ -53,6 +54,7 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 		o: o, stack: s, state: st, proxies: p, ep: loadtest.NewEndpoint(urls...),
 		console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken), rec: &loadtest.Recorder{},
 		cells: map[directory.CellID]*pgxpool.Pool{}, busy: map[directory.CellID]directory.TenantID{}, report: newReport(o),
+		seen: map[directory.TenantID]directory.Move{},
 	}
 	var err error
 	if r.record, err = open(ctx, st.Directory.DatabaseURL); err != nil {
@@ -140,14 +142,17 @@ func (r *run) renew(ctx context.Context) error {
 			return err
 		}
 	}
-	r.movers = nil
+	var movers []*loadtest.Tenant
 	for i := range r.o.Tenants {
 		t, err := r.tenant(ctx, r.cellAt(i))
 		if err != nil {
 			return err
 		}
-		r.movers = append(r.movers, t)
+		movers = append(movers, t)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.movers = movers
 	return nil
 }
 
@@ -192,6 +197,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	defer stop()
 	wg.Go(func() { r.watchOwners(watch) })
 	wg.Go(func() { r.watchProcesses(watch) })
+	wg.Go(func() { r.follow(watch) })
 
 	p := newPlan(r.o.Seed, r.o.Tenants)
 	for n := 1; r.goOn(n, began); n++ {
