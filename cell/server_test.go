@@ -125,6 +125,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 	slices.Sort(series)
 	want := []string{
+		"",                                                      // open streams
 		"201 POST projects /v1/projects", "404 other none none", // code, method, module, route
 		"assertion", "rate", "stale_epoch", "token", // reason
 	}
