@@ -93,10 +93,11 @@ const armed = `
 	  FROM cell.fence f, cell.serving s
 	 WHERE f.tenant_id = $1 AND f.move_id = $2 AND f.capture AND f.state IN ('active', 'frozen')`
 
-// touched lists the tables that have captured changes after a snapshot.
+// touched lists the tables that have captured changes after a snapshot. The bound
+// on xid says nothing new: it is what the index knows.
 const touched = `
 	SELECT DISTINCT tbl FROM cell.dirty
-	 WHERE tenant_id = $1 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
+	 WHERE tenant_id = $1 AND xid >= pg_snapshot_xmin($2::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
 
 // changed is the tables that a round has to bring.
 func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, error) {
@@ -133,7 +134,7 @@ func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table
 	}
 	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)
 	if since != "" {
-		dirty := fmt.Sprintf("SELECT DISTINCT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND NOT pg_visible_in_snapshot(xid, '%s'::pg_snapshot)",
+		dirty := fmt.Sprintf("SELECT DISTINCT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND xid >= pg_snapshot_xmin('%[3]s'::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, '%[3]s'::pg_snapshot)",
 			tenant, t.Label, since)
 		keys, err := sendKeys(ctx, tx, out, dirty)
 		if err != nil {

@@ -1,0 +1,50 @@
+package transfer_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/cellway/cellway/cell/transfer"
+)
+
+// TestRoundReadsOnlyWhatIsNew: what a round reads of the noted keys does not grow
+// with those that were noted before, so that the way back of a busy tenant gets
+// short enough to begin the pause.
+func TestRoundReadsOnlyWhatIsNew(t *testing.T) {
+	t.Parallel()
+	a, _ := pair(t)
+	ctx := t.Context()
+	must(t, a.Arm(ctx, there, wait))
+	for range 20 {
+		_, err := a.owner.Exec(ctx, `INSERT INTO cell.dirty (tenant_id, tbl, pk) SELECT 7, 'app.thing', to_jsonb(ARRAY[n::text]) FROM generate_series(1, 1000) n`)
+		must(t, err)
+	}
+	var since string
+	must(t, a.owner.QueryRow(ctx, `SELECT pg_current_snapshot()::text`).Scan(&since))
+	must(t, a.do(t, mover, 1, `UPDATE app.counter SET v = 7`))
+	var raw []byte
+	must(t, a.owner.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON)"+transfer.Touched, int64(mover), since).Scan(&raw))
+	var plans []struct{ Plan plan }
+	must(t, json.Unmarshal(raw, &plans))
+	if n := plans[0].Plan.read(); n < 1 || n > 100 {
+		t.Errorf("a round with one change read %v noted keys of 20,001:\n%s", n, raw)
+	}
+}
+
+// A plan is a node of what EXPLAIN tells.
+type plan struct {
+	Rows    float64 `json:"Actual Rows"`
+	Removed float64 `json:"Rows Removed by Filter"`
+	Plans   []plan
+}
+
+// read is how many rows its leaves read.
+func (p plan) read() (n float64) {
+	if len(p.Plans) == 0 {
+		return p.Rows + p.Removed
+	}
+	for _, below := range p.Plans {
+		n += below.read() + below.Removed
+	}
+	return n
+}
