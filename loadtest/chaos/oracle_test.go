@@ -54,7 +54,7 @@ func TestWrongFence(t *testing.T) {
 		"tombstone above":     {"a", fence{State: "moved", Epoch: 5}, true, directory.Move{}, "I12"},
 		"watches too little":  {"b", fence{State: "active", Epoch: 4}, true, open, "I11"},
 		"watches too long":    {"b", fence{State: "active", Epoch: 4, Capture: true}, true, directory.Move{}, "I11"},
-		"keys left":           {"a", fence{State: "moved", Epoch: 4, Noted: 9}, true, directory.Move{}, "I11"},
+		"keys left":           {"a", fence{State: "moved", Epoch: 4, Noted: lateNotes + 1}, true, directory.Move{}, "I11"},
 	} {
 		got := ""
 		for _, v := range wrongFence(tt.cell, tt.f, tt.known, owner, tt.watching) {
