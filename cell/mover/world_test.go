@@ -207,12 +207,14 @@ func (c *fakeCell) Release(_ context.Context, m transfer.Move) error {
 
 func (c *fakeCell) Discard(_ context.Context, m transfer.Move) error {
 	return c.w.call(func() error {
-		if f := c.fence; f.State == fence.Incoming && f.Move == string(m.ID) && f.Epoch == m.Base+1 {
+		f := c.fence
+		over := f.Epoch < m.Base+1 && (f.Epoch == 0 || f.State == fence.Moved || f.State == fence.Incoming)
+		if over || f.State == fence.Incoming && f.Move == string(m.ID) && f.Epoch == m.Base+1 {
 			keeper := string(m.ID)
 			if m.Undoes != "" {
 				keeper = string(m.Undoes)
 			}
-			c.fence = fence.Fence{Tenant: 1, State: fence.Moved, Epoch: f.Epoch, Move: keeper, MovedTo: m.Source}
+			c.fence = fence.Fence{Tenant: 1, State: fence.Moved, Epoch: m.Base + 1, Move: keeper, MovedTo: m.Source}
 		}
 		return nil
 	})

@@ -201,6 +201,7 @@ func (p *process) startWork(loops *run.Group) error {
 	loops.Go("worker", w.Run)
 	loops.Go("jobs", runner.Run)
 	loops.Go("sweep", cell.NewSweeper(p.store, p.tel.Log).Run)
+	loops.Go("compact", cell.NewCompactor(p.store, p.tel.Log).Run)
 	return nil
 }
 
