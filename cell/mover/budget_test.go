@@ -24,6 +24,75 @@ func (d deadAtLast) Pull(ctx context.Context, m transfer.Move, url string, final
 	return d.fakeCell.Pull(ctx, m, url, final)
 }
 
+// A deadUntil is a cell that does not answer for tenant 1 until a time, and knows
+// no other tenant.
+type deadUntil struct {
+	*fakeCell
+	t time.Time
+}
+
+func (d deadUntil) Release(ctx context.Context, m transfer.Move) error {
+	if m.Tenant != 1 {
+		return nil
+	}
+	return d.fakeCell.Release(ctx, m)
+}
+
+func (d deadUntil) Discard(ctx context.Context, m transfer.Move) error {
+	if m.Tenant != 1 {
+		return nil
+	}
+	return d.fakeCell.Discard(ctx, m)
+}
+
+func (d deadUntil) Purge(ctx context.Context, m transfer.Move) (int64, error) {
+	if m.Tenant != 1 {
+		return 0, nil
+	}
+	return d.fakeCell.Purge(ctx, m)
+}
+
+func (d deadUntil) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
+	if time.Now().Before(d.t) && m.Tenant == 1 {
+		return transfer.Report{}, errNet
+	}
+	return d.fakeCell.Preflight(ctx, m)
+}
+
+// TestMovesThatWaitKeepNobodyBack: a mover with one slot, whose oldest move waits
+// for a cell that does not answer, goes on with the others; the oldest arrives
+// when the cell is back.
+func TestMovesThatWaitKeepNobodyBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		dead := newWorld(func() fault { return none })
+		dir, first := moving(t, directory.NewMove{})
+		back := time.Now().Add(30 * time.Second)
+		if _, err := dir.CreateTenant(ctx, directory.NewTenant{Slug: "other", Cell: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		second, err := dir.CreateMove(ctx, directory.NewMove{Tenant: 2, Target: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dir.AskMove(ctx, second.ID, directory.Cancel); err != nil { // the quickest work there is
+			t.Fatal(err)
+		}
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return deadUntil{dead.cells[c.ID], back} },
+			slog.New(slog.NewTextHandler(io.Discard, nil)))
+		go func() { _ = v.Run(ctx) }()
+		second, _ = settle(ctx, dir, second.ID)
+		if now := time.Now(); second.Phase == directory.Planned || !now.Before(back) {
+			t.Errorf("the second move waited for the first: %s at %v", second.Phase, now)
+		}
+		if first, err = settle(ctx, dir, first.ID); err != nil || first.Phase != directory.Watching {
+			t.Errorf("the first move: got %s (%s), %v", first.Phase, first.Error, err)
+		}
+	})
+}
+
 // A deadOnce is a target that does not answer in the first pause.
 type deadOnce struct {
 	*fakeCell

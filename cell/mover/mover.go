@@ -61,33 +61,40 @@ type Config struct {
 // A Mover works on the moves that the directory records, several side by side,
 // each under a lease whose context ends with it.
 type Mover struct {
-	cfg  Config
-	dir  Directory
-	open func(c directory.Cell) Cell
-	log  *slog.Logger
-	m    *metrics
+	cfg   Config
+	dir   Directory
+	open  func(c directory.Cell) Cell
+	log   *slog.Logger
+	m     *metrics
+	slots chan struct{} // one for each move that does something now
 }
+
+// leasesPerSlot bounds the moves that a mover holds and that wait: for a cell that
+// does not answer, for their operator.
+const leasesPerSlot = 16
 
 // New makes a Mover. open makes the client of a cell.
 func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
 	cfg.Limits = cfg.Limits.Default()
-	return &Mover{cfg: cfg, dir: dir, open: open, log: log, m: newMetrics()}
+	return &Mover{cfg: cfg, dir: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel)}
 }
 
 // Run works until ctx ends, and returns when the last move has been let go.
 func (v *Mover) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, v.cfg.Parallel)
+	leases := make(chan struct{}, leasesPerSlot*v.cfg.Parallel)
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if !take(ctx, leases) {
+			return nil
+		}
+		if !take(ctx, v.slots) {
 			return nil
 		}
 		m, err := v.lease(ctx, "")
 		if err != nil {
-			<-slots
+			<-v.slots
+			<-leases
 			if !errors.Is(err, problem.NotFound) && ctx.Err() == nil {
 				v.log.WarnContext(ctx, "look for moves", "error", err)
 			}
@@ -97,9 +104,19 @@ func (v *Mover) Run(ctx context.Context) error {
 			continue
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
-			v.Work(ctx, m)
+			defer func() { <-leases }()
+			v.work(ctx, m)
 		})
+	}
+}
+
+// take takes a place in c, and reports whether ctx lived that long.
+func take(ctx context.Context, c chan struct{}) bool {
+	select {
+	case c <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -109,20 +126,23 @@ func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move,
 	return v.dir.LeaseMove(ctx, id, v.cfg.ID, v.cfg.LeaseTTL)
 }
 
-// Work takes a leased move as far as it can go: to its end, to a wait, or to the
-// loss of the lease.
-func (v *Mover) Work(ctx context.Context, m directory.Move) {
+// work takes a leased move, which has a slot, as far as it can go: to its end, to
+// a wait, or to the loss of the lease.
+func (v *Mover) work(ctx context.Context, m directory.Move) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { v.keep(ctx, cancel, m.ID) })
 
-	w := &work{Mover: v, move: m, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
+	w := &work{Mover: v, move: m, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	v.m.running.Inc()
 	defer v.m.running.Dec()
 	w.run(ctx)
+	if w.slotted {
+		<-v.slots
+	}
 	v.letGo(ctx, m.ID)
 }
 

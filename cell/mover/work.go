@@ -33,13 +33,32 @@ type work struct {
 	facts          Facts
 	report         Report
 	source, target directory.Cell
+	slotted        bool // whether it has one of the mover's slots
 	log            *slog.Logger
+}
+
+// rest waits for about d and reports whether the work may go on. Outside the pause
+// it gives its slot to another move meanwhile: one that waits for a dead cell must
+// not keep those back that have work to do.
+func (w *work) rest(ctx context.Context, d time.Duration) bool {
+	if w.pausing() {
+		return sleep(ctx, d)
+	}
+	<-w.slots
+	w.slotted = sleep(ctx, d) && take(ctx, w.slots)
+	return w.slotted
+}
+
+// pausing reports whether the tenant waits.
+func (w *work) pausing() bool {
+	p := w.move.Phase
+	return p == directory.Frozen || p == directory.Staged || p == directory.Decided
 }
 
 // run does one thing after the other until the move waits, has ended, or is lost.
 func (w *work) run(ctx context.Context) {
 	failed := 0
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && w.slotted {
 		if w.facts.Frozen.IsZero() && (w.move.Phase == directory.Frozen || w.move.Phase == directory.Staged) {
 			w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
 		}
@@ -62,7 +81,7 @@ func (w *work) run(ctx context.Context) {
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
 		w.failed(err)
 		failed++
-		if !sleep(ctx, backoff(w.move.Phase, failed)) {
+		if !w.rest(ctx, w.backoff(failed)) {
 			return
 		}
 		w.refresh(ctx)
@@ -70,8 +89,8 @@ func (w *work) run(ctx context.Context) {
 }
 
 // backoff is short while a tenant waits.
-func backoff(p directory.Phase, failed int) time.Duration {
-	if p == directory.Frozen || p == directory.Staged || p == directory.Decided {
+func (w *work) backoff(failed int) time.Duration {
+	if w.pausing() {
 		return min(time.Duration(failed)*5*time.Millisecond, 250*time.Millisecond)
 	}
 	return min(time.Duration(failed)*50*time.Millisecond, 5*time.Second)
@@ -122,8 +141,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 	var err error
 	switch a {
 	case Wait:
-		sleep(ctx, w.cfg.Poll)
-		w.refresh(ctx)
+		if w.rest(ctx, w.cfg.Poll) {
+			w.refresh(ctx)
+		}
 		return nil
 	case Reserve:
 		err = w.reserve(ctx, m, src, dst)
