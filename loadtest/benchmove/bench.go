@@ -110,7 +110,9 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Run measures. Nothing is left running, however it ends.
+// Run measures. Nothing is left running, however it ends. A figure that fails
+// does not keep the others from being measured: the report is there beside the
+// error, unless ctx has ended.
 func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 	o, err = o.withDefaults()
 	if err != nil {
@@ -126,16 +128,23 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 			continue
 		}
 		start := time.Now()
-		if err := m.run(ctx, l, m); err != nil {
-			return nil, fmt.Errorf("measure %s: %w", m.Name, err)
+		working, end := context.WithCancel(ctx)
+		broken := m.run(working, l, m)
+		end() // the clients of a figure that failed must not disturb the next one
+		if broken != nil {
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("measure %s: %w", m.Name, broken)
+			}
+			err = errors.Join(err, fmt.Errorf("measure %s: %w", m.Name, broken))
+			m.Note("not measured to its end: %v", broken)
 		}
 		m.Conclude()
 		r.Figures = append(r.Figures, m.Figure)
 		l.say("%s: %.0f s", m.Name, time.Since(start).Seconds())
 	}
 	r.Took = loadtest.Millis(time.Since(began))
-	if o.Write && !o.Quick && len(o.Only) == 0 {
+	if err == nil && o.Write && !o.Quick && len(o.Only) == 0 {
 		return r, r.WriteDoc(o.Source, "bench-move")
 	}
-	return r, nil
+	return r, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -23,13 +24,13 @@ says so where the machine does.`,
 		Example: "  loadtest bench-move\n  loadtest bench-move --quick\n  loadtest bench-move --only pause --moves 1000 -o json\n  loadtest bench-move --only drain --tenants 1000",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := benchmove.Run(cmd.Context(), o)
-			if err != nil {
+			switch {
+			case report == nil:
 				return err
+			case out == "json":
+				return errors.Join(printJSON(report), err)
 			}
-			if out == "json" {
-				return printJSON(report)
-			}
-			return report.WriteTable(os.Stdout)
+			return errors.Join(report.WriteTable(os.Stdout), err)
 		},
 	}
 	f := cmd.Flags()
