@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -48,6 +49,9 @@ type Blow struct {
 // String is for people.
 func (b Blow) String() string { return string(b.Verb) + " " + string(b.Part) }
 
+// breaksStatement reports whether the blow is a proxy's.
+func (b Blow) breaksStatement() bool { return slices.Contains(pgproxy.Kinds(), pgproxy.Kind(b.Verb)) }
+
 // Blows is every kind of fault.
 func Blows() []Blow {
 	var all []Blow
@@ -76,6 +80,9 @@ func phases() []directory.Phase {
 		directory.Decided, directory.Activated, directory.Watching, directory.Aborting, anyMoment,
 	}
 }
+
+// early is the phases in which a move has most of its work before it.
+func early() []directory.Phase { return phases()[:6] }
 
 // A Fault is one blow as it is drawn: against which move and when.
 type Fault struct {
@@ -128,7 +135,7 @@ func once() int { return (len(Blows()) + faultsPerRound - 1) / faultsPerRound }
 // next draws the next round.
 func (p *plan) next() Round {
 	r := Round{Errands: make([]Errand, p.tenants)}
-	early := phases()[:6]
+	early := early()
 	for i := range r.Errands {
 		r.Errands[i].Undo = p.rng.IntN(2) == 0
 		if p.rng.IntN(6) == 0 {
@@ -147,7 +154,7 @@ func (p *plan) next() Round {
 
 func (p *plan) fault() Fault {
 	a := p.deal()
-	f := Fault{Blow: a.blow, Phase: a.phase, Tenant: p.rng.IntN(p.tenants), Nth: 1 + p.rng.IntN(6), Commits: p.rng.IntN(3) == 0}
+	f := Fault{Blow: a.blow, Phase: a.phase, Tenant: p.rng.IntN(p.tenants), Nth: 1 + p.rng.IntN(3), Commits: p.rng.IntN(3) == 0}
 	f.Delay = time.Duration(p.rng.Int64N(int64(3 * time.Millisecond)))
 	if a.phase == anyMoment {
 		f.Delay = time.Duration(p.rng.Int64N(int64(400 * time.Millisecond)))
@@ -174,7 +181,11 @@ func (p *plan) shuffle() {
 	ph := phases()
 	for i, b := range Blows() {
 		if !p.begun { // the phases are dealt evenly too
-			p.deck = append(p.deck, aim{b, ph[(i+p.rng.IntN(2))%len(ph)]})
+			at := ph[(i+p.rng.IntN(2))%len(ph)]
+			if b.breaksStatement() { // not so late that none follows
+				at = early()[p.rng.IntN(len(early()))]
+			}
+			p.deck = append(p.deck, aim{b, at})
 			continue
 		}
 		for _, at := range ph {

@@ -133,6 +133,9 @@ func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 	}
 }
 
+// statementPatience is how long a fault waits for its statement.
+const statementPatience = 4 * time.Second
+
 // breakStatement arms the proxy before a database and waits for it to strike.
 func (r *run) breakStatement(ctx context.Context, name string, f Fault) bool {
 	proxy := r.proxies.before(strings.TrimSuffix(name, "-postgres"))
@@ -140,7 +143,7 @@ func (r *run) breakStatement(ctx context.Context, name string, f Fault) bool {
 	select {
 	case <-fired:
 		return true
-	case <-time.After(time.Second):
+	case <-time.After(statementPatience):
 	case <-ctx.Done():
 	}
 	return false // nobody says anything there just now
