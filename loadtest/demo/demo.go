@@ -62,6 +62,11 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// pauseBudget is what a move may take of a tenant's patience here: less than the
+// routers hold a request, and more than on a machine that does not run three
+// cells, their tenants and whatever else at once. What it took is in the report.
+const pauseBudget = "1500ms"
+
 // stopTimeout bounds how long the stack may take to stop.
 const stopTimeout = 30 * time.Second
 
@@ -83,7 +88,9 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 			defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
 		}
 	}
-	s, err := stack.Start(ctx, stack.Options{Dir: o.Dir, BinDir: o.BinDir, Cells: o.Cells, Routers: o.Routers, Log: o.Progress})
+	s, err := stack.Start(ctx, stack.Options{
+		Dir: o.Dir, BinDir: o.BinDir, Cells: o.Cells, Routers: o.Routers, Log: o.Progress, Env: []string{"MOVER_PAUSE_BUDGET=" + pauseBudget},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("start the stack: %w", err)
 	}

@@ -15,6 +15,7 @@ const propagationGoal = 250 * time.Millisecond
 // judge turns what was measured into promises.
 func (r *run) judge() {
 	r.judgeCells()
+	r.judgeMoves()
 	w, e := r.report.Writes, r.report.Events
 	r.report.promise("every acknowledged write is there once", w.OK() && w.Acknowledged > 0,
 		"%d acknowledged, %d rows found%s", w.Acknowledged, w.Rows, named(w.Named))

@@ -46,6 +46,7 @@ type Report struct {
 	Routers     int                 `json:"routers"`
 	Cells       []Cell              `json:"cells"`
 	Outage      Outage              `json:"outage"`
+	Moves       []*MoveAct          `json:"moves"`
 	Writes      loadtest.Check      `json:"writes"`
 	Events      loadtest.EventCheck `json:"events"`
 	Propagation loadtest.Spread     `json:"propagation"`
@@ -88,6 +89,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintln(t, "CELL\tFATE\tTENANTS\tREQUESTS\tERRORS\tP50\tP99")
 	for _, c := range r.Cells {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", c.Cell, c.Fate, c.Tenants, c.Requests, c.Errors, c.P50, c.P99)
+	}
+	fmt.Fprintln(t)
+	fmt.Fprintln(t, "MOVE\tTENANTS\tFAILED REQUESTS\tLONGEST PAUSE\tLONGEST REQUEST\tROWS VERIFIED\tLOST/DOUBLED\tTOOK")
+	for _, m := range r.Moves {
+		fmt.Fprintf(t, "%s, %s\t%d\t%d of %d\t%s\t%s\t%d\t%d/%d\t%s\n",
+			m.What, m.route(), m.Tenants, m.Failed, m.Requests, m.Pause, m.Longest, m.Rows, m.Lost, m.Doubled, m.Took)
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "MEASURED\tVALUE")

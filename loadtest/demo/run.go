@@ -18,7 +18,7 @@ import (
 const (
 	calm      = 2 * time.Second // traffic before and after each blow
 	down      = 3 * time.Second // how long the killed cell stays dead
-	think     = 100 * time.Millisecond
+	think     = 200 * time.Millisecond
 	lanes     = 2
 	newcomers = 2               // tenants that sign up once the fourth cell is there
 	actLimit  = 3 * time.Minute // bounds each act, on a machine that does other work too
@@ -35,6 +35,9 @@ type run struct {
 	killed  directory.CellID
 	added   directory.CellID
 	blow    blow
+	left    int                          // tenants on the drained cell, at the end
+	lost    map[directory.TenantID]int64 // writes and events, by tenant, found at the end
+	doubled map[directory.TenantID]int64
 	report  *Report
 
 	stop    chan struct{} // closed: tenants finish what they do
@@ -50,6 +53,7 @@ func newRun(o Options, s *stack.Stack) *run {
 	}
 	return &run{
 		o: o, stack: s, ep: loadtest.NewEndpoint(urls...), console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken),
+		lost: map[directory.TenantID]int64{}, doubled: map[directory.TenantID]int64{},
 		rec: &loadtest.Recorder{}, stop: make(chan struct{}), traffic: &errgroup.Group{},
 		report: &Report{APIVersion: "cellway.io/v1", Kind: "DemoReport", OK: true, Seed: o.Seed, Routers: len(urls)},
 	}
@@ -75,6 +79,8 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 		{"sign up tenants", func(ctx context.Context) error { return r.signUp(ctx, work, "tenant", r.o.Tenants) }},
 		{"kill a cell", r.killCell},
 		{"add a cell", func(ctx context.Context) error { return r.addCell(ctx, work) }},
+		{"move a tenant and take it back", r.moveAndUndo},
+		{"drain a cell", r.drainCell},
 		{"measure route changes", r.measurePropagation},
 		{"stop the traffic", r.stopTraffic},
 		{"await the consumers", r.awaitConsumers},
@@ -148,6 +154,8 @@ func (r *run) check(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		r.lost[t.ID] = int64(writes.Lost) + max(0, events.Written-events.Consumed)
+		r.doubled[t.ID] = int64(writes.Doubled) + max(0, events.Consumed-events.Written)
 		r.report.Writes, r.report.Events = r.report.Writes.Plus(writes), r.report.Events.Plus(events)
 	}
 	overhead, err := r.overhead(ctx)
