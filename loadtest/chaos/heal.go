@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,6 +51,23 @@ func (r *run) heal(ctx context.Context) error {
 			g.Go(func() error { return r.restart(ctx, name) })
 		}
 		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+	return r.answer(ctx)
+}
+
+// answer waits until every database answers: one that lost a backend recovers,
+// although its process was never gone.
+func (r *run) answer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healBound)
+	defer cancel()
+	all := append(slices.Collect(maps.Values(r.cells)), r.record)
+	for _, db := range all {
+		err := loadtest.Until(ctx, "every Postgres to answer", 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+			return db.Ping(ctx) == nil, nil
+		})
+		if err != nil {
 			return err
 		}
 	}
