@@ -50,6 +50,7 @@ const base = "cellway.localhost"
 // A world is a router with cells that are real HTTP servers.
 type world struct {
 	tb        testing.TB
+	engine    string
 	table     *table.Table
 	tokens    token.Keys
 	assertion token.Keys
@@ -91,7 +92,12 @@ func keys(tb testing.TB) token.Keys {
 // and c2, and stone (3) is suspended. change may alter the options.
 func newWorld(tb testing.TB, cells map[directory.CellID]http.Handler, change func(*router.Options, *router.CellLimits)) *world {
 	tb.Helper()
-	w := &world{tb: tb, table: table.New(), tokens: keys(tb), assertion: keys(tb), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
+	return newWorldOn(tb, engine, cells, change)
+}
+
+func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Handler, change func(*router.Options, *router.CellLimits)) *world {
+	tb.Helper()
+	w := &world{tb: tb, engine: engine, table: table.New(), tokens: keys(tb), assertion: keys(tb), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
 	u := directory.Update{Version: 1, Routes: []directory.Route{
 		{Placement: place(1, "c1", 1, directory.Active), Slug: "acme", Hosts: []string{"www.acme.com"}},
 		{Placement: place(2, "c2", 1, directory.Active), Slug: "bolt"},
@@ -119,10 +125,10 @@ func newWorld(tb testing.TB, cells map[directory.CellID]http.Handler, change fun
 	return w
 }
 
-// serve starts the router on the engine of this run.
+// serve starts the router on its engine.
 func (w *world) serve(o router.Options, limits router.CellLimits) {
 	w.tb.Helper()
-	if engine == "h1" {
+	if w.engine == "h1" {
 		relay := router.NewRelay(limits)
 		w.tb.Cleanup(relay.Close)
 		o.Forwarder = relay
@@ -133,14 +139,14 @@ func (w *world) serve(o router.Options, limits router.CellLimits) {
 	}
 	w.router = router.New(o)
 	w.tb.Cleanup(w.router.Close)
-	w.listen(newServer(w.router))
+	w.listen(w.newServer())
 }
 
-func newServer(rt *router.Router) run.Server {
-	if engine == "h1" {
-		return rt.NewEngine()
+func (w *world) newServer() run.Server {
+	if w.engine == "h1" {
+		return w.router.NewEngine()
 	}
-	return rt.NewServer()
+	return w.router.NewServer()
 }
 
 // listen serves the tenants with s, from now on.

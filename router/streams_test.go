@@ -99,7 +99,7 @@ func streaming(t *testing.T, change func(*router.Options, *router.CellLimits)) (
 func TestAStreamIsRelayedAsItComes(t *testing.T) {
 	t.Parallel()
 	w, c1, _ := streaming(t, func(o *router.Options, _ *router.CellLimits) { o.CellTimeout = 300 * time.Millisecond })
-	server := newServer(w.router)
+	server := w.newServer()
 	switch s := server.(type) {
 	case *http.Server:
 		s.ReadTimeout, s.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,8 @@ type conn struct {
 	pollErr  error
 
 	request *http.Request // used again and again
+	url     url.URL       // the request's
+	values  []string      // of the request's header
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 

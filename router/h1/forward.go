@@ -95,7 +95,8 @@ type relay struct {
 	told  bool // Answered was
 
 	link     *link
-	spoiled  bool // the link's deadline is not ours alone
+	unhook   func() bool // of the context
+	spoiled  bool        // a deadline may come from it at any time
 	stream   *stream
 	x        Exchange
 	in       []byte
@@ -140,6 +141,7 @@ func (t *relay) run(fresh bool) error {
 	t.link, t.from, t.to = l, 0, 0
 	reusable := false
 	defer func() {
+		t.unwatch()
 		t.stream.end(t.c)
 		t.joinUpload()
 		if reusable && !t.spoiled {
@@ -148,7 +150,7 @@ func (t *relay) run(fresh bool) error {
 			_ = l.Close()
 		}
 	}()
-	defer t.watch()()
+	t.watch()
 	q := &t.c.req
 	t.x.Begin(t.limits(), q.Method() == http.MethodHead, q.WebSocket(), q.Minor() == 1)
 	if err := t.send(); err != nil {
@@ -162,24 +164,26 @@ func (t *relay) run(fresh bool) error {
 }
 
 // watch makes the connection's reads and writes end when the request's context
-// does, until the function it returns is called.
-func (t *relay) watch() (stop func()) {
+// does, until unwatch.
+func (t *relay) watch() {
 	ctx, l := t.r.Context(), t.link
 	deadline, _ := ctx.Deadline()
 	_ = l.SetDeadline(deadline) // reading will report it
 	if ctx == t.c.ctx {
 		t.c.waitsFor(l)
-		return t.unwatch
+		return
 	}
-	stopped := context.AfterFunc(ctx, func() { _ = l.SetDeadline(past) })
-	return func() {
-		if !stopped() {
-			t.spoiled = true // the deadline may come at any time
-		}
-	}
+	t.unhook = context.AfterFunc(ctx, func() { _ = l.SetDeadline(past) })
 }
 
-func (t *relay) unwatch() { t.c.waitsFor(nil) }
+func (t *relay) unwatch() {
+	if t.unhook == nil {
+		t.c.waitsFor(nil)
+		return
+	}
+	t.spoiled = !t.unhook()
+	t.unhook = nil
+}
 
 func (t *relay) limits() Limits {
 	l := t.u.Limits

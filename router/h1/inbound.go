@@ -18,7 +18,7 @@ func (c *conn) open() {
 	r, q := c.request, &c.req
 	r.Method, r.Host, r.RemoteAddr = method(q.Method()), q.Host(), c.peer
 	r.RequestURI = q.Target()
-	r.URL = parseTarget(r.RequestURI)
+	r.URL = c.parseTarget(r.RequestURI)
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	if q.Minor() == 0 {
 		r.Proto, r.ProtoMinor = "HTTP/1.0", 0
@@ -44,7 +44,10 @@ var chunkedCoding = []string{"chunked"}
 func (c *conn) openHeader() {
 	h, q := c.request.Header, &c.req
 	clear(h)
-	values := make([]string, q.Len())
+	if len(c.values) < q.Len() {
+		c.values = make([]string, q.Len())
+	}
+	values := c.values // the connection's own, as the header is: no other client's can be seen in them
 	for i := range q.Len() {
 		switch q.fields[i].known {
 		case host, transferEncoding:
@@ -73,10 +76,11 @@ func method(m string) string {
 
 // parseTarget is url.ParseRequestURI of a target that the parser took. It has
 // the usual case at hand: a path without escapes.
-func parseTarget(target string) *url.URL {
+func (c *conn) parseTarget(target string) *url.URL {
 	path, query, asked := strings.Cut(target, "?")
 	if plain(path) {
-		return &url.URL{Path: path, RawQuery: query, ForceQuery: asked && query == ""}
+		c.url = url.URL{Path: path, RawQuery: query, ForceQuery: asked && query == ""}
+		return &c.url
 	}
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
