@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/table"
 )
@@ -50,9 +49,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
 	e := x.entry
-	assertion, err := rt.AssertionKeys.Assert(token.Assertion{
-		Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: time.Now().Unix(),
-	})
+	assertion, err := rt.assertions.of(e, time.Now())
 	if err != nil {
 		return err
 	}

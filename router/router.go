@@ -55,6 +55,7 @@ type Options struct {
 // A Router serves tenants' requests. Make it with New and close it.
 type Router struct {
 	Options
+	assertions *assertions
 	holds      *holds
 	streams    *streams
 	metrics    *metrics
@@ -75,6 +76,7 @@ func New(o Options) *Router {
 		Options: o, metrics: newMetrics(o.Registry, o.Table), tracer: otel.Tracer("github.com/cellway/cellway/router"),
 		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
 	}
+	rt.assertions = &assertions{keys: o.AssertionKeys}
 	rt.holds = newHolds(o.Hold, rt.metrics)
 	rt.streams = newStreams(o.Registry)
 	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })

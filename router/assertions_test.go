@@ -1,0 +1,70 @@
+package router
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/router/table"
+)
+
+// TestAssertionsAreKeptForTheirWindow and for nobody else.
+func TestAssertionsAreKeptForTheirWindow(t *testing.T) {
+	t.Parallel()
+	keys, err := token.ParseKeys(token.NewKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &assertions{keys: keys}
+	now := time.Unix(1_800_000_000, 0)
+	entry := func(tenant, epoch int, cell directory.CellID) table.Entry {
+		return table.Entry{Placement: directory.Placement{Tenant: directory.TenantID(tenant), Cell: cell, Epoch: directory.Epoch(epoch), State: directory.Active}}
+	}
+	seen := map[string]bool{}
+	for _, tt := range []struct {
+		e  table.Entry
+		at time.Time
+	}{
+		{entry(1, 1, "c1"), now},
+		{entry(1, 2, "c1"), now}, // another epoch
+		{entry(1, 1, "c2"), now}, // another cell
+		{entry(65, 1, "c1"), now},
+		{entry(1, 1, "c1"), now.Add(time.Second)}, // another window
+	} {
+		first, err := a.of(tt.e, tt.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[first] {
+			t.Errorf("%+v at %v got another's assertion", tt.e, tt.at)
+		}
+		seen[first] = true
+		if again, err := a.of(tt.e, tt.at.Add(999*time.Millisecond)); again != first || err != nil {
+			t.Errorf("%+v: got %q, %v within the window, want %q", tt.e, again, err, first)
+		}
+		got, err := keys.CheckAssertion(first, tt.e.Cell, tt.at)
+		if err != nil || got.Tenant != tt.e.Tenant || got.Epoch != tt.e.Epoch || got.Window != tt.at.Unix() {
+			t.Errorf("%+v: asserted %+v, %v", tt.e, got, err)
+		}
+	}
+}
+
+func TestAnAssertionThatIsKeptCostsNothing(t *testing.T) {
+	keys, err := token.ParseKeys(token.NewKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, now := &assertions{keys: keys}, time.Unix(1_800_000_000, 0)
+	e := table.Entry{Placement: directory.Placement{Tenant: 1, Cell: "c1", Epoch: 1, State: directory.Active}}
+	if n := testing.AllocsPerRun(100, func() { _, _ = a.of(e, now) }); n > 0 {
+		t.Errorf("got %v allocations, want none", n)
+	}
+}
+
+func TestNoAssertionWithoutAKey(t *testing.T) {
+	t.Parallel()
+	if _, err := (&assertions{}).of(table.Entry{}, time.Now()); err == nil {
+		t.Error("an assertion was made without a key")
+	}
+}
