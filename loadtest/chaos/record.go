@@ -18,6 +18,7 @@ import (
 const (
 	moveColumns = `SELECT id, source, target, phase, holder, lease, wish, error FROM directory.moves WHERE tenant = $1 `
 	newestMove  = moveColumns + `ORDER BY created_at DESC, id DESC LIMIT 1`
+	namedMove   = moveColumns + `AND id = $2`
 	watchedMove = moveColumns + `AND phase = 'watching'`
 	movesOpen   = `
 		SELECT EXISTS (SELECT FROM directory.moves
@@ -35,9 +36,9 @@ func (r *run) watching(ctx context.Context, t directory.TenantID) (directory.Mov
 	return r.move(ctx, watchedMove, t)
 }
 
-func (r *run) move(ctx context.Context, sql string, t directory.TenantID) (directory.Move, error) {
+func (r *run) move(ctx context.Context, sql string, t directory.TenantID, args ...any) (directory.Move, error) {
 	var m directory.Move
-	err := r.record.QueryRow(ctx, sql, int64(t)).Scan(&m.ID, &m.Source, &m.Target, &m.Phase, &m.Holder, &m.Lease, &m.Wish, &m.Error)
+	err := r.record.QueryRow(ctx, sql, append([]any{int64(t)}, args...)...).Scan(&m.ID, &m.Source, &m.Target, &m.Phase, &m.Holder, &m.Lease, &m.Wish, &m.Error)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return directory.Move{}, nil
 	}

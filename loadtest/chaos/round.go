@@ -29,6 +29,7 @@ type errand struct {
 	tenant *loadtest.Tenant
 	verb   string           // move, undo or complete
 	before directory.MoveID // the newest move when the round began
+	watch  directory.MoveID // the move whose way back is open then
 	begun  chan struct{}    // closed when it was asked for
 }
 
@@ -100,7 +101,7 @@ func (r *run) errands(ctx context.Context, plan Round) ([]*errand, error) {
 		if err != nil {
 			return nil, err
 		}
-		e := &errand{Errand: plan.Errands[i], tenant: t, verb: "move", before: m.ID, begun: make(chan struct{})}
+		e := &errand{Errand: plan.Errands[i], tenant: t, verb: "move", before: m.ID, watch: watching.ID, begun: make(chan struct{})}
 		switch {
 		case watching.ID != "" && e.Undo:
 			e.verb = "undo"
@@ -218,6 +219,9 @@ func (r *run) outcome(ctx context.Context, errands []*errand) string {
 	var all []string
 	for _, e := range errands {
 		m, err := r.newest(ctx, e.tenant.ID)
+		if e.verb == "complete" {
+			m, err = r.move(ctx, namedMove, e.tenant.ID, e.watch)
+		}
 		if err != nil {
 			continue // the record is checked elsewhere
 		}
