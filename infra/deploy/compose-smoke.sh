@@ -91,7 +91,7 @@ have() { docker image inspect "$1" >/dev/null 2>&1 || timeout 120 docker pull -q
 
 # images chooses official images or builds local ones, and builds the product's.
 images() {
-	services=(directory-postgres directory router-1 router-2 prometheus)
+	services=(directory-postgres directory router-1 router-2 mover prometheus)
 	for c in c1 c2 c3; do services+=("$c-postgres" "$c-redis" "$c" "$c-worker"); done
 	CONSUL_ADDR=
 	export CONSUL_ADDR CELLWAY_IMAGE=cellway:smoke
@@ -201,6 +201,13 @@ tenants_life() {
 	auth2=(-H "Authorization: Bearer $(bin/cellctl token create --tenant beta --subject smoke 2>/dev/null)")
 	check "the other tenant sees no project of the first" within 10 answers 200 GET "$one/v1/projects" "${auth2[@]}"
 	check "really none" not grep -q Rocket "$work/body"
+	local there=c3
+	in_cell acme c3 && there=c1
+	check "an operator moves the tenant to another cell" bin/cellctl tenant move acme --to $there
+	check "and finds it there" in_cell acme $there
+	check "with its data, at router-2" within 10 holds Rocket GET "$two/v1/projects" "${auth[@]}"
+	check "the move is taken back" undo acme
+	check "with what was written meanwhile" within 10 holds Rocket GET "$one/v1/projects" "${auth[@]}"
 	check "an operator suspends the tenant" bin/cellctl tenant suspend acme
 	check "then it is 403 at router-1" within 10 answers 403 GET "$one/v1/projects" "${auth[@]}"
 	check "and at router-2" within 10 answers 403 GET "$two/v1/projects" "${auth[@]}"
@@ -213,17 +220,20 @@ tenants_life() {
 	check "every router serves the newest table" within 10 routers_current
 }
 
-# targets_up: Prometheus scrapes every one of our processes (1 + 2 + 3 + 3).
+# undo TENANT: takes its newest move back.
+undo() { bin/cellctl move undo "$(bin/cellctl move list --tenant "$1" -o name | head -1 | sed 's/.*\///')"; }
+
+# targets_up: Prometheus scrapes every one of our processes (1 + 2 + 3 + 3 + 1).
 targets_up() {
-	holds '"9"' GET "http://127.0.0.1:$(port prometheus 9090)/api/v1/query" -G \
-		--data-urlencode 'query=sum(up{job=~"directory|router|cell|worker"})'
+	holds '"10"' GET "http://127.0.0.1:$(port prometheus 9090)/api/v1/query" -G \
+		--data-urlencode 'query=sum(up{job=~"directory|router|cell|worker|mover"})'
 }
 
 # orderly: each of our processes ends by itself, with code 0, when told to stop.
 orderly() {
-	compose -p $project stop -t 30 directory router-1 router-2 c1 c2 c3 c1-worker c2-worker c3-worker || return 1
+	compose -p $project stop -t 30 directory router-1 router-2 c1 c2 c3 c1-worker c2-worker c3-worker mover || return 1
 	local name code bad=0
-	for name in directory router-1 router-2 c1 c2 c3 c1-worker c2-worker c3-worker; do
+	for name in directory router-1 router-2 c1 c2 c3 c1-worker c2-worker c3-worker mover; do
 		code=$(docker inspect -f '{{.State.ExitCode}}' "$(compose -p $project ps -aq "$name" 2>/dev/null || compose -p $project ps -q "$name")")
 		[ "$code" = 0 ] || { echo "$name ended with $code"; bad=1; }
 	done

@@ -50,12 +50,15 @@ for cell in "${cells[@]}"; do
 	write "$cell" <<-EOF
 		CELL_OWNER_DATABASE_URL=postgres://postgres:$password@$cell-postgres:5432/cell?sslmode=disable
 		CELL_DATABASE_URL=postgres://cell_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
+		CELL_MOVER_DATABASE_URL=postgres://mover_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
 		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
 		CELL_TOKEN_KEYS=$tokens
 		CELL_ASSERTION_KEYS=$assertions
 	EOF
 done
+
+write mover <<<"MOVER_DIRECTORY_TOKEN=$(sign service mover)"
 
 write grafana <<<"GF_SECURITY_ADMIN_PASSWORD=$(password)"
 
