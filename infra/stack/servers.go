@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"maps"
 	"os"
@@ -84,9 +83,7 @@ func (s *Stack) dataDir(name string) (string, error) {
 	if s.programs.user.CanReach(dir) {
 		return dir, nil
 	}
-	sum := fnv.New64a()
-	sum.Write([]byte(s.opts.Dir))
-	elsewhere := filepath.Join("/var/tmp", fmt.Sprintf("cellway-%d-%x", os.Getuid(), sum.Sum64()))
+	elsewhere := elsewhere(s.opts.Dir)
 	if err := os.MkdirAll(elsewhere, 0o711); err != nil { //nolint:gosec // the user of Postgres must get through
 		return "", fmt.Errorf("make data directory: %w", err)
 	}

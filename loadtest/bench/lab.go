@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -32,9 +31,9 @@ func newLab(o Options) *lab { return &lab{o: o} }
 // scratch is a directory that is removed in the end.
 func (l *lab) scratch() (string, error) {
 	if l.dir == "" {
-		dir, err := os.MkdirTemp("", "cellway-bench-")
+		dir, err := stack.TempDir("", "cellway-bench-")
 		if err != nil {
-			return "", fmt.Errorf("make scratch directory: %w", err)
+			return "", err
 		}
 		l.dir = dir
 	}
@@ -110,7 +109,7 @@ func (l *lab) close(ctx context.Context) error {
 		err = l.stack.Stop(stopping)
 	}
 	if l.dir != "" {
-		err = errors.Join(err, os.RemoveAll(l.dir))
+		err = errors.Join(err, stack.RemoveDir(l.dir))
 	}
 	return err
 }

@@ -49,12 +49,9 @@ func (l *lab) slug(prefix string) string {
 // scratch is a directory that is removed in the end.
 func (l *lab) scratch() (string, error) {
 	if l.dir == "" {
-		dir, err := os.MkdirTemp(l.o.Dir, "cellway-bench-move-")
+		dir, err := stack.TempDir(l.o.Dir, "cellway-bench-move-")
 		if err != nil {
-			return "", fmt.Errorf("make scratch directory: %w", err)
-		}
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the user of Postgres must get through
-			return "", fmt.Errorf("make scratch directory: %w", err)
+			return "", err
 		}
 		l.dir = dir
 	}
@@ -166,7 +163,7 @@ func (l *lab) close(ctx context.Context) error {
 		err = w.Stop(stopping)
 	}
 	if l.dir != "" {
-		err = errors.Join(err, os.RemoveAll(l.dir))
+		err = errors.Join(err, stack.RemoveDir(l.dir))
 	}
 	return err
 }

@@ -79,12 +79,12 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 		return nil, err
 	}
 	if o.Dir == "" {
-		if o.Dir, err = freshDir(); err != nil {
+		if o.Dir, err = stack.TempDir("", "cellway-chaos-"); err != nil {
 			return nil, err
 		}
 		defer func() {
 			if err == nil && rep.OK && !o.Keep {
-				err = os.RemoveAll(o.Dir)
+				err = stack.RemoveDir(o.Dir)
 				rep.Data = ""
 			}
 		}()
@@ -112,18 +112,6 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 	}
 	defer r.close()
 	return r.all(ctx)
-}
-
-// freshDir makes a directory that the user of Postgres may pass through.
-func freshDir() (string, error) {
-	dir, err := os.MkdirTemp("", "cellway-chaos-")
-	if err == nil {
-		err = os.Chmod(dir, 0o711) //nolint:gosec // else the data would lie elsewhere and stay
-	}
-	if err != nil {
-		return "", fmt.Errorf("make data directory: %w", err)
-	}
-	return dir, nil
 }
 
 // logOf keeps the stack's progress out of a report that nobody watches.

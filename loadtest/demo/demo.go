@@ -81,11 +81,11 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	began := time.Now()
 	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "cellway-demo-"); err != nil {
-			return nil, fmt.Errorf("make data directory: %w", err)
+		if o.Dir, err = stack.TempDir("", "cellway-demo-"); err != nil {
+			return nil, err
 		}
 		if !o.Keep {
-			defer func() { err = errors.Join(err, os.RemoveAll(o.Dir)) }()
+			defer func() { err = errors.Join(err, stack.RemoveDir(o.Dir)) }()
 		}
 	}
 	s, err := stack.Start(ctx, stack.Options{

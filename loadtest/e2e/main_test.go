@@ -120,7 +120,7 @@ func start(cells int) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "cellway-e2e-")
+	dir, err := stack.TempDir("", "cellway-e2e-")
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (s *shared) stop() error {
 		fmt.Fprintln(os.Stderr, "kept", w.dir)
 		return err
 	}
-	return errors.Join(err, os.RemoveAll(w.dir))
+	return errors.Join(err, stack.RemoveDir(w.dir))
 }
 
 var slugs atomic.Int64
