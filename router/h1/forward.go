@@ -28,7 +28,8 @@ type Outgoing struct {
 	Misdirected func(*http.Response) error
 	// Stream is asked where the answer is an event stream: from then on it has no
 	// deadline but one for each write to the client. end ends it, whole for the
-	// client; done is called when it has ended. An error keeps it back.
+	// client; done is called when it has ended. An error keeps it back. It is asked
+	// before a tunnel, too, of which end closes both sides.
 	Stream func(end func()) (done func(), err error)
 }
 
@@ -96,6 +97,7 @@ type relay struct {
 
 	link     *link
 	unhook   func() bool // of the context
+	heard    bool        // the cell has answered something
 	spoiled  bool        // a deadline may come from it at any time
 	stream   *stream
 	x        Exchange
@@ -123,7 +125,7 @@ func (t *relay) free() {
 		t.out = make([]byte, 0, requestBytes)
 	}
 	t.u, t.w, t.c, t.r, t.o, t.link, t.told, t.upload = nil, nil, nil, nil, nil, nil, false, upload{}
-	t.spoiled, t.stream = false, nil
+	t.spoiled, t.stream, t.heard = false, nil, false
 	t.x.Answer.Alias(nil)
 	relays.Put(t)
 }
@@ -196,7 +198,7 @@ func (t *relay) limits() Limits {
 // stale is errStale where err only says that the cell had closed a connection
 // before it read of a request that may be sent again.
 func (t *relay) stale(err error) error {
-	if !t.link.used || t.to > 0 || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.r.Body != nil && t.r.Body != http.NoBody {
+	if !t.link.used || t.heard || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.r.Body != nil && t.r.Body != http.NoBody {
 		return err
 	}
 	switch t.r.Method {
@@ -298,6 +300,7 @@ func (t *relay) more() (done bool, err error) {
 	n, err := t.link.Read(t.in[t.to:])
 	t.to += n
 	if n > 0 || err == nil {
+		t.heard = true
 		return false, nil
 	}
 	if t.stream.over() {

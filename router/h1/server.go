@@ -33,10 +33,11 @@ type Server struct {
 	// http.ErrAbortHandler; nil drops it.
 	Panicked func(cause any)
 
-	// Draining is called when Shutdown begins, to end what would go on; nil: nothing.
+	// Draining is called once, when Shutdown begins, to end what would go on; nil: nothing.
 	Draining func()
 
 	draining atomic.Bool
+	drains   sync.Once
 	mu       sync.Mutex
 	started  bool
 	lns      map[net.Listener]struct{}
@@ -147,7 +148,7 @@ func (s *Server) tell() {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	if s.Draining != nil {
-		s.Draining()
+		s.drains.Do(s.Draining)
 	}
 	for {
 		s.mu.Lock()

@@ -13,17 +13,25 @@ import (
 // ended. A side that ends its half is told so to the other.
 func (t *relay) tunnel() error {
 	t.tell()
-	c := t.c
+	c, far := t.c, t.link.Conn
+	if t.o.Stream != nil {
+		near := c.nc
+		done, err := t.o.Stream(func() { _ = errors.Join(far.Close(), near.Close()) })
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	c.w.relayed, c.w.drop = &t.x.Answer, t.o.DropAnswer
 	t.w.WriteHeader(http.StatusSwitchingProtocols)
 	c.w.relayed = nil
 	c.out = append(c.out, t.in[t.from:t.to]...)
 	c.stopWatching()
 	c.srv.tunnelled(c)
-	if err := errors.Join(c.w.flush(), c.nc.SetDeadline(time.Time{}), t.link.SetDeadline(time.Time{})); err != nil {
+	if err := errors.Join(c.w.flush(), c.nc.SetDeadline(time.Time{}), far.SetDeadline(time.Time{})); err != nil {
 		return err
 	}
-	if _, err := t.link.Write(c.unread()); err != nil {
+	if _, err := far.Write(c.unread()); err != nil {
 		return err
 	}
 	p := &pipe{idle: c.srv.Tunnel}
@@ -31,9 +39,9 @@ func (t *relay) tunnel() error {
 	done := make(chan struct{})
 	go func() { // ends with either connection; waited for below
 		defer close(done)
-		p.copy(t.link.Conn, c.nc, c.in)
+		p.copy(far, c.nc, c.in)
 	}()
-	p.copy(c.nc, t.link.Conn, t.in)
+	p.copy(c.nc, far, t.in)
 	<-done
 	return nil
 }

@@ -138,8 +138,7 @@ func (t *relay) finishUpload() bool {
 	case t.over == nil:
 		return t.sent
 	case !t.whole.Load():
-		_ = t.link.Close()
-		t.c.abortBody()
+		t.cutUpload()
 	}
 	<-t.over
 	t.ended = true
@@ -151,8 +150,15 @@ func (t *relay) joinUpload() {
 	if t.over == nil || t.ended {
 		return
 	}
-	_ = t.link.Close()
-	t.c.abortBody()
+	t.cutUpload()
 	<-t.over
 	t.ended = true
+}
+
+// cutUpload makes the goroutine end, wherever it waits.
+func (t *relay) cutUpload() {
+	_ = t.link.Close()
+	if !t.c.bodyDone.Load() {
+		t.c.abortBody()
+	}
 }
