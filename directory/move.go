@@ -97,6 +97,7 @@ const (
 	Proceed  Wish = ""         // go on until StopAt; too late for a move that is being aborted, or completed by wish
 	Switch   Wish = "switch"   // go past CaughtUp; too late once decided
 	Cancel   Wish = "cancel"   // abort; too late once decided
+	Verify   Wish = "verify"   // compare both cells' copies; only while Watching. The mover's report takes it back
 	Complete Wish = "complete" // end the watch: purge the source; only while Watching, and not while an undo is under way
 )
 

@@ -111,7 +111,7 @@ func (m Move) Waits(now time.Time) bool {
 	case CaughtUp:
 		return m.StopAt == CaughtUp && m.Wish == Proceed
 	case Watching:
-		return m.UndoneBy != "" || !m.WatchOver(now)
+		return m.UndoneBy != "" || m.Wish != Verify && !m.WatchOver(now)
 	}
 	return false
 }
@@ -169,11 +169,13 @@ func (m Move) Ask(w Wish) (Move, error) {
 		// One that was aborted by a bound is cancelled so that it is not tried again.
 		may = m.Phase.BeforeDecision() || m.Phase == Aborting && m.Transient
 		fulfilled = !may && (m.Phase == Aborting || m.Phase == Aborted && m.RetriedBy == "")
+	case Verify:
+		may = m.Phase == Watching && m.UndoneBy == "" && m.Wish != Complete
 	case Complete:
 		may, fulfilled = m.Phase == Watching && m.UndoneBy == "", m.Phase == Completed
 	default:
 		e := problem.New(problem.Invalid, "%q is not a wish", w)
-		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel or complete`}}
+		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel, verify or complete`}}
 		return Move{}, e
 	}
 	switch {
@@ -223,6 +225,9 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 		return Move{}, false, err
 	}
 	m.Report, m.Error = said.Report, cut(said.Error)
+	if !moves && m.Wish == Verify {
+		m.Wish = Proceed // it is in the report
+	}
 	if moves {
 		m = m.reach(said.Phase, now)
 		m.Transient = m.Transient || said.Transient && said.Phase == Aborting

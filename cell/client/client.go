@@ -78,6 +78,18 @@ func (c *Client) Verify(ctx context.Context, m transfer.Move) ([]transfer.Findin
 	return r.Findings, err
 }
 
+// Unchanged hashes what was not changed at the target since the switch.
+func (c *Client) Unchanged(ctx context.Context, m transfer.Move) (p transfer.Part, err error) {
+	err = c.call(ctx, "unchanged", transfer.Request{Move: m}, &p)
+	return p, err
+}
+
+// Kept hashes the copy that the source keeps, but for the keys given.
+func (c *Client) Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (d map[string]transfer.Digest, err error) {
+	err = c.call(ctx, "kept", transfer.Request{Move: m, Keys: keys}, &d)
+	return d, err
+}
+
 // Digest hashes the tenant's rows in the cell, by table.
 func (c *Client) Digest(ctx context.Context, m transfer.Move) (d map[string]transfer.Digest, err error) {
 	err = c.call(ctx, "digest", transfer.Request{Move: m}, &d)

@@ -37,6 +37,7 @@ type Source interface {
 	Retire(ctx context.Context, m transfer.Move) error
 	Release(ctx context.Context, m transfer.Move) error
 	Purge(ctx context.Context, m transfer.Move) (rows int64, err error)
+	Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error)
 }
 
 // Target is what a mover asks of the cell that a tenant comes to.
@@ -47,6 +48,7 @@ type Target interface {
 	Activate(ctx context.Context, m transfer.Move) error
 	Discard(ctx context.Context, m transfer.Move) error
 	Disarm(ctx context.Context, m transfer.Move, wait time.Duration) error
+	Unchanged(ctx context.Context, m transfer.Move) (transfer.Part, error)
 }
 
 // Config says how a Mover works.

@@ -31,6 +31,7 @@ const (
 	Decide   Action = "decide"   // the directory gives the tenant to the target
 	Activate Action = "activate" // end the pause
 	Retire   Action = "retire"   // the source's fence becomes a tombstone
+	Compare  Action = "compare"  // while it watches, somebody wants to know that both copies are sound
 	Purge    Action = "purge"    // end the watch: remove the source's copy
 	Abort    Action = "abort"    // the directory decides against the move
 	Restore  Action = "restore"  // the source serves again, the target forgets
@@ -127,6 +128,9 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	case directory.Watching:
 		if m.Wish == directory.Complete || (!m.WatchEnds.IsZero() && now.After(m.WatchEnds)) {
 			return Purge
+		}
+		if m.Wish == directory.Verify {
+			return Compare
 		}
 		return Wait
 	case directory.Aborting:

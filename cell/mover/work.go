@@ -24,6 +24,9 @@ type Report struct {
 	Pause     time.Duration `json:"pause_ns"`             // from the freeze to the activation, by the mover's clock
 	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
+
+	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
+	Comparison transfer.Comparison `json:"comparison,omitzero"`
 }
 
 // A work is one move in one mover's hands.
@@ -173,6 +176,14 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 	case Retire:
 		err = src.Retire(step, m)
+	case Compare:
+		err = w.compare(ctx, m, src, dst)
+		if errors.Is(err, problem.Conflict) { // asking again gives no other answer
+			w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
+		}
+		if err == nil {
+			return w.note(ctx)
+		}
 	case Purge:
 		err = w.purge(ctx, m, src, dst)
 	case Abort:
@@ -291,6 +302,26 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 		return err
 	}
 	w.facts.Staged = true
+	return nil
+}
+
+// compare looks whether the two copies of a watching move are still the same, where
+// nobody has changed them.
+func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	here, err := dst.Unchanged(ctx, m)
+	if err != nil {
+		return fmt.Errorf("compare: %s: %w", m.Target, err)
+	}
+	kept, err := src.Kept(ctx, m, here.Keys)
+	if err != nil {
+		return fmt.Errorf("compare: %s: %w", m.Source, err)
+	}
+	w.report.Compared, w.report.Comparison = time.Now(), transfer.Compare(here.Digests, kept)
+	if len(w.report.Comparison.Differ) > 0 {
+		w.log.ErrorContext(ctx, "the two copies of a tenant differ", "tables", w.report.Comparison.Differ)
+	}
 	return nil
 }
 

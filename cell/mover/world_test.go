@@ -2,6 +2,7 @@ package mover_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -237,6 +238,14 @@ func (c *fakeCell) Disarm(_ context.Context, m transfer.Move, _ time.Duration) e
 		}
 		return nil
 	})
+}
+
+func (c *fakeCell) Unchanged(context.Context, transfer.Move) (transfer.Part, error) {
+	return transfer.Part{}, c.w.call(func() error { return nil })
+}
+
+func (c *fakeCell) Kept(context.Context, transfer.Move, map[string]json.RawMessage) (map[string]transfer.Digest, error) {
+	return nil, c.w.call(func() error { return nil })
 }
 
 // check says what is wrong with the world when the move is over: the directory's

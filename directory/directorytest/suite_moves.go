@@ -36,6 +36,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"AdvanceAgain", testAdvanceAgain},
 		{"AdvanceReport", testAdvanceReport},
 		{"Abort", testAbort},
+		{"Verify", testVerify},
 		{"Retry", testRetry},
 		{"RetryCancelled", testRetryCancelled},
 		{"RetryUndo", testRetryUndo},

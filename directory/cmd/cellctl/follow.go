@@ -16,7 +16,7 @@ func nextSteps(m directory.Move) []string {
 	id := string(m.ID)
 	switch {
 	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.UndoneBy == "":
-		return []string{"cellctl move undo " + id, "cellctl move complete " + id}
+		return []string{"cellctl move undo " + id, "cellctl move verify " + id, "cellctl move complete " + id}
 	case m.Phase == directory.CaughtUp && m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed:
 		return []string{"cellctl move switch " + id, "cellctl move cancel " + id}
 	case m.RetriedBy != "":

@@ -21,6 +21,8 @@ type progress struct {
 	LastRound time.Duration `json:"last_round_ns"`
 	Pause     time.Duration `json:"pause_ns"`
 	Verified  time.Time     `json:"verified_at"`
+
+	Comparison compared `json:"comparison"`
 }
 
 func reported(m directory.Move) (p progress) {
@@ -61,7 +63,7 @@ func (a *app) moveCommand() *cobra.Command {
 		a.moveWish("switch", "Let a move that waits, caught up, go on to its cutover", directory.Switch),
 		a.moveWish("cancel", "Take back a move that is not decided yet", directory.Cancel),
 		a.moveWish("complete", "End the watch of a move: its source's copy is purged, and there is no way back", directory.Complete),
-		a.moveUndo())
+		a.moveVerify(), a.moveUndo())
 }
 
 // A listedMove says what can be done about it, as a single move does.

@@ -1,0 +1,60 @@
+package transfer_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// scrub compares both copies of a move that watches, as a mover does.
+func scrub(t *testing.T, a, b *cell, m transfer.Move) transfer.Comparison {
+	t.Helper()
+	here, err := transfer.Unchanged(t.Context(), b.mover, m)
+	must(t, err)
+	kept, err := transfer.Kept(t.Context(), a.mover, m, here.Keys)
+	must(t, err)
+	return transfer.Compare(here.Digests, kept)
+}
+
+// TestScrubFindsDamageAndNothingElse: what the tenant changes after the switch is
+// no difference; a row that nobody changed through the fence is one, on either side.
+func TestScrubFindsDamageAndNothingElse(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, b := pair(t)
+	steps(t, a, b, there)
+	c := scrub(t, a, b, there)
+	if len(c.Differ) > 0 || c.Rows == 0 {
+		t.Fatalf("after the switch: got %+v", c)
+	}
+	must(t, b.do(t, mover, 2, `UPDATE app.part SET label = 'new' WHERE no = (SELECT min(no) FROM app.part)`))
+	must(t, b.do(t, mover, 2, `DELETE FROM app.event WHERE no = (SELECT min(no) FROM app.event)`))
+	must(t, b.do(t, mover, 2, `UPDATE app.counter SET v = v + 1`))
+	after := scrub(t, a, b, there)
+	if len(after.Differ) > 0 || after.Rows >= c.Rows {
+		t.Errorf("after changes: got %+v, want fewer rows than %d and no difference", after, c.Rows)
+	}
+	for name, side := range map[string]*cell{"source": a, "target": b} {
+		damage := `ALTER TABLE app.part DISABLE TRIGGER ALL; UPDATE app.part SET code = code || '!' WHERE tenant_id = 7 AND no = (SELECT max(no) FROM app.part)`
+		if _, err := side.owner.Exec(ctx, damage); err != nil {
+			t.Fatal(err)
+		}
+		if got := scrub(t, a, b, there); !slices.Equal(got.Differ, []string{"app.part"}) {
+			t.Errorf("damage at the %s: got %+v", name, got)
+		}
+		if _, err := side.owner.Exec(ctx, `UPDATE app.part SET code = rtrim(code, '!') WHERE tenant_id = 7`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := there
+	other.ID = "mv_other"
+	if _, err := transfer.Unchanged(ctx, b.mover, other); !errors.Is(err, problem.Conflict) {
+		t.Errorf("another move's: got %v, want a conflict", err)
+	}
+	if _, err := transfer.Kept(ctx, b.mover, there, nil); !errors.Is(err, problem.Conflict) {
+		t.Errorf("the kept copy of the cell that serves: got %v, want a conflict", err)
+	}
+}

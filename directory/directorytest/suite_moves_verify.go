@@ -1,0 +1,49 @@
+package directorytest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// testVerify: a watching move is work for a mover while somebody wants its two
+// copies compared, and no more once the mover has reported.
+func testVerify(t *testing.T, s *suite) {
+	a := s.resident(t)
+	verify := func(id directory.MoveID) error { _, err := s.AskMove(s.ctx, id, directory.Verify); return err }
+	early := s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"})
+	s.refuseMove(t, "verify what does not watch", problem.Conflict, early.ID, func() error { return verify(early.ID) })
+	m := s.take(t, s.hold(t, early.ID, "m1"), directory.Watching)
+	if _, err := s.LeaseMove(s.ctx, m.ID, "m1", 0); err != nil {
+		t.Fatal(err)
+	}
+	s.noLease(t, "it waits", problem.NotFound, "", "m2", time.Hour)
+	s.expect(t, "verify", 0, 1, func() error { return verify(m.ID) })
+	s.expect(t, "verify again", 0, 0, func() error { return verify(m.ID) })
+
+	held, err := s.LeaseMove(s.ctx, "", "m2", time.Hour)
+	if err != nil || held.ID != m.ID || held.Wish != directory.Verify {
+		t.Fatalf("got %s, %v", text(held), err)
+	}
+	held.Report = []byte(`{"differ":[]}`)
+	s.expect(t, "report", 0, 0, func() error { return s.Advance(s.ctx, held, directory.Watching) })
+	if got := s.stored(t, m.ID); got.Wish != directory.Proceed || string(got.Report) != `{"differ":[]}` {
+		t.Errorf("reported: got %s", text(got))
+	}
+
+	if err := verify(m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AskMove(s.ctx, m.ID, directory.Complete); err != nil {
+		t.Fatalf("complete instead: %v", err)
+	}
+	if err := s.Advance(s.ctx, held, directory.Watching); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.stored(t, m.ID); got.Wish != directory.Complete {
+		t.Errorf("a report takes back what nobody has done: got %s", text(got))
+	}
+	s.refuseMove(t, "verify what is being purged", problem.Conflict, m.ID, func() error { return verify(m.ID) })
+}
