@@ -12,23 +12,24 @@ import (
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/cellway/cellway/cell/keep"
 	"github.com/cellway/cellway/cell/store"
-	"github.com/cellway/cellway/directory"
 )
 
-// A Key names something of one tenant in Redis: "{t:17}:projects:summary:proj_1".
-// The zero Key names nothing and is refused, so that nothing is ever written
-// without a tenant.
+// A Key names something of one tenant in a Cache: "{t:17}:projects:summary:proj_1@3".
+// It ends with the tenant's epoch: what was remembered before a move, at this cell
+// or another, is never seen after it. The zero Key names nothing and is refused, so
+// that nothing is ever written without a tenant.
 type Key struct{ name string }
 
 // NewKey makes a key of the transaction's tenant: it can only be had once the
-// fence was entered. module and parts are free of ":".
+// fence was entered. module and parts are free of ":". It is the zero Key where
+// module is a class of package keep.
 func NewKey(tx *store.Tx, module string, parts ...string) Key {
-	return tenantKey(tx.Tenant, module, parts...)
-}
-
-func tenantKey(t directory.TenantID, module string, parts ...string) Key {
-	return Key{fmt.Sprintf("{t:%d}:%s", t, strings.Join(append([]string{module}, parts...), ":"))}
+	if keep.Reserved(module) {
+		return Key{}
+	}
+	return Key{fmt.Sprintf("{t:%d}:%s@%d", tx.Tenant, strings.Join(append([]string{module}, parts...), ":"), tx.Epoch)}
 }
 
 // String is the key as Redis has it.

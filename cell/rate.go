@@ -11,6 +11,7 @@ import (
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/cellway/cellway/cell/keep"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -34,7 +35,7 @@ func (l *limiter) allow(ctx context.Context, t directory.TenantID, h http.Header
 		return nil
 	}
 	var res *redis_rate.Result
-	key := tenantKey(t, "rate", "default")
+	key := Key{keep.Rate(t)} // moves with the tenant
 	err := l.cache.try(ctx, key, func(ctx context.Context) (err error) {
 		res, err = l.rate.Allow(ctx, key.String(), l.limit)
 		return err

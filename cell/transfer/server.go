@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,11 +29,11 @@ const RowsType = "application/vnd.cellway.rows"
 // call needs besides.
 type Request struct {
 	Move
-	WaitMS    int64                      `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
-	Since     string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
-	SourceURL string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
-	Final     bool                       `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
-	Keys      map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
+	WaitMS    int64  `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
+	Since     string `json:"since,omitempty"`      // rows: the snapshot that the target has
+	KeysSince int64  `json:"keys_since,omitempty"` // keys: the version that the target has
+	SourceURL string `json:"source_url,omitempty"` // pull: the source cell's admin listener
+	Final     bool   `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
 }
 
 // target is the step of the side that receives.
@@ -47,6 +46,7 @@ type Server struct {
 	Source *Source
 	Target *Target
 	Purger *Purger
+	Redis  *Keys // nil moves no keys of Redis
 	Pool   *pgxpool.Pool
 	Keys   token.Keys   // to check who asks
 	Token  string       // to show to the source cell
@@ -73,7 +73,7 @@ func (s *Server) Handler() http.Handler {
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
 		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.Steps.Freeze), "disarm": waiting(s.Steps.Disarm),
 		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
-		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept,
+		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "keys": s.keys,
 	} {
 		mux.Handle("POST "+Prefix+name, s.answer(f))
 	}
@@ -97,9 +97,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// maxRequest bounds a request's body: most are small, but a comparison names every
-// key that has changed.
-const maxRequest = 64 << 20
+// maxRequest bounds a request's body.
+const maxRequest = 64 << 10
 
 func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var req Request
@@ -169,20 +168,10 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 	if err != nil || have.Final {
 		return have, err
 	}
-	ask := Request{Move: r.Move, Since: have.Snapshot}
-	body, err := json.Marshal(ask)
+	defer s.startKeys(ctx, r, have.Round <= 0)()
+	resp, err := s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: have.Snapshot})
 	if err != nil {
 		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(r.SourceURL, "/")+Prefix+"rows", bytes.NewReader(body))
-	if err != nil {
-		return nil, problem.Wrap(problem.Invalid, err, "source_url is not a URL")
-	}
-	req.Header.Set("Authorization", "Bearer "+s.Token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := s.Client.Do(req)
-	if err != nil {
-		return nil, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("source cell %s does not answer", r.Source))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -203,9 +192,12 @@ func (s *Server) fence(ctx context.Context, r Request) (any, error) {
 	return s.Steps.Fence(ctx, r.Tenant)
 }
 
-// purge removes the rows of a tenant whose fence here is a tombstone of the move.
+// purge removes the rows and keys of a tenant whose fence here is a tombstone of the move.
 func (s *Server) purge(ctx context.Context, r Request) (any, error) {
 	n, err := s.Purger.Rows(ctx, r.target())
+	if err == nil {
+		s.purgeKeys(ctx, r)
+	}
 	return map[string]int64{"rows": n}, err
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/jobs"
+	"github.com/cellway/cellway/cell/keep"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
@@ -31,6 +32,7 @@ type process struct {
 	tel     *telemetry.Telemetry
 	store   *store.Store
 	cache   *cell.Cache
+	keep    *keep.Keep
 	redis   *redis.Client // of the relay and the consumers, which wait for it
 	db      *cell.DB
 	pace    *transfer.Pace
@@ -70,6 +72,10 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 	if err != nil {
 		return nil, err
 	}
+	kept, err := keep.Open(string(cfg.RedisURL), keep.Options{Log: tel.Log})
+	if err != nil {
+		return nil, err
+	}
 	rdb, err := openRedis(string(cfg.RedisURL))
 	if err != nil {
 		return nil, err
@@ -81,7 +87,7 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 	db := cell.NewDB(s)
 	pace := transfer.NewPace(transfer.PaceOptions{Bytes: cfg.MoveBytes, Rows: cfg.MoveRows, Latency: cfg.MoveLatency})
 	return &process{
-		cfg: cfg, tel: tel, store: s, cache: cache, redis: rdb, db: db, pace: pace,
+		cfg: cfg, tel: tel, store: s, cache: cache, keep: kept, redis: rdb, db: db, pace: pace,
 		modules: []cell.Module{cell.NewAPI(db), projects.New(db, cache)},
 	}, nil
 }
@@ -102,7 +108,7 @@ func openRedis(url string) (*redis.Client, error) {
 // close ends the connections.
 func (p *process) close() {
 	p.store.Close()
-	err := errors.Join(p.redis.Close(), p.cache.Close())
+	err := errors.Join(p.redis.Close(), p.cache.Close(), p.keep.Close())
 	if err != nil {
 		p.tel.Log.Warn("redis was not closed", "error", err)
 	}

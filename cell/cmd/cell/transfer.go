@@ -30,9 +30,11 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin) (func(), error
 	if err != nil {
 		return nil, err
 	}
+	keys := transfer.NewKeys(p.keep, p.tel.Log)
+	keys.Register(p.tel.Registry)
 	server := &transfer.Server{
 		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(pool, p.pace),
-		Purger: transfer.NewPurger(pool, purgeBatch, purgeRest), Pool: pool,
+		Purger: transfer.NewPurger(pool, purgeBatch, purgeRest), Redis: keys, Pool: pool,
 		Keys: p.cfg.tokens, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
 		Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: transferPool, IdleConnTimeout: time.Minute}},
