@@ -29,11 +29,12 @@ const RowsType = "application/vnd.cellway.rows"
 // call needs besides.
 type Request struct {
 	Move
-	WaitMS    int64  `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
-	Since     string `json:"since,omitempty"`      // rows: the snapshot that the target has
-	KeysSince int64  `json:"keys_since,omitempty"` // keys: the version that the target has
-	SourceURL string `json:"source_url,omitempty"` // pull: the source cell's admin listener
-	Final     bool   `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
+	WaitMS    int64                      `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
+	Since     string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
+	KeysSince int64                      `json:"keys_since,omitempty"` // keys: the version that the target has
+	SourceURL string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
+	Final     bool                       `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
+	Keys      map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
 }
 
 // target is the step of the side that receives.
@@ -73,7 +74,7 @@ func (s *Server) Handler() http.Handler {
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
 		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.Steps.Freeze), "disarm": waiting(s.Steps.Disarm),
 		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
-		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "keys": s.keys,
+		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept, "keys": s.keys,
 	} {
 		mux.Handle("POST "+Prefix+name, s.answer(f))
 	}
@@ -97,8 +98,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// maxRequest bounds a request's body.
-const maxRequest = 64 << 10
+// maxRequest bounds a request's body: most are small, but a comparison names every
+// key that has changed.
+const maxRequest = 64 << 20
 
 func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var req Request
