@@ -3,6 +3,8 @@
 // A request reaches a [Module] only with a checked assertion: the tenant comes
 // from there and never from the request's own words. A module touches data only
 // through [DB.InTenant], which enters the fence first.
+// What may be lost goes into Redis: into a [Cache], or, if it is to move with the
+// tenant, into a keep.Keep.
 package cell
 
 import (
