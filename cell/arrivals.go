@@ -52,9 +52,13 @@ func (a *arrivals) heard(payload string) {
 
 // awaited reports whether err refuses a request at e only because the tenant,
 // decided to be served here at e, is not yet, or because nobody is at the moment.
+// A tenant whose fence is behind e was to leave, and the directory has decided
+// against it.
 func awaited(err error, e directory.Epoch) bool {
 	f, ok := fence.Refused(err)
-	return ok && f.State == fence.Incoming && f.Epoch == e || fence.IsSuspect(err)
+	comes := f.State == fence.Incoming && f.Epoch == e
+	stays := (f.State == fence.Frozen || f.State == fence.Active) && f.Epoch < e
+	return ok && (comes || stays) || fence.IsSuspect(err)
 }
 
 // Run wakes requests that wait for their tenant, and streams that have something

@@ -1,6 +1,7 @@
 package cell_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -69,5 +70,32 @@ func TestATenantThatNeverWasHereComesInAtTheFirstEpochOnly(t *testing.T) {
 	h.want(200, list)
 	if f, err := fence.Get(t.Context(), h.store.DB(), 7); err != nil || f.State != fence.Active {
 		t.Errorf("fence: got %+v, %v", f, err)
+	}
+}
+
+// TestARequestAheadOfItsFenceWaitsForIt: when a move is aborted, routers hear of the
+// new epoch a little before the cell that goes on serving the tenant.
+func TestARequestAheadOfItsFenceWaitsForIt(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.db.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	p := h.createProject(acme, "Moon")
+	if _, err := fence.Freeze(ctx, h.store.DB(), acme, 1, "move-1", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	early := make(chan response, 1)
+	go func() { early <- h.send(request{method: "GET", path: "/v1/projects/" + p.ID, epoch: 3}) }()
+	h.want(421, request{method: "GET", path: "/v1/projects/" + p.ID, epoch: 1})
+	if _, err := fence.Activate(ctx, h.store.DB(), acme, 2, 3, "move-1", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.store.DB().Exec(ctx, `SELECT pg_notify('cell_fence', $1)`, acme.String()); err != nil { // as a move's steps do
+		t.Fatal(err)
+	}
+	if got := <-early; got.status != 200 {
+		t.Errorf("got %d %s, want it served once the fence has caught up", got.status, got.body)
 	}
 }

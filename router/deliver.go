@@ -80,7 +80,7 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *body) error {
 	for {
 		v, err := verdict(x.entry)
-		if err != nil || v == Forward {
+		if err != nil || v == Forward && !rt.holds.waiting(x.entry) {
 			return err
 		}
 		if err := rt.hold(ctx, r, x, b); err != nil {

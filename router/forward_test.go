@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -416,5 +417,45 @@ func TestOneLogLinePerRequest(t *testing.T) {
 	}
 	if n := strings.Count(w.log.String(), "\n"); n != 1 {
 		t.Errorf("got %d lines: %s", n, w.log)
+	}
+}
+
+// TestARefusedPlacementIsAskedOnce: while one request waits because its cell does
+// not serve the tenant any more, the others of the tenant are not sent there, but
+// wait as well: a move's pause is no time to have every request refused.
+func TestARefusedPlacementIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	refused := make(chan struct{}, 100)
+	c1 := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		stale(rw, "frozen")
+		refused <- struct{}{}
+	})
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *router.CellLimits) {
+		o.Hold.Time = time.Minute
+	})
+	var group sync.WaitGroup
+	send := func() {
+		group.Go(func() {
+			if a := w.do("GET", "acme."+base, "/p", ""); a.StatusCode != 200 {
+				t.Errorf("got %d %s", a.StatusCode, a.body)
+			}
+		})
+	}
+	held := func(n float64) {
+		eventually(t, "requests wait", func() bool { return w.metric("router_held_requests") == n })
+	}
+	send()
+	<-refused
+	held(1)
+	for range 9 {
+		send()
+	}
+	held(10)
+	w.placed(place(1, "c2", 2, directory.Active), "acme")
+	group.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the cell was asked %d times, want once", n)
 	}
 }

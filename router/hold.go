@@ -93,6 +93,15 @@ func (h *holds) wait(ctx context.Context, t *table.Table, e table.Entry, cost in
 	}
 }
 
+// waiting reports whether requests are held because a cell did not serve the
+// placement: another one need not ask it again.
+func (h *holds) waiting(e table.Entry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.lines[window{e.Tenant, e.Epoch, e.State}]
+	return l != nil && len(l.queue) > 0 && time.Now().Before(l.until)
+}
+
 func (h *holds) ended(outcome, detail string) error {
 	h.metrics.heldTotal.WithLabelValues(outcome).Inc()
 	return moving(nil, detail)

@@ -225,3 +225,28 @@ func TestWindowsAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoKnowsThatACellRefusesIsAskedFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolding(t, plenty)
+		h.place(1, 2, directory.Active)
+		if h.holds.waiting(h.entry(1)) {
+			t.Error("nobody has been refused")
+		}
+		h.start(t.Context(), "refused", h.entry(1), 1)
+		if !h.holds.waiting(h.entry(1)) || h.holds.waiting(h.entry(2)) {
+			t.Error("want tenant 1 known to be refused, and tenant 2 not")
+		}
+		h.place(1, 3, directory.Active)
+		synctest.Wait()
+		if h.holds.waiting(h.entry(1)) {
+			t.Error("the new placement has refused nobody")
+		}
+		h.start(t.Context(), "again", h.entry(1), 1)
+		time.Sleep(3 * time.Second) // synctest's time: the window is over
+		if h.holds.waiting(h.entry(1)) {
+			t.Error("a window that is over keeps requests from a cell that may serve by now")
+		}
+	})
+}
