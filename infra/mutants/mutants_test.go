@@ -1,6 +1,6 @@
 // Package mutants puts the tests of the move to the test: each of its mutants takes
 // one guard out of the protocol's code, and the test that it names must fail then.
-// `make mutants` runs them; the ordinary test holds only that the table still fits
+// `infra/mutants.sh` runs them; the ordinary test holds only that the table still fits
 // the code. Nothing in the source tree changes: the compiler is told to read
 // another file in the place of the mutated one (go build -overlay), which holds
 // for embedded SQL as well.
@@ -121,7 +121,7 @@ func defined(t *testing.T, pkg, test string) bool {
 func TestMutants(t *testing.T) {
 	want := os.Getenv("MUTANTS")
 	if want == "" {
-		t.Skip("make mutants runs them")
+		t.Skip("infra/mutants.sh runs them")
 	}
 	for _, m := range table {
 		if want != "1" && want != m.name {
