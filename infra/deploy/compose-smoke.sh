@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images, starts docker-compose.yml, runs a tenant's life through it,
 # shows that a cell cannot reach another cell's servers, and takes it all down.
-# Called by `make compose-smoke`, which builds bin/ first.
+# The end of `make check`; it needs bin/ (`make build`).
 #
 # COMPOSE_SMOKE_OPTIONAL=1: where Docker cannot run at all, exit 0 and say SKIP.
 # COMPOSE_SMOKE_KEEP=1: leave the containers running for a look.
