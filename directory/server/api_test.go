@@ -41,7 +41,7 @@ func TestWhoMayCall(t *testing.T) {
 	serviceMay := []string{
 		"addCell", "listCells", "getCell", "heartbeat", "listTenants", "getTenant", "placeTenant",
 		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark",
-		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove",
+		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves",
 	}
 	for path, item := range doc.Paths.Map() {
 		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1").Replace(path)
