@@ -31,7 +31,7 @@ short: ## the tests that need no server, in under half a minute
 e2e: deps build ## the black-box stories only
 	BIN_DIR=$(CURDIR)/bin $(GO) test -race -timeout 20m -count=1 ./loadtest/e2e
 
-check: deps lint test demo chaos ## exactly what CI runs
+check: deps lint model test demo chaos ## exactly what CI runs
 	@./infra/deploy/compose-smoke.sh
 
 lint: $(TOOLS)/staticcheck ## formatting, vet, staticcheck
