@@ -80,13 +80,14 @@ check() {
 
 install_spin() {
 	if command -v spin >/dev/null && command -v gcc >/dev/null; then return; fi
-	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+	local sudo=()
+	[ "$(id -u)" -eq 0 ] || sudo=(sudo)
+	if ! command -v apt-get >/dev/null || { [ ${#sudo[@]} -gt 0 ] && ! command -v sudo >/dev/null; }; then
 		echo "missing: spin, gcc; run as root: apt-get install -y spin gcc libc6-dev" >&2
 		exit 1
 	fi
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq >&2
-	apt-get install -y -qq --no-install-recommends spin gcc libc6-dev >&2
+	"${sudo[@]}" apt-get update -qq >&2
+	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends spin gcc libc6-dev >&2
 }
 
 if [ "${1:-}" = --check ]; then
