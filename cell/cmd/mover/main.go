@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -22,26 +20,9 @@ func main() {
 
 // command does what args say. out takes what was asked for, log everything else.
 func command(ctx context.Context, args, environ []string, out, log io.Writer) error {
-	flags := flag.NewFlagSet("mover", flag.ContinueOnError)
-	printConfig := flags.Bool("print-config", false, "print the configuration and exit")
-	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("mover takes no argument, got %q", flags.Arg(0))
-	}
-	if *version {
-		_, err := fmt.Fprintln(out, run.Version)
-		return err
-	}
 	var cfg Config
-	if err := config.Load(prefix, environ, &cfg); err != nil {
+	if done, err := config.Command("mover", prefix, args, environ, out, &cfg); done || err != nil {
 		return err
-	}
-	if *printConfig {
-		config.Print(out, prefix, &cfg)
-		return nil
 	}
 	return start(ctx, cfg, log)
 }

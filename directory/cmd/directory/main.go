@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/cellway/cellway/infra/config"
 	"github.com/cellway/cellway/infra/run"
@@ -33,27 +34,13 @@ func command(ctx context.Context, args, environ []string, out io.Writer) error {
 		case "issue-token":
 			return issueToken(args[1:], environ, out)
 		}
-	}
-	flags := newFlags("directory")
-	printConfig := flags.Bool("print-config", false, "print the configuration and exit")
-	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("no command %q: there are new-key and issue-token", flags.Arg(0))
-	}
-	if *version {
-		_, err := fmt.Fprintln(out, run.Version)
-		return err
+		if !strings.HasPrefix(args[0], "-") {
+			return fmt.Errorf("no command %q: there are new-key and issue-token", args[0])
+		}
 	}
 	var cfg Config
-	if err := config.Load(prefix, environ, &cfg); err != nil {
+	if done, err := config.Command("directory", prefix, args, environ, out, &cfg); done || err != nil {
 		return err
-	}
-	if *printConfig {
-		config.Print(out, prefix, &cfg)
-		return nil
 	}
 	return serve(ctx, cfg)
 }

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -19,21 +18,10 @@ import (
 )
 
 func main() {
-	printConfig := flag.Bool("print-config", false, "print the configuration and exit")
-	version := flag.Bool("version", false, "print the version and exit")
-	flag.Parse()
 	run.Main("router", func(ctx context.Context) error {
-		if *version {
-			fmt.Println(run.Version)
-			return nil
-		}
 		var s settings
-		if err := config.Load(prefix, os.Environ(), &s); err != nil {
+		if done, err := config.Command("router", prefix, os.Args[1:], os.Environ(), os.Stdout, &s); done || err != nil {
 			return err
-		}
-		if *printConfig {
-			config.Print(os.Stdout, prefix, &s)
-			return nil
 		}
 		return serve(ctx, s)
 	})
