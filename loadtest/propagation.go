@@ -13,30 +13,6 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// A Console calls the directory as an operator does.
-type Console struct {
-	dir   *Endpoint
-	token string
-}
-
-// NewConsole makes a Console for the directory at url with an operator's token.
-func NewConsole(url, token string) *Console { return &Console{NewEndpoint(url), token} }
-
-// Close ends the connections that nobody uses.
-func (c *Console) Close() { c.dir.Close() }
-
-// Call sends a request and reads the answer into into, unless that is nil.
-func (c *Console) Call(ctx context.Context, method, path string, body, into any) error {
-	a, err := c.dir.Do(ctx, Request{Method: method, Path: path, Body: body, Token: c.token})
-	if err != nil {
-		return err
-	}
-	if err := a.Problem(); err != nil || into == nil {
-		return err
-	}
-	return a.Decode(into)
-}
-
 // pollPause is the pause between two looks at a router while a change is on its
 // way: the resolution of the measurement, and long enough that the looks do not
 // become the load.

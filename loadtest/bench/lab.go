@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/stack"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // routers is how many router processes follow the directory.
@@ -55,35 +55,11 @@ func (l *lab) running(ctx context.Context) error {
 	}
 	l.stack = s
 	st := s.State()
-	var urls []string
-	for _, r := range st.Routers {
-		urls = append(urls, r.URL)
-	}
-	l.ep = loadtest.NewEndpoint(urls...)
+	l.ep = loadtest.NewEndpoint(st.RouterURLs()...)
 	l.console = loadtest.NewConsole(st.Directory.URL, st.OperatorToken)
 	for _, url := range []string{st.Directory.DatabaseURL, st.Cells[0].DatabaseURL} {
-		if err := durable(ctx, url); err != nil {
+		if err := figure.Durable(ctx, url); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// durable refuses a server that does not write what it acknowledged: its figures
-// would be too good.
-func durable(ctx context.Context, url string) error {
-	db, err := pg.Open(ctx, url, 1)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
-		var got string
-		if err := db.QueryRow(ctx, "SHOW "+setting).Scan(&got); err != nil {
-			return fmt.Errorf("read %s: %w", setting, err)
-		}
-		if got != "on" {
-			return fmt.Errorf("the Postgres under test has %s %s; the figures are of durable writes", setting, got)
 		}
 	}
 	return nil

@@ -174,7 +174,7 @@ func (w *world) ended(ctx context.Context, moving map[directory.TenantID]directo
 		return nil // cheap enough to look at each only towards the end
 	}
 	for t, id := range moving {
-		m, err := w.look(ctx, id)
+		m, err := w.console.Move(ctx, id)
 		switch {
 		case err != nil:
 			return err

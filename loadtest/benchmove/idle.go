@@ -64,13 +64,14 @@ const prepareIdle = `
 	GRANT SELECT, INSERT ON bench.bare TO cell_app;
 	INSERT INTO cell.fence (tenant_id, epoch, state) SELECT %d + g, 1, 'active' FROM generate_series(0, %d) g ON CONFLICT DO NOTHING`
 
-func idleRun(ctx context.Context, l *lab, m *measure) error {
+func idleRun(ctx context.Context, l *lab, m *measure) (err error) {
 	w, err := l.running(ctx)
 	if err != nil {
 		return err
 	}
 	c := w.state.Cells[0]
 	admin := func(sql string) error {
+		ctx := context.WithoutCancel(ctx)
 		return connected(ctx, c.DatabaseURL, func(conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, sql)
 			return err
@@ -79,6 +80,9 @@ func idleRun(ctx context.Context, l *lab, m *measure) error {
 	if err := admin(fmt.Sprintf(prepareIdle, firstIdle, idleTenants-1)); err != nil {
 		return fmt.Errorf("make a bare table: %w", err)
 	}
+	// Also after a failure: preflight would refuse every later move, because of a
+	// tenant table without a guard.
+	defer func() { err = errors.Join(err, admin(`DROP SCHEMA bench CASCADE`)) }()
 	for round := range l.o.Rounds {
 		for _, clients := range []int{8, 1} {
 			if err := idleRound(ctx, m, c.AppDatabaseURL, clients); err != nil {
@@ -87,7 +91,7 @@ func idleRun(ctx context.Context, l *lab, m *measure) error {
 		}
 		l.say("idle: round %d of %d", round+1, l.o.Rounds)
 	}
-	return admin(`DROP SCHEMA bench CASCADE`) // preflight would refuse a tenant table without a guard
+	return nil
 }
 
 // idleRound lets the variants take turns, each turn in another order.

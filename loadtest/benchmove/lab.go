@@ -1,6 +1,7 @@
 package benchmove
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cellway/cellway/infra/stack"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // A lab is what the figures are measured in: scratch space, and one stack that is
@@ -79,34 +81,13 @@ func (l *lab) running(ctx context.Context) (*world, error) {
 	}
 	w := &world{Stack: s, lab: l, state: s.State()}
 	l.world = w
-	var urls []string
-	for _, r := range w.state.Routers {
-		urls = append(urls, r.URL)
-	}
-	w.ep, w.console = loadtest.NewEndpoint(urls...), loadtest.NewConsole(w.state.Directory.URL, w.state.OperatorToken)
+	w.ep, w.console = loadtest.NewEndpoint(w.state.RouterURLs()...), loadtest.NewConsole(w.state.Directory.URL, w.state.OperatorToken)
 	for _, url := range []string{w.state.Directory.DatabaseURL, w.state.Cells[0].DatabaseURL, w.state.Cells[1].DatabaseURL} {
-		if err := durable(ctx, url); err != nil {
+		if err := figure.Durable(ctx, url); err != nil {
 			return nil, err
 		}
 	}
 	return w, nil
-}
-
-// durable refuses a server that does not write what it acknowledged: its figures
-// would be too good.
-func durable(ctx context.Context, url string) error {
-	return connected(ctx, url, func(conn *pgx.Conn) error {
-		for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
-			var got string
-			if err := conn.QueryRow(ctx, "SHOW "+setting).Scan(&got); err != nil {
-				return fmt.Errorf("read %s: %w", setting, err)
-			}
-			if got != "on" {
-				return fmt.Errorf("the Postgres under test has %s %s; the figures are of durable writes", setting, got)
-			}
-		}
-		return nil
-	})
 }
 
 // connected runs f on a connection of its own.
@@ -128,7 +109,7 @@ func quiet(o Options, load string) []string {
 	if one, err := strconv.ParseFloat(load, 64); err == nil && one > busyLoad {
 		warnings = append(warnings, fmt.Sprintf("the load average was %s before the start: times are those of a busy machine, only ratios and counts mean something", load))
 	}
-	if dir := firstNonEmpty(o.Dir, os.TempDir()); inMemory(dir) {
+	if dir := cmp.Or(o.Dir, os.TempDir()); inMemory(dir) {
 		warnings = append(warnings, dir+" is in memory, so fsync costs nothing there: name a directory on a disk with --data")
 	}
 	if len(o.Env) > 0 {
@@ -138,13 +119,6 @@ func quiet(o Options, load string) []string {
 		warnings = append(warnings, "--quick: too few samples for the goals to mean much")
 	}
 	return warnings
-}
-
-func firstNonEmpty(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // stopTimeout bounds the stop of the stack.

@@ -21,9 +21,8 @@ const moveTimeout = 5 * time.Minute
 
 // report is the part of the mover's report that the figures need.
 type report struct {
-	Rows   int64         `json:"rows"`
-	Rounds int           `json:"rounds"`
-	Pause  time.Duration `json:"pause_ns"`
+	Rows  int64         `json:"rows"`
+	Pause time.Duration `json:"pause_ns"`
 }
 
 // A moved is how a move went.
@@ -74,7 +73,7 @@ func (w *world) finish(ctx context.Context, m directory.Move) (moved, error) {
 	defer cancel()
 	var out moved
 	err := loadtest.Until(ctx, fmt.Sprintf("move %s of tenant %d", m.ID, m.Tenant), lookEvery, func(ctx context.Context) (bool, error) {
-		now, err := w.look(ctx, m.ID)
+		now, err := w.console.Move(ctx, m.ID)
 		switch {
 		case err != nil:
 			return false, err
@@ -97,17 +96,10 @@ func (w *world) finish(ctx context.Context, m directory.Move) (moved, error) {
 	return out, nil
 }
 
-func (w *world) look(ctx context.Context, id directory.MoveID) (directory.Move, error) {
-	var m directory.Move
-	err := w.console.Call(ctx, http.MethodGet, "/v1/moves/"+string(id), nil, &m)
-	return m, err
-}
-
 // wish asks something of a move and waits until it has reached a phase.
 func (w *world) wish(ctx context.Context, id directory.MoveID, wish directory.Wish, want directory.Phase) error {
-	body := map[string]directory.Wish{"wish": wish}
-	if err := w.console.Call(ctx, http.MethodPost, "/v1/moves/"+string(id)+"/wish", body, nil); err != nil {
-		return fmt.Errorf("wish %q of move %s: %w", wish, id, err)
+	if err := w.console.Wish(ctx, id, wish); err != nil {
+		return err
 	}
 	if want == "" {
 		return nil
@@ -120,7 +112,7 @@ func (w *world) await(ctx context.Context, id directory.MoveID, want directory.P
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	return loadtest.Until(ctx, fmt.Sprintf("move %s to be %s", id, want), lookEvery, func(ctx context.Context) (bool, error) {
-		m, err := w.look(ctx, id)
+		m, err := w.console.Move(ctx, id)
 		if err == nil && m.Phase != want && m.Phase.Ended() {
 			err = fmt.Errorf("it is %s: %s", m.Phase, m.Error)
 		}

@@ -3,7 +3,6 @@ package benchmove
 import (
 	"context"
 	"fmt"
-	"net/http"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,17 +26,7 @@ func (w *world) at(id directory.CellID) (stack.Cell, error) {
 
 // tenant makes a tenant in a cell and waits until every router routes it.
 func (w *world) tenant(ctx context.Context, slug string, cell directory.CellID) (*loadtest.Tenant, error) {
-	var made directory.Tenant
-	if err := w.console.Call(ctx, http.MethodPost, "/v1/tenants", directory.NewTenant{Slug: slug, Cell: cell}, &made); err != nil {
-		return nil, fmt.Errorf("make tenant %s: %w", slug, err)
-	}
-	var issued struct{ Token string }
-	ask := map[string]any{"subject": "bench", "ttl_seconds": 24 * 3600}
-	if err := w.console.Call(ctx, http.MethodPost, "/v1/tenants/"+made.ID.String()+"/tokens", ask, &issued); err != nil {
-		return nil, fmt.Errorf("issue a token for %s: %w", slug, err)
-	}
-	t := loadtest.Adopt(w.ep, &loadtest.Recorder{}, made, issued.Token, loadtest.Plan{})
-	return t, t.AwaitRoute(ctx)
+	return w.console.Tenant(ctx, w.ep, &loadtest.Recorder{}, directory.NewTenant{Slug: slug, Cell: cell}, loadtest.Plan{})
 }
 
 // seed gives a tenant rows of about width bytes in a cell's database, past the

@@ -28,7 +28,8 @@ type Options struct {
 	Keep     bool          // leave the directory in any case
 	Cells    int           // 2
 	Tenants  int           // that move, all at the same time: 3
-	Kills    int           // go on until so many processes were killed; 0: until every kind of fault struck once
+	Faults   int           // of a round; they share one recovery: 4
+	Kills    int           // go on until so many processes were killed; 0: until every kind of fault was aimed once
 	For      time.Duration // begin no round after so long; 0 sets no bound
 	Flood    int           // rows that the busy neighbour commits in one transaction: 50,000
 	Seed     uint64        // 1
@@ -43,7 +44,7 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	for v, d := range map[*int]int{&o.Cells: 2, &o.Tenants: 3, &o.Flood: 50_000} {
+	for v, d := range map[*int]int{&o.Cells: 2, &o.Tenants: 3, &o.Faults: 4, &o.Flood: 50_000} {
 		if *v == 0 {
 			*v = d
 		}
@@ -54,8 +55,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
-	if o.Cells < 2 || o.Tenants < 1 || o.Flood < 1 || o.Kills < 0 || o.For < 0 {
-		return o, errors.New("chaos needs at least 2 cells, a tenant, and positive bounds")
+	if o.Cells < 2 || o.Tenants < 1 || o.Faults < 1 || o.Flood < 1 || o.Kills < 0 || o.For < 0 {
+		return o, errors.New("chaos needs at least 2 cells, a tenant, a fault a round, and positive bounds")
 	}
 	if o.BinDir == "" {
 		self, err := os.Executable()

@@ -108,14 +108,12 @@ type Round struct {
 	Faults  []Fault  `json:"faults"`
 }
 
-// faultsPerRound share one recovery, so that a run is not mostly waiting.
-const faultsPerRound = 4
-
 // A plan draws rounds. The first ones hold every kind of fault once; those after
 // hold every kind at every phase, again and again in another order.
 type plan struct {
 	rng     *rand.Rand
 	tenants int
+	faults  int // of a round
 	deck    []aim
 	begun   bool
 }
@@ -125,12 +123,12 @@ type aim struct {
 	phase directory.Phase
 }
 
-func newPlan(seed uint64, tenants int) *plan {
-	return &plan{rng: rand.New(rand.NewPCG(seed, 0x63656c6c776179)), tenants: tenants}
+func newPlan(o Options) *plan {
+	return &plan{rng: rand.New(rand.NewPCG(o.Seed, 0x63656c6c776179)), tenants: o.Tenants, faults: o.Faults}
 }
 
 // once is how many rounds it takes until every kind of fault was drawn.
-func once() int { return (len(Blows()) + faultsPerRound - 1) / faultsPerRound }
+func (o Options) once() int { return (len(Blows()) + o.Faults - 1) / o.Faults }
 
 // next draws the next round.
 func (p *plan) next() Round {
@@ -142,7 +140,7 @@ func (p *plan) next() Round {
 			r.Errands[i].Cancel = early[p.rng.IntN(len(early))]
 		}
 	}
-	for range faultsPerRound {
+	for range p.faults {
 		f := p.fault()
 		if f.Phase == directory.Aborting { // there is none without a cancel
 			r.Errands[f.Tenant].Cancel = early[p.rng.IntN(len(early))]
@@ -211,7 +209,7 @@ func Plan(o Options, n int) []Round {
 	if err != nil {
 		return nil
 	}
-	p := newPlan(o.Seed, o.Tenants)
+	p := newPlan(o)
 	rounds := make([]Round, n)
 	for i := range rounds {
 		rounds[i] = p.next()

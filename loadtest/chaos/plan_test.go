@@ -28,8 +28,12 @@ func TestPlanLeavesNothingOut(t *testing.T) {
 	}
 	short, long := map[Blow]int{}, map[pair]int{}
 	all := len(Blows()) * (1 + len(phases()))
-	for i, r := range Plan(Options{Seed: 3}, all/faultsPerRound+1) {
-		if len(r.Errands) != 3 || len(r.Faults) != faultsPerRound {
+	o, err := Options{Seed: 3, BinDir: "."}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range Plan(o, all/o.Faults+1) {
+		if len(r.Errands) != 3 || len(r.Faults) != o.Faults {
 			t.Fatalf("round %d: %d errands, %d faults", i, len(r.Errands), len(r.Faults))
 		}
 		for _, f := range r.Faults {
@@ -39,7 +43,7 @@ func TestPlanLeavesNothingOut(t *testing.T) {
 			if f.Phase == directory.Aborting && r.Errands[f.Tenant].Cancel == "" {
 				t.Errorf("round %d: %v, and nobody cancels", i, f)
 			}
-			if i < once() {
+			if i < o.once() {
 				short[f.Blow]++
 			}
 			long[pair{f.Blow, f.Phase}]++

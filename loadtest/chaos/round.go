@@ -169,8 +169,7 @@ func (r *run) askOnce(ctx context.Context, e *errand) error {
 		return err
 	}
 	if e.verb == "complete" {
-		wish := map[string]directory.Wish{"wish": directory.Complete}
-		return r.console.Call(ctx, http.MethodPost, "/v1/moves/"+string(watching.ID)+"/wish", wish, nil)
+		return r.console.Wish(ctx, watching.ID, directory.Complete)
 	}
 	want := directory.NewMove{Tenant: e.tenant.ID, Undoes: watching.ID, Target: watching.Source}
 	if e.verb == "move" {

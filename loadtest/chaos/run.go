@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -46,12 +45,8 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	st := s.State()
-	var urls []string
-	for _, r := range st.Routers {
-		urls = append(urls, r.URL)
-	}
 	r := &run{
-		o: o, stack: s, state: st, proxies: p, ep: loadtest.NewEndpoint(urls...),
+		o: o, stack: s, state: st, proxies: p, ep: loadtest.NewEndpoint(st.RouterURLs()...),
 		console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken), rec: &loadtest.Recorder{},
 		cells: map[directory.CellID]*pgxpool.Pool{}, busy: map[directory.CellID]directory.TenantID{}, report: newReport(o),
 		seen: map[directory.TenantID]directory.Move{},
@@ -160,18 +155,8 @@ func (r *run) renew(ctx context.Context) error {
 // router routes it.
 func (r *run) tenant(ctx context.Context, cell directory.CellID) (*loadtest.Tenant, error) {
 	r.born++
-	var made directory.Tenant
 	want := directory.NewTenant{Slug: fmt.Sprintf("chaos-%d", r.born), Name: "Chaos", Cell: cell}
-	if err := r.console.Call(ctx, http.MethodPost, "/v1/tenants", want, &made); err != nil {
-		return nil, fmt.Errorf("create tenant: %w", err)
-	}
-	var out struct{ Token string }
-	body := map[string]any{"subject": "chaos", "ttl_seconds": 86400}
-	if err := r.console.Call(ctx, http.MethodPost, tenantPath(made.ID)+"/tokens", body, &out); err != nil {
-		return nil, fmt.Errorf("issue token: %w", err)
-	}
-	t := loadtest.Adopt(r.ep, r.rec, made, out.Token, r.o.work())
-	return t, t.AwaitRoute(ctx)
+	return r.console.Tenant(ctx, r.ep, r.rec, want, r.o.work())
 }
 
 func tenantPath(id directory.TenantID) string { return "/v1/tenants/" + id.String() }
@@ -199,7 +184,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	wg.Go(func() { r.watchProcesses(watch) })
 	wg.Go(func() { r.follow(watch) })
 
-	p := newPlan(r.o.Seed, r.o.Tenants)
+	p := newPlan(r.o)
 	for n := 1; r.goOn(n, began); n++ {
 		if n > 1 && n%renewEvery == 1 {
 			if err := r.renew(ctx); err != nil {
@@ -229,7 +214,7 @@ func (r *run) goOn(n int, began time.Time) bool {
 	case r.o.Kills > 0:
 		return r.report.Kills < r.o.Kills
 	}
-	return n <= once()
+	return n <= r.o.once()
 }
 
 // watchProcesses reports a process that ended although nobody killed it.

@@ -128,7 +128,7 @@ func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 			return true
 		}
 		if !loadtest.Pause(ctx, 5*time.Millisecond) {
-			return true
+			return false // nobody took the move over
 		}
 	}
 }

@@ -82,13 +82,11 @@ func (r *run) moveAndUndo(ctx context.Context) error {
 // complete gives up the way back of a move, and waits until the copy that was
 // kept for it is gone: until then the tenant stays where it is.
 func (r *run) complete(ctx context.Context, id directory.MoveID) error {
-	path := "/v1/moves/" + string(id)
-	if err := r.console.Call(ctx, http.MethodPost, path+"/wish", map[string]directory.Wish{"wish": directory.Complete}, nil); err != nil {
+	if err := r.console.Wish(ctx, id, directory.Complete); err != nil {
 		return err
 	}
 	return loadtest.Until(ctx, "move "+string(id)+" to be completed", 20*time.Millisecond, func(ctx context.Context) (bool, error) {
-		var m directory.Move
-		err := r.console.Call(ctx, http.MethodGet, path, nil, &m)
+		m, err := r.console.Move(ctx, id)
 		return m.Phase == directory.Completed, err
 	})
 }
@@ -102,11 +100,11 @@ func (r *run) move(ctx context.Context, act *MoveAct, n directory.NewMove) (dire
 	}
 	id := m.ID
 	err := loadtest.Until(ctx, "the move of tenant "+fmt.Sprint(n.Tenant), 20*time.Millisecond, func(ctx context.Context) (bool, error) {
-		m = directory.Move{}
-		if err := r.console.Call(ctx, http.MethodGet, "/v1/moves/"+string(id), nil, &m); err != nil {
-			return false, err
-		}
+		var err error
+		m, err = r.console.Move(ctx, id)
 		switch {
+		case err != nil:
+			return false, err
 		case m.RetriedBy != "":
 			id = m.RetriedBy
 		case m.Phase == directory.Aborted:

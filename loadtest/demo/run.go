@@ -47,15 +47,11 @@ type run struct {
 
 func newRun(o Options, s *stack.Stack) *run {
 	st := s.State()
-	var urls []string
-	for _, r := range st.Routers {
-		urls = append(urls, r.URL)
-	}
 	return &run{
-		o: o, stack: s, ep: loadtest.NewEndpoint(urls...), console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken),
+		o: o, stack: s, ep: loadtest.NewEndpoint(st.RouterURLs()...), console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken),
 		lost: map[directory.TenantID]int64{}, doubled: map[directory.TenantID]int64{},
 		rec: &loadtest.Recorder{}, stop: make(chan struct{}), traffic: &errgroup.Group{},
-		report: &Report{APIVersion: "cellway.io/v1", Kind: "DemoReport", OK: true, Seed: o.Seed, Routers: len(urls)},
+		report: &Report{APIVersion: "cellway.io/v1", Kind: "DemoReport", OK: true, Seed: o.Seed, Routers: len(st.Routers)},
 	}
 }
 

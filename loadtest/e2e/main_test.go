@@ -137,11 +137,7 @@ func start(cells int) (*world, error) {
 	}
 	state := st.State()
 	w := &world{Stack: st, dir: dir, cancel: cancel, console: loadtest.NewConsole(state.Directory.URL, state.OperatorToken)}
-	var urls []string
-	for _, r := range state.Routers {
-		urls = append(urls, r.URL)
-	}
-	w.ep = loadtest.NewEndpoint(urls...)
+	w.ep = loadtest.NewEndpoint(state.RouterURLs()...)
 	return w, nil
 }
 

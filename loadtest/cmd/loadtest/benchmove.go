@@ -37,7 +37,7 @@ says so where the machine does.`,
 	f.VarP(&out, "output", "o", "how to print the result")
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(benchmove.Names(), ", "))
 	f.BoolVar(&o.Quick, "quick", false, "a minute or two, to see that it works")
-	f.IntVar(&o.Rounds, "rounds", 0, "interleaved rounds of what is compared (default 5)")
+	f.IntVar(&o.Rounds, "rounds", 0, "interleaved rounds of what is compared (default 3)")
 	f.IntVar(&o.Moves, "moves", 0, "moves whose pause is measured (default 200)")
 	f.IntVar(&o.Rate, "rate", 0, "writes per second on a tenant that moves (default 250)")
 	f.IntVar(&o.Rows, "rows", 0, "rows of the tenant that the rivals move (default 100000)")
