@@ -271,11 +271,22 @@ func (c Cell) Register(stored *Cell) (Cell, error) {
 		}
 		return c, nil
 	}
-	if stored.Incarnation != "" && stored.Incarnation != c.Incarnation {
-		return Cell{}, problem.New(problem.Conflict, "cell %s is registered with another incarnation", c.ID)
+	if stored.Incarnation != "" {
+		if err := stored.MustBe(c.Incarnation); err != nil {
+			return Cell{}, err
+		}
 	}
 	c.State = stored.State
 	return c, nil
+}
+
+// MustBe reports, as a Conflict, that whoever speaks for the cell has another
+// database than the one that it is registered with.
+func (c Cell) MustBe(incarnation string) error {
+	if c.Incarnation == incarnation {
+		return nil
+	}
+	return problem.New(problem.Conflict, "cell %s is registered with another incarnation", c.ID)
 }
 
 // Enter is the cell that the record keeps when c goes to state to.

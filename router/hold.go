@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -26,6 +27,8 @@ type HoldLimits struct {
 type holds struct {
 	limits  HoldLimits
 	metrics *metrics
+
+	anybody atomic.Bool // whether a request is held: most of the time none is, and nobody needs the lock to know
 
 	mu    sync.Mutex
 	lines map[window]*line
@@ -96,6 +99,9 @@ func (h *holds) wait(ctx context.Context, t *table.Table, e table.Entry, cost in
 // waiting reports whether requests are held because a cell did not serve the
 // placement: another one need not ask it again.
 func (h *holds) waiting(e table.Entry) bool {
+	if !h.anybody.Load() {
+		return false
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := h.lines[window{e.Tenant, e.Epoch, e.State}]
@@ -132,9 +138,7 @@ func (h *holds) join(t *table.Table, key window, cost int64) (*line, *waiter, er
 	if l.queue[0] == me {
 		close(me.turn)
 	}
-	h.count++
-	h.bytes += cost
-	h.metrics.held.Set(float64(h.count))
+	h.add(1, cost)
 	return l, me, nil
 }
 
@@ -147,8 +151,14 @@ func (h *holds) leave(key window, l *line, me *waiter, cost int64) {
 	if first && len(l.queue) > 0 {
 		close(l.queue[0].turn)
 	}
-	h.count--
-	h.bytes -= cost
+	h.add(-1, -cost)
+}
+
+// add counts what is held. The caller has the lock.
+func (h *holds) add(n int, cost int64) {
+	h.count += n
+	h.bytes += cost
+	h.anybody.Store(h.count > 0)
 	h.metrics.held.Set(float64(h.count))
 }
 

@@ -30,7 +30,7 @@ const (
 
 // pools has a pool for each cell.
 type pools[T any] struct {
-	connections func() T // of a new pool
+	connections func(CellLimits) T // of a new pool
 	limits      CellLimits
 	mu          sync.RWMutex
 	cells       map[directory.CellID]*pool[T]
@@ -46,7 +46,7 @@ type pool[T any] struct {
 	wait        time.Duration
 }
 
-func newPools[T any](l CellLimits, connections func() T) *pools[T] {
+func newPools[T any](l CellLimits, connections func(CellLimits) T) *pools[T] {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
 	}
@@ -68,7 +68,7 @@ func (p *pools[T]) of(id directory.CellID) *pool[T] {
 	defer p.mu.Unlock()
 	if one = p.cells[id]; one == nil {
 		one = &pool[T]{
-			connections: p.connections(), places: make(chan struct{}, p.limits.Requests),
+			connections: p.connections(p.limits), places: make(chan struct{}, p.limits.Requests),
 			streams: make(chan struct{}, p.limits.Streams), wait: p.limits.Wait,
 		}
 		p.cells[id] = one

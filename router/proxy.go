@@ -35,7 +35,7 @@ type Proxy struct {
 
 // NewProxy makes a Proxy.
 func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: newPools(limits, func() *http.Transport { return newTransport(limits) }), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: newPools(limits, newTransport), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),

@@ -38,7 +38,7 @@ type upstreams struct {
 // NewRelay makes a Relay.
 func NewRelay(limits CellLimits) *Relay {
 	return &Relay{
-		pools:  newPools(limits, func() *upstreams { return &upstreams{limits: limits} }),
+		pools:  newPools(limits, func(l CellLimits) *upstreams { return &upstreams{limits: l} }),
 		tracer: otel.Tracer("github.com/cellway/cellway/router"),
 	}
 }

@@ -160,14 +160,15 @@ func newStreamBody(w http.ResponseWriter, body io.ReadCloser) (*streamBody, erro
 	return b, errors.Join(b.rc.SetReadDeadline(time.Time{}), b.rc.SetWriteDeadline(time.Now().Add(streamWrite)))
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. What it returns is written within streamWrite, the end
+// of the answer too; io.EOF comes back as itself, for that is what is compared with.
 func (b *streamBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.ended.Load() {
-		return n, io.EOF
+		err = io.EOF
 	}
-	if n > 0 {
-		err = errors.Join(err, b.rc.SetWriteDeadline(time.Now().Add(streamWrite)))
+	if bound := b.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err == nil {
+		err = bound
 	}
 	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -225,4 +226,21 @@ func (w *world) metric(name string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// TestAStreamThatEndsWithItsLastBytesIsWhole: also for the client.
+func TestAStreamThatEndsWithItsLastBytesIsWhole(t *testing.T) {
+	t.Parallel()
+	const lines = 1000 // too many for net/http to find out the length
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, strings.Repeat("line\n", lines))
+	})}, nil)
+	for range 20 { // whether end and bytes come together is up to the network
+		s := w.tap(acme)
+		for range lines {
+			s.want("line")
+		}
+		s.wantEnd()
+	}
 }

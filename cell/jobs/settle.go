@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -111,8 +112,7 @@ func (r *Runner) record(ctx context.Context, t directory.TenantID, e directory.E
 			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt)
 			return err
 		}
-		text := cause.Error()
-		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, r.backoff(j.Attempt), text[:min(len(text), maxError)])
+		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, r.backoff(j.Attempt), pg.Text(cause.Error(), maxError))
 		return err
 	})
 }

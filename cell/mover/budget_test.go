@@ -93,6 +93,36 @@ func TestMovesThatWaitKeepNobodyBack(t *testing.T) {
 	})
 }
 
+// TestCompareIsDoneOnceForEachWish: a mover compares the copies when somebody asks,
+// lets the move go again, and hears of what is asked next.
+func TestCompareIsDoneOnceForEachWish(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{Watch: time.Hour})
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return w.cells[c.ID] }, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		go func() { _ = v.Run(ctx) }()
+		if m, _ = settle(ctx, dir, m.ID); m.Phase != directory.Watching {
+			t.Fatalf("got %s (%s)", m.Phase, m.Error)
+		}
+		for _, wish := range []directory.Wish{directory.Verify, directory.Verify, directory.Complete} {
+			if _, err := dir.AskMove(ctx, m.ID, wish); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second) // virtual
+			var err error
+			if m, err = dir.Move(ctx, m.ID); err != nil || m.Wish == directory.Verify || m.Holder != "" {
+				t.Fatalf("after %s: got %s, wish %q, held by %q, %v", wish, m.Phase, m.Wish, m.Holder, err)
+			}
+		}
+		if n := w.compared.Load(); n != 2 || m.Phase != directory.Completed {
+			t.Errorf("got %d comparisons and %s, want 2 and completed", n, m.Phase)
+		}
+	})
+}
+
 // A deadOnce is a target that does not answer in the first pause.
 type deadOnce struct {
 	*fakeCell

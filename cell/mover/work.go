@@ -182,8 +182,13 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
 		}
 		if err == nil {
-			return w.note(ctx)
+			err = w.note(ctx)
 		}
+		if err == nil {
+			w.move.Wish = directory.Proceed // as the record has it now, if nobody has asked for more
+			w.refresh(ctx)
+		}
+		return err
 	case Purge:
 		err = w.purge(ctx, m, src, dst)
 	case Abort:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellway/cellway/cell/fence"
@@ -19,13 +20,14 @@ import (
 // lost, or it is late, done again after others. One tenant writes all the time: a
 // write is a number, accepted by the cell whose fence lets it in.
 type world struct {
-	mu     sync.Mutex
-	cells  map[directory.CellID]*fakeCell
-	fault  func() fault
-	acked  []int // numbers that were acknowledged, in order
-	next   int
-	broken []string // what must never be
-	late   []func() // calls of movers that were taken for lost, still to arrive
+	mu       sync.Mutex
+	cells    map[directory.CellID]*fakeCell
+	fault    func() fault
+	acked    []int // numbers that were acknowledged, in order
+	next     int
+	broken   []string // what must never be
+	compared atomic.Int32
+	late     []func() // calls of movers that were taken for lost, still to arrive
 }
 
 type fault int
@@ -245,6 +247,7 @@ func (c *fakeCell) Unchanged(context.Context, transfer.Move) (transfer.Part, err
 }
 
 func (c *fakeCell) Kept(context.Context, transfer.Move, map[string]json.RawMessage) (map[string]transfer.Digest, error) {
+	c.w.compared.Add(1)
 	return nil, c.w.call(func() error { return nil })
 }
 

@@ -98,13 +98,20 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// maxRequest bounds a request's body: most are small, but a comparison names every
-// key that has changed.
-const maxRequest = 64 << 20
+// Bounds of a request's body: maxKept of one that names every key that has
+// changed, maxRequest of the others.
+const (
+	maxRequest = 64 << 10
+	maxKept    = 64 << 20
+)
 
 func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	var req Request
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	limit := int64(maxRequest)
+	if r.URL.Path == Prefix+"kept" {
+		limit = maxKept
+	}
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&req); err != nil {
 		return req, problem.Wrap(problem.Invalid, err, "the body is not a request of the transfer endpoint")

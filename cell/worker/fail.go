@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/pg"
 )
 
 // maxError bounds the text that is kept of an error.
@@ -23,8 +24,7 @@ func (g *group) failed(ctx context.Context, j job, t try, cause error) (done int
 	e, attempt := t.events[0], t.inbox.attempts+1
 	dead := attempt >= g.w.o.Attempts
 	wait = g.backoff(attempt)
-	text := cause.Error()
-	text = text[:min(len(text), maxError)]
+	text := pg.Text(cause.Error(), maxError)
 	err := g.w.store.InTenant(ctx, j.tenant, j.epoch, func(ctx context.Context, tx *store.Tx) error {
 		in, err := g.lockInbox(ctx, tx)
 		if err != nil || in.last != t.inbox.last || in.attempts != t.inbox.attempts {

@@ -49,13 +49,10 @@ func (m *Memory) Heartbeat(ctx context.Context, id directory.CellID, incarnation
 		return err
 	}
 	defer m.mu.Unlock()
-	c, ok := m.cells[id]
-	if !ok {
-		return noCell(id)
+	if err := m.isIncarnation(id, incarnation); err != nil {
+		return err
 	}
-	if c.Incarnation != incarnation {
-		return problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
-	}
+	c := m.cells[id]
 	c.SeenAt = m.Now().UTC()
 	m.cells[id] = c
 	return nil

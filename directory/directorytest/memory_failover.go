@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // Witness implements directory.Failover.
@@ -36,15 +35,9 @@ func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnatio
 		if !aborts || v.Source != id && v.Target != id {
 			continue
 		}
-		r := m.tenants[v.Tenant]
-		if err := next.Owns(r.Placement); err != nil {
+		if err := m.reach(ctx, v, next); err != nil {
 			return did, err
 		}
-		if p, gives := next.Gives(); gives {
-			m.place(ctx, r, p)
-		}
-		m.note(ctx, "move.advance", directory.MoveSubject(v.ID), *v, next)
-		*v = next
 		did.Moves++
 	}
 	for t := range m.tenants {
@@ -58,8 +51,5 @@ func (m *Memory) isIncarnation(id directory.CellID, incarnation string) error {
 	if !ok {
 		return noCell(id)
 	}
-	if c.Incarnation != incarnation {
-		return problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
-	}
-	return nil
+	return c.MustBe(incarnation)
 }

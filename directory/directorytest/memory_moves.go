@@ -145,6 +145,16 @@ func (m *Memory) Advance(ctx context.Context, said directory.Move, from director
 		*v = next
 		return nil
 	}
+	if err := m.reach(ctx, v, next); err != nil {
+		return err
+	}
+	m.follow(ctx, next)
+	m.retry(ctx, next)
+	return nil
+}
+
+// reach writes a phase, and the placement that belongs to it.
+func (m *Memory) reach(ctx context.Context, v *directory.Move, next directory.Move) error {
 	if p, gives := next.Gives(); gives {
 		r := m.tenants[next.Tenant]
 		if err := next.Owns(r.Placement); err != nil {
@@ -154,8 +164,6 @@ func (m *Memory) Advance(ctx context.Context, said directory.Move, from director
 	}
 	m.note(ctx, "move.advance", directory.MoveSubject(next.ID), *v, next)
 	*v = next
-	m.follow(ctx, next)
-	m.retry(ctx, next)
 	return nil
 }
 

@@ -47,7 +47,8 @@ func Evacuate(s State, locality string, o Options) (Plan, error) {
 }
 
 // Quarantine plans to move one tenant to the quarantine cell that has the fewest
-// tenants. NotFound where the tenant is not in the state given.
+// tenants; one that is in such a cell stays there. NotFound where the tenant is not in
+// the state given.
 func Quarantine(s State, id directory.TenantID, o Options) (Plan, error) {
 	f, err := newFleet(s, o)
 	if err != nil {
@@ -62,6 +63,9 @@ func Quarantine(s State, id directory.TenantID, o Options) (Plan, error) {
 }
 
 func (f *fleet) isolate(t *tenant) {
+	if t.from.State == directory.Quarantine {
+		return // it is there already
+	}
 	if reason, why := f.stays(t); reason != "" {
 		f.refuse(t, reason, why)
 		return

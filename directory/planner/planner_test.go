@@ -277,6 +277,10 @@ func TestQuarantine(t *testing.T) {
 	if len(p.Refusals) != 1 || p.Refusals[0].Reason != NoCell {
 		t.Errorf("got %+v, want a refusal: there is no quarantine cell", p)
 	}
+	p, err = Quarantine(State{[]Cell{ready("c1"), jail("q1"), jail("q2")}, tenants}, 2, Default())
+	if err != nil || len(p.Moves) > 0 || len(p.Refusals) > 0 {
+		t.Errorf("got %+v, %v, want nothing: it is in quarantine already", p, err)
+	}
 	tenants[0].Pinned = true
 	p, err = Quarantine(State{[]Cell{ready("c1"), jail("q1")}, tenants}, 1, Default())
 	if err != nil {

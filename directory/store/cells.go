@@ -119,12 +119,9 @@ func register(ctx context.Context, tx pgx.Tx, c directory.Cell) (*change, error)
 // Heartbeat implements directory.Cells.
 func (s *Store) Heartbeat(ctx context.Context, id directory.CellID, incarnation string) error {
 	return fail(ctx, "note heartbeat", func() error {
-		c, err := getCell(ctx, s.pool, id, "")
+		c, err := registered(ctx, s.pool, id, incarnation)
 		if err != nil {
 			return err
-		}
-		if c.Incarnation != incarnation {
-			return problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
 		}
 		return beat(ctx, s.pool, directory.Member{ID: id, Address: c.Address, Incarnation: incarnation})
 	}())

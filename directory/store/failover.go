@@ -7,7 +7,6 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // Witness implements directory.Failover.
@@ -17,7 +16,7 @@ func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation st
 		    ON CONFLICT (cell) DO UPDATE SET number = greatest(w.number, excluded.number)
 		RETURNING number`
 	const ask = `SELECT coalesce((SELECT number FROM directory.witnesses WHERE cell = $1), 0)`
-	err = isIncarnation(ctx, s.pool, id, incarnation)
+	_, err = registered(ctx, s.pool, id, incarnation)
 	switch {
 	case err != nil:
 	case number > 0:
@@ -28,18 +27,19 @@ func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation st
 	return newest, fail(ctx, "keep witness", err)
 }
 
-func isIncarnation(ctx context.Context, db pg.DB, id directory.CellID, incarnation string) error {
+// registered is the cell, if it is registered with the incarnation.
+func registered(ctx context.Context, db pg.DB, id directory.CellID, incarnation string) (directory.Cell, error) {
 	c, err := getCell(ctx, db, id, "")
-	if err == nil && c.Incarnation != incarnation {
-		err = problem.New(problem.Conflict, "cell %s is registered with another incarnation", id)
+	if err != nil {
+		return c, err
 	}
-	return err
+	return c, c.MustBe(incarnation)
 }
 
 // AbortMoves implements directory.Failover. Each move is a mutation of its own: a
 // cell may take part in very many.
 func (s *Store) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (did directory.Recovery, err error) {
-	if err := isIncarnation(ctx, s.pool, id, incarnation); err != nil {
+	if _, err := registered(ctx, s.pool, id, incarnation); err != nil {
 		return did, fail(ctx, "abort moves", err)
 	}
 	// A move whose making commits after this look finds a cell that answers no mover

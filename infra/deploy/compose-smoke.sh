@@ -206,8 +206,10 @@ tenants_life() {
 	check "an operator moves the tenant to another cell" bin/cellctl tenant move acme --to $there
 	check "and finds it there" in_cell acme $there
 	check "with its data, at router-2" within 10 holds Rocket GET "$two/v1/projects" "${auth[@]}"
+	check "it writes there" answers 201 POST "$two/v1/projects" "${auth[@]}" "${json[@]}" -d '{"name":"Comet"}'
 	check "the move is taken back" undo acme
-	check "with what was written meanwhile" within 10 holds Rocket GET "$one/v1/projects" "${auth[@]}"
+	check "and it is no longer there" not in_cell acme $there
+	check "with what was written meanwhile" within 10 holds Comet GET "$one/v1/projects" "${auth[@]}"
 	check "an operator suspends the tenant" bin/cellctl tenant suspend acme
 	check "then it is 403 at router-1" within 10 answers 403 GET "$one/v1/projects" "${auth[@]}"
 	check "and at router-2" within 10 answers 403 GET "$two/v1/projects" "${auth[@]}"

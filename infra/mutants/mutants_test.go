@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -123,12 +124,16 @@ func TestMutants(t *testing.T) {
 	if want == "" {
 		t.Skip("infra/mutants.sh runs them")
 	}
+	var sound baseline
+	matched := false
 	for _, m := range table {
 		if want != "1" && want != m.name {
 			continue
 		}
+		matched = true
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
+			sound.hold(t, m)
 			began := time.Now()
 			switch out, caught := m.run(t); {
 			case caught:
@@ -138,6 +143,40 @@ func TestMutants(t *testing.T) {
 			}
 		})
 	}
+	if !matched {
+		t.Fatalf("no mutant is called %q", want)
+	}
+}
+
+// A baseline knows which tests pass on the code as it is: what fails there as well
+// is caught by nobody.
+type baseline struct{ tests sync.Map }
+
+// hold runs the mutant's test without the mutant, once for all mutants that name it.
+func (b *baseline) hold(t *testing.T, m mutant) {
+	t.Helper()
+	once, _ := b.tests.LoadOrStore(m.pkg+"."+m.test, sync.OnceValue(func() error {
+		out, err := m.check(t, "")
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		return nil
+	}))
+	if err := once.(func() error)(); err != nil {
+		t.Fatalf("%s fails without a mutant: %v", m.test, err)
+	}
+}
+
+// check runs the mutant's test, with overlay unless that is empty.
+func (m mutant) check(t *testing.T, overlay string) (string, error) {
+	args := []string{"test", "-count=1", "-timeout=5m", "-run", "^" + m.test + "$", "./" + m.pkg}
+	if overlay != "" {
+		args = slices.Insert(args, 1, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = root
+	b, err := cmd.CombinedOutput()
+	return string(b), err
 }
 
 // run runs the mutant's test and reports whether it failed: the test itself, not
@@ -165,8 +204,6 @@ func (m mutant) run(t *testing.T) (out string, caught bool) {
 	if err := os.WriteFile(overlayFile, overlay, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlayFile, "-count=1", "-timeout=5m", "-run", "^"+m.test+"$", "./"+m.pkg)
-	cmd.Dir = root
-	b, err := cmd.CombinedOutput()
-	return string(b), err != nil && strings.Contains(string(b), "--- FAIL: "+m.test)
+	out, err = m.check(t, overlayFile)
+	return out, err != nil && strings.Contains(out, "--- FAIL: "+m.test)
 }

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		})
 	case "fail":
 		Main("proc", func(context.Context) error { return errors.New("open database: no route") })
+	case "canceled":
+		Main("proc", func(context.Context) error { return fmt.Errorf("ask: %w", context.Canceled) }) // and nobody asked for it
 	case "usage":
 		Main("proc", func(context.Context) error {
 			return fmt.Errorf("parse: %w", &Exit{Code: 2, Err: errors.New("unknown flag")})
@@ -73,7 +75,7 @@ func TestMainEndsWith(t *testing.T) {
 		how  string
 		code int
 		text string
-	}{{"fail", 1, "proc: open database: no route\n"}, {"usage", 2, "proc: parse: unknown flag\n"}} {
+	}{{"fail", 1, "proc: open database: no route\n"}, {"usage", 2, "proc: parse: unknown flag\n"}, {"canceled", 1, "proc: ask: context canceled\n"}} {
 		cmd, _, stderr := command(t, tt.how)
 		_ = cmd.Wait() // the code says it
 		if got := cmd.ProcessState.ExitCode(); got != tt.code || stderr.String() != tt.text {

@@ -83,8 +83,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Movers == 0 {
 		o.Movers = 1
 	}
-	if o.Cells < 1 || o.Routers < 1 {
-		return o, errors.New("a stack has at least one cell and one router")
+	if o.Cells < 1 || o.Routers < 1 || o.Movers < 1 {
+		return o, errors.New("a stack has at least one cell, one router and one mover")
 	}
 	if o.Log == nil || o.Quiet {
 		o.Log = io.Discard

@@ -68,6 +68,15 @@ type Process struct {
 	Log string `json:"log"`
 }
 
+// RouterURLs is where the global endpoint can be reached, once for each router.
+func (st State) RouterURLs() []string {
+	urls := make([]string, len(st.Routers))
+	for i, r := range st.Routers {
+		urls[i] = r.URL
+	}
+	return urls
+}
+
 func (st State) clone() State {
 	st.Routers = slices.Clone(st.Routers)
 	st.Movers = slices.Clone(st.Movers)

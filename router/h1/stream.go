@@ -30,7 +30,7 @@ func (t *relay) startStream() error {
 	if !s.told.Load() {
 		_ = l.SetDeadline(time.Time{}) // reading will report it
 	}
-	if s.told.Load() {
+	if s.told.Load() || t.r.Context().Err() != nil { // told, or left, before the deadline was lifted
 		_ = l.SetDeadline(past)
 	}
 	_ = t.c.nc.SetReadDeadline(time.Time{}) // who watches for the client's leaving must not stop

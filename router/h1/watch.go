@@ -37,7 +37,7 @@ func (c *conn) startWatching() {
 func (c *conn) look() {
 	c.mu.Lock()
 	switch {
-	case !c.wants:
+	case !c.wants, c.looks != nil: // over, or a look that began late for the exchange before has gone on for this one
 		c.mu.Unlock()
 		return
 	case !c.bodyDone.Load(): // reading the body will tell; until then what was received is the reader's

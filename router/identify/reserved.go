@@ -60,7 +60,7 @@ func Reserved(name string) bool {
 	return len(name) >= len(prefix) && SameName(name[:len(prefix)], prefix)
 }
 
-// sameName reports whether two header names fold to the same. It allocates
+// SameName reports whether two header names fold to the same. It allocates
 // nothing: it runs for every header of every request.
 func SameName(a, b string) bool {
 	if len(a) != len(b) {

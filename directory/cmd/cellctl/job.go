@@ -70,7 +70,7 @@ func (j *job) nextSteps() []string {
 	switch {
 	case j.made.Confirm > 0:
 		return []string{fmt.Sprintf("%s --yes --confirm %d", j.again, j.made.Confirm)}
-	case len(j.made.Moves) > 0 || len(j.made.UnderWay) > 0 || j.leaves != nil && len(j.leaving(directory.Drained)) > 0:
+	case len(j.made.Moves) > 0 || len(j.made.UnderWay) > 0 || j.leaves != nil && len(j.leaving()) > 0:
 		return []string{j.again + " --yes"}
 	}
 	return []string{}
@@ -143,11 +143,11 @@ func (j *job) carryOut(ctx context.Context) error {
 	return j.end(ctx)
 }
 
-// leaving are the cells that are to be empty and are not in state but.
-func (j *job) leaving(but directory.CellState) []directory.Cell {
+// leaving are the cells that are to be drained and are not yet.
+func (j *job) leaving() []directory.Cell {
 	var cells []directory.Cell
 	for _, c := range j.fleet.cells {
-		if j.leaves(c) && c.State != but {
+		if j.leaves(c) && c.State != directory.Drained {
 			cells = append(cells, c)
 		}
 	}
@@ -157,7 +157,7 @@ func (j *job) leaving(but directory.CellState) []directory.Cell {
 // empty lets no tenant come to the cells that are left any more, then plans again:
 // now nobody can come between the plan and its moves.
 func (j *job) empty(ctx context.Context) error {
-	for _, c := range j.leaving(directory.Drained) {
+	for _, c := range j.leaving() {
 		if _, err := j.SetCellState(ctx, c.ID, directory.Draining); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (j *job) empty(ctx context.Context) error {
 // end closes the books: cells that are empty are drained, and what is not as it
 // was planned is said.
 func (j *job) end(ctx context.Context) error {
-	next, err := j.settleCells(ctx)
+	next, stayed, err := j.settleCells(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,16 +187,19 @@ func (j *job) end(ctx context.Context) error {
 	case j.strict && len(j.made.Refusals) > 0:
 		return problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
 			count(len(j.made.Refusals), "tenant")+" could not be moved", oneLine(j.made.Refusals[0].Why))
+	case stayed != nil:
+		return stayed
 	}
 	return nil
 }
 
-// settleCells sets the cells that have been left to drained.
-func (j *job) settleCells(ctx context.Context) (next []string, err error) {
+// settleCells sets the cells that have been left to drained. stayed says why one
+// could not be: it still owns somebody.
+func (j *job) settleCells(ctx context.Context) (next []string, stayed, err error) {
 	if j.leaves == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	for _, c := range j.leaving(directory.Drained) {
+	for _, c := range j.leaving() {
 		now, err := j.SetCellState(ctx, c.ID, directory.Drained)
 		switch {
 		case err == nil:
@@ -204,14 +207,15 @@ func (j *job) settleCells(ctx context.Context) (next []string, err error) {
 			next = append(next, "cellctl cell remove "+string(now.ID))
 		case problem.KindOf(err) == problem.Conflict:
 			j.requestID.Store(nil)
-			j.note("cell %s stays draining: %v", c.ID, err)
+			stayed = problem.New(problem.Conflict, "cell %s stays draining: %v", c.ID, err)
+			j.note("%v", stayed)
 			next = append(next, j.again)
 		default:
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if j.fleet.cells, err = j.ListCells(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, p := range j.made.Cells {
 		for _, c := range j.fleet.cells {
@@ -220,7 +224,7 @@ func (j *job) settleCells(ctx context.Context) (next []string, err error) {
 			}
 		}
 	}
-	return next, nil
+	return next, stayed, nil
 }
 
 // showOutcome prints what has become of the plan.

@@ -88,8 +88,8 @@ func (j *job) update(ctx context.Context, s *step, open map[directory.MoveID]dir
 			s.Move = m.RetriedBy
 		}
 	}
-	if m.Phase == directory.Watching && m.UndoneBy == "" && j.opts.complete {
-		var err error // asked for again, or fulfilled already, it is no error
+	if m.Phase == directory.Watching && m.UndoneBy == "" && j.opts.complete && m.Wish != directory.Complete {
+		var err error
 		if m, err = j.AskMove(ctx, m.ID, directory.Complete); err != nil {
 			return err
 		}

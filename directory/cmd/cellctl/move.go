@@ -22,7 +22,8 @@ type progress struct {
 	Pause     time.Duration `json:"pause_ns"`
 	Verified  time.Time     `json:"verified_at"`
 
-	Comparison compared `json:"comparison"`
+	Compared   time.Time `json:"compared_at"`
+	Comparison compared  `json:"comparison"`
 }
 
 func reported(m directory.Move) (p progress) {

@@ -127,7 +127,10 @@ func (a *app) moveUndo() *cobra.Command {
 				return err
 			}
 			err = w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID})
-			if c, cellErr := d.Cell(ctx, m.Source); err != nil && cellErr == nil && c.State == directory.Drained {
+			if !errors.Is(err, problem.Conflict) {
+				return err
+			}
+			if c, cellErr := d.Cell(ctx, m.Source); cellErr == nil && c.State == directory.Drained {
 				return withHint(err, problem.Conflict, "a drained cell takes nobody back until it is cordoned: cellctl cell cordon %s", c.ID)
 			}
 			return err

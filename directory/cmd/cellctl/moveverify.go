@@ -19,12 +19,17 @@ type compared struct {
 	Failed string   `json:"failed"`
 }
 
+// errNotCompared is what an operator hears whose wish something else overtook.
+func errNotCompared(m directory.Move) error {
+	return problem.New(problem.Conflict, "move %s is %s: its copies were not compared", m.ID, m.Phase)
+}
+
 func (a *app) moveVerify() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify MOVE", Short: "Compare both copies of a tenant while the way back is open", Args: names("MOVE"),
 		Long: `Lets a mover hash both copies of a tenant whose move watches: all rows that were not
 changed since the switch. They must be the same; rows that differ were damaged on
-one side, and nobody wrote them. The exit code is 5 if they differ. Nothing is
+one side, and nobody wrote them. The exit code is 4 if they differ. Nothing is
 changed, and the tenant goes on working. Ctrl-C ends the waiting, not the comparison.`,
 		Example: "  cellctl move verify mv_01k9",
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
@@ -32,8 +37,12 @@ changed, and the tenant goes on working. Ctrl-C ends the waiting, not the compar
 			if err != nil {
 				return moveHint(err, args[0])
 			}
+			before := reported(m).Compared
 			if m, err = a.awaitVerified(ctx, d, m); err != nil {
 				return err
+			}
+			if reported(m).Compared.Equal(before) {
+				return errNotCompared(m)
 			}
 			return a.sayVerified(m)
 		}),
@@ -45,7 +54,7 @@ func (a *app) awaitVerified(ctx context.Context, d api, m directory.Move) (direc
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	said := a.now()
-	for m.Wish == directory.Verify {
+	for m.Wish == directory.Verify && m.Phase == directory.Watching {
 		select {
 		case <-ctx.Done():
 			a.note("the comparison goes on: cellctl move status %s", m.ID)

@@ -135,7 +135,7 @@ Tenants whose data may be nowhere else stay, and their cells stay draining.`,
 				return planner.Evacuate(s, locality, o)
 			},
 			leaves: func(c directory.Cell) bool { return c.Locality == locality && c.State != directory.Provisioning },
-			adopts: func(m directory.Move) bool { return there[m.Source] },
+			adopts: func(m directory.Move) bool { return there[m.Source] && !there[m.Target] },
 		}, err
 	})
 }
@@ -174,10 +174,18 @@ does to its cell it does to nobody else. cellctl cell quarantine makes such a ce
 	}
 	return a.remapCommand(cmd, &f, func(ctx context.Context, d api, args []string) (remap, error) {
 		t, err := findTenant(ctx, d, args[0])
+		if err != nil {
+			return remap{}, err
+		}
+		cells, err := d.ListCells(ctx)
+		isolated := map[directory.CellID]bool{}
+		for _, c := range cells {
+			isolated[c.ID] = c.State == directory.Quarantine
+		}
 		return remap{
 			verb: "quarantine", subject: "tenant/" + t.Slug, strict: true,
 			plan:   func(s planner.State, o planner.Options) (planner.Plan, error) { return planner.Quarantine(s, t.ID, o) },
-			adopts: func(m directory.Move) bool { return m.Tenant == t.ID },
+			adopts: func(m directory.Move) bool { return m.Tenant == t.ID && isolated[m.Target] },
 		}, err
 	})
 }
