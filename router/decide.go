@@ -24,7 +24,7 @@ const (
 )
 
 // A Decision is what the router does with a request at one version of its
-// table, and why. The request path and the explain page share it.
+// table, and why. Both request paths and the explain page share it.
 type Decision struct {
 	identify.Result
 	Verdict Verdict
@@ -33,20 +33,20 @@ type Decision struct {
 }
 
 // asker is (*identify.Chain).Identify or Explain.
-type asker func(c *identify.Chain, r *http.Request, v *table.View) (identify.Result, error)
+type asker func(c *identify.Chain, h *identify.Head, v *table.View) (identify.Result, error)
 
-func (rt *Router) decide(r *http.Request, v *table.View, ask asker) Decision {
-	res, err := ask(rt.Chain, r, v)
+func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
+	res, err := ask(rt.Chain, h, v)
 	d := Decision{Result: res, Version: v.Version()}
 	switch {
-	case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-		err = problem.New(problem.MethodNotAllowed, "method %s is not served", r.Method)
+	case h.Method == http.MethodConnect || h.Method == http.MethodTrace:
+		err = problem.New(problem.MethodNotAllowed, "method %s is not served", h.Method)
 	case !rt.Table.Loaded() && (err == nil || errors.Is(err, problem.TenantNotFound)):
 		// Who has no table knows of no tenant, and must not say that there is none.
 		err = problem.New(problem.Unavailable, "no table yet")
 	case err != nil:
 	case res.Source == "":
-		d.Verdict, err = rt.global(r)
+		d.Verdict, err = rt.global(h)
 	case rt.AuthRequired && res.Claims == nil:
 		err = errNoToken
 	default:
@@ -61,13 +61,13 @@ func (rt *Router) decide(r *http.Request, v *table.View, ask asker) Decision {
 var errNoToken = problem.New(problem.Unauthenticated, "a tenant's bearer token is needed")
 
 // global is what happens to a request that names no tenant.
-func (rt *Router) global(r *http.Request) (Verdict, error) {
+func (rt *Router) global(h *identify.Head) (Verdict, error) {
 	switch {
-	case r.URL.Path == "/signup" && r.Method == http.MethodPost:
+	case h.Path == "/signup" && h.Method == http.MethodPost:
 		return Signup, nil
-	case r.URL.Path == "/signup":
+	case h.Path == "/signup":
 		return Refuse, problem.New(problem.MethodNotAllowed, "sign up with POST")
-	case r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+	case h.Path == "/" && (h.Method == http.MethodGet || h.Method == http.MethodHead):
 		return Hello, nil
 	case rt.AuthRequired:
 		return Refuse, errNoToken

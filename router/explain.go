@@ -71,7 +71,7 @@ func (rt *Router) explain(w http.ResponseWriter, r *http.Request) {
 		telemetry.Problem(w, r, source, err)
 		return
 	}
-	d := rt.decide(asked, rt.Table.View(), (*identify.Chain).Explain)
+	d := rt.decide(identify.HeadOf(asked), rt.Table.View(), (*identify.Chain).Explain)
 	writeJSON(w, explanation(d))
 }
 

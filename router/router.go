@@ -121,7 +121,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if rt.MaxBody > 0 && r.ContentLength > rt.MaxBody {
 		return problem.New(problem.TooLarge, "a body is at most %d bytes", rt.MaxBody)
 	}
-	d := rt.decide(r, rt.Table.View(), (*identify.Chain).Identify)
+	d := rt.decide(identify.HeadOf(r), rt.Table.View(), (*identify.Chain).Identify)
 	x.know(d)
 	switch d.Verdict {
 	case Refuse:

@@ -7,7 +7,6 @@
 package identify
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -71,31 +70,32 @@ type Result struct {
 	Answers []Answer      // of every source, in the chain's order; by Explain only
 }
 
-// Identify finds the tenant of r in v. Where no source is present the Result has
+// Identify finds the tenant of h in v. Where no source is present the Result has
 // no Source and there is no error. Errors, in the order in which they win:
 // ReservedHeader and Invalid (malformed), Unauthenticated (a token that is not
 // valid), TenantNotFound, TenantConflict.
-func (c *Chain) Identify(r *http.Request, v *table.View) (Result, error) {
-	return c.run(r, v, nil)
+func (c *Chain) Identify(h *Head, v *table.View) (Result, error) {
+	return c.run(h, v, nil)
 }
 
 // Explain is Identify that also says what each source answered. It asks them
 // all, even after an error.
-func (c *Chain) Explain(r *http.Request, v *table.View) (Result, error) {
+func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
 	answers := make([]Answer, 0, len(Sources))
-	res, err := c.run(r, v, &answers)
+	res, err := c.run(h, v, &answers)
 	res.Answers = answers
 	return res, err
 }
 
-func (c *Chain) run(r *http.Request, v *table.View, answers *[]Answer) (Result, error) {
+func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	var res Result
-	first := checkRequest(r)
+	first := h.err
+	h.claims = nil
 	var unknown, conflict error
 	for i := range Sources {
 		s := &Sources[i]
 		a := Answer{Source: s.Name}
-		a.Ref, a.Err = s.find(c, r, &res)
+		a.Ref, a.Err = s.find(c, h)
 		if a.Err == nil && a.Ref != (Ref{}) {
 			a.Entry, a.Found = a.Ref.in(v)
 			switch {
@@ -113,8 +113,9 @@ func (c *Chain) run(r *http.Request, v *table.View, answers *[]Answer) (Result, 
 		}
 	}
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
-		return Result{Claims: res.Claims}, err
+		return Result{Claims: h.claims}, err
 	}
+	res.Claims = h.claims
 	return res, nil
 }
 

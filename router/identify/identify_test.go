@@ -131,7 +131,7 @@ func TestIdentify(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := c.Identify(tt.r, v)
+			got, err := c.Identify(HeadOf(tt.r), v)
 			if !errors.Is(err, tt.err) || got.Entry.Tenant != tt.tenant || got.Source != tt.source {
 				t.Errorf("got tenant %d by %q, %v, want tenant %d by %q, %v", got.Entry.Tenant, got.Source, err, tt.tenant, tt.source, tt.err)
 			}
@@ -142,7 +142,7 @@ func TestIdentify(t *testing.T) {
 func TestExplainAsksEverySource(t *testing.T) {
 	t.Parallel()
 	c, v := world(t)
-	got, err := c.Explain(get("bolt.cellway.localhost", "/t/acme/", "X-Tenant", "NO"), v)
+	got, err := c.Explain(HeadOf(get("bolt.cellway.localhost", "/t/acme/", "X-Tenant", "NO")), v)
 	if !errors.Is(err, problem.Invalid) {
 		t.Errorf("got %v, want invalid", err)
 	}
@@ -158,14 +158,14 @@ func TestExplainAsksEverySource(t *testing.T) {
 	}
 }
 
-func TestIdentifyAllocatesAlmostNothing(t *testing.T) {
+func TestIdentifyAllocatesNothing(t *testing.T) {
 	c, v := world(t)
-	r := get("acme.cellway.localhost:8080", "/t/acme/v1/projects", "X-Tenant", "acme", "Accept", "*/*", "User-Agent", "test")
+	h := HeadOf(get("acme.cellway.localhost:8080", "/t/acme/v1/projects", "X-Tenant", "acme", "Accept", "*/*", "User-Agent", "test", "Cookie", "a=b"))
 	if got := testing.AllocsPerRun(500, func() {
-		if _, err := c.Identify(r, v); err != nil {
+		if _, err := c.Identify(h, v); err != nil {
 			t.Fatal(err)
 		}
-	}); got > 2 { // the Result, and nothing that grows with the request
-		t.Errorf("got %v allocations, want at most 2", got)
+	}); got > 0 {
+		t.Errorf("got %v allocations", got)
 	}
 }

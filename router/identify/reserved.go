@@ -1,44 +1,20 @@
 package identify
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// checkRequest refuses names of ours that came from outside, wherever a name can
-// stand: as a header, as a declared trailer, in a Connection or TE list. It
-// refuses and does not strip, so that probes are seen.
-func checkRequest(r *http.Request) error {
-	for name := range r.Header {
-		if err := checkName(name); err != nil {
-			return err
-		}
-	}
-	for name := range r.Trailer {
-		if err := checkListed(name); err != nil {
-			return err
-		}
-	}
-	for _, list := range []string{"Connection", "Trailer", "Te", "Keep-Alive", "Proxy-Connection"} {
-		for _, line := range r.Header[list] {
-			for name := range strings.SplitSeq(line, ",") {
-				name, _, _ = strings.Cut(name, ";")
-				if err := checkListed(strings.Trim(name, " \t")); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
+// Names of ours that came from outside are refused wherever a name can stand: as a
+// header, as a declared trailer, in a Connection or TE list. They are refused and
+// not stripped, so that probes are seen.
 
 // checkName refuses reserved names, and spellings of Header that only some
 // servers take for it.
 func checkName(name string) error {
-	if Reserved(name) || (name != Header && SameName(name, Header)) {
+	if Reserved(name) || (SameName(name, Header) && !strings.EqualFold(name, Header)) {
 		return problem.New(problem.ReservedHeader, "header %q may not come from outside", name)
 	}
 	return nil

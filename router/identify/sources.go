@@ -1,7 +1,6 @@
 package identify
 
 import (
-	"net/http"
 	"net/netip"
 	"strings"
 
@@ -21,7 +20,7 @@ type Source struct {
 	Name string // for errors, logs and explain
 	// find is the name, or a zero Ref where the source is not present. A source
 	// that is present and not valid is an error.
-	find func(c *Chain, r *http.Request, res *Result) (Ref, error)
+	find func(c *Chain, h *Head) (Ref, error)
 }
 
 // Sources is the chain. The order only says which source is reported as the one
@@ -36,15 +35,14 @@ var Sources = []Source{
 
 // fromToken reads a bearer token of ours. Other schemes, and bearers that do not
 // look like ours, name no tenant: whether that is enough is the router's AUTH.
-func fromToken(c *Chain, r *http.Request, res *Result) (Ref, error) {
-	values := r.Header["Authorization"]
-	if len(values) == 0 {
+func fromToken(c *Chain, h *Head) (Ref, error) {
+	if h.bearer.count == 0 {
 		return Ref{}, nil
 	}
-	if len(values) > 1 {
+	if h.bearer.count > 1 {
 		return Ref{}, invalid("header/Authorization", "is there more than once")
 	}
-	scheme, bearer, _ := strings.Cut(values[0], " ")
+	scheme, bearer, _ := strings.Cut(h.bearer.value, " ")
 	bearer = strings.TrimLeft(bearer, " ")
 	if !strings.EqualFold(scheme, "Bearer") || !token.Ours(bearer) {
 		return Ref{}, nil
@@ -56,22 +54,32 @@ func fromToken(c *Chain, r *http.Request, res *Result) (Ref, error) {
 	if claims.Kind != token.Tenant || claims.Tenant <= 0 {
 		return Ref{}, problem.New(problem.Unauthenticated, "token is not a tenant's")
 	}
-	res.Claims = &claims
+	h.claims = &claims
 	return Ref{ID: claims.Tenant}, nil
 }
 
-func fromHost(c *Chain, r *http.Request, _ *Result) (Ref, error) {
-	host, err := CanonicalHost(r.Host)
+func fromHost(c *Chain, h *Head) (Ref, error) {
+	host, err := CanonicalHost(h.Host)
 	if err != nil || host == "" || host == c.BaseDomain || !strings.Contains(host, ".") {
 		return Ref{}, err // a name without a dot, such as localhost, can be nobody's
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
+	if isAddr(host) {
 		return Ref{}, nil
 	}
 	if sub, under := strings.CutSuffix(host, c.BaseDomain); under && c.BaseDomain != "" && strings.HasSuffix(sub, ".") {
 		return Ref{Slug: sub[:len(sub)-1]}, nil // what cannot be a slug is nobody's, as the table says
 	}
 	return Ref{Host: host}, nil
+}
+
+// isAddr reports whether a canonical host is an address. Most are none at a
+// glance, which costs less than the parser's error.
+func isAddr(host string) bool {
+	if last := host[len(host)-1]; (last < '0' || last > '9') && strings.IndexByte(host, ':') < 0 {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 var errHost = invalid("header/Host", "is not a host name with an optional port")
@@ -132,17 +140,18 @@ func isLabel(s string) bool {
 
 // fromPath reads /t/{slug}. The part up to the slug must be spelled plainly: an
 // encoded slash or letter in it could be read otherwise behind us.
-func fromPath(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
-	if hasOddSegments(r.URL.Path) {
+func fromPath(_ *Chain, h *Head) (Ref, error) {
+	if hasOddSegments(h.Path) {
 		return Ref{}, invalid("path", "has an empty first, a dot or a backslash segment")
 	}
-	rest, ok := strings.CutPrefix(r.URL.Path, PathPrefix)
+	rest, ok := strings.CutPrefix(h.Path, PathPrefix)
 	if !ok {
 		return Ref{}, nil
 	}
 	slug, _, _ := strings.Cut(rest, "/")
-	raw, plain := strings.CutPrefix(r.URL.EscapedPath(), PathPrefix+slug)
-	if !isSlug(slug) || !plain || (raw != "" && raw[0] != '/') {
+	raw, prefixed := strings.CutPrefix(h.Escaped, PathPrefix)
+	raw, plain := strings.CutPrefix(raw, slug)
+	if !isSlug(slug) || !prefixed || !plain || (raw != "" && raw[0] != '/') {
 		return Ref{}, invalid("path", "does not hold a slug after "+PathPrefix)
 	}
 	return Ref{Slug: slug}, nil
@@ -161,24 +170,23 @@ func hasOddSegments(path string) bool {
 	return false
 }
 
-func fromHeader(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
-	values := r.Header[Header]
+func fromHeader(_ *Chain, h *Head) (Ref, error) {
 	switch {
-	case len(values) == 0:
+	case h.tenant.count == 0:
 		return Ref{}, nil
-	case len(values) > 1:
+	case h.tenant.count > 1:
 		return Ref{}, invalid("header/"+Header, "is there more than once")
-	case !isSlug(values[0]):
+	case !isSlug(h.tenant.value):
 		return Ref{}, invalid("header/"+Header, "is not a slug")
 	}
-	return Ref{Slug: values[0]}, nil
+	return Ref{Slug: h.tenant.value}, nil
 }
 
 // fromCookie reads the header itself, because net/http drops a cookie that it
 // finds malformed, and what is behind us might not.
-func fromCookie(_ *Chain, r *http.Request, _ *Result) (Ref, error) {
+func fromCookie(_ *Chain, h *Head) (Ref, error) {
 	var ref Ref
-	for _, line := range r.Header["Cookie"] {
+	for _, line := range h.cookies {
 		for pair := range strings.SplitSeq(line, ";") {
 			name, value, _ := strings.Cut(pair, "=")
 			if strings.Trim(name, " \t") != Cookie {
