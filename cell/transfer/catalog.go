@@ -89,8 +89,19 @@ func (t Table) keyed(pk string) string {
 // digest is the select list that makes a Digest of the rows t: their number and
 // two sums of 64-bit hashes under different seeds, which do not depend on order.
 func (t Table) digest() string {
-	row := "ROW(" + strings.Join(t.Hashed, ", ") + ")"
-	return fmt.Sprintf(`count(*), coalesce(sum(hash_record_extended(%[1]s, 0)), 0)::text, coalesce(sum(hash_record_extended(%[1]s, 1)), 0)::text`, row)
+	a, b := t.hashes()
+	return fmt.Sprintf(`count(*), coalesce(sum(%s), 0)::text, coalesce(sum(%s), 0)::text`, a, b)
+}
+
+// hashes are the two hashes of a row t.
+func (t Table) hashes() (a, b string) {
+	row := "hash_record_extended(ROW(" + strings.Join(t.Hashed, ", ") + "), "
+	return row + "0)", row + "1)"
+}
+
+// head announces the table in a round.
+func (t Table) head() tableHead {
+	return tableHead{Name: t.Label, Columns: t.Columns, Format: t.format()}
 }
 
 // format names COPY's form for the table.

@@ -35,12 +35,17 @@ func TestRoundReadsOnlyWhatIsNew(t *testing.T) {
 		}
 	}
 	must(t, a.do(t, mover, 1, `UPDATE app.counter SET v = 7`))
-	var raw []byte
-	must(t, a.owner.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON)"+transfer.Touched, int64(mover), since).Scan(&raw))
-	var plans []struct{ Plan plan }
-	must(t, json.Unmarshal(raw, &plans))
-	if n := plans[0].Plan.read(); n < 1 || n > 100 {
-		t.Errorf("a round with one change read %v noted keys of 20,001:\n%s", n, raw)
+	for _, read := range []struct {
+		sql  string
+		args []any
+	}{{transfer.Touched, []any{int64(mover), since}}, {transfer.Noted, []any{int64(mover), since, 2001}}} {
+		var raw []byte
+		must(t, a.owner.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON)"+read.sql, read.args...).Scan(&raw))
+		var plans []struct{ Plan plan }
+		must(t, json.Unmarshal(raw, &plans))
+		if n := plans[0].Plan.read(); n < 1 || n > 100 {
+			t.Errorf("a round with one change read %v noted keys of 20,001:\n%s", n, raw)
+		}
 	}
 }
 

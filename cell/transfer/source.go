@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,10 +25,13 @@ type Source struct {
 	pool   *pgxpool.Pool
 	pace   *Pace
 	tables tableCache
+	few    int // keys up to which a round is one of few
 }
 
 // NewSource makes a Source that sends at pace.
-func NewSource(pool *pgxpool.Pool, pace *Pace) *Source { return &Source{pool: pool, pace: pace} }
+func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
+	return &Source{pool: pool, pace: pace, few: fewKeys}
+}
 
 // snapshotForm is the text of a pg_snapshot, after the database's generation where
 // that is not 0: transactions that a failover has lost give their numbers to others.
@@ -65,9 +69,16 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
-		list, err := s.changed(ctx, tx, tenant, since)
+		list, keys, err := s.changed(ctx, tx, tenant, since)
 		if err != nil {
 			return err
+		}
+		if keys != nil {
+			var few []Table
+			list, few = split(list, func(t Table) bool { return !t.Binary })
+			if total, err = s.sendFew(ctx, tx, out, few, keys, tenant); err != nil {
+				return err
+			}
 		}
 		for _, t := range list {
 			n, err := s.table(ctx, tx, out, t, tenant, since)
@@ -99,37 +110,49 @@ const touched = `
 	SELECT DISTINCT tbl FROM cell.dirty
 	 WHERE tenant_id = $1 AND xid >= pg_snapshot_xmin($2::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
 
-// changed is the tables that a round has to bring.
-func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, error) {
+// changed lists the tables to send: all, or those with captured changes. Where
+// the keys of the changes are few it returns them as well.
+func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, map[string][]json.RawMessage, error) {
 	list, err := s.tables.get(ctx, tx, since == "")
 	if err != nil || since == "" {
-		return list, err
+		return list, nil, err
+	}
+	keys, few, err := fewNoted(ctx, tx, tenant, since, s.few)
+	if err != nil {
+		return nil, nil, err
+	}
+	if few {
+		list, _ = split(list, func(t Table) bool { return len(keys[t.Label]) > 0 })
+		return list, keys, nil
 	}
 	rows, err := tx.Query(ctx, touched, tenant, since)
 	if err != nil {
-		return nil, fmt.Errorf("list changed tables: %w", err)
+		return nil, nil, fmt.Errorf("list changed tables: %w", err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("list changed tables: %w", err)
+		return nil, nil, fmt.Errorf("list changed tables: %w", err)
 	}
-	want := map[string]bool{}
-	for _, n := range names {
-		want[n] = true
-	}
-	var kept []Table
+	list, _ = split(list, func(t Table) bool { return slices.Contains(names, t.Label) })
+	return list, nil, nil
+}
+
+// split returns the tables that are so, and the others.
+func split(list []Table, so func(Table) bool) (yes, no []Table) {
 	for _, t := range list {
-		if want[t.Label] {
-			kept = append(kept, t)
+		if so(t) {
+			yes = append(yes, t)
+		} else {
+			no = append(no, t)
 		}
 	}
-	return kept, nil
+	return yes, no
 }
 
 // table sends one table.
 func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, tenant directory.TenantID, since string) (Totals, error) {
 	var n Totals
-	if err := out.json(frameTable, tableHead{Name: t.Label, Columns: t.Columns, Format: t.format()}); err != nil {
+	if err := out.json(frameTable, t.head()); err != nil {
 		return n, err
 	}
 	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)

@@ -165,12 +165,21 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 			return sum, err
 		}
 	}
+	var few []part
+	store := func() error {
+		n, err := receiveFew(ctx, tx, few, s.Tenant)
+		few, sum.Rows, sum.Keys = nil, sum.Rows+n.Rows, sum.Keys+n.Keys
+		return err
+	}
 	for {
 		kind, payload, err := in.next()
 		if err != nil {
 			return sum, err
 		}
 		if kind == frameLast {
+			if err := store(); err != nil {
+				return sum, err
+			}
 			var sent Totals
 			if err := json.Unmarshal(payload, &sent); err != nil {
 				return sum, fmt.Errorf("read the last frame: %w", err)
@@ -188,12 +197,47 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 		if err != nil {
 			return sum, err
 		}
-		n, err := receiveTable(ctx, tx, in, table, s.Tenant, whole)
+		sum.Tables++
+		p := part{table: table}
+		if !whole {
+			if p, err = readPart(in, table); err != nil {
+				return sum, err
+			}
+		}
+		if p.few {
+			if few = append(few, p); len(few) < fewTables {
+				continue
+			}
+			if err := store(); err != nil {
+				return sum, err
+			}
+			continue
+		}
+		n, err := receiveTable(ctx, tx, in, p, s.Tenant, whole)
 		if err != nil {
 			return sum, fmt.Errorf("receive %s: %w", table.Label, err)
 		}
-		sum.Tables, sum.Rows, sum.Keys = sum.Tables+1, sum.Rows+n.Rows, sum.Keys+n.Keys
+		sum.Rows, sum.Keys = sum.Rows+n.Rows, sum.Keys+n.Keys
 	}
+}
+
+// receiveFew applies tables of few rows together, as receiveTable applies one.
+func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.TenantID) (Totals, error) {
+	var n Totals
+	if len(parts) == 0 {
+		return n, nil
+	}
+	deleted, stored, err := storeFew(ctx, tx, parts, tenant)
+	if err != nil {
+		return n, err
+	}
+	for i, p := range parts {
+		if err := settle(ctx, tx, p.table, tenant, p.sent, stored[i]); err != nil {
+			return n, fmt.Errorf("receive %s: %w", p.table.Label, err)
+		}
+		n.Rows, n.Keys = n.Rows+stored[i].Rows, n.Keys+deleted[i]
+	}
+	return n, nil
 }
 
 // match finds the table here and refuses one of another shape.
@@ -210,44 +254,38 @@ func match(list []Table, head tableHead) (Table, error) {
 
 // receiveTable applies one table: deletes the keys that changed, copies the rows
 // that are there now, and compares what is stored with what was sent.
-func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, t Table, tenant directory.TenantID, whole bool) (Totals, error) {
+func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenant directory.TenantID, whole bool) (Totals, error) {
 	var n Totals
-	var keys [][]byte
-	for {
-		kind, payload, err := in.next()
-		if err != nil {
-			return n, err
-		}
-		if kind != frameKeys {
-			in.unread()
-			break
-		}
-		batch := slices.Clone(payload)
-		keys = append(keys, batch)
-		tag, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s t USING jsonb_array_elements($2::jsonb) k(pk) WHERE t.tenant_id = $1%s", t.Name, t.keyed("k.pk")),
-			tenant, string(batch))
+	t := p.table
+	for _, batch := range p.keys {
+		tag, err := tx.Exec(ctx, t.deleteKeyed(), tenant, string(batch))
 		if err != nil {
 			return n, fmt.Errorf("delete changed keys: %w", err)
 		}
 		n.Keys += tag.RowsAffected()
 	}
 	copyIn := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s)", t.Name, t.columns(), t.format())
-	if _, err := tx.Conn().PgConn().CopyFrom(ctx, &dataReader{f: in}, copyIn); err != nil {
+	if _, err := tx.Conn().PgConn().CopyFrom(ctx, p.rest(in), copyIn); err != nil {
 		return n, err
 	}
 	var sent Digest
 	if err := in.expect(frameEnd, &sent); err != nil {
 		return n, err
 	}
-	stored, err := digestStored(ctx, tx, t, tenant, keys, whole)
+	stored, err := digestStored(ctx, tx, t, tenant, p.keys, whole)
 	if err != nil {
 		return n, err
 	}
-	if stored != sent {
-		return n, problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
-	}
 	n.Rows = stored.Rows
-	return n, raiseSequences(ctx, tx, t, tenant)
+	return n, settle(ctx, tx, t, tenant, sent, stored)
+}
+
+// settle ends a table: what is stored is what was sent, and its sequences go on from there.
+func settle(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, sent, stored Digest) error {
+	if stored != sent {
+		return problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
+	}
+	return raiseSequences(ctx, tx, t, tenant)
 }
 
 // sequenceMargin is added when a sequence is raised, because others in the cell

@@ -1,0 +1,214 @@
+package transfer
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/big"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// Rounds of few keys are what a pause consists of, and there the way to the
+// server and back, and planning, cost more than the rows. Up to these bounds a
+// round is a handful of round trips, whatever the number of its tables, with
+// statements that stay prepared on their connection; beyond them it streams.
+const (
+	fewKeys   = 2000      // of a round, at the source
+	fewRows   = 200       // of a table, at the target
+	fewBytes  = 256 << 10 // of a table, its keys and COPY data, at the target
+	fewTables = 32        // at the target, kept to be stored at once
+)
+
+// formats of values on the wire.
+var (
+	asText   = []int16{0}
+	asBinary = []int16{1}
+)
+
+// genericPlans lets the statements of a round of few keys keep one plan: they find
+// every row by its whole key.
+const genericPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// noted reads the keys that were captured after a snapshot. The bound on xid says
+// nothing new: it is what the index knows.
+const noted = `
+	SELECT DISTINCT tbl, pk::text FROM cell.dirty
+	 WHERE tenant_id = $1 AND xid >= pg_snapshot_xmin($2::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+	 LIMIT $3`
+
+// fewNoted reads the noted keys by table; ok is false where they are more than limit,
+// or long.
+func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, limit int) (keys map[string][]json.RawMessage, ok bool, err error) {
+	b := &pgx.Batch{}
+	b.Queue(genericPlans)
+	b.Queue(noted, tenant, since, limit+1)
+	results := tx.SendBatch(ctx, b)
+	defer results.Close()
+	if _, err := results.Exec(); err != nil {
+		return nil, false, fmt.Errorf("read keys: %w", err)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, false, fmt.Errorf("read keys: %w", err)
+	}
+	keys = map[string][]json.RawMessage{}
+	n, size := 0, 0
+	var table string
+	var key []byte
+	_, err = pgx.ForEachRow(rows, []any{&table, &key}, func() error {
+		keys[table] = append(keys[table], json.RawMessage(string(key)))
+		n, size = n+1, size+len(key)
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read keys: %w", err)
+	}
+	return keys, n <= limit && size <= fewBytes, results.Close()
+}
+
+// fewSelect reads the rows of some keys, each with its two hashes behind its columns.
+func (t Table) fewSelect() string {
+	a, b := t.hashes()
+	return fmt.Sprintf("SELECT %s, %s, %s FROM jsonb_array_elements($2::jsonb) k(pk) JOIN %s t ON t.tenant_id = $1%s",
+		t.selected(), a, b, t.Name, t.keyed("k.pk"))
+}
+
+// sendFew sends the tables of list, all of few keys and of binary form, in one round trip.
+func (s *Source) sendFew(ctx context.Context, tx pgx.Tx, out *frameWriter, list []Table, keys map[string][]json.RawMessage, tenant directory.TenantID) (Totals, error) {
+	var total Totals
+	q, err := prepareAll(ctx, tx, list, Table.fewSelect)
+	if err != nil {
+		return total, err
+	}
+	frames := make([][]byte, len(list))
+	p := tx.Conn().PgConn().StartPipeline(ctx)
+	defer p.Close()
+	for i, t := range list {
+		if frames[i], err = json.Marshal(keys[t.Label]); err != nil {
+			return total, err
+		}
+		p.SendQueryStatement(q[i], tenantAnd(tenant, frames[i]), asText, asBinary)
+	}
+	if err := p.Sync(); err != nil {
+		return total, fmt.Errorf("send rows: %w", err)
+	}
+	for i, t := range list {
+		if err := out.json(frameTable, t.head()); err != nil {
+			return total, err
+		}
+		if err := out.frame(frameKeys, frames[i]); err != nil {
+			return total, err
+		}
+		d, err := sendRows(p, out)
+		if err != nil {
+			return total, fmt.Errorf("send %s: %w", t.Label, err)
+		}
+		if err := out.json(frameEnd, d); err != nil {
+			return total, err
+		}
+		total.Tables, total.Rows, total.Keys = total.Tables+1, total.Rows+d.Rows, total.Keys+int64(len(keys[t.Label]))
+	}
+	return total, p.Close()
+}
+
+// tenantAnd are the parameters of a statement about some keys of a tenant.
+func tenantAnd(tenant directory.TenantID, keys []byte) [][]byte {
+	return [][]byte{[]byte(tenant.String()), keys}
+}
+
+// prepareAll prepares one statement for each table. Where the connection has it
+// already this asks the server nothing.
+func prepareAll(ctx context.Context, tx pgx.Tx, list []Table, sql func(Table) string) ([]*pgconn.StatementDescription, error) {
+	out := make([]*pgconn.StatementDescription, len(list))
+	for i, t := range list {
+		text := sql(t)
+		var err error
+		if out[i], err = tx.Conn().Prepare(ctx, text, text); err != nil {
+			return nil, fmt.Errorf("prepare for %s: %w", t.Label, err)
+		}
+	}
+	return out, nil
+}
+
+// copyHead begins COPY's binary form: no flags, no extension.
+var copyHead = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+
+// copyTail ends it.
+var copyTail = []byte{0xff, 0xff}
+
+// sendRows sends the next result of p as COPY would have, and hashes its rows. A
+// value's binary form is the same in COPY and in a result.
+func sendRows(p *pgconn.Pipeline, out *frameWriter) (Digest, error) {
+	rows, err := nextRows(p)
+	if err != nil {
+		return Digest{}, err
+	}
+	var sum digester
+	buf := append(make([]byte, 0, 4<<10), copyHead...)
+	for rows.NextRow() {
+		values := rows.Values()
+		n := len(values) - 2
+		sum.add(values[n], values[n+1])
+		buf = appendTuple(buf, values[:n])
+		if len(buf) >= chunk {
+			if _, err := out.Write(buf); err != nil {
+				return Digest{}, err
+			}
+			buf = buf[:0]
+		}
+	}
+	if _, err := rows.Close(); err != nil {
+		return Digest{}, err
+	}
+	_, err = out.Write(append(buf, copyTail...))
+	return sum.digest(), err
+}
+
+// nextRows is the next result of a pipeline of prepared statements.
+func nextRows(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
+	got, err := p.GetResults()
+	if err != nil {
+		return nil, err
+	}
+	rows, ok := got.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("a result is missing: %T", got)
+	}
+	return rows, nil
+}
+
+func appendTuple(buf []byte, values [][]byte) []byte {
+	buf = binary.BigEndian.AppendUint16(buf, uint16(len(values)))
+	for _, v := range values {
+		if v == nil {
+			buf = binary.BigEndian.AppendUint32(buf, ^uint32(0))
+			continue
+		}
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(v)))
+		buf = append(buf, v...)
+	}
+	return buf
+}
+
+// A digester sums hashes of rows as the server does in Table.digest.
+type digester struct {
+	rows int64
+	a, b big.Int
+}
+
+func (d *digester) add(a, b []byte) {
+	d.rows++
+	for _, h := range []struct {
+		sum *big.Int
+		v   []byte
+	}{{&d.a, a}, {&d.b, b}} {
+		h.sum.Add(h.sum, big.NewInt(int64(binary.BigEndian.Uint64(h.v))))
+	}
+}
+
+func (d *digester) digest() Digest { return Digest{Rows: d.rows, A: d.a.String(), B: d.b.String()} }

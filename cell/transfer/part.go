@@ -1,0 +1,210 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A part is what a round brings of one table.
+type part struct {
+	table Table
+	keys  [][]byte   // JSON arrays of keys whose rows are deleted first
+	data  []byte     // COPY data, as far as it was read
+	rows  [][][]byte // data, row by row; only where few
+	few   bool       // data is all there is, and little
+	sent  Digest     // of the rows, by the source; only where few
+}
+
+// readPart reads a table of a round up to its end, or as far as it may be kept.
+func readPart(in *frameReader, t Table) (part, error) {
+	p := part{table: t}
+	size := 0
+	for {
+		kind, payload, err := in.next()
+		if err != nil {
+			return p, err
+		}
+		switch {
+		case kind == frameKeys:
+			p.keys = append(p.keys, slices.Clone(payload))
+			size += len(payload)
+		case kind == frameData && t.Binary && size+len(p.data)+len(payload) <= fewBytes:
+			if err := in.pace(len(payload)); err != nil {
+				return p, err
+			}
+			p.data = append(p.data, payload...)
+		case kind == frameEnd && t.Binary && size <= fewBytes:
+			rows, err := tuples(p.data, len(t.Columns))
+			if err != nil || len(rows) > fewRows {
+				in.unread() // COPY takes them, or says what is wrong with them
+				return p, nil
+			}
+			p.rows, p.few = rows, true
+			return p, json.Unmarshal(payload, &p.sent)
+		default:
+			in.unread()
+			return p, nil
+		}
+	}
+}
+
+// rest is the table's COPY data: what was kept, then what follows.
+func (p part) rest(in *frameReader) io.Reader {
+	return io.MultiReader(bytes.NewReader(p.data), &dataReader{f: in})
+}
+
+var errTuples = problem.New(problem.Invalid, "the COPY data of a table is malformed")
+
+// tuples takes COPY data in binary form apart.
+func tuples(b []byte, columns int) ([][][]byte, error) {
+	b, ok := bytes.CutPrefix(b, copyHead)
+	if !ok {
+		return nil, errTuples
+	}
+	var rows [][][]byte
+	for len(b) >= 2 {
+		n := int(int16(binary.BigEndian.Uint16(b)))
+		if b = b[2:]; n == -1 {
+			if len(b) > 0 {
+				return nil, errTuples
+			}
+			return rows, nil
+		}
+		if n != columns {
+			return nil, errTuples
+		}
+		row := make([][]byte, n)
+		for i := range row {
+			if len(b) < 4 {
+				return nil, errTuples
+			}
+			size := int(int32(binary.BigEndian.Uint32(b)))
+			if b = b[4:]; size == -1 {
+				continue
+			}
+			if size < 0 || size > len(b) {
+				return nil, errTuples
+			}
+			row[i], b = b[:size:size], b[size:]
+		}
+		rows = append(rows, row)
+	}
+	return nil, errTuples
+}
+
+// deleteKeyed deletes the rows of the keys given as a JSON array.
+func (t Table) deleteKeyed() string {
+	return fmt.Sprintf("DELETE FROM %s t USING jsonb_array_elements($2::jsonb) k(pk) WHERE t.tenant_id = $1%s", t.Name, t.keyed("k.pk"))
+}
+
+// digestKeyed hashes the rows of the keys given as a JSON array.
+func (t Table) digestKeyed() string {
+	return fmt.Sprintf("SELECT %s FROM jsonb_array_elements($2::jsonb) k(pk) JOIN %s t ON t.tenant_id = $1%s",
+		t.digest(), t.Name, t.keyed("k.pk"))
+}
+
+// insertOne stores one row; every value is given, also where the table would make it.
+func (t Table) insertOne() string {
+	var b strings.Builder
+	for i := range t.Columns {
+		fmt.Fprintf(&b, ", $%d", i+1)
+	}
+	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE VALUES (%s)", t.Name, t.columns(), b.String()[2:])
+}
+
+// keyList is all keys of the part as one JSON array.
+func (p part) keyList() ([]byte, error) {
+	if len(p.keys) == 1 {
+		return p.keys[0], nil
+	}
+	all := []json.RawMessage{}
+	for _, k := range p.keys {
+		var some []json.RawMessage
+		if err := json.Unmarshal(k, &some); err != nil {
+			return nil, problem.Wrap(problem.Invalid, err, "the keys of a table are malformed")
+		}
+		all = append(all, some...)
+	}
+	return json.Marshal(all)
+}
+
+// storeFew stores parts of few rows in one round trip and tells, for each, how many
+// rows it deleted and what is stored now.
+func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.TenantID) (deleted []int64, stored []Digest, err error) {
+	list := make([]Table, len(parts))
+	keys := make([][]byte, len(parts))
+	for i, p := range parts {
+		list[i] = p.table
+		if keys[i], err = p.keyList(); err != nil {
+			return nil, nil, err
+		}
+	}
+	var statements [3][]*pgconn.StatementDescription
+	for i, sql := range []func(Table) string{Table.deleteKeyed, Table.insertOne, Table.digestKeyed} {
+		if statements[i], err = prepareAll(ctx, tx, list, sql); err != nil {
+			return nil, nil, err
+		}
+	}
+	pipe := tx.Conn().PgConn().StartPipeline(ctx)
+	defer pipe.Close()
+	pipe.SendQueryParams(genericPlans, nil, nil, nil, asText)
+	for i, p := range parts {
+		pipe.SendQueryStatement(statements[0][i], tenantAnd(tenant, keys[i]), asText, asText)
+		for _, row := range p.rows {
+			pipe.SendQueryStatement(statements[1][i], row, asBinary, asText)
+		}
+		pipe.SendQueryStatement(statements[2][i], tenantAnd(tenant, keys[i]), asText, asText)
+	}
+	if err := pipe.Sync(); err != nil {
+		return nil, nil, fmt.Errorf("store rows: %w", err)
+	}
+	if rows, err := nextRows(pipe); err != nil {
+		return nil, nil, fmt.Errorf("store rows: %w", err)
+	} else if _, err := rows.Close(); err != nil {
+		return nil, nil, fmt.Errorf("store rows: %w", err)
+	}
+	deleted, stored = make([]int64, len(parts)), make([]Digest, len(parts))
+	for i, p := range parts {
+		if deleted[i], stored[i], err = storedPart(pipe, len(p.rows)); err != nil {
+			return nil, nil, fmt.Errorf("receive %s: %w", p.table.Label, err)
+		}
+	}
+	return deleted, stored, pipe.Close()
+}
+
+// storedPart reads the answers about one part of n rows.
+func storedPart(pipe *pgconn.Pipeline, n int) (deleted int64, d Digest, err error) {
+	for i := range n + 2 {
+		rows, err := nextRows(pipe)
+		if err != nil {
+			return 0, d, err
+		}
+		for rows.NextRow() {
+			v := rows.Values()
+			if _, err := fmt.Sscan(string(v[0]), &d.Rows); err != nil {
+				return 0, d, err
+			}
+			d.A, d.B = string(v[1]), string(v[2])
+		}
+		tag, err := rows.Close()
+		if err != nil {
+			return 0, d, err
+		}
+		if i == 0 {
+			deleted = tag.RowsAffected()
+		}
+	}
+	return deleted, d, nil
+}
