@@ -16,8 +16,10 @@ import (
 func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	waits, cancel := context.WithTimeout(r.Context(), 2*rt.Hold.Time)
 	defer cancel()
-	if err := rt.settle(waits, r, x, nil); err != nil {
-		return err
+	if x.plan == nil {
+		if err := rt.settle(waits, r, x, nil); err != nil {
+			return err
+		}
 	}
 	began := time.Now()
 	b, err := readBody(w, r, rt.MaxBody)

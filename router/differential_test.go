@@ -256,30 +256,39 @@ func (d differs) check(c differing, std, h1 *outcome) string {
 	return ""
 }
 
-// TestEnginesAgree: net/http with its ReverseProxy, and h1, before the same cell.
+// TestEnginesAgree: net/http with its ReverseProxy, and h1, before the same cell;
+// of h1 both ways that a request can take.
 func TestEnginesAgree(t *testing.T) {
 	t.Parallel()
 	if engine != "std" {
 		t.Skip("both engines are in the other run of the tests")
 	}
-	cells := map[string]*witness{"std": {make(chan string, 10)}, "h1": {make(chan string, 10)}}
-	worlds := map[string]*world{}
-	for name, cell := range cells {
+	cells, worlds := map[string]*witness{}, map[string]*world{}
+	for _, name := range []string{"std", "h1", "handler"} {
+		cell := &witness{make(chan string, 10)}
+		cells[name] = cell
 		worlds[name] = newWorldOn(t, name, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, nil)
 	}
 	for _, c := range differentialCases() {
-		std, h1 := worlds["std"].outcome(c, cells["std"]), worlds["h1"].outcome(c, cells["h1"])
-		if why := c.differs.check(c, &std, &h1); why != "" {
-			t.Errorf("%s: %s: the cell saw %q, the client got %q", c.name, why, h1.seen, h1.got)
+		for _, name := range []string{"h1", "handler"} {
+			std, h1 := worlds["std"].outcome(c, cells["std"]), worlds[name].outcome(c, cells[name])
+			compare(t, c, name, &std, &h1)
 		}
-		if c.differs == stricter || c.differs == exact || c.differs == declines {
-			continue
-		}
-		if !slices.Equal(std.seen, h1.seen) {
-			t.Errorf("%s: the cell saw\n std %q\n h1  %q", c.name, std.seen, h1.seen)
-		}
-		if !slices.Equal(std.got, h1.got) {
-			t.Errorf("%s: the client got\n std %q\n h1  %q", c.name, std.got, h1.got)
-		}
+	}
+}
+
+func compare(t *testing.T, c differing, name string, std, h1 *outcome) {
+	t.Helper()
+	if why := c.differs.check(c, std, h1); why != "" {
+		t.Errorf("%s: %s: %s: the cell saw %q, the client got %q", c.name, name, why, h1.seen, h1.got)
+	}
+	if c.differs == stricter || c.differs == exact || c.differs == declines {
+		return
+	}
+	if !slices.Equal(std.seen, h1.seen) {
+		t.Errorf("%s: the cell saw\n std %q\n %s  %q", c.name, std.seen, name, h1.seen)
+	}
+	if !slices.Equal(std.got, h1.got) {
+		t.Errorf("%s: the client got\n std %q\n %s  %q", c.name, std.got, name, h1.got)
 	}
 }

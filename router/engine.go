@@ -13,7 +13,7 @@ import (
 // Forwarder is a Relay.
 func (rt *Router) NewEngine() *h1.Server {
 	return &h1.Server{
-		Handler: rt.Handler(), Head: headTimeout, Idle: clientIdle, Whole: rt.whole(),
+		Handler: continued(rt.Handler()), Direct: newDirect(rt), Head: headTimeout, Idle: clientIdle, Whole: rt.whole(),
 		Limits:   h1.Limits{Head: maxHeadIn},
 		Refused:  rt.malformed,
 		Draining: rt.streams.close, // their clients find another router

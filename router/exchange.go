@@ -24,6 +24,7 @@ type exchange struct {
 	cell      time.Duration // waiting for the cell's answer to begin
 	toHeaders time.Duration // from began to the cell's answer; 0 where none came
 	streams   bool          // the answer is an event stream
+	plan      *plan         // of a flight that was sent already and is gone on with; nil: none
 }
 
 type exchangeKey struct{}

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,8 +12,8 @@ import (
 // directory, so nobody outside can make up labels.
 type metrics struct {
 	requests  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
-	overhead  prometheus.Histogram
+	cells     *cells // requests, and their duration
+	overhead  *histogram
 	held      prometheus.Gauge
 	holdTime  prometheus.Histogram
 	heldTotal *prometheus.CounterVec
@@ -28,14 +27,9 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_requests_total", Help: "Requests answered, by owning cell (none: no tenant) and status.",
 		}, []string{"cell", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "router_request_duration_seconds", Help: "From the request's head to the end of the answer.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
-		}, []string{"cell"}),
-		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "router_overhead_seconds", Help: "What the router added before the answer began: all but the cell, the client's upload and holding.",
-			Buckets: prometheus.ExponentialBuckets(0.00001, 1.6, 24), NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
-		}),
+		overhead: newHistogram(prometheus.NewDesc("router_overhead_seconds",
+			"What the router added before the answer began: all but the cell, the client's upload and holding.", nil, nil),
+			prometheus.ExponentialBuckets(0.00001, 1.6, 24), nil),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "router_held_requests", Help: "Requests that wait for a change of owner now.",
 		}),
@@ -53,10 +47,14 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 			Name: "router_stale_epochs_total", Help: "Requests that a cell called stale, by what became of the repeat.",
 		}, []string{"outcome"}),
 	}
+	m.cells = &cells{
+		requests: m.requests, bounds: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		duration: prometheus.NewDesc("router_request_duration_seconds", "From the request's head to the end of the answer.", []string{"cell"}, nil),
+	}
 	m.malformed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "router_malformed_total", Help: "Requests that are not HTTP/1.1 as the h1 engine takes it, by what is wrong.",
 	}, []string{"reason"})
-	reg.MustRegister(m.malformed, m.requests, m.duration, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
+	reg.MustRegister(m.malformed, m.requests, m.cells, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
 	reg.MustRegister(tableMetrics(t)...)
 	return m
 }
@@ -96,17 +94,14 @@ func age(t *table.Table) float64 {
 
 // done counts a request that has ended.
 func (m *metrics) done(x *exchange, status int, took time.Duration) {
-	cell := string(x.entry.Cell)
-	if cell == "" {
-		cell = "none"
-	}
-	m.requests.WithLabelValues(cell, strconv.Itoa(status)).Inc()
+	c := m.cells.of(string(x.entry.Cell))
+	c.code(status).Inc()
 	if x.streams {
 		took = x.toHeaders // what takes time of a stream is to open it
 	}
-	m.duration.WithLabelValues(cell).Observe(took.Seconds())
+	c.duration.observe(took)
 	if d, ok := x.overhead(); ok {
-		m.overhead.Observe(d.Seconds())
+		m.overhead.observe(d)
 	}
 	if x.held > 0 {
 		m.holdTime.Observe(x.held.Seconds())

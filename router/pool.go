@@ -99,13 +99,21 @@ func newTransport(l CellLimits) *http.Transport {
 	}
 }
 
+// try takes a place if one is free.
+func (p *pool[T]) try() bool {
+	select {
+	case p.places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // acquire takes a place, waiting for one for a bounded time among a bounded
 // number of others.
 func (p *pool[T]) acquire(ctx context.Context) error {
-	select {
-	case p.places <- struct{}{}:
+	if p.try() {
 		return nil
-	default:
 	}
 	if p.waiting.Add(1) > int64(cap(p.places)) {
 		p.waiting.Add(-1)

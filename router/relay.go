@@ -84,7 +84,9 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if err != nil {
 		return err
 	}
-	if err := p.acquire(r.Context()); err != nil {
+	if x := exchangeFrom(r.Context()); x.plan != nil && x.plan.placed && x.plan.pool == p {
+		x.plan.placed = false // it is this request's now
+	} else if err := p.acquire(r.Context()); err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)

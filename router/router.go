@@ -121,6 +121,12 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if rt.MaxBody > 0 && r.ContentLength > rt.MaxBody {
 		return problem.New(problem.TooLarge, "a body is at most %d bytes", rt.MaxBody)
 	}
+	if p := takenOver(w); p != nil {
+		x.began, x.plan = p.began, p
+		x.send(p.entry)
+		x.source, x.log.UserHash = p.source, p.log.UserHash
+		return rt.deliver(w, r, x)
+	}
 	d := rt.decide(identify.HeadOf(r), rt.Table.View(), (*identify.Chain).Identify)
 	x.know(d)
 	switch d.Verdict {

@@ -28,7 +28,8 @@ import (
 	"github.com/cellway/cellway/router/table"
 )
 
-// engine is what the routers of the tests are built on: std or h1.
+// engine is what the routers of the tests are built on: std, h1, or handler, which
+// is h1 without its direct way.
 var engine = "std"
 
 // bothEngines runs every test on net/http and on our own engine.
@@ -128,7 +129,7 @@ func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Ha
 // serve starts the router on its engine.
 func (w *world) serve(o router.Options, limits router.CellLimits) {
 	w.tb.Helper()
-	if w.engine == "h1" {
+	if w.engine != "std" {
 		relay := router.NewRelay(limits)
 		w.tb.Cleanup(relay.Close)
 		o.Forwarder = relay
@@ -143,10 +144,14 @@ func (w *world) serve(o router.Options, limits router.CellLimits) {
 }
 
 func (w *world) newServer() run.Server {
-	if w.engine == "h1" {
-		return w.router.NewEngine()
+	if w.engine == "std" {
+		return w.router.NewServer()
 	}
-	return w.router.NewServer()
+	s := w.router.NewEngine()
+	if w.engine == "handler" {
+		s.Direct = nil
+	}
+	return s
 }
 
 // listen serves the tenants with s, from now on.

@@ -2,10 +2,8 @@ package telemetry
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -112,31 +110,8 @@ func serve(next http.Handler, w *StatusWriter, r *http.Request, req *Request) {
 }
 
 func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Request, sw *StatusWriter, took time.Duration) {
-	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", sw.Status()),
-		slog.Int64("bytes", sw.Bytes), slog.Duration("duration", took),
-	}
-	for _, a := range []slog.Attr{
-		slog.String("tenant", req.Tenant), slog.String("cell", req.Cell),
-		slog.String("user_hash", req.UserHash), slog.String("route", req.Route),
-	} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
-		}
-	}
-	if req.Epoch != 0 {
-		attrs = append(attrs, slog.Int64("epoch", req.Epoch))
-	}
-	if req.Held != 0 {
-		attrs = append(attrs, slog.Duration("held", req.Held))
-	}
-	level := slog.LevelInfo
-	if req.Err != nil {
-		attrs = append(attrs, slog.String("error", problem.Describe(req.Err)))
-		if sw.Status() >= 500 || errors.Is(req.Err, http.ErrAbortHandler) {
-			level = slog.LevelError
-		}
-	}
+	l := &Line{Request: *req, Method: r.Method, Path: r.URL.Path, Status: sw.Status(), Bytes: sw.Bytes, Took: took}
+	attrs, level := l.fill()
 	log.LogAttrs(ctx, level, "request", attrs...)
 }
 
@@ -153,11 +128,7 @@ func cleanID(id string) string {
 	return id
 }
 
-func newID() string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(b[:])
-}
+func newID() string { return string(AppendID(nil)) }
 
 // A StatusWriter remembers the status and the number of body bytes.
 type StatusWriter struct {

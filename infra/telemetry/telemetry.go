@@ -49,8 +49,7 @@ type Telemetry struct {
 // It sets the process-wide tracer provider, propagator and default logger.
 func Start(ctx context.Context, service, instance string, w io.Writer) (*Telemetry, error) {
 	t := &Telemetry{Level: new(slog.LevelVar), Registry: prometheus.NewRegistry(), stop: func(context.Context) error { return nil }}
-	t.Log = slog.New(contextHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: t.Level})}).
-		With("service", service, "instance", instance)
+	t.Log = NewLog(w, t.Level, service, instance)
 	slog.SetDefault(t.Log)
 
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -78,6 +77,11 @@ func Start(ctx context.Context, service, instance string, w io.Writer) (*Telemet
 	otel.SetTracerProvider(provider)
 	t.stop = provider.Shutdown
 	return t, nil
+}
+
+// NewLog is the logger of a process: JSON lines to w, with what With stored.
+func NewLog(w io.Writer, level slog.Leveler, service, instance string) *slog.Logger {
+	return slog.New(contextHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})}).With("service", service, "instance", instance)
 }
 
 // Close sends what is still buffered, for at most five seconds.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ type conn struct {
 	nc      net.Conn
 	raw     syscall.RawConn // nil where nc is no socket
 	peer    string
+	ip      string          // of peer
 	ctx     context.Context // ends with the connection, and when the client leaves
 	cancel  context.CancelFunc
 	state   atomic.Int32
@@ -41,6 +43,7 @@ type conn struct {
 	values  []string      // of the request's header
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
+	taken   *relay // a flight that the handler goes on with
 
 	bodyDone  atomic.Bool // the request's body has been read whole
 	mustClose bool        // after this exchange
@@ -59,6 +62,7 @@ type buffers struct {
 	small    []byte // a handler's answer whose length is not known yet
 	req      Request
 	body     Body
+	flight   Flight
 }
 
 const (
@@ -69,6 +73,7 @@ const (
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, peer: nc.RemoteAddr().String()}
+	c.ip = ipOf(c.peer)
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // nil where it fails: then reads are plain
 	}
@@ -252,7 +257,7 @@ func (c *conn) readHead() bool {
 			c.refuse(f)
 			return false
 		case n > 0:
-			c.req.Bind(string(c.in[c.from : c.from+n]))
+			c.req.Alias(c.in[c.from : c.from+n])
 			c.from += n
 			c.touch()
 			if slow {
@@ -290,6 +295,12 @@ func (c *conn) exchange() bool {
 	now := time.Now()
 	c.until = now.Add(c.srv.Whole)
 	c.mustClose = c.req.Close()
+	if c.plain() {
+		if served, ok := c.fly(now); served {
+			return ok
+		}
+	}
+	c.req.Bind(strings.Clone(c.req.text)) // what handlers make of it may outlive the buffer
 	c.open()
 	c.w.begin()
 	c.startWatching()
@@ -309,6 +320,7 @@ func (c *conn) handle() (ok bool) {
 			}
 		}
 		c.closeBody()
+		c.dropTaken()
 	}()
 	c.srv.Handler.ServeHTTP(&c.w, c.request)
 	return true

@@ -49,10 +49,10 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	if c == nil {
 		return ErrNotOurs
 	}
-	t := relays.Get().(*relay)
+	t := c.takeOver(u)
 	defer t.free()
-	t.u, t.w, t.c, t.r, t.o, t.began = u, w, c, r, o, time.Now()
-	err := t.run(false)
+	t.w, t.r, t.o = w, r, o
+	err := t.start()
 	if errors.Is(err, errStale) {
 		err = t.run(true)
 	}
@@ -95,6 +95,9 @@ type relay struct {
 	began time.Time
 	told  bool // Answered was
 
+	flight *Flight // nil where there is a handler
+	failed error   // why the handler takes the flight over
+
 	link     *link
 	unhook   func() bool // of the context
 	heard    bool        // the cell has answered something
@@ -125,6 +128,7 @@ func (t *relay) free() {
 		t.out = make([]byte, 0, requestBytes)
 	}
 	t.u, t.w, t.c, t.r, t.o, t.link, t.told, t.upload = nil, nil, nil, nil, nil, nil, false, upload{}
+	t.flight, t.failed = nil, nil
 	t.spoiled, t.stream, t.heard = false, nil, false
 	t.x.Answer.Alias(nil)
 	relays.Put(t)
@@ -142,27 +146,30 @@ func (t *relay) run(fresh bool) error {
 	}
 	t.link, t.from, t.to = l, 0, 0
 	reusable := false
-	defer func() {
-		t.unwatch()
-		t.stream.end(t.c)
-		t.joinUpload()
-		if reusable && !t.spoiled {
-			t.u.put(l)
-		} else {
-			_ = l.Close()
-		}
-	}()
+	defer func() { t.part(l, reusable) }()
 	t.watch()
 	q := &t.c.req
 	t.x.Begin(t.limits(), q.Method() == http.MethodHead, q.WebSocket(), q.Minor() == 1)
 	if err := t.send(); err != nil {
-		return t.stale(err)
+		return t.stale(l, err)
 	}
 	if err := t.answer(); err != nil {
-		return t.stale(err)
+		return t.stale(l, err)
 	}
 	reusable = t.x.Reusable(t.to-t.from) && t.stream == nil
 	return nil
+}
+
+// part gives the connection back, or closes it.
+func (t *relay) part(l *link, reusable bool) {
+	t.unwatch()
+	t.stream.end(t.c)
+	t.joinUpload()
+	if reusable && !t.spoiled {
+		t.u.put(l)
+	} else {
+		_ = l.Close()
+	}
 }
 
 // watch makes the connection's reads and writes end when the request's context
@@ -170,6 +177,7 @@ func (t *relay) run(fresh bool) error {
 func (t *relay) watch() {
 	ctx, l := t.r.Context(), t.link
 	deadline, _ := ctx.Deadline()
+	l.until = time.Time{}
 	_ = l.SetDeadline(deadline) // reading will report it
 	if ctx == t.c.ctx {
 		t.c.waitsFor(l)
@@ -197,11 +205,11 @@ func (t *relay) limits() Limits {
 
 // stale is errStale where err only says that the cell had closed a connection
 // before it read of a request that may be sent again.
-func (t *relay) stale(err error) error {
-	if !t.link.used || t.heard || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.r.Body != nil && t.r.Body != http.NoBody {
+func (t *relay) stale(l *link, err error) error {
+	if !l.used || t.heard || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.hasBody() {
 		return err
 	}
-	switch t.r.Method {
+	switch t.c.req.Method() {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		return errStale
 	}
@@ -331,8 +339,11 @@ func (t *relay) flush() error {
 
 // begin sends the answer's head on, unless it is for us.
 func (t *relay) begin() (done bool, err error) {
-	t.tell()
 	p := &t.x.Answer
+	if t.flight != nil && (p.Status() == http.StatusMisdirectedRequest || p.eventStream()) {
+		return false, errUnusual
+	}
+	t.tell()
 	if p.Status() == http.StatusMisdirectedRequest && t.o.Misdirected != nil {
 		return true, t.o.Misdirected(t.response())
 	}

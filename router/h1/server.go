@@ -20,6 +20,7 @@ import (
 // hijacked: tunnels are Forward's.
 type Server struct {
 	Handler http.Handler
+	Direct  Direct // of plain requests, before the Handler; nil: none is
 	Limits  Limits
 	Head    time.Duration // for a request's head, from its first byte; 0 is 10 s
 	Idle    time.Duration // between two requests; 0 is 2 min

@@ -16,7 +16,7 @@ const inline = 16 << 10
 func (t *relay) send() error {
 	n, sized := t.length()
 	t.head(n, sized)
-	if t.r.Body == nil || t.r.Body == http.NoBody || n == 0 {
+	if !t.hasBody() || n == 0 {
 		t.sent = true
 		return t.write()
 	}
@@ -49,15 +49,26 @@ func (t *relay) send() error {
 
 // length is the body's length towards the cell, and whether it is said.
 func (t *relay) length() (n Length, sized bool) {
-	q := &t.c.req
-	if t.r.Body == nil || t.r.Body == http.NoBody {
-		switch q.Method() {
-		case http.MethodPost, http.MethodPut, http.MethodPatch:
-			return 0, true
-		}
-		return 0, q.HasLength() || q.Length() == Chunked
+	if !t.hasBody() {
+		return 0, sizedWithout(&t.c.req)
 	}
-	return q.Length(), true
+	return t.c.req.Length(), true
+}
+
+// sizedWithout reports whether a request without a body says so.
+func sizedWithout(q *Request) bool {
+	switch q.Method() {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		return true
+	}
+	return q.HasLength() || q.Length() == Chunked
+}
+
+func (t *relay) hasBody() bool {
+	if t.r == nil {
+		return t.c.req.Length() != 0
+	}
+	return t.r.Body != nil && t.r.Body != http.NoBody
 }
 
 func (t *relay) frame(p []byte) error {

@@ -32,6 +32,7 @@ type link struct {
 	quiet bool // what peek found: open, and nothing to read
 	used  bool // it has served an exchange
 	since time.Time
+	until time.Time // the deadline that extend set; zero where another one was
 }
 
 const (

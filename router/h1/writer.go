@@ -18,13 +18,16 @@ type writer struct {
 	framer Framer
 	err    error // of the connection
 
+	bytes int64 // of body, so far
+
 	relayed *Response // the cell's answer, whose fields come first
+	reply   []Field   // of a flight, which has no header
 	drop    func(name string) bool
 }
 
 func (w *writer) begin() {
 	clear(w.header)
-	w.status, w.headed, w.silent, w.err, w.relayed, w.drop = 0, false, false, nil, nil, nil
+	w.status, w.headed, w.silent, w.err, w.relayed, w.drop, w.reply, w.bytes = 0, false, false, nil, nil, nil, nil, 0
 	w.c.small = w.c.small[:0]
 }
 
@@ -70,6 +73,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
+	w.bytes += int64(len(p))
 	return len(p), nil
 }
 
@@ -150,6 +154,9 @@ func (w *writer) head(n Length) {
 	c.out = AppendStatusLine(c.out, w.status)
 	if w.relayed != nil {
 		c.out = w.relayed.AppendPassedOn(c.out, w.drop)
+	}
+	for _, f := range w.reply {
+		c.out = AppendField(c.out, f.Name, f.Value)
 	}
 	c.out = w.appendHeader(c.out)
 	if w.status == http.StatusSwitchingProtocols {

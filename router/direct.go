@@ -1,0 +1,274 @@
+package router
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/identify"
+)
+
+// A direct serves the usual request without net/http's types: of a tenant that is
+// known and active, whole when it was received. What it decides is decided by the
+// handler's code. It takes nothing that the handler would refuse, hold, trace or
+// serve otherwise than by forwarding, and gives back what turns out to be
+// unusual: then the handler goes on with what has been done.
+type direct struct {
+	rt     *Router
+	relay  *Relay
+	traced traced
+}
+
+// newDirect is nil where every request needs the handler.
+func newDirect(rt *Router) h1.Direct {
+	relay, ok := rt.Forwarder.(*Relay)
+	t := tracing(rt.tracer, rt.propagator.Fields())
+	if !ok || t == sampled {
+		return nil
+	}
+	return &direct{rt: rt, relay: relay, traced: t}
+}
+
+// A plan is what the router knows of a flight.
+type plan struct {
+	exchange
+	head   identify.Head
+	line   telemetry.Line
+	pool   *pool[*upstreams]
+	placed bool // in the pool
+
+	id     string // of the request
+	parent string // traceparent towards both sides, "" where there is none
+	traced bool   // the caller sent one
+
+	// What the strings are made of, kept from flight to flight.
+	idText, parentText, tenantText []byte
+}
+
+// planOf is the plan that the flight keeps.
+func planOf(f *h1.Flight) *plan {
+	if p, ok := f.State.(*plan); ok {
+		return p
+	}
+	p := &plan{}
+	p.log = &p.line.Request
+	f.State, f.Drop, f.DropAnswer = p, notForCells, notForClients
+	f.Answered = p.answered
+	return p
+}
+
+// Take implements h1.Direct.
+func (d *direct) Take(f *h1.Flight) bool {
+	rt, q, p := d.rt, f.Request, planOf(f)
+	path, _, _ := strings.Cut(q.Target(), "?")
+	if path == "" || path[0] != '/' || strings.IndexByte(path, '%') >= 0 || rt.MaxBody > 0 && int64(q.Length()) > rt.MaxBody {
+		return false
+	}
+	p.begin(f.Began)
+	p.head.Reset(q.Method(), q.Host(), path, path)
+	if !d.read(p, q) {
+		return false
+	}
+	decision := rt.decide(&p.head, rt.Table.View(), (*identify.Chain).Identify)
+	if decision.Verdict != Forward || rt.holds.waiting(decision.Entry) {
+		return false
+	}
+	assertion, err := rt.assertions.of(decision.Entry, f.Began)
+	if err != nil {
+		return false
+	}
+	p.know(decision)
+	p.pool = d.relay.pools.of(p.entry.Cell)
+	if f.To, err = p.pool.connections.at(p.entry.Address); err != nil || !p.pool.try() {
+		return false
+	}
+	p.placed = true
+	f.Timeout = rt.CellTimeout
+	d.say(f, p, assertion)
+	p.line.Method, p.line.Path = p.head.Method, path
+	return true
+}
+
+// begin forgets the flight before.
+func (p *plan) begin(now time.Time) {
+	p.exchange = exchange{began: now, log: &p.line.Request}
+	p.line.Request = telemetry.Request{}
+	p.id, p.parent, p.traced = "", "", false
+}
+
+// read takes in the request's fields; false where one needs the handler.
+func (d *direct) read(p *plan, q *h1.Request) bool {
+	ids := false
+	for i := range q.Len() {
+		name, value := q.Name(i), q.Value(i)
+		p.head.Add(name, value)
+		switch len(name) {
+		case len(telemetry.RequestIDHeader):
+			if !ids && strings.EqualFold(name, telemetry.RequestIDHeader) {
+				ids, p.id = true, telemetry.CallersID(value)
+			}
+		case len("traceparent"):
+			if d.traced == numbered && strings.EqualFold(name, "traceparent") {
+				if p.traced || !plainParent(value) {
+					return false
+				}
+				p.traced, p.parent = true, value
+			}
+		case len("tracestate"), len("baggage"):
+			if d.traced == numbered && (strings.EqualFold(name, "tracestate") || strings.EqualFold(name, "baggage")) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// know takes over what was decided, as exchange.know.
+func (p *plan) know(d Decision) {
+	p.source, p.entry = d.Source, d.Entry
+	if d.Claims != nil {
+		p.log.UserHash = telemetry.HashUser(d.Claims.Subject)
+	}
+	p.tenantText = strconv.AppendInt(p.tenantText[:0], int64(d.Entry.Tenant), 10)
+	p.log.Tenant, p.log.Cell, p.log.Epoch = text(p.tenantText), string(d.Entry.Cell), int64(d.Entry.Epoch)
+}
+
+// say adds what the cell and the client are told.
+func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
+	if p.id == "" {
+		p.idText = telemetry.AppendID(p.idText[:0])
+		p.id = text(p.idText)
+	}
+	p.log.ID = p.id
+	f.Fields, f.Reply = f.Fields[:0], append(f.Reply[:0], h1.Field{Name: telemetry.RequestIDHeader, Value: p.id})
+	if d.traced == numbered {
+		p.parentText = appendParent(p.parentText[:0], p.parent)
+		p.parent = text(p.parentText)
+		f.Reply = append(f.Reply, h1.Field{Name: "Traceparent", Value: p.parent})
+		f.Fields = append(f.Fields, h1.Field{Name: "traceparent", Value: p.parent})
+	}
+	if f.Peer != "" {
+		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
+	}
+	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: "http"},
+		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: assertion})
+}
+
+// Done implements h1.Direct.
+func (d *direct) Done(f *h1.Flight) {
+	p := f.State.(*plan) // Take put it there
+	p.leave()
+	took := time.Since(p.began)
+	d.rt.metrics.done(&p.exchange, f.Status, took)
+	l := &p.line
+	l.Status, l.Bytes, l.Took, l.Err = f.Status, f.Bytes, took, f.Err
+	l.Log(d.rt.Log)
+}
+
+// leave gives the flight's place back, once.
+func (p *plan) leave() {
+	if p.placed {
+		p.placed = false
+		p.pool.release()
+	}
+}
+
+// takenOver is the plan of the flight that r was, nil where it was none. Its text
+// is copied: the handler may read over what it was part of.
+func takenOver(w http.ResponseWriter) *plan {
+	f := h1.TakenOver(w)
+	if f == nil {
+		return nil
+	}
+	p := f.State.(*plan)
+	p.id, p.parent = strings.Clone(p.id), strings.Clone(p.parent)
+	return p
+}
+
+// continued lets the handler go on under the names that a flight has begun with.
+func continued(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := takenOver(w); p != nil {
+			defer p.leave() // if nobody else does
+			r.Header.Set(telemetry.RequestIDHeader, p.id)
+			if p.parent != "" {
+				r.Header.Set("Traceparent", p.parent)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// traced says what a trace costs a request.
+type traced int
+
+const (
+	untraced traced = iota // nothing is passed on
+	numbered               // ids are passed on, no span is kept
+	sampled                // spans are kept
+)
+
+// tracing asks the tracer for a span that every sampler takes but the one that
+// takes none.
+func tracing(t trace.Tracer, fields []string) traced {
+	asked := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled, Remote: true})
+	_, span := t.Start(trace.ContextWithRemoteSpanContext(context.Background(), asked), "probe")
+	defer span.End()
+	switch {
+	case span.IsRecording():
+		return sampled
+	case slices.Contains(fields, "traceparent") && span.SpanContext().SpanID() != asked.SpanID():
+		return numbered
+	case len(fields) > 0:
+		return sampled // propagators that we do not know
+	}
+	return untraced
+}
+
+// plainParent reports whether a traceparent is one that every reader takes.
+func plainParent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52:54] != "-0" || s[54] != '0' && s[54] != '1' {
+		return false
+	}
+	zero := true
+	for i, c := range []byte(s[3:52]) {
+		switch {
+		case i == 32:
+			if zero {
+				return false
+			}
+			zero = true
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		case c != '0':
+			zero = false
+		}
+	}
+	return !zero
+}
+
+// appendParent appends a traceparent for a span of ours that is not sampled, in
+// the trace of parent if there is one.
+func appendParent(dst []byte, parent string) []byte {
+	dst = append(dst, "00-"...)
+	if parent != "" {
+		dst = append(dst, parent[3:35]...)
+	} else {
+		dst = telemetry.AppendHex(telemetry.AppendHex(dst, rand.Uint64()|1, 16), rand.Uint64(), 16) //nolint:gosec // unique, and no secret
+	}
+	dst = telemetry.AppendHex(append(dst, '-'), rand.Uint64()|1, 16) //nolint:gosec // as above
+	return append(dst, "-00"...)
+}
+
+// text is b as a string, until b is written to.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

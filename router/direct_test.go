@@ -1,0 +1,206 @@
+package router_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router"
+)
+
+// usual is the request whose way through the router costs nothing.
+const usual = "GET /v1/projects?limit=50 HTTP/1.1\r\nHost: acme." + base +
+	"\r\nUser-Agent: test\r\nAccept: application/json\r\nCookie: a=b\r\nX-Request-Id: 0123456789abcdef\r\n\r\n"
+
+// cellOf is a cell that allocates nothing: it answers whatever ends a head.
+func cellOf(tb testing.TB, answer string) string {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				buf := make([]byte, 8<<10)
+				for out := []byte(answer); ; {
+					n, err := c.Read(buf)
+					if err != nil || !bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+						return
+					}
+					if _, err := c.Write(out); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "http://" + ln.Addr().String()
+}
+
+const smallAnswer = "HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2029 00:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+// usualWorld is a router whose tenant acme is on a cell that allocates nothing.
+func usualWorld(tb testing.TB) *world {
+	tb.Helper()
+	w := newWorldOn(tb, "h1", nil, func(o *router.Options, _ *router.CellLimits) {
+		o.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
+	})
+	w.apply(directory.Update{Version: 2, Since: 1, Cells: []directory.CellRoute{{ID: "c1", Address: cellOf(tb, smallAnswer), State: directory.Ready}}})
+	return w
+}
+
+// askOnce sends the usual request on c and reads its answer, which ends with "{}".
+func askOnce(c net.Conn, request, buf []byte) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	for have := 0; !bytes.HasSuffix(buf[:have], []byte("\r\n\r\n{}")); {
+		n, err := c.Read(buf[have:])
+		if err != nil {
+			return err
+		}
+		have += n
+	}
+	if !bytes.HasPrefix(buf, []byte("HTTP/1.1 200 ")) {
+		return errors.New("the answer is not 200")
+	}
+	return nil
+}
+
+// raw sends bytes and gives all that comes back until the router closes.
+func (w *world) raw(in string) string {
+	w.tb.Helper()
+	c, err := net.Dial("tcp", w.addr) //nolint:noctx // a test's connection to its own machine
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, in); err != nil {
+		w.tb.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	if err != nil {
+		w.tb.Errorf("read the answer: %v", err)
+	}
+	return string(got)
+}
+
+// TestUsualRequestAllocatesNothing: from the client's bytes to the log line.
+func TestUsualRequestAllocatesNothing(t *testing.T) {
+	if raced {
+		t.Skip("with the race detector, pools allocate")
+	}
+	w := usualWorld(t)
+	c, err := net.Dial("tcp", w.addr) //nolint:noctx // a test's connection to its own machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	buf, request := make([]byte, 8<<10), []byte(usual)
+	ask := func() {
+		if err := askOnce(c, request, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 50 {
+		ask()
+	}
+	if got := testing.AllocsPerRun(2000, ask); got > 0 {
+		t.Errorf("got %v allocations for a request", got)
+	}
+}
+
+// TestTracesAreGoneOnWith: ids of a trace go both ways, the caller's or new ones,
+// and what is not usual of them is the handler's.
+func TestTracesAreGoneOnWith(t *testing.T) {
+	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample())))
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	t.Cleanup(func() {
+		otel.SetTracerProvider(provider)
+		otel.SetTextMapPropagator(propagator)
+	})
+	const id, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	cell := &traceWitness{seen: make(chan string, 1)}
+	w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": cell}, nil)
+	for name, tt := range map[string]struct{ field, want string }{
+		"none":       {"", ""},
+		"of another": {"Traceparent: 00-" + id + "-" + span + "-01\r\n", id},
+		"twice":      {"Traceparent: 00-" + id + "-" + span + "-01\r\nTraceparent: x\r\n", id},
+		"broken":     {"Traceparent: 00-" + strings.ToUpper(id) + "-" + span + "-01\r\n", ""},
+		"with state": {"Traceparent: 00-" + id + "-" + span + "-01\r\nTracestate: a=b\r\n", id},
+	} {
+		got := w.raw("GET / HTTP/1.1\r\nHost: acme." + base + "\r\n" + tt.field + "Connection: close\r\n\r\n")
+		toCell, _, _ := strings.Cut(<-cell.seen, "\n")
+		_, toClient, _ := strings.Cut(got, "Traceparent: ")
+		toClient, _, _ = strings.Cut(toClient, "\r\n")
+		if len(toCell) != 55 || toCell != toClient || !strings.Contains(toCell, tt.want) || strings.Contains(toCell, span) || !strings.HasSuffix(toCell, "-00") {
+			t.Errorf("%s: the cell got %q, the client %q, want trace %q", name, toCell, toClient, tt.want)
+		}
+	}
+}
+
+type traceWitness struct{ seen chan string }
+
+// ServeHTTP implements http.Handler.
+func (c *traceWitness) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	c.seen <- r.Header.Get("Traceparent") + "\n"
+}
+
+// TestLinesLookAlike: the log line of a request that the handler serves and that
+// of one which it does not have the same keys in the same order.
+func TestLinesLookAlike(t *testing.T) {
+	t.Parallel()
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	var lines []string
+	for _, path := range []string{"/plain", "/not%20plain"} {
+		log := &syncBuffer{}
+		w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": ok}, func(o *router.Options, _ *router.CellLimits) {
+			o.Log = telemetry.NewLog(log, new(slog.LevelVar), "router", "r1")
+		})
+		w.raw("GET " + path + " HTTP/1.1\r\nHost: acme." + base + "\r\nX-Request-Id: abc-1\r\nConnection: close\r\n\r\n")
+		if err := w.server.Shutdown(t.Context()); err != nil { // then the line is written
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Join(keysOf(log.String()), " "))
+	}
+	if lines[0] != lines[1] || !strings.Contains(lines[0], "request_id") {
+		t.Errorf("got\n%s\n%s", lines[0], lines[1])
+	}
+}
+
+// keysOf is the keys of a line of JSON, in order.
+func keysOf(line string) (keys []string) {
+	d := json.NewDecoder(strings.NewReader(line))
+	for isKey := false; ; isKey = !isKey {
+		token, err := d.Token()
+		if err != nil {
+			return keys
+		}
+		if isKey {
+			keys = append(keys, fmt.Sprint(token))
+		}
+	}
+}

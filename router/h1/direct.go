@@ -1,0 +1,208 @@
+package h1
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// A Direct decides about plain requests without the Handler: those that are
+// whole in what was received, ask for no tunnel, and get an answer that is
+// neither an event stream nor a refusal of the tenant. For them there is no
+// http.Request, no context and no timer of their own, and nothing is allocated.
+type Direct interface {
+	// Take says where a request goes, by filling in f, or (false) leaves it to the
+	// Handler, as if it had not been asked.
+	Take(f *Flight) bool
+	// Done is told how a flight has ended. Where the Handler takes over a flight
+	// (TakenOver says so), Done is not called.
+	Done(f *Flight)
+}
+
+// A Flight is a plain request and its answer. Take fills in Outgoing's Fields,
+// Drop, DropAnswer and Answered, and what follows Began.
+type Flight struct {
+	Outgoing
+	Request *Request // its strings are parts of the connection's buffer: they live until Done
+	Peer    string   // the client's address, without the port
+	Began   time.Time
+
+	To      *Upstream
+	Timeout time.Duration // for the whole answer; up to an eighth more
+	Reply   []Field       // of the answer, after the cell's
+	State   any           // of who takes; kept from one flight to another one
+
+	// For Done.
+	Status int
+	Bytes  int64
+	Err    error // the answer was cut
+}
+
+// errUnusual says that an answer has begun that is for the Handler.
+var errUnusual = errors.New("the answer is for the handler")
+
+// plain reports whether the request that was read may be a flight.
+func (c *conn) plain() bool {
+	n := c.req.Length()
+	return c.srv.Direct != nil && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
+}
+
+// fly serves the request as a flight, if Direct takes it. Where the handler must
+// serve it, served is false; ok is false where the connection ends.
+func (c *conn) fly(now time.Time) (served, ok bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			served, ok, c.reset = true, false, true
+			if c.srv.Panicked != nil {
+				c.srv.Panicked(cause)
+			}
+		}
+	}()
+	f := &c.flight
+	f.Request, f.Peer, f.Began = &c.req, c.ip, now
+	if !c.srv.Direct.Take(f) {
+		return false, false
+	}
+	c.bodyDone.Store(true)
+	c.w.begin()
+	c.w.reply = f.Reply
+	t := relays.Get().(*relay)
+	t.u, t.w, t.c, t.o, t.began, t.flight = f.To, &c.w, c, &f.Outgoing, now, f
+	c.startWatching()
+	err := t.fly()
+	c.stopWatching()
+	if err != nil && !c.w.headed {
+		t.failed = err
+		c.taken = t // Forward goes on with it
+		return false, false
+	}
+	f.Status, f.Bytes, f.Err = c.w.status, c.w.bytes, nil
+	if err != nil {
+		c.reset, f.Err = true, http.ErrAbortHandler
+	}
+	c.srv.Direct.Done(f)
+	t.free()
+	c.from += int(c.req.Length())
+	if c.mustClose && err == nil && c.from < c.to {
+		c.linger()
+	}
+	return true, err == nil && !c.mustClose
+}
+
+// TakenOver is the flight that the handler's request was until now, nil where it
+// was none. Forward to the same Upstream goes on with the answer that has begun,
+// or returns why there is none.
+func TakenOver(w http.ResponseWriter) *Flight {
+	if c := connOf(w); c != nil && c.taken != nil {
+		return &c.flight
+	}
+	return nil
+}
+
+// dropTaken ends a flight that no handler went on with.
+func (c *conn) dropTaken() {
+	if t := c.taken; t != nil {
+		c.taken = nil
+		if t.link != nil {
+			_ = t.link.Close()
+		}
+		t.free()
+	}
+}
+
+// fly sends the request and relays its answer, up to where that is unusual. Then
+// it keeps the link.
+func (t *relay) fly() error {
+	l, err := t.u.get(t.c.ctx, false)
+	if err != nil {
+		return err
+	}
+	t.link, t.from, t.to = l, 0, 0
+	l.extend(t.began, t.flight.Timeout)
+	t.c.waitsFor(l)
+	q := &t.c.req
+	t.x.Begin(t.limits(), q.Method() == http.MethodHead, false, q.Minor() == 1)
+	if err = t.sendPlain(); err == nil {
+		err = t.answer()
+	}
+	t.c.waitsFor(nil)
+	switch {
+	case err == nil && t.x.Reusable(t.to-t.from) && t.c.ctx.Err() == nil:
+		t.u.put(l)
+	case errors.Is(err, errUnusual):
+		return err
+	default:
+		_ = l.Close()
+	}
+	t.link = nil
+	if err != nil {
+		return t.stale(l, err)
+	}
+	return nil
+}
+
+// sendPlain sends a request of which everything was received.
+func (t *relay) sendPlain() error {
+	q, c := &t.c.req, t.c
+	n := q.Length()
+	t.head(n, n > 0 || sizedWithout(q))
+	t.out = append(t.out, c.in[c.from:c.from+int(n)]...)
+	t.sent = true
+	return t.write()
+}
+
+// takeOver is the flight to u that the handler goes on with, or a new relay.
+func (c *conn) takeOver(u *Upstream) *relay {
+	t := c.taken
+	if t == nil || t.u != u {
+		t = relays.Get().(*relay)
+		t.u, t.c, t.began = u, c, time.Now()
+		return t
+	}
+	c.taken, t.flight = nil, nil
+	return t
+}
+
+// start sends the request, or goes on with a flight: with its answer, or with why
+// there is none.
+func (t *relay) start() error {
+	l := t.link
+	switch {
+	case l == nil && t.failed == nil:
+		return t.run(false)
+	case l == nil:
+		return t.failed
+	}
+	reusable := false
+	defer func() { t.part(l, reusable) }()
+	t.watch()
+	done, err := t.begin()
+	if err == nil && !done {
+		err = t.answer()
+	}
+	if err != nil {
+		return err
+	}
+	reusable = t.x.Reusable(t.to-t.from) && t.stream == nil
+	return nil
+}
+
+// extend puts off the link's deadline to timeout after now, and an eighth more so
+// that it need not be done again soon.
+func (l *link) extend(now time.Time, timeout time.Duration) {
+	if timeout <= 0 || l.until.After(now.Add(timeout)) {
+		return
+	}
+	l.until = now.Add(timeout + timeout/8)
+	_ = l.SetDeadline(l.until) // reading will report it
+}
+
+// ipOf is the host of an address.
+func ipOf(addr string) string {
+	ip, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return ""
+	}
+	return ip
+}
