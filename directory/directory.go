@@ -175,6 +175,7 @@ type Directory interface {
 	Cells
 	Tenants
 	Claims
+	Keys
 	Feed
 	Moves
 	Failover

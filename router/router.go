@@ -56,6 +56,7 @@ type Options struct {
 type Router struct {
 	Options
 	assertions *assertions
+	bearers    *bearers
 	holds      *holds
 	streams    *streams
 	metrics    *metrics
@@ -77,6 +78,7 @@ func New(o Options) *Router {
 		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
 	}
 	rt.assertions = &assertions{keys: o.AssertionKeys}
+	rt.bearers = &bearers{keys: o.Chain.Keys}
 	rt.holds = newHolds(o.Hold, rt.metrics)
 	rt.streams = newStreams(o.Registry)
 	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
@@ -138,6 +140,9 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	case Hello:
 		hello(w)
 		return nil
+	}
+	if err := rt.bearers.replace(r, d.Result, time.Now()); err != nil {
+		return err
 	}
 	return rt.deliver(w, r, x)
 }

@@ -32,6 +32,8 @@ type Memory struct {
 	told    map[directory.CellID]int64 // each cell's witness
 	log     []entry                    // log[i] is what version i+1 changed
 	newer   chan struct{}              // closed and replaced with each version
+
+	credentials
 }
 
 // A record is a tenant and what its placement would be were it not suspended.
@@ -60,6 +62,8 @@ func NewMemory() *Memory {
 		claims:  map[name]directory.TenantID{},
 		routers: map[string]*router{},
 		newer:   make(chan struct{}),
+
+		credentials: credentials{keys: map[string]*keyRecord{}, tokens: map[string]*tokenRecord{}, newest: 1},
 	}
 }
 
@@ -80,6 +84,10 @@ func (m *Memory) version() directory.Version { return directory.Version(len(m.lo
 // publish makes a new version that changed e and wakes who waits for it.
 func (m *Memory) publish(e entry) {
 	m.log = append(m.log, e)
+	m.wake()
+}
+
+func (m *Memory) wake() {
 	close(m.newer)
 	m.newer = make(chan struct{})
 }

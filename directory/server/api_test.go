@@ -40,11 +40,11 @@ func TestWhoMayCall(t *testing.T) {
 	}
 	serviceMay := []string{
 		"addCell", "listCells", "getCell", "heartbeat", "listTenants", "getTenant", "placeTenant",
-		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark",
+		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark", "getCredentials",
 		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves",
 	}
 	for path, item := range doc.Paths.Map() {
-		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1").Replace(path)
+		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k").Replace(path)
 		for method, op := range item.Operations() {
 			public := op.OperationID == "signup"
 			for who, want := range map[string]int{"": 401, "Bearer": 401, "Bearer cwt1.k1.e30.AAAA": 401, "Basic eA==": 401, "tenant": 403, "service": 403, "operator": 0} {

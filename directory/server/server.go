@@ -82,6 +82,7 @@ func (s *Server) handlers() map[string]handler {
 		"createTenant": s.createTenant, "listTenants": s.listTenants, "getTenant": s.getTenant,
 		"updateTenant": s.updateTenant, "deleteTenant": s.deleteTenant, "placeTenant": s.placeTenant,
 		"issueToken": s.issueToken, "signup": s.signup,
+		"addKey": s.addKey, "listKeys": s.listKeys, "revokeKey": s.revokeKey, "revokeToken": s.revokeToken, "getCredentials": s.getCredentials,
 		"takeClaim": s.takeClaim, "findClaim": s.findClaim, "releaseClaim": s.releaseClaim,
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
@@ -121,7 +122,7 @@ func (s *Server) serve(e endpoint) http.Handler {
 // patience is how long an operation may take.
 func patience(operation string) time.Duration {
 	switch operation {
-	case "getChanges":
+	case "getChanges", "getCredentials":
 		return longestWait + 10*time.Second
 	case "getTable":
 		return time.Minute

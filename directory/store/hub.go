@@ -11,14 +11,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/cellway/cellway/directory"
 )
 
 // channel is what every process listens on and every publishing commit notifies.
 const channel = "directory"
 
-// safetyPoll is how often the listener looks at the version though nobody told
+// safetyPoll is how often the listener looks at the versions though nobody told
 // it to: a connection that died silently is found within this time.
 const safetyPoll = time.Second
 
@@ -85,7 +83,7 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return err
 	}
 	h.wake() // for what was committed while nobody listened
-	var at directory.Version
+	var at int64
 	for {
 		before := at
 		err := heard(ctx, conn)
@@ -96,9 +94,9 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 		if ctx.Err() != nil || !pgconn.Timeout(err) {
 			return err
 		}
-		if err := deadline(ctx, func(ctx context.Context) (err error) {
-			at, _, err = versions(ctx, conn)
-			return err
+		if err := deadline(ctx, func(ctx context.Context) error {
+			const both = `SELECT t.version + c.version FROM directory.version t, directory.credentials c`
+			return conn.QueryRow(ctx, both).Scan(&at)
 		}); err != nil {
 			return fmt.Errorf("poll version: %w", err)
 		}

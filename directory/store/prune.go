@@ -13,8 +13,8 @@ import (
 type Pruned struct{ Changes, Routers, Cells int64 }
 
 // Prune forgets changes older than the newest keep versions (who is further back
-// starts again from a snapshot), and routers and announced cells silent for
-// longer than silent. Registered cells stay.
+// starts again from a snapshot), routers and announced cells silent for longer
+// than silent, and credentials that count no more. Registered cells stay.
 func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pruned, error) {
 	var p Pruned
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -32,6 +32,9 @@ func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pr
 				return err
 			}
 			*step.rows = tag.RowsAffected()
+		}
+		if _, err := tx.Exec(ctx, pruneCredentials); err != nil {
+			return err
 		}
 		if p.Changes == 0 {
 			return nil

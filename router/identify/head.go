@@ -18,7 +18,8 @@ type Head struct {
 
 	bearer, tenant once // Authorization, Header
 	cookies        []string
-	claims         *token.Claims // of a verified token; set by the chain
+	claims         *token.Claims // of a verified token or key; set by the chain
+	foreign        bool          // claims are of no token of ours; set by the chain
 	err            error         // the first name that may not come from outside
 }
 

@@ -19,6 +19,7 @@ import (
 type Chain struct {
 	BaseDomain string           // tenants are at {slug}.BaseDomain; lower case, no dot at the ends
 	Keys       token.Keys       // what tenants' tokens are verified with
+	Ring       *token.Ring      // which API keys are valid, which tokens revoked; nil knows none
 	Now        func() time.Time // nil is time.Now
 }
 
@@ -66,7 +67,8 @@ type Answer struct {
 type Result struct {
 	Entry   table.Entry
 	Source  string        // the first source that named the tenant; "" where none did
-	Claims  *token.Claims // of a verified tenant token
+	Claims  *token.Claims // of a verified tenant token or key
+	Foreign bool          // what was verified is no token of ours: cells must not see it
 	Answers []Answer      // of every source, in the chain's order; by Explain only
 }
 
@@ -90,7 +92,7 @@ func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
 func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	var res Result
 	first := h.err
-	h.claims = nil
+	h.claims, h.foreign = nil, false
 	var unknown, conflict error
 	for i := range Sources {
 		s := &Sources[i]
@@ -115,7 +117,7 @@ func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
 		return Result{Claims: h.claims}, err
 	}
-	res.Claims = h.claims
+	res.Claims, res.Foreign = h.claims, h.foreign
 	return res, nil
 }
 

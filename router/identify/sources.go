@@ -33,8 +33,8 @@ var Sources = []Source{
 	{"cookie", fromCookie},
 }
 
-// fromToken reads a bearer token of ours. Other schemes, and bearers that do not
-// look like ours, name no tenant: whether that is enough is the router's AUTH.
+// fromToken reads a bearer token or API key of ours. Other schemes, and bearers
+// that do not look like ours, name no tenant: whether that is enough is the router's AUTH.
 func fromToken(c *Chain, h *Head) (Ref, error) {
 	if h.bearer.count == 0 {
 		return Ref{}, nil
@@ -44,7 +44,13 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 	}
 	scheme, bearer, _ := strings.Cut(h.bearer.value, " ")
 	bearer = strings.TrimLeft(bearer, " ")
-	if !strings.EqualFold(scheme, "Bearer") || !token.Ours(bearer) {
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Ref{}, nil
+	}
+	if token.IsAPIKey(bearer) {
+		return c.fromKey(bearer, h)
+	}
+	if !token.Ours(bearer) {
 		return Ref{}, nil
 	}
 	claims, err := c.Keys.Verify(bearer, c.now())
@@ -54,9 +60,32 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 	if claims.Kind != token.Tenant || claims.Tenant <= 0 {
 		return Ref{}, problem.New(problem.Unauthenticated, "token is not a tenant's")
 	}
+	if c.Ring != nil && c.Ring.Revoked(claims.ID) {
+		return Ref{}, errRevoked
+	}
 	h.claims = &claims
 	return Ref{ID: claims.Tenant}, nil
 }
+
+var errRevoked = problem.New(problem.Unauthenticated, "token is revoked")
+
+// fromKey reads an API key: what it says is what the directory recorded of it.
+func (c *Chain) fromKey(key string, h *Head) (Ref, error) {
+	ring := c.Ring
+	if ring == nil {
+		ring = &noKeys
+	}
+	tenant, id, err := ring.Check(key, c.now())
+	if err != nil {
+		return Ref{}, err
+	}
+	subject := "key/" + id // and not a part of h, which is somebody else's memory
+	h.foreign = true
+	h.claims = &token.Claims{ID: subject[len("key/"):], Kind: token.Tenant, Tenant: tenant, Subject: subject}
+	return Ref{ID: tenant}, nil
+}
+
+var noKeys token.Ring
 
 func fromHost(c *Chain, h *Head) (Ref, error) {
 	host, err := CanonicalHost(h.Host)

@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd.CommandPath()+" --help shows its flags", "%s", err)
 	})
-	root.AddCommand(a.cellCommand(), a.tenantCommand(), a.moveCommand(), a.tokenCommand(), a.routerCommand(),
+	root.AddCommand(a.cellCommand(), a.tenantCommand(), a.moveCommand(), a.tokenCommand(), a.keyCommand(), a.routerCommand(),
 		a.routeCommand(), a.auditCommand(), a.configCommand(), a.versionCommand())
 	group(root)
 	return root

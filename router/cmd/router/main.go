@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/config"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -50,6 +51,10 @@ func serve(ctx context.Context, s settings) (err error) {
 	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
 	}
+	ring := &token.Ring{}
+	keyFile := router.NewKeyFile(s.TableFile+".keys", ring, tel.Log)
+	keyFile.Load(ctx)
+	o.Chain.Ring = ring
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
 	rt, server, closeCells := newRouter(o, s)
@@ -70,6 +75,8 @@ func serve(ctx context.Context, s settings) (err error) {
 	background := run.NewGroup(context.WithoutCancel(ctx))
 	background.Go("follow directory", func(ctx context.Context) error { return router.Follow(ctx, feed, s.ID, tab, tel.Log) })
 	background.Go("save table", disk.Run)
+	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
+	background.Go("save keys", keyFile.Run)
 	background.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
 	})

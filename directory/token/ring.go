@@ -1,0 +1,212 @@
+package token
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A Ring knows which API keys are valid and which signed tokens are revoked, as of
+// one version of the directory's credentials. It is asked without a lock, without
+// I/O and without allocating. Its zero value knows none. A key takes about 100 bytes.
+type Ring struct {
+	current atomic.Pointer[ring]
+	apply   sync.Mutex // one writer at a time
+}
+
+// A ring is never changed after it is stored. What changed lately is in over,
+// which is copied with each change, so that a change does not cost a copy of all.
+type ring struct {
+	version directory.Version
+	keys    map[keyName]ringKey
+	over    map[keyName]ringKey // newer than keys; tenant 0 is revoked
+	tokens  map[string]int64    // revoked: when they expire, seconds since 1970
+}
+
+type keyName [keyID]byte
+
+type ringKey struct {
+	hash    [sha256.Size]byte
+	tenant  directory.TenantID
+	expires int64 // seconds since 1970; 0: never
+}
+
+// Version is the newest that was applied, 0 where none was.
+func (r *Ring) Version() directory.Version {
+	if v := r.current.Load(); v != nil {
+		return v.version
+	}
+	return 0
+}
+
+// Len is how many keys are valid.
+func (r *Ring) Len() int {
+	v := r.current.Load()
+	if v == nil {
+		return 0
+	}
+	n := len(v.keys)
+	for name, k := range v.over {
+		_, known := v.keys[name]
+		switch {
+		case k.tenant == 0 && known:
+			n--
+		case k.tenant != 0 && !known:
+			n++
+		}
+	}
+	return n
+}
+
+// Apply brings the ring up to date with c. What does not continue it is Gone,
+// what is older is no change, what is malformed is Invalid; then nothing changes.
+func (r *Ring) Apply(c directory.Credentials) error {
+	r.apply.Lock()
+	defer r.apply.Unlock()
+	old := r.current.Load()
+	if old == nil || c.Since == 0 {
+		if old != nil && c.Version < old.version {
+			return problem.New(problem.Conflict, "credentials of version %d are older than version %d", c.Version, old.version)
+		}
+		if c.Since != 0 {
+			return problem.New(problem.Gone, "credentials since version %d do not continue nothing", c.Since)
+		}
+		old = &ring{}
+	}
+	switch {
+	case c.Since > old.version:
+		return problem.New(problem.Gone, "credentials since version %d do not continue version %d", c.Since, old.version)
+	case c.Version < old.version:
+		return nil
+	}
+	next := &ring{version: c.Version, keys: old.keys, over: maps.Clone(old.over), tokens: old.tokens}
+	if err := next.addKeys(c.Keys); err != nil {
+		return err
+	}
+	if len(c.Tokens) > 0 {
+		next.addTokens(c.Tokens, time.Now().Unix())
+	}
+	r.current.Store(next)
+	return nil
+}
+
+func (v *ring) addKeys(keys []directory.Key) error {
+	if v.over == nil {
+		v.over = map[keyName]ringKey{}
+	}
+	for _, k := range keys {
+		var name keyName
+		var rk ringKey
+		hash, err := hex.DecodeString(k.Hash)
+		if len(k.ID) != keyID || err != nil || len(hash) != sha256.Size || k.Tenant <= 0 {
+			return problem.New(problem.Invalid, "key %q is not valid", k.ID)
+		}
+		copy(name[:], k.ID)
+		if !k.Revoked {
+			copy(rk.hash[:], hash)
+			rk.tenant = k.Tenant
+			if !k.ExpiresAt.IsZero() {
+				rk.expires = k.ExpiresAt.Unix()
+			}
+		}
+		v.over[name] = rk
+	}
+	if len(v.over) > max(256, len(v.keys)/16) {
+		v.merge()
+	}
+	return nil
+}
+
+// merge makes one map of both.
+func (v *ring) merge() {
+	all := make(map[keyName]ringKey, len(v.keys)+len(v.over))
+	maps.Copy(all, v.keys)
+	for name, k := range v.over {
+		if k.tenant == 0 {
+			delete(all, name)
+		} else {
+			all[name] = k
+		}
+	}
+	v.keys, v.over = all, nil
+}
+
+// addTokens forgets, on the occasion, those that have expired.
+func (v *ring) addTokens(tokens []directory.RevokedToken, now int64) {
+	all := make(map[string]int64, len(v.tokens)+len(tokens))
+	for id, expires := range v.tokens {
+		if expires > now {
+			all[id] = expires
+		}
+	}
+	for _, t := range tokens {
+		all[t.ID] = t.ExpiresAt.Unix()
+	}
+	v.tokens = all
+}
+
+var errKey = problem.New(problem.Unauthenticated, "API key is not valid")
+
+// Check finds whose key s is and what its id is. Malformed, unknown, revoked and
+// expired ones are all the same Unauthenticated.
+func (r *Ring) Check(s string, now time.Time) (tenant directory.TenantID, id string, err error) {
+	id, ok := APIKeyID(s)
+	v := r.current.Load()
+	if !ok || v == nil {
+		return 0, "", errKey
+	}
+	var name keyName
+	copy(name[:], id)
+	k, ok := v.over[name]
+	if !ok {
+		k, ok = v.keys[name]
+	}
+	var b [keyLen]byte
+	copy(b[:], s)
+	sum := sha256.Sum256(b[:])
+	same := subtle.ConstantTimeCompare(sum[:], k.hash[:]) == 1
+	if !ok || !same || k.tenant == 0 || k.expires != 0 && now.Unix() >= k.expires {
+		return 0, "", errKey
+	}
+	return k.tenant, id, nil
+}
+
+// Revoked reports whether the signed token with this id is revoked.
+func (r *Ring) Revoked(id string) bool {
+	v := r.current.Load()
+	if v == nil {
+		return false
+	}
+	_, ok := v.tokens[id]
+	return ok
+}
+
+// All is everything that the ring knows, as one update that Apply takes: what to
+// keep on disk. Names and creation times, which nothing asks for, are left out.
+func (r *Ring) All() directory.Credentials {
+	v := r.current.Load()
+	if v == nil {
+		return directory.Credentials{}
+	}
+	whole := ring{keys: v.keys, over: v.over}
+	whole.merge()
+	c := directory.Credentials{Version: v.version}
+	for name, k := range whole.keys {
+		one := directory.Key{ID: string(name[:]), Tenant: k.tenant, Hash: hex.EncodeToString(k.hash[:])}
+		if k.expires != 0 {
+			one.ExpiresAt = time.Unix(k.expires, 0).UTC()
+		}
+		c.Keys = append(c.Keys, one)
+	}
+	for id, expires := range v.tokens {
+		c.Tokens = append(c.Tokens, directory.RevokedToken{ID: id, ExpiresAt: time.Unix(expires, 0).UTC()})
+	}
+	return c
+}

@@ -1,0 +1,68 @@
+package router
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/router/identify"
+)
+
+// Whoever shows an API key is known by it here and nowhere else: a cell gets a
+// short token of ours that says whose key it was. The key's secret stays at the
+// edge, and cells check one kind of bearer.
+const (
+	bearerWindow = 30 * time.Second // how long one token is used
+	bearerTTL    = 2 * time.Minute  // how long it is valid: the window, and a request in a queue
+	mostBearers  = 1 << 14          // kept at once; over it they are made anew
+)
+
+// bearers are the tokens that stand in for other credentials, each made once in a
+// window.
+type bearers struct {
+	keys   token.Keys
+	mu     sync.Mutex
+	window int64
+	made   map[bearerOf]string
+}
+
+type bearerOf struct {
+	tenant  int64
+	subject string
+}
+
+// replace puts a token of ours in place of the credential that res was found by,
+// or nothing where the router has no key to sign with.
+func (b *bearers) replace(r *http.Request, res identify.Result, now time.Time) error {
+	if !res.Foreign || res.Claims == nil {
+		return nil
+	}
+	if len(b.keys) == 0 {
+		r.Header.Del("Authorization")
+		return nil
+	}
+	value, err := b.of(*res.Claims, now)
+	if err == nil {
+		r.Header.Set("Authorization", value)
+	}
+	return err
+}
+
+func (b *bearers) of(c token.Claims, now time.Time) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if window := now.UnixNano() / int64(bearerWindow); window != b.window || len(b.made) >= mostBearers {
+		b.window, b.made = window, map[bearerOf]string{}
+	}
+	of := bearerOf{int64(c.Tenant), c.Subject}
+	if value, ok := b.made[of]; ok {
+		return value, nil
+	}
+	signed, err := b.keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: c.Subject}, now, bearerTTL)
+	if err != nil {
+		return "", err
+	}
+	b.made[of] = "Bearer " + signed
+	return b.made[of], nil
+}

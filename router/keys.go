@@ -1,0 +1,142 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/directory/token"
+)
+
+// A KeyFile keeps a ring of API keys and revoked tokens up to date with the
+// directory, and its last good copy on disk: a router that starts while the
+// directory is dead knows the keys that it knew. It belongs to one process.
+type KeyFile struct {
+	path  string
+	ring  *token.Ring
+	log   *slog.Logger
+	saved directory.Version
+}
+
+// saveKeysEvery is how often a changed ring is written, at most.
+const saveKeysEvery = time.Second
+
+// NewKeyFile keeps ring at path.
+func NewKeyFile(path string, ring *token.Ring, log *slog.Logger) *KeyFile {
+	return &KeyFile{path: path, ring: ring, log: log}
+}
+
+// Load fills an empty ring from the file. One that is not as it was written is
+// refused with a line that says why: then no key is valid until the directory
+// answers, because half of the revocations are worse than none of the keys.
+func (f *KeyFile) Load(ctx context.Context) {
+	c, err := readKeys(f.path)
+	if err == nil {
+		err = f.ring.Apply(c)
+	}
+	switch {
+	case err == nil:
+		f.saved = c.Version
+		f.log.InfoContext(ctx, "keys loaded from disk", "file", f.path, "version", c.Version, "keys", len(c.Keys))
+	case !errors.Is(err, fs.ErrNotExist):
+		f.log.ErrorContext(ctx, "key file refused", "file", f.path, "error", err)
+	}
+}
+
+// readKeys reads a checksum on a line of its own and what it is of.
+func readKeys(path string) (directory.Credentials, error) {
+	var c directory.Credentials
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, err
+	}
+	sum, body, _ := bytes.Cut(b, []byte("\n"))
+	if string(sum) != digest(body) {
+		return c, errors.New("the file is cut or changed")
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return c, err
+	}
+	if c.Since != 0 || c.Version <= 0 {
+		return c, fmt.Errorf("version %d since %d is not everything", c.Version, c.Since)
+	}
+	return c, nil
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Follow keeps the ring up to date with feed until ctx ends.
+func (f *KeyFile) Follow(ctx context.Context, feed directory.Keys) error {
+	return client.WatchCredentials(ctx, feed, f.ring.Version(), f.ring.Apply, func(err error, pause time.Duration) {
+		f.log.WarnContext(ctx, "directory does not answer; the keys stay as they are", "error", err, "pause", pause, "version", f.ring.Version())
+	})
+}
+
+// Run writes the ring whenever it has changed, until ctx ends; then once more if
+// it has to.
+func (f *KeyFile) Run(ctx context.Context) error {
+	every := time.NewTicker(saveKeysEvery)
+	defer every.Stop()
+	for {
+		ended := ctx.Err() != nil
+		if err := f.save(); err != nil {
+			f.log.ErrorContext(ctx, "keys not saved", "file", f.path, "error", err)
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-every.C:
+		}
+	}
+}
+
+// save replaces the file as a whole.
+func (f *KeyFile) save() error {
+	c := directory.Credentials{Version: f.ring.Version()}
+	if c.Version == f.saved {
+		return nil
+	}
+	c = f.ring.All()
+	body, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	tmp := f.path + ".tmp"
+	if err := writeKeys(tmp, append([]byte(digest(body)+"\n"), body...)); err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	if err := os.Rename(tmp, f.path); err != nil {
+		return err
+	}
+	f.saved = c.Version
+	return nil
+}
+
+func writeKeys(path string, b []byte) (err error) {
+	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Sync()
+}

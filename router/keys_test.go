@@ -1,0 +1,261 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/table"
+)
+
+// keyWorld is a directory with acme on c1, and acme's key.
+func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, directory.Key) {
+	t.Helper()
+	m := directorytest.NewMemory()
+	for _, c := range []directory.CellID{"c1", "c2"} {
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: c, Address: "http://" + string(c), Capacity: 9}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acme, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, record := token.NewAPIKey()
+	record.Tenant, record.Name = acme.ID, "ci"
+	if record, err = m.AddKey(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	return m, acme, key, record
+}
+
+func poll(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+		time.Sleep(time.Millisecond) // the pause of a poll with a deadline
+	}
+}
+
+// TestKeysFollowTheDirectory: a key that was made is known and one that was
+// revoked is refused, as soon as the directory says so; with the directory dead
+// a new process knows the same, revocations too.
+func TestKeysFollowTheDirectory(t *testing.T) {
+	t.Parallel()
+	m, acme, key, record := keyWorld(t)
+	path := filepath.Join(t.TempDir(), "keys")
+	var ring token.Ring
+	f := NewKeyFile(path, &ring, slog.New(slog.DiscardHandler))
+	f.Load(t.Context()) // there is no file yet
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	go func() { ended <- f.Follow(ctx, m) }()
+	go func() { ended <- f.Run(ctx) }()
+	valid := func(r *token.Ring, key string) bool { _, _, err := r.Check(key, time.Now()); return err == nil }
+	poll(t, func() bool { return valid(&ring, key) })
+	if err := m.RevokeKey(t.Context(), acme.ID, record.ID); err != nil {
+		t.Fatal(err)
+	}
+	revoked := directory.RevokedToken{ID: "00112233445566778899", Tenant: acme.ID, ExpiresAt: time.Now().Add(time.Hour)}
+	if err := m.RevokeToken(t.Context(), revoked); err != nil {
+		t.Fatal(err)
+	}
+	other, second := token.NewAPIKey()
+	second.Tenant, second.Name = acme.ID, "other"
+	if _, err := m.AddKey(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, func() bool { return !valid(&ring, key) && valid(&ring, other) && ring.Revoked(revoked.ID) })
+	stop()
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	var again token.Ring
+	NewKeyFile(path, &again, slog.New(slog.DiscardHandler)).Load(t.Context())
+	if valid(&again, key) || !valid(&again, other) || !again.Revoked(revoked.ID) || again.Version() != ring.Version() {
+		t.Error("after a restart without a directory the keys are not those of before")
+	}
+}
+
+// TestSpoiltKeyFile: no part of a file that was cut or changed is believed.
+func TestSpoiltKeyFile(t *testing.T) {
+	t.Parallel()
+	m, _, key, _ := keyWorld(t)
+	c, err := m.Credentials(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "keys")
+	var ring token.Ring
+	if err := ring.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewKeyFile(path, &ring, slog.New(slog.DiscardHandler)).save(); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(b []byte) *token.Ring {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var r token.Ring
+		NewKeyFile(path, &r, slog.New(slog.DiscardHandler)).Load(t.Context())
+		return &r
+	}
+	if r := load(good); r.Version() == 0 {
+		t.Fatal("the good file was refused")
+	}
+	for n := 0; n < len(good); n += 7 {
+		flipped := append([]byte(nil), good...)
+		flipped[n] ^= 1
+		for _, b := range [][]byte{good[:n], flipped} {
+			r := load(b)
+			if _, _, err := r.Check(key, time.Now()); r.Version() != 0 || err == nil {
+				t.Fatalf("a file spoilt at byte %d was believed", n)
+			}
+		}
+	}
+}
+
+// TestKeyNamesTheTenant: a key is bound to the tenant and to no cell, so that it
+// is valid after any number of moves; it must agree with the other sources.
+func TestKeyNamesTheTenant(t *testing.T) {
+	t.Parallel()
+	m, acme, key, record := keyWorld(t)
+	var ring token.Ring
+	refresh := func() {
+		t.Helper()
+		c, err := m.Credentials(t.Context(), 0, 0)
+		if err == nil {
+			err = ring.Apply(c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	refresh()
+	if _, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "bolt"}); err != nil {
+		t.Fatal(err)
+	}
+	chain := &identify.Chain{BaseDomain: "cellway.localhost", Ring: &ring}
+	ask := func(target string) (identify.Result, error) {
+		t.Helper()
+		u, err := m.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab := table.New()
+		if err := tab.Apply(u); err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodGet, target, nil)
+		r.Host = "cellway.localhost"
+		r.Header.Set("Authorization", "Bearer "+key)
+		return chain.Identify(identify.HeadOf(r), tab.View())
+	}
+	for n := range 4 {
+		res, err := ask("/t/acme/x")
+		if err != nil || res.Entry.Tenant != acme.ID || res.Source != "token" || res.Claims.Subject != "key/"+record.ID {
+			t.Fatalf("after %d moves: got %+v, %v", n, res, err)
+		}
+		to := []directory.CellID{"c2", "c1"}[n%2]
+		p := directory.Placement{Tenant: acme.ID, Cell: to, Epoch: directory.Epoch(n + 2), State: directory.Active}
+		if err := m.Place(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := ask("/t/bolt/x"); !errors.Is(err, problem.TenantConflict) {
+		t.Errorf("another tenant's path: got %v", err)
+	}
+	if err := m.RevokeKey(t.Context(), acme.ID, record.ID); err != nil {
+		t.Fatal(err)
+	}
+	refresh()
+	if _, err := ask("/t/acme/x"); !errors.Is(err, problem.Unauthenticated) {
+		t.Errorf("revoked: got %v", err)
+	}
+}
+
+// TestRevokedToken: a signed token that was revoked names nobody.
+func TestRevokedToken(t *testing.T) {
+	t.Parallel()
+	keys, err := token.ParseKeys(token.NewKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := keys.Issue(token.Claims{Kind: token.Tenant, Tenant: 1, Subject: "ann"}, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, ok := token.Inspect(signed)
+	if !ok || claims.Subject != "ann" {
+		t.Fatalf("inspect: got %+v, %v", claims, ok)
+	}
+	var ring token.Ring
+	gone := directory.RevokedToken{ID: claims.ID, Tenant: 1, ExpiresAt: time.Unix(claims.ExpiresAt, 0)}
+	if err := ring.Apply(directory.Credentials{Version: 2, Tokens: []directory.RevokedToken{gone}}); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Host = "cellway.localhost"
+	r.Header.Set("Authorization", "Bearer "+signed)
+	chain := &identify.Chain{BaseDomain: "cellway.localhost", Keys: keys, Ring: &ring}
+	if _, err := chain.Identify(identify.HeadOf(r), table.New().View()); !errors.Is(err, problem.Unauthenticated) {
+		t.Errorf("got %v, want unauthenticated", err)
+	}
+}
+
+// TestKeyStaysAtTheEdge: a cell gets a token of ours in place of a key, the same
+// one for as long as a window lasts.
+func TestKeyStaysAtTheEdge(t *testing.T) {
+	t.Parallel()
+	keys, err := token.ParseKeys(token.NewKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _ := token.NewAPIKey()
+	now := time.Unix(1_800_000_000, 0)
+	sent := func(b *bearers, res identify.Result, at time.Time) string {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+key)
+		if err := b.replace(r, res, at); err != nil {
+			t.Fatal(err)
+		}
+		return r.Header.Get("Authorization")
+	}
+	b := &bearers{keys: keys}
+	res := identify.Result{Foreign: true, Claims: &token.Claims{Kind: token.Tenant, Tenant: 7, Subject: "key/x"}}
+	first := sent(b, res, now)
+	claims, err := keys.Verify(first[len("Bearer "):], now)
+	if err != nil || claims.Tenant != 7 || claims.Subject != "key/x" || claims.Kind != token.Tenant {
+		t.Errorf("the cell gets %+v, %v", claims, err)
+	}
+	if sent(b, res, now.Add(time.Second)) != first || sent(b, res, now.Add(bearerWindow)) == first {
+		t.Error("the token is not made once in a window")
+	}
+	if got := sent(&bearers{}, res, now); got != "" {
+		t.Errorf("without a key to sign with the cell gets %q", got)
+	}
+	if got := sent(b, identify.Result{Claims: res.Claims}, now); got != "Bearer "+key {
+		t.Errorf("a token of ours became %q", got)
+	}
+}
