@@ -22,7 +22,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 		}
 	}
 	began := time.Now()
-	b, err := readBody(w, r, rt.MaxBody)
+	b, err := readBody(w, r, x.maxBody)
 	x.upload += time.Since(began)
 	if err != nil {
 		return err

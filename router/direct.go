@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 )
@@ -46,13 +48,17 @@ type plan struct {
 	line   telemetry.Line
 	pool   *pool[*upstreams]
 	placed bool // in the pool
+	guard  *guard.Guard
+	first  guard.Verdict // of the client's address
+	second guard.Verdict // of the tenant
+	said   guard.Verdict // what the client is told of
 
 	id     string // of the request
 	parent string // traceparent towards both sides, "" where there is none
 	traced bool   // the caller sent one
 
 	// What the strings are made of, kept from flight to flight.
-	idText, parentText, tenantText []byte
+	idText, parentText, tenantText, limitText []byte
 }
 
 // planOf is the plan that the flight keeps.
@@ -80,7 +86,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	decision := rt.decide(&p.head, rt.Table.View(), (*identify.Chain).Identify)
-	if decision.Verdict != Forward || rt.holds.waiting(decision.Entry) {
+	if decision.Verdict != Forward || decision.Foreign || rt.holds.waiting(decision.Entry) {
 		return false
 	}
 	assertion, err := rt.assertions.of(decision.Entry, f.Began)
@@ -93,6 +99,10 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	p.placed = true
+	if !d.admit(f, p, path) {
+		p.leave()
+		return false
+	}
 	f.Timeout = rt.CellTimeout
 	d.say(f, p, assertion)
 	p.line.Method, p.line.Path = p.head.Method, path
@@ -102,6 +112,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 // begin forgets the flight before.
 func (p *plan) begin(now time.Time) {
 	p.exchange = exchange{began: now, log: &p.line.Request}
+	p.first, p.second, p.said = guard.Verdict{}, guard.Verdict{}, guard.Verdict{}
 	p.line.Request = telemetry.Request{}
 	p.id, p.parent, p.traced = "", "", false
 }
@@ -157,6 +168,12 @@ func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
 		f.Reply = append(f.Reply, h1.Field{Name: "Traceparent", Value: p.parent})
 		f.Fields = append(f.Fields, h1.Field{Name: "traceparent", Value: p.parent})
 	}
+	if p.said.Limited() {
+		p.limitText = p.said.AppendPolicy(p.limitText[:0])
+		n := len(p.limitText)
+		p.limitText = p.said.AppendLeft(p.limitText)
+		f.Reply = append(f.Reply, h1.Field{Name: "RateLimit-Policy", Value: text(p.limitText[:n])}, h1.Field{Name: "RateLimit", Value: text(p.limitText[n:])})
+	}
 	if f.Peer != "" {
 		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
 	}
@@ -168,11 +185,42 @@ func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
 func (d *direct) Done(f *h1.Flight) {
 	p := f.State.(*plan) // Take put it there
 	p.leave()
+	p.release()
 	took := time.Since(p.began)
 	d.rt.metrics.done(&p.exchange, f.Status, took)
 	l := &p.line
 	l.Status, l.Bytes, l.Took, l.Err = f.Status, f.Bytes, took, f.Err
 	l.Log(d.rt.Log)
+}
+
+// admit asks the guard. What it refuses, or what a trusted hop has sent, is the
+// handler's: it asks again, and answers.
+func (d *direct) admit(f *h1.Flight, p *plan, path string) bool {
+	g := d.rt.Guard
+	p.maxBody = d.rt.MaxBody
+	if g.Idle() {
+		return true
+	}
+	peer, err := netip.ParseAddr(f.Peer)
+	if err != nil || g.Trusts(peer) {
+		return false
+	}
+	ask := guard.Request{Method: p.head.Method, Path: path, Length: int64(f.Request.Length()), Tenant: p.entry.Tenant}
+	if p.first, p.second, err = g.Admit(peer, &ask); err != nil {
+		return false
+	}
+	p.guard, p.said = g, p.second.Tighter(p.first)
+	p.maxBody = least(p.maxBody, p.second.MaxBody)
+	return true
+}
+
+// release gives back what the guard counts, once.
+func (p *plan) release() {
+	if p.guard != nil {
+		p.guard.Done(p.first)
+		p.guard.Done(p.second)
+		p.guard = nil
+	}
 }
 
 // leave gives the flight's place back, once.
@@ -200,6 +248,7 @@ func continued(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := takenOver(w); p != nil {
 			defer p.leave() // if nobody else does
+			defer p.release()
 			r.Header.Set(telemetry.RequestIDHeader, p.id)
 			if p.parent != "" {
 				r.Header.Set("Traceparent", p.parent)

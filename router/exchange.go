@@ -18,6 +18,8 @@ type exchange struct {
 	began     time.Time
 	log       *telemetry.Request
 	source    string
+	via       string        // X-Forwarded-For as a trusted hop sent it
+	maxBody   int64         // bytes of the body; 0: any
 	entry     table.Entry   // where it was last sent, or would have been
 	held      time.Duration // waiting for a newer table
 	upload    time.Duration // waiting for the client's body

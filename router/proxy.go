@@ -99,6 +99,9 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = pr.In.URL.RawQuery // to the byte; ReverseProxy cleans it
 	out.Host = pr.In.Host
 	setForwarded(pr)
+	if via := exchangeFrom(pr.In.Context()).via; via != "" {
+		out.Header.Set("X-Forwarded-For", via+", "+out.Header.Get("X-Forwarded-For"))
+	}
 	otel.GetTextMapPropagator().Inject(out.Context(), propagation.HeaderCarrier(out.Header))
 	out.Header.Set(token.AssertionHeader, f.to.Assertion)
 }

@@ -172,6 +172,9 @@ func (o *outgoing) stream(end func()) (done func(), err error) {
 // fill adds what the cell is told of the request.
 func (o *outgoing) fill(r *http.Request) {
 	peer, _, err := net.SplitHostPort(r.RemoteAddr)
+	if via := o.exchange.via; err == nil && via != "" {
+		peer = via + ", " + peer
+	}
 	if err == nil {
 		o.Set("X-Forwarded-For", peer)
 	}

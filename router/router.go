@@ -26,6 +26,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
@@ -41,8 +42,9 @@ type Options struct {
 	AuthRequired  bool          // a request without a valid tenant token is 401
 	CellTimeout   time.Duration // one request to a cell, whole
 	Hold          HoldLimits
-	MaxBody       int64    // bytes of a request's body
-	Directory     *url.URL // takes POST /signup; nil answers 404
+	Guard         *guard.Guard // what the edge refuses; nil refuses nothing
+	MaxBody       int64        // bytes of a request's body
+	Directory     *url.URL     // takes POST /signup; nil answers 404
 	Forwarder     Forwarder
 	// Refresh brings the table up to date at once, or fails. It is asked when a
 	// cell knows a newer epoch than the table, at most once at a time; nil only
@@ -73,6 +75,9 @@ type Router struct {
 // New makes a Router.
 func New(o Options) *Router {
 	ctx, stop := context.WithCancel(context.Background())
+	if o.Guard == nil {
+		o.Guard = guard.New(o.Registry)
+	}
 	rt := &Router{
 		Options: o, metrics: newMetrics(o.Registry, o.Table), tracer: otel.Tracer("github.com/cellway/cellway/router"),
 		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
@@ -124,11 +129,17 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return problem.New(problem.TooLarge, "a body is at most %d bytes", rt.MaxBody)
 	}
 	if p := takenOver(w); p != nil {
-		x.began, x.plan = p.began, p
+		x.began, x.plan, x.maxBody = p.began, p, p.maxBody
 		x.send(p.entry)
 		x.source, x.log.UserHash = p.source, p.log.UserHash
+		tell(w, &p.said)
 		return rt.deliver(w, r, x)
 	}
+	first, err := rt.checkClient(w, r, x)
+	if err != nil {
+		return err
+	}
+	defer rt.Guard.Done(first)
 	d := rt.decide(identify.HeadOf(r), rt.Table.View(), (*identify.Chain).Identify)
 	x.know(d)
 	switch d.Verdict {
@@ -141,6 +152,11 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		hello(w)
 		return nil
 	}
+	v, err := rt.checkTenant(w, r, x, first)
+	if err != nil {
+		return err
+	}
+	defer rt.Guard.Done(v)
 	if err := rt.bearers.replace(r, d.Result, time.Now()); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type settings struct {
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
+	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
 	Engine          string        `env:"ENGINE" envDefault:"std" help:"std (net/http) or h1 (our own HTTP/1.1)"`
 	StopGrace       time.Duration `env:"STOP_GRACE" envDefault:"15s" help:"for requests under way when told to stop"`
 }

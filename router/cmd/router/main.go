@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/token"
@@ -15,6 +17,7 @@ import (
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -57,6 +60,13 @@ func serve(ctx context.Context, s settings) (err error) {
 	o.Chain.Ring = ring
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
+	o.Guard = guard.New(tel.Registry)
+	var policy *guard.File
+	if s.PolicyFile != "" {
+		if policy, err = guard.NewFile(s.PolicyFile, o.Guard, tel.Log); err != nil {
+			return err
+		}
+	}
 	rt, server, closeCells := newRouter(o, s)
 	defer closeCells()
 
@@ -77,6 +87,12 @@ func serve(ctx context.Context, s settings) (err error) {
 	background.Go("save table", disk.Run)
 	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
 	background.Go("save keys", keyFile.Run)
+	if policy != nil {
+		hangUp := make(chan os.Signal, 1)
+		signal.Notify(hangUp, syscall.SIGHUP)
+		defer signal.Stop(hangUp)
+		background.Go("follow policy", func(ctx context.Context) error { return policy.Run(ctx, hangUp) })
+	}
 	background.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
 	})
@@ -87,7 +103,7 @@ func serve(ctx context.Context, s settings) (err error) {
 
 	admin.SetReady(true)
 	tel.Log.InfoContext(ctx, "router serves", "addr", ln.Addr().String(), "admin", adminLn.Addr().String())
-	err = run.ServeWith(serving, ln, server, s.StopGrace)
+	err = run.ServeWith(serving, o.Guard.Listener(ln), server, s.StopGrace)
 	rt.Close()
 	background.Stop()
 	return errors.Join(err, background.Wait())

@@ -1,0 +1,55 @@
+package router
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/cellway/cellway/router/guard"
+)
+
+// checkClient asks the guard for a request of the client's address, and notes
+// what a trusted hop says of where the request came from.
+func (rt *Router) checkClient(w http.ResponseWriter, r *http.Request, x *exchange) (guard.Verdict, error) {
+	x.maxBody = rt.MaxBody
+	peer := guard.PeerOf(r.RemoteAddr)
+	forwarded := r.Header["X-Forwarded-For"]
+	if len(forwarded) > 0 && rt.Guard.Trusts(peer) {
+		x.via = strings.Join(forwarded, ", ")
+	}
+	v := rt.Guard.CheckClient(rt.Guard.Client(peer, forwarded))
+	if v.Err != nil {
+		tell(w, &v)
+	}
+	return v, v.Err
+}
+
+// checkTenant asks the guard for a request of the tenant that x has, and tells
+// the client what is left of what it may do. first is what checkClient said.
+func (rt *Router) checkTenant(w http.ResponseWriter, r *http.Request, x *exchange, first guard.Verdict) (guard.Verdict, error) {
+	v := rt.Guard.Check(&guard.Request{Method: r.Method, Path: r.URL.Path, Length: r.ContentLength, Tenant: x.entry.Tenant})
+	said := v
+	if v.Err == nil {
+		said = v.Tighter(first)
+	}
+	tell(w, &said)
+	x.maxBody = least(x.maxBody, v.MaxBody)
+	return v, v.Err
+}
+
+// least is the smaller of two limits, of which 0 is none.
+func least(a, b int64) int64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// tell writes RateLimit headers.
+func tell(w http.ResponseWriter, v *guard.Verdict) {
+	if !v.Limited() {
+		return
+	}
+	var b [64]byte
+	w.Header().Set("RateLimit-Policy", string(v.AppendPolicy(b[:0])))
+	w.Header().Set("RateLimit", string(v.AppendLeft(b[:0])))
+}

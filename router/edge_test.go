@@ -1,0 +1,141 @@
+package router_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/guard"
+)
+
+var engines = []string{"std", "h1"}
+
+// guarded is a world with a policy.
+func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]http.Handler) *world {
+	t.Helper()
+	p, err := guard.Parse([]byte(policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := guard.New(prometheus.NewRegistry())
+	if err := g.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOn(t, engine, cells, func(o *router.Options, _ *router.CellLimits) { o.Guard = g })
+}
+
+// TestTenantOverItsRate: who asks too often is told when to come back, and the
+// others are served.
+func TestTenantOverItsRate(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		w := guarded(t, engine, "tiers: {default: {requests: 2, window: 1h}}", twoCells())
+		for left := 1; left >= 0; left-- {
+			a := w.do("GET", "acme."+base, "/x", "")
+			want := `"default";r=` + string(rune('0'+left)) + `;t=`
+			if a.StatusCode != 200 || a.Header.Get("RateLimit-Policy") != `"default";q=2;w=3600` || !strings.HasPrefix(a.Header.Get("RateLimit"), want) {
+				t.Errorf("%s: got %d with %q and %q, want %s", engine, a.StatusCode, a.Header.Get("RateLimit-Policy"), a.Header.Get("RateLimit"), want)
+			}
+		}
+		a := w.do("GET", "acme."+base, "/x", "")
+		w.want(a, 429, problem.RateLimited)
+		if after := a.Header.Get("Retry-After"); after != "1800" || !strings.HasPrefix(a.Header.Get("RateLimit"), `"default";r=0;`) {
+			t.Errorf("%s: got Retry-After %q, RateLimit %q", engine, after, a.Header.Get("RateLimit"))
+		}
+		if a := w.do("GET", "bolt."+base, "/x", ""); a.StatusCode != 200 {
+			t.Errorf("%s: another tenant pays: %d %s", engine, a.StatusCode, a.body)
+		}
+	}
+}
+
+// TestClientOverItsRate: an address is what a trusted hop says it is, and what
+// anybody else says counts for nothing.
+func TestClientOverItsRate(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		w := guarded(t, engine, "trusted: [127.0.0.1]\nclients: {requests: 1, window: 1h}", twoCells())
+		if a := w.do("GET", "acme."+base, "/x", "", "X-Forwarded-For", "198.51.100.7"); a.StatusCode != 200 {
+			t.Errorf("%s: got %d %s", engine, a.StatusCode, a.body)
+		}
+		w.want(w.do("GET", "bolt."+base, "/x", "", "X-Forwarded-For", "1.1.1.1, 198.51.100.7"), 429, problem.RateLimited)
+		if a := w.do("GET", "acme."+base, "/x", "", "X-Forwarded-For", "198.51.100.8"); a.StatusCode != 200 {
+			t.Errorf("%s: another address pays: %d %s", engine, a.StatusCode, a.body)
+		}
+		w = guarded(t, engine, "clients: {requests: 1, window: 1h}", twoCells())
+		w.do("GET", "acme."+base, "/x", "", "X-Forwarded-For", "198.51.100.7")
+		w.want(w.do("GET", "nobody."+base, "/x", "", "X-Forwarded-For", "198.51.100.8"), 429, problem.RateLimited)
+	}
+}
+
+// TestTrustedHops: a cell is told what a trusted hop says, followed by that hop.
+func TestTrustedHops(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		got := make(chan string, 1)
+		cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- strings.Join(r.Header["X-Forwarded-For"], "|") })
+		w := guarded(t, engine, "trusted: [127.0.0.0/8]", map[directory.CellID]http.Handler{"c1": cell})
+		w.do("GET", "acme."+base, "/x", "", "X-Forwarded-For", "198.51.100.7")
+		if via := <-got; via != "198.51.100.7, 127.0.0.1" {
+			t.Errorf("%s: the cell was told %q", engine, via)
+		}
+	}
+}
+
+// TestRouteBody: a route's own bound holds for a body of any framing.
+func TestRouteBody(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		w := guarded(t, engine, "routes: [{name: notes, prefix: /v1/notes, max_body: 1000}]", twoCells())
+		w.want(w.do("POST", base, "/t/acme/v1/notes", strings.Repeat("x", 1001)), 413, problem.TooLarge)
+		r := w.request(t.Context(), "POST", "acme."+base, "/v1/notes", "")
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 1001)))) // its length is not known
+		w.want(w.send(r), 413, problem.TooLarge)
+		if a := w.do("POST", "acme."+base, "/v1/notes", strings.Repeat("x", 1000)); a.StatusCode != 200 {
+			t.Errorf("%s: a body that fits: got %d %s", engine, a.StatusCode, a.body)
+		}
+		if a := w.do("POST", "acme."+base, "/v1/other", strings.Repeat("x", 1001)); a.StatusCode != 200 {
+			t.Errorf("%s: another route: got %d %s", engine, a.StatusCode, a.body)
+		}
+	}
+}
+
+// TestPlacesAreGivenBack: a tenant's requests at once are bounded, and each gives
+// its place back, however it ends.
+func TestPlacesAreGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		arrived, finish := make(chan struct{}), make(chan struct{})
+		cell := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/wait":
+				arrived <- struct{}{}
+				<-finish
+			case "/abort":
+				panic(http.ErrAbortHandler)
+			}
+		})
+		w := guarded(t, engine, "tiers: {default: {concurrent: 1}}", map[directory.CellID]http.Handler{"c1": cell, "c2": cell})
+		for range 3 {
+			w.do("GET", "acme."+base, "/abort", "")
+		}
+		done := make(chan answer)
+		go func() { done <- w.do("GET", "acme."+base, "/wait", "") }()
+		<-arrived
+		w.want(w.do("GET", "acme."+base, "/x", ""), 429, problem.RateLimited)
+		if a := w.do("GET", "bolt."+base, "/x", ""); a.StatusCode != 200 {
+			t.Errorf("%s: another tenant pays: %d %s", engine, a.StatusCode, a.body)
+		}
+		close(finish)
+		<-done
+		if a := w.do("GET", "acme."+base, "/x", ""); a.StatusCode != 200 {
+			t.Errorf("%s: after it: got %d %s", engine, a.StatusCode, a.body)
+		}
+	}
+}

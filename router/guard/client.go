@@ -1,0 +1,137 @@
+package guard
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+)
+
+// clientBucket is an address's: of IPv6 the /64, which one client has all of.
+func clientBucket(a netip.Addr) bucket {
+	a = a.Unmap()
+	b := a.As16()
+	k := bucket{hi: binary.BigEndian.Uint64(b[:8])}
+	if a.Is4() {
+		k.lo = binary.BigEndian.Uint64(b[8:])
+	}
+	return k
+}
+
+// trusts reports whether an address is a hop of ours.
+func (ru *rules) trusts(a netip.Addr) bool {
+	a = a.Unmap()
+	for _, p := range ru.trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Client is the address that a request comes from: peer, unless that is a trusted
+// hop; then the last address in X-Forwarded-For that is not a trusted hop's too.
+// What a client itself wrote there is never believed. forwarded holds the header's
+// lines in their order; a malformed entry ends the search.
+func (g *Guard) Client(peer netip.Addr, forwarded []string) netip.Addr {
+	ru := g.rules.Load()
+	if len(ru.trusted) == 0 || !ru.trusts(peer) {
+		return peer
+	}
+	client := peer
+	for i := len(forwarded) - 1; i >= 0; i-- {
+		rest, more := forwarded[i], true
+		for more {
+			var entry string
+			if at := strings.LastIndexByte(rest, ','); at >= 0 {
+				rest, entry = rest[:at], rest[at+1:]
+			} else {
+				entry, more = rest, false
+			}
+			a, err := netip.ParseAddr(strings.Trim(entry, " \t"))
+			if err != nil || a.Zone() != "" {
+				return client
+			}
+			if client = a.Unmap(); !ru.trusts(client) {
+				return client
+			}
+		}
+	}
+	return client
+}
+
+// Trusts reports whether peer is a hop whose forwarding headers count.
+func (g *Guard) Trusts(peer netip.Addr) bool { return g.rules.Load().trusts(peer) }
+
+// EnterConn takes one of an address's connections; LeaveConn gives it back. Both
+// look at the policy's cap, of which a trusted hop has none.
+func (g *Guard) EnterConn(peer netip.Addr) bool {
+	ru := g.rules.Load()
+	most := ru.clients.Connections
+	if most == 0 || ru.trusts(peer) {
+		most = int(^uint32(0) >> 1) // counted, so that a cap that comes later knows of them
+	}
+	if g.conns.enter(clientBucket(peer), most) {
+		return true
+	}
+	g.metrics.refused.WithLabelValues("client_connections").Inc()
+	return false
+}
+
+// LeaveConn gives a connection of EnterConn back.
+func (g *Guard) LeaveConn(peer netip.Addr) { g.conns.leave(clientBucket(peer)) }
+
+// Listener is ln without the connections that are one too many of their address:
+// those are closed before a byte of them is read.
+func (g *Guard) Listener(ln net.Listener) net.Listener { return &listener{ln, g} }
+
+type listener struct {
+	net.Listener
+	guard *Guard
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		peer := PeerOf(c.RemoteAddr().String())
+		if l.guard.EnterConn(peer) {
+			return &conn{Conn: c, guard: l.guard, peer: peer}, nil
+		}
+		_ = c.Close() // nothing of it was used
+	}
+}
+
+type conn struct {
+	net.Conn
+	guard *Guard
+	peer  netip.Addr
+	once  sync.Once
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.once.Do(func() { c.guard.LeaveConn(c.peer) })
+	return c.Conn.Close()
+}
+
+// CloseWrite half-closes, where the connection below can.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return net.ErrClosed
+}
+
+// PeerOf is the address in "host:port", the zero Addr where there is none.
+func PeerOf(hostPort string) netip.Addr {
+	ap, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}

@@ -1,0 +1,26 @@
+package guard
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics carry reasons, never a tenant and never an address.
+type metrics struct {
+	refused *prometheus.CounterVec
+	reloads *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
+	m := &metrics{
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_guard_refused_total", Help: "Requests and connections that the edge's policy refused, by reason.",
+		}, []string{"reason"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_guard_reloads_total", Help: "Readings of a changed policy file, by outcome (ok, refused).",
+		}, []string{"outcome"}),
+	}
+	reg.MustRegister(m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "router_guard_buckets", Help: "Rate limit allowances that are kept in memory.",
+	}, func() float64 { return float64(g.buckets.len()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "router_guard_clients", Help: "Addresses that have a connection now.",
+	}, func() float64 { return float64(g.conns.owners()) }))
+	return m
+}

@@ -1,0 +1,197 @@
+package guard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	yaml "go.yaml.in/yaml/v4"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A Policy is what the edge refuses. The zero Policy refuses nothing. It is read
+// from one YAML file; a key that is not known is an error.
+type Policy struct {
+	// Trusted are the hops, such as balancers, whose X-Forwarded-For and Forwarded
+	// count, and which have no limit of their own: CIDR prefixes or addresses.
+	Trusted []string `yaml:"trusted"`
+	// Clients limits each address (of IPv6 each /64).
+	Clients Clients `yaml:"clients"`
+	// Tiers are the limits of one tenant: "default" is of all that Tenants does not name.
+	Tiers map[string]Tier `yaml:"tiers"`
+	// Tenants names the tier of tenants, by id, that are not in "default".
+	Tenants map[directory.TenantID]string `yaml:"tenants"`
+	// Routes are classes of requests. Of those that match, the longest prefix counts.
+	Routes []Route `yaml:"routes"`
+}
+
+// Clients are the limits of one client address.
+type Clients struct {
+	Rate        `yaml:",inline"`
+	Connections int `yaml:"connections"` // at once; 0: any
+	Concurrent  int `yaml:"concurrent"`  // requests at once; 0: any
+}
+
+// A Tier is the limits of one tenant.
+type Tier struct {
+	Rate       `yaml:",inline"`
+	Concurrent int `yaml:"concurrent"` // requests at once at one router; 0: any
+}
+
+// A Rate allows Requests in each Window, and Burst (Requests where it is 0) at
+// once. Requests 0 is no limit.
+type Rate struct {
+	Requests int           `yaml:"requests"`
+	Window   time.Duration `yaml:"window"`
+	Burst    int           `yaml:"burst"`
+}
+
+// A Route is a class of requests and what holds for it alone.
+type Route struct {
+	Name    string   `yaml:"name"`    // in RateLimit headers and metrics
+	Prefix  string   `yaml:"prefix"`  // of the path, without /t/{slug}
+	Methods []string `yaml:"methods"` // empty: all
+	Rate    `yaml:",inline"`
+	MaxBody int64 `yaml:"max_body"` // bytes, at most the router's own; 0: that
+}
+
+// Load reads and checks a policy file.
+func Load(path string) (Policy, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Policy{}, fmt.Errorf("read policy: %w", err)
+	}
+	p, err := Parse(b)
+	if err != nil {
+		return Policy{}, fmt.Errorf("policy %s: %w", path, err)
+	}
+	return p, nil
+}
+
+// Parse reads and checks a policy.
+func Parse(b []byte) (Policy, error) {
+	var p Policy
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&p); err != nil && !errors.Is(err, io.EOF) {
+		return p, fmt.Errorf("%s", strings.Join(strings.Fields(err.Error()), " ")) // one line
+	}
+	return p, p.Validate()
+}
+
+// Validate reports the first thing that is wrong with a policy.
+func (p *Policy) Validate() error {
+	if _, err := prefixes(p.Trusted); err != nil {
+		return err
+	}
+	if err := p.Clients.validate("clients"); err != nil {
+		return err
+	}
+	if p.Clients.Connections < 0 || p.Clients.Concurrent < 0 {
+		return bad("clients: connections and concurrent must not be negative")
+	}
+	for name, t := range p.Tiers {
+		if err := t.validate("tiers." + name); err != nil {
+			return err
+		}
+		if t.Concurrent < 0 {
+			return bad("tiers.%s: concurrent must not be negative", name)
+		}
+	}
+	for id, tier := range p.Tenants {
+		if _, ok := p.Tiers[tier]; !ok || id <= 0 {
+			return bad("tenants.%d: no tier %q", id, tier)
+		}
+	}
+	names := map[string]bool{"default": true}
+	for i, r := range p.Routes {
+		if err := r.validate(); err != nil {
+			return bad("routes[%d]: %s", i, err)
+		}
+		if names[r.Name] {
+			return bad("routes[%d]: name %q is there twice", i, r.Name)
+		}
+		names[r.Name] = true
+	}
+	return nil
+}
+
+// burst is how many may come at once.
+func (r Rate) burst() int {
+	if r.Burst > 0 {
+		return r.Burst
+	}
+	return r.Requests
+}
+
+func (r Rate) validate(where string) error {
+	switch {
+	case r.Requests < 0 || r.Burst < 0 || r.Requests > 1_000_000_000 || r.Burst > 1_000_000_000:
+		return bad("%s: requests and burst must be 0 to a thousand million", where)
+	case r.Requests == 0 && (r.Window != 0 || r.Burst != 0):
+		return bad("%s: window and burst need requests", where)
+	case r.Requests > 0 && (r.Window < time.Second || r.Window > 24*time.Hour):
+		return bad("%s: window must be 1s to 24h", where)
+	}
+	return nil
+}
+
+// limit makes r one, nil where r is none.
+func (r Rate) limit(id int, name string) *limit {
+	if r.Requests == 0 {
+		return nil
+	}
+	return &limit{
+		id: uint32(id), name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
+		interval: max(1, r.Window/time.Duration(r.Requests)),
+	}
+}
+
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+}
+
+func (r *Route) validate() error {
+	plain := r.Name != "" && len(r.Name) <= 40 && strings.Trim(r.Name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+	switch {
+	case !plain:
+		return bad("name must be 1 to 40 of a-z, 0-9, _ and -")
+	case !strings.HasPrefix(r.Prefix, "/"):
+		return bad("prefix must begin with /")
+	case r.MaxBody < 0:
+		return bad("max_body must not be negative")
+	}
+	for _, m := range r.Methods {
+		if !slices.Contains(methods, m) {
+			return bad("method %q is not served", m)
+		}
+	}
+	return r.Rate.validate("rate")
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(s)
+			if addrErr != nil || addr.Zone() != "" {
+				return nil, bad("trusted: %q is no address and no prefix", s)
+			}
+			p = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+func bad(format string, args ...any) error { return problem.New(problem.Invalid, format, args...) }
