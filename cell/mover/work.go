@@ -157,6 +157,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Round:
 		if err = w.pull(ctx, roundTimeout, m, dst, false); err == nil {
 			w.report.Rounds++
+			if w.facts.Polished = w.move.Phase == directory.CaughtUp && !held(w.move); w.facts.Polished {
+				return nil // the freeze follows at once; the decision records the report
+			}
 			return w.note(ctx)
 		}
 	case Check:
@@ -251,6 +254,9 @@ func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cel
 
 // pull makes the target take a round.
 func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move, dst Target, final bool) error {
+	if final { // a pause that is over its budget is aborted: at once, and not when a cell that hangs answers
+		timeout = max(time.Until(w.facts.Frozen.Add(w.cfg.Limits.Pause)), 0) + 50*time.Millisecond
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	began := time.Now()

@@ -72,7 +72,7 @@ func (s *Server) Handler() http.Handler {
 	for name, f := range map[string]call{
 		"reserve": done(s.Steps.Reserve), "activate": done(s.Steps.Activate), "retire": done(s.Steps.Retire),
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
-		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.Steps.Freeze), "disarm": waiting(s.Steps.Disarm),
+		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.freeze), "disarm": waiting(s.Steps.Disarm),
 		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
 		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept, "keys": s.keys,
 	} {
@@ -151,7 +151,7 @@ func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", RowsType)
 	out := &firstByte{w: w}
-	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
+	if err := s.Source.Send(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
 		if !out.written {
 			telemetry.Problem(w, r, "cell", fence.Refusal(err))
 			return
@@ -178,19 +178,26 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 		return have, err
 	}
 	defer s.startKeys(ctx, r, have.Round <= 0)()
-	resp, err := s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: have.Snapshot})
-	if err != nil {
-		return nil, err
+	rows := s.askRows(ctx, r, have.Snapshot)
+	defer rows.close()
+	got, err := s.Target.Apply(ctx, r.target(), r.Final, rows)
+	if err == nil || rows.told == nil {
+		return got, err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		err := problem.Read(resp)
-		if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra["snapshot"] == "void" {
-			err = s.Target.beginAnew(ctx, r.target(), have)
-		}
-		return nil, fmt.Errorf("source cell %s: %w", r.Source, err)
+	err = rows.told
+	if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra["snapshot"] == "void" {
+		err = s.Target.beginAnew(ctx, r.target(), have)
 	}
-	return s.Target.Apply(ctx, r.target(), r.Final, resp.Body)
+	return nil, fmt.Errorf("source cell %s: %w", r.Source, err)
+}
+
+// freeze begins the pause, and the last round at once.
+func (s *Server) freeze(ctx context.Context, m Move, wait time.Duration) error {
+	if err := s.Steps.Freeze(ctx, m, wait); err != nil {
+		return err
+	}
+	s.Source.Ahead(ctx, m.ID, m.Tenant)
+	return nil
 }
 
 func (s *Server) received(ctx context.Context, r Request) (any, error) {

@@ -25,6 +25,7 @@ type Source struct {
 	pool   *pgxpool.Pool
 	pace   *Pace
 	tables tableCache
+	ahead  ahead
 	few    int // keys up to which a round is one of few
 }
 
@@ -48,8 +49,8 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
 	}
 	var total Totals
+	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
 		var pausing, unnoted bool
 		var generation string
 		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&generation, &head.Snapshot, &pausing, &unnoted); err != nil {
@@ -93,7 +94,29 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		}
 		return out.w.Flush()
 	})
+	if err == nil {
+		s.ahead.note(move, head.Snapshot)
+	}
 	return total, err
+}
+
+// Ahead makes the last round of a move whose tenant has just been frozen, so that it
+// is there, or under way, when the target asks for it.
+func (s *Source) Ahead(ctx context.Context, move directory.MoveID, tenant directory.TenantID) {
+	s.ahead.begin(ctx, move, func(ctx context.Context, e *early) error {
+		_, err := s.Stream(ctx, e, move, tenant, e.since)
+		return err
+	})
+}
+
+// Send writes a round to w as Stream does, or the one that was made ahead.
+func (s *Source) Send(ctx context.Context, w io.Writer, move directory.MoveID, tenant directory.TenantID, since string) error {
+	if b, ok := s.ahead.take(ctx, move, since); ok {
+		_, err := w.Write(b)
+		return err
+	}
+	_, err := s.Stream(ctx, w, move, tenant, since)
+	return err
 }
 
 // armed checks the fence and takes the snapshot in one statement: the first of

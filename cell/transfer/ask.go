@@ -1,0 +1,50 @@
+package transfer
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// An answer is the source's round, asked for already and awaited by who reads it:
+// the source works while the target prepares to store.
+type answer struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when resp and err are there
+	resp   *http.Response
+	err    error
+	told   error // err, once a reader has met it
+}
+
+// askRows asks the source for what changed since a snapshot. The caller closes the answer.
+func (s *Server) askRows(ctx context.Context, r Request, since string) *answer {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &answer{cancel: cancel, done: make(chan struct{})}
+	go func() { // ends with ctx, at the latest when the answer is closed
+		defer close(a.done)
+		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since})
+		if a.err == nil && a.resp.StatusCode != http.StatusOK {
+			a.err = problem.Read(a.resp)
+		}
+	}()
+	return a
+}
+
+// Read reads the round; its error is the source's where that refused.
+func (a *answer) Read(p []byte) (int, error) {
+	<-a.done
+	if a.err != nil {
+		a.told = a.err
+		return 0, a.err
+	}
+	return a.resp.Body.Read(p)
+}
+
+func (a *answer) close() {
+	a.cancel()
+	<-a.done
+	if a.resp != nil {
+		a.resp.Body.Close()
+	}
+}
