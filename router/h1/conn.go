@@ -345,10 +345,12 @@ func (c *conn) finish() bool {
 	return true
 }
 
-// lingering bounds what is read of a client that was refused.
+// lingering bounds what is read of a client that was refused: until it is silent
+// for lingerTime, and no longer or more than the others.
 const (
 	lingerTime  = 500 * time.Millisecond
-	lingerBytes = 256 << 10
+	lingerWhole = 5 * time.Second
+	lingerBytes = 16 << 20
 )
 
 // linger lets the client read the answer: a socket that is closed with bytes
@@ -357,8 +359,8 @@ func (c *conn) linger() {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // the read will report it
-	for total := 0; total < lingerBytes; {
+	for total, over := 0, time.Now().Add(lingerWhole); total < lingerBytes && time.Now().Before(over); {
+		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // the read will report it
 		n, err := c.nc.Read(c.in)
 		if err != nil {
 			return
