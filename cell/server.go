@@ -153,7 +153,7 @@ func (s *Server) operation(e endpoint) http.Handler {
 // serve takes a request from its arrival to its operation.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c := &call{module: "none", route: "none", peer: r.Context(), began: time.Now()}
-	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.timeout)
+	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.allowed(r))
 	defer cancel()
 	r = stripTenant(r.WithContext(ctx))
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
@@ -180,6 +180,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mux.ServeHTTP(sw, r)
+}
+
+// allowed is the time for a request: the cell's own bound, or less where the
+// router has less left. A word that did not come from a router can only make it
+// shorter, for the one who sent it.
+func (s *Server) allowed(r *http.Request) time.Duration {
+	if left, ok := token.ParseTimeLeft(r.Header.Get(token.TimeLeftHeader)); ok {
+		return min(s.timeout, left)
+	}
+	return s.timeout
 }
 
 // enter checks who asks and how much, before anything is done for it.

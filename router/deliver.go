@@ -60,7 +60,7 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	timer := time.AfterFunc(rt.CellTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 	err = rt.Forwarder.Forward(w, b.attach(r.WithContext(ctx)), Target{
-		Entry: e, Assertion: assertion,
+		Entry: e, Assertion: assertion, Deadline: time.Now().Add(rt.CellTimeout),
 		Streams: func(end func()) (done func()) {
 			timer.Stop()
 			return rt.streams.add(rt.Table, e.Placement, end)
@@ -153,6 +153,7 @@ func (rt *Router) refresh() {
 type Target struct {
 	table.Entry
 	Assertion string
+	Deadline  time.Time // by which the cell must have answered: it is told the time left
 	// Streams is told when the answer is an event stream: from then on the request
 	// has no deadline. end is called, once at most, when the stream must end for the
 	// client to connect again; done says that it has ended, whatever the cause.

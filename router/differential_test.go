@@ -158,7 +158,7 @@ func fieldsOf(h http.Header) string {
 	var all []string
 	for name, values := range h {
 		switch name {
-		case "Cell-Assertion", "Date", "Traceparent", "Connection", "Expect", "Content-Length", "Transfer-Encoding":
+		case "Cell-Assertion", "Cell-Time-Left", "Date", "Traceparent", "Connection", "Expect", "Content-Length", "Transfer-Encoding":
 			continue // Expect is answered by the h1 engine itself, before it asks the cell
 		case "X-Request-Id":
 			if !slices.Contains(values, "abc-1") {

@@ -57,6 +57,8 @@ type plan struct {
 	parent string // traceparent towards both sides, "" where there is none
 	traced bool   // the caller sent one
 
+	priority, accept string // the fields
+
 	// What the strings are made of, kept from flight to flight.
 	idText, parentText, tenantText, limitText []byte
 }
@@ -95,7 +97,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 	}
 	p.know(decision)
 	p.pool = d.relay.pools.of(p.entry.Cell)
-	if f.To, err = p.pool.connections.at(p.entry.Address); err != nil || !p.pool.try() {
+	if f.To, err = p.pool.connections.at(p.entry.Address); err != nil || !p.pool.try(classOf(q.Method(), p.priority, p.accept), p.entry.Address) {
 		return false
 	}
 	p.placed = true
@@ -114,7 +116,7 @@ func (p *plan) begin(now time.Time) {
 	p.exchange = exchange{began: now, log: &p.line.Request}
 	p.first, p.second, p.said = guard.Verdict{}, guard.Verdict{}, guard.Verdict{}
 	p.line.Request = telemetry.Request{}
-	p.id, p.parent, p.traced = "", "", false
+	p.id, p.parent, p.traced, p.priority, p.accept = "", "", false, "", ""
 }
 
 // read takes in the request's fields; false where one needs the handler.
@@ -124,6 +126,14 @@ func (d *direct) read(p *plan, q *h1.Request) bool {
 		name, value := q.Name(i), q.Value(i)
 		p.head.Add(name, value)
 		switch len(name) {
+		case len("Priority"):
+			if strings.EqualFold(name, "Priority") {
+				p.priority = value
+			}
+		case len("Accept"):
+			if strings.EqualFold(name, "Accept") {
+				p.accept = value
+			}
 		case len(telemetry.RequestIDHeader):
 			if !ids && strings.EqualFold(name, telemetry.RequestIDHeader) {
 				ids, p.id = true, telemetry.CallersID(value)
@@ -142,6 +152,12 @@ func (d *direct) read(p *plan, q *h1.Request) bool {
 		}
 	}
 	return true
+}
+
+// answered notes it for the request and for the cell.
+func (p *plan) answered(took time.Duration, ok bool) {
+	p.exchange.answered(took, ok)
+	p.pool.answered(took, ok, true)
 }
 
 // know takes over what was decided, as exchange.know.
@@ -178,7 +194,8 @@ func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
 		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
 	}
 	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: "http"},
-		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: assertion})
+		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: assertion},
+		h1.Field{Name: token.TimeLeftHeader, Value: token.TimeLeft(d.rt.CellTimeout)})
 }
 
 // Done implements h1.Direct.

@@ -31,30 +31,44 @@ const (
 // pools has a pool for each cell.
 type pools[T any] struct {
 	connections func(CellLimits) T // of a new pool
+	probe       func(ctx context.Context, connections T, address string) error
 	limits      CellLimits
-	mu          sync.RWMutex
-	cells       map[directory.CellID]*pool[T]
+	began       time.Time
+	ctx         context.Context // of probes
+	stop        context.CancelFunc
+	probing     sync.WaitGroup
+
+	mu    sync.RWMutex
+	cells map[directory.CellID]*pool[T]
 }
 
-// A pool is the connections to one cell, kept as T, and the places for requests
-// to it, so that a cell that is slow uses up its own places and nobody else's.
+// A pool is the connections to one cell, kept as T, the places for requests to
+// it, so that a cell that is slow uses up its own places and nobody else's, and
+// what is known of its health.
 type pool[T any] struct {
 	connections T
-	places      chan struct{}
+	gate        *gate
+	circuit     circuit
+	budget      budget
+	attempts    atomic.Int64
 	streams     chan struct{}
-	waiting     atomic.Int64
-	wait        time.Duration
 }
 
-func newPools[T any](l CellLimits, connections func(CellLimits) T) *pools[T] {
+// newPools makes pools; probe asks a cell whether it is there.
+func newPools[T any](l CellLimits, connections func(CellLimits) T, probe func(context.Context, T, string) error) *pools[T] {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
 	}
 	if l.Streams <= 0 {
 		l.Streams = defaultStreams
 	}
-	return &pools[T]{connections: connections, limits: l, cells: map[directory.CellID]*pool[T]{}}
+	p := &pools[T]{connections: connections, probe: probe, limits: l, began: time.Now(), cells: map[directory.CellID]*pool[T]{}}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
 }
+
+// clock is the time since the pools were made: it never goes backwards.
+func (p *pools[T]) clock() time.Duration { return time.Since(p.began) }
 
 // of is the cell's pool. There are as many as the directory has had cells.
 func (p *pools[T]) of(id directory.CellID) *pool[T] {
@@ -67,17 +81,31 @@ func (p *pools[T]) of(id directory.CellID) *pool[T] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if one = p.cells[id]; one == nil {
-		one = &pool[T]{
-			connections: p.connections(p.limits), places: make(chan struct{}, p.limits.Requests),
-			streams: make(chan struct{}, p.limits.Streams), wait: p.limits.Wait,
-		}
+		one = p.add()
 		p.cells[id] = one
 	}
 	return one
 }
 
-// each calls f with the connections of every pool.
-func (p *pools[T]) each(f func(T)) {
+func (p *pools[T]) add() *pool[T] {
+	one := &pool[T]{
+		connections: p.connections(p.limits), gate: newGate(p.limits.Requests, p.limits.Wait, p.clock),
+		streams: make(chan struct{}, p.limits.Streams),
+	}
+	one.budget.cents.Store(repeatsSaved)
+	c := &one.circuit
+	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
+	c.probe = func(ctx context.Context) error {
+		one.attempts.Add(1)
+		return p.probe(ctx, one.connections, c.at())
+	}
+	return one
+}
+
+// close ends the probes and calls f with the connections of every pool.
+func (p *pools[T]) close(f func(T)) {
+	p.stop()
+	p.probing.Wait()
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, one := range p.cells {
@@ -99,40 +127,67 @@ func newTransport(l CellLimits) *http.Transport {
 	}
 }
 
-// try takes a place if one is free.
-func (p *pool[T]) try() bool {
-	select {
-	case p.places <- struct{}{}:
-		return true
-	default:
+// acquire takes a place for r, waiting for one for a bounded time among a
+// bounded number of others, unless the cell is known to be away.
+func (p *pool[T]) acquire(r *http.Request, to Target) error {
+	c := classOf(r.Method, r.Header.Get("Priority"), r.Header.Get("Accept"))
+	if !p.circuit.admits(to.Address, p.gate.inside.Load()) {
+		p.gate.shed[c][shedOpen].Add(1)
+		return unavailable(nil, "the owning cell does not answer")
+	}
+	if err := p.gate.enter(r.Context(), c, to.Deadline); err != nil {
+		return err
+	}
+	p.sends()
+	return nil
+}
+
+// try takes a place for a request to the cell at address if one is free. Where it
+// is not, acquire says why.
+func (p *pool[T]) try(c class, address string) bool {
+	if p.circuit.open.Load() || !p.circuit.admits(address, p.gate.inside.Load()) || !p.gate.pass(c) {
 		return false
 	}
+	p.sends()
+	return true
 }
 
-// acquire takes a place, waiting for one for a bounded time among a bounded
-// number of others.
-func (p *pool[T]) acquire(ctx context.Context) error {
-	if p.try() {
-		return nil
+// sends counts a first attempt.
+func (p *pool[T]) sends() {
+	p.budget.earn()
+	p.attempts.Add(1)
+}
+
+func (p *pool[T]) release() { p.gate.exit() }
+
+// answered notes that the cell has answered after took, or (!ok) that it has
+// not; telling says whether that tells something of the cell.
+func (p *pool[T]) answered(took time.Duration, ok, telling bool) {
+	if ok {
+		p.circuit.hears()
 	}
-	if p.waiting.Add(1) > int64(cap(p.places)) {
-		p.waiting.Add(-1)
-		return unavailable(nil, "too many requests wait for the owning cell")
-	}
-	defer p.waiting.Add(-1)
-	timer := time.NewTimer(p.wait)
-	defer timer.Stop()
-	select {
-	case p.places <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return unavailable(nil, "the owning cell is busy")
-	case <-ctx.Done():
-		return unavailable(ctx.Err(), "the owning cell is busy")
+	if telling {
+		p.gate.answered(took)
 	}
 }
 
-func (p *pool[T]) release() { <-p.places }
+// telling reports whether the time of r's answer is the cell's, and not that of
+// a client who uploads or has left.
+func telling(r *http.Request) bool {
+	return r.ContentLength >= 0 && r.ContentLength <= keptBody && r.Context().Err() == nil
+}
+
+// again reports whether a request that the cell did not read may be sent again.
+func (p *pool[T]) again() bool {
+	if !p.budget.spend() {
+		return false
+	}
+	p.attempts.Add(1)
+	return true
+}
+
+// failed notes that to did not answer, or not in HTTP: reason enough to ask it.
+func (p *pool[T]) failed(to Target) { p.circuit.suspect(to.Address) }
 
 // takeStream takes a place for a stream, if one is free.
 func (p *pool[T]) takeStream() bool {
@@ -140,6 +195,7 @@ func (p *pool[T]) takeStream() bool {
 	case p.streams <- struct{}{}:
 		return true
 	default:
+		p.gate.shed[background][shedStreams].Add(1)
 		return false
 	}
 }

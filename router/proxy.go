@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -35,7 +36,7 @@ type Proxy struct {
 
 // NewProxy makes a Proxy.
 func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: newPools(limits, newTransport), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: newPools(limits, newTransport, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),
@@ -47,8 +48,31 @@ func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
 	return p
 }
 
-// Close drops the connections that are idle.
-func (p *Proxy) Close() { p.pools.each((*http.Transport).CloseIdleConnections) }
+// Close ends probes and drops the connections that are idle.
+func (p *Proxy) Close() { p.pools.close((*http.Transport).CloseIdleConnections) }
+
+// Describe implements prometheus.Collector.
+func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { describeCells(ch) }
+
+// Collect implements prometheus.Collector.
+func (p *Proxy) Collect(ch chan<- prometheus.Metric) { p.pools.collect(ch) }
+
+// askOver asks the cell at address whether it is there.
+func askOver(ctx context.Context, t *http.Transport, address string) error {
+	base, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	r := &http.Request{
+		Method: http.MethodOptions, Host: base.Host, Header: http.Header{}, Close: true,
+		URL: &url.URL{Scheme: base.Scheme, Host: base.Host, Opaque: "*"},
+	}
+	resp, err := t.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
 
 // A forwarding is one Forward, as the functions of the ReverseProxy need it.
 type forwarding struct {
@@ -73,7 +97,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		return unavailable(err, "the owning cell's address is not valid")
 	}
 	f := &forwarding{to: to, w: w, base: base, pool: p.pools.of(to.Cell)}
-	if err := f.pool.acquire(r.Context()); err != nil {
+	if err := f.pool.acquire(r, to); err != nil {
 		return err
 	}
 	f.leave = sync.OnceFunc(f.pool.release)
@@ -84,9 +108,18 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(ctx, forwardingKey{}, f)))
 	if f.err != nil {
 		span.RecordError(f.err)
-		return cellError(f.err)
+		err := cellError(f.err)
+		if fault(r, err) {
+			f.pool.failed(to)
+		}
+		return err
 	}
 	return nil
+}
+
+// fault reports whether err is the cell's: it did not answer r, or not in HTTP.
+func fault(r *http.Request, err error) bool {
+	return r.Context().Err() == nil && (errors.Is(err, problem.CellUnavailable) || errors.Is(err, problem.BadGateway))
 }
 
 // rewrite makes the request for the cell of the client's: host, path and query
@@ -104,6 +137,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	otel.GetTextMapPropagator().Inject(out.Context(), propagation.HeaderCarrier(out.Header))
 	out.Header.Set(token.AssertionHeader, f.to.Assertion)
+	out.Header.Set(token.TimeLeftHeader, token.TimeLeft(time.Until(f.to.Deadline)))
 }
 
 // setForwarded replaces whatever the client said of who it is.
@@ -128,10 +162,13 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (p *Proxy) roundTrip(r *http.Request) (*http.Response, error) {
+func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	began := time.Now()
-	resp, err := forwardingOf(r.Context()).pool.connections.RoundTrip(r)
-	exchangeFrom(r.Context()).answered(time.Since(began), err == nil)
+	p := forwardingOf(r.Context()).pool
+	resp, err := p.connections.RoundTrip(r)
+	took := time.Since(began)
+	exchangeFrom(r.Context()).answered(took, err == nil)
+	p.answered(took, err == nil, telling(r))
 	return resp, err
 }
 

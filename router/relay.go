@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -38,14 +40,15 @@ type upstreams struct {
 // NewRelay makes a Relay.
 func NewRelay(limits CellLimits) *Relay {
 	return &Relay{
-		pools:  newPools(limits, func(l CellLimits) *upstreams { return &upstreams{limits: l} }),
+		pools: newPools(limits, func(l CellLimits) *upstreams { return &upstreams{limits: l} },
+			func(ctx context.Context, u *upstreams, address string) error { return u.ask(ctx, address) }),
 		tracer: otel.Tracer("github.com/cellway/cellway/router"),
 	}
 }
 
-// Close drops the connections that are idle.
+// Close ends probes and drops the connections that are idle.
 func (f *Relay) Close() {
-	f.pools.each(func(u *upstreams) {
+	f.pools.close(func(u *upstreams) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		if u.one != nil {
@@ -77,6 +80,21 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 	return u.one, nil
 }
 
+// Describe implements prometheus.Collector.
+func (f *Relay) Describe(ch chan<- *prometheus.Desc) { describeCells(ch) }
+
+// Collect implements prometheus.Collector.
+func (f *Relay) Collect(ch chan<- prometheus.Metric) { f.pools.collect(ch) }
+
+// ask asks the cell at address whether it is there.
+func (u *upstreams) ask(ctx context.Context, address string) error {
+	one, err := u.at(address)
+	if err != nil {
+		return err
+	}
+	return one.Probe(ctx)
+}
+
 // Forward implements Forwarder.
 func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
 	p := f.pools.of(to.Cell)
@@ -86,11 +104,11 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	}
 	if x := exchangeFrom(r.Context()); x.plan != nil && x.plan.placed && x.plan.pool == p {
 		x.plan.placed = false // it is this request's now
-	} else if err := p.acquire(r.Context()); err != nil {
+	} else if err := p.acquire(r, to); err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)
-	o.pool, o.to = p, to
+	o.pool, o.to, o.request = p, to, r
 	defer o.free()
 	ctx := r.Context()
 	var span trace.Span
@@ -109,7 +127,10 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if span != nil {
 		span.RecordError(err)
 	}
-	return relayError(err)
+	if err = relayError(err); fault(r, err) {
+		p.failed(to)
+	}
+	return err
 }
 
 // relayError is what a failure of the relay means to the client.
@@ -127,14 +148,16 @@ type outgoing struct {
 	exchange *exchange
 	pool     *pool[*upstreams]
 	to       Target
+	request  *http.Request
 	left     bool // the place for the request was given back
 }
 
 var outgoings = sync.Pool{New: func() any {
 	o := &outgoing{}
 	o.Drop, o.DropAnswer, o.Misdirected = notForCells, notForClients, modifyResponse
-	o.Answered = func(d time.Duration, ok bool) { o.exchange.answered(d, ok) }
+	o.Answered = o.answered
 	o.Stream = o.stream
+	o.Again = func() bool { return o.pool.again() }
 	return o
 }}
 
@@ -142,8 +165,13 @@ var outgoings = sync.Pool{New: func() any {
 func (o *outgoing) free() {
 	o.leave()
 	clear(o.Fields)
-	o.Fields, o.exchange, o.pool, o.to, o.left = o.Fields[:0], nil, nil, Target{}, false
+	o.Fields, o.exchange, o.pool, o.to, o.request, o.left = o.Fields[:0], nil, nil, Target{}, nil, false
 	outgoings.Put(o)
+}
+
+func (o *outgoing) answered(d time.Duration, ok bool) {
+	o.exchange.answered(d, ok)
+	o.pool.answered(d, ok, telling(o.request))
 }
 
 func (o *outgoing) leave() {
@@ -182,6 +210,7 @@ func (o *outgoing) fill(r *http.Request) {
 	o.Set("X-Forwarded-Proto", "http")
 	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
 	o.Set(token.AssertionHeader, o.to.Assertion)
+	o.Set(token.TimeLeftHeader, token.TimeLeft(time.Until(o.to.Deadline)))
 }
 
 // Set implements propagation.TextMapCarrier.

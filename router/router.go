@@ -87,6 +87,9 @@ func New(o Options) *Router {
 	rt.holds = newHolds(o.Hold, rt.metrics)
 	rt.streams = newStreams(o.Registry)
 	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
+	if cells, ok := o.Forwarder.(prometheus.Collector); ok {
+		o.Registry.MustRegister(cells)
+	}
 	rt.signup = newSignup(o.Directory, o.Log)
 	return rt
 }

@@ -40,12 +40,15 @@ func (c *victim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.bad = append(c.bad, fmt.Sprintf("%d assertions", len(values)))
 		return
 	}
+	if left := r.Header[token.TimeLeftHeader]; len(left) != 1 || len(left[0]) < len("1000") {
+		c.bad = append(c.bad, fmt.Sprintf("time left %q", left))
+	}
 	if a, err := c.keys.CheckAssertion(values[0], "c1", time.Now()); err != nil || a.Tenant != 1 {
 		c.bad = append(c.bad, fmt.Sprintf("an assertion of tenant %d, %v", a.Tenant, err))
 	}
 	for _, h := range []http.Header{r.Header, r.Trailer} {
 		for name := range h {
-			if identify.Reserved(name) && name != token.AssertionHeader || name != identify.Header && identify.SameName(name, identify.Header) {
+			if identify.Reserved(name) && name != token.AssertionHeader && name != token.TimeLeftHeader || name != identify.Header && identify.SameName(name, identify.Header) {
 				c.bad = append(c.bad, "header "+name)
 			}
 		}
@@ -172,7 +175,7 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	}
 	all := spoofs("Authorization: " + w.token(1) + "\r\n")
 	rng := rand.New(rand.NewPCG(7, 7))
-	names := []string{"Cell-Assertion", "Cell-Tenant", "Cell-Epoch", "Cell-Id", "X-Tenant", "cell-"}
+	names := []string{"Cell-Assertion", "Cell-Tenant", "Cell-Epoch", "Cell-Id", token.TimeLeftHeader, "X-Tenant", "cell-"}
 	values := []string{assertion, "2", "bolt", "", assertion + ", " + assertion, "\x7f"}
 	c := &attacker{tb: t, addr: w.addr}
 	defer c.close()

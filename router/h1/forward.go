@@ -24,6 +24,9 @@ type Outgoing struct {
 	DropAnswer func(name string) bool // fields of the cell's that do not reach the client
 	// Answered is told that the answer has begun after d, or (!ok) that it will not.
 	Answered func(d time.Duration, ok bool)
+	// Again is asked before a request is sent a second time because the cell had
+	// closed the connection while it was idle; nil allows it.
+	Again func() bool
 	// Misdirected takes an answer with status 421, which is not passed on.
 	Misdirected func(*http.Response) error
 	// Stream is asked where the answer is an event stream: from then on it has no
@@ -54,7 +57,9 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	t.w, t.r, t.o = w, r, o
 	err := t.start()
 	if errors.Is(err, errStale) {
-		err = t.run(true)
+		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
+			err = t.run(true)
+		}
 	}
 	if err == nil {
 		return nil

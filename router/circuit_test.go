@@ -1,0 +1,107 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// testCircuit is a circuit whose cell is what answer says, and how often it came back.
+func testCircuit(t *testing.T, answer func(ctx context.Context) error) (c *circuit, back *atomic.Int64) {
+	began, back := time.Now(), &atomic.Int64{}
+	c = &circuit{
+		clock: func() time.Duration { return time.Since(began) }, probe: answer, back: func() { back.Add(1) },
+		ctx: t.Context(), running: &sync.WaitGroup{},
+	}
+	return c, back
+}
+
+func TestACircuitFollowsItsCell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var dead atomic.Bool
+		c, back := testCircuit(t, func(context.Context) error {
+			if dead.Load() {
+				return syscall.ECONNREFUSED
+			}
+			return nil
+		})
+		c.suspect("a")
+		synctest.Wait()
+		if !c.admits("a", 0) || c.opened.Load() != 0 {
+			t.Error("a request that failed opened the circuit of a cell that answers")
+		}
+		dead.Store(true)
+		c.suspect("a")
+		synctest.Wait()
+		if c.admits("a", 0) {
+			t.Error("the cell is dead, and requests go to it")
+		}
+		time.Sleep(time.Second) // of the bubble
+		if n := c.probes.Load(); n < 3 || n > 8 {
+			t.Errorf("got %d probes in a second, want about 4", n)
+		}
+		if !c.admits("b", 0) || back.Load() != 1 {
+			t.Error("the cell has another address, and nobody tries it")
+		}
+		time.Sleep(time.Second)
+		dead.Store(false)
+		time.Sleep(probePause * 2)
+		if !c.admits("b", 0) || back.Load() != 2 {
+			t.Errorf("the cell is back: came back %d times, want 2", back.Load())
+		}
+		c.running.Wait()
+	})
+}
+
+// TestASilentCellIsAsked: a cell with requests under way that says nothing is
+// asked, and one that answers the question is only slow.
+func TestASilentCellIsAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var hung atomic.Bool
+		c, _ := testCircuit(t, func(ctx context.Context) error {
+			if hung.Load() {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		c.admits("a", 0)
+		time.Sleep(2 * suspectAfter)
+		c.admits("a", 1)
+		synctest.Wait()
+		if c.probes.Load() != 1 || !c.admits("a", 1) {
+			t.Errorf("slow: got %d probes, want 1 and the circuit closed", c.probes.Load())
+		}
+		hung.Store(true)
+		time.Sleep(2 * suspectAfter)
+		c.admits("a", 1)
+		time.Sleep(probeTimeout + time.Millisecond)
+		if c.admits("a", 1) {
+			t.Error("the cell hangs, and requests go to it")
+		}
+		time.Sleep(2 * forgetAfter)
+		if n := c.probes.Load(); n > 40 {
+			t.Errorf("got %d probes of a cell that nobody wants", n)
+		}
+		c.running.Wait() // ends by itself
+	})
+}
+
+func TestWhatIsOurOwnFaultOpensNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := testCircuit(t, func(context.Context) error { return errors.Join(errors.New("dial"), syscall.EMFILE) })
+		c.suspect("a")
+		c.running.Wait()
+		if !c.admits("a", 0) {
+			t.Error("this machine is out of files, and the cell is blamed")
+		}
+	})
+}
