@@ -165,7 +165,7 @@ func TestStaticStability(t *testing.T) {
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 2)
 	go func() { done <- router.Follow(ctx, dir, "router-1", tab, first.router.Log) }()
-	go func() { done <- table.NewDisk(path, tab, first.router.Log).Run(ctx) }()
+	go func() { done <- table.NewDisk(path, "", tab, first.router.Log).Run(ctx) }()
 	eventually(t, "loading", tab.Loaded)
 	if err := dir.Heartbeat(ctx, "c1", "i"); err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestStaticStability(t *testing.T) {
 	second := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) {
 		o.Table, o.Registry = again, prometheus.NewRegistry()
 	})
-	if err := table.NewDisk(path, again, second.router.Log).Load(t.Context()); err != nil {
+	if err := table.NewDisk(path, "", again, second.router.Log).Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop = context.WithCancel(t.Context())

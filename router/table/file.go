@@ -1,50 +1,37 @@
 package table
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash/maphash"
 	"io"
+	"runtime"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// The file is a head, the cells, the segments newest first, and the SHA-256 of
-// all of that. Integers are little-endian. Nothing in it depends on this
-// process: indexes are built when it is read, every record and name is checked.
+// The file is a head, the cells, the segments newest first, the base, and the
+// checksum of all of that. Integers are little-endian. The base is used as it
+// stands in the file; of segments the indexes are built when it is read. A file of
+// changes has no base and names the one that it belongs on.
 const (
 	magic      = "CELLWAYT"
-	fileFormat = 1
-	headSize   = len(magic) + 4 + 8 + 8 + 4 + 4 // magic, format, size, version, cells, segments
-	segHead    = 4 + 4 + 4                      // tenants, names, bytes of entries
+	fileFormat = 2
+	sumSize    = 8
+	headSize   = len(magic) + 4 + 8 + 8 + 32 + 16 + 1 + 4 + 4 // magic, format, size, version, chain, base's id, base?, cells, segments
+	segHead    = 4 + 4 + 4                                    // tenants, names, bytes of entries
+	baseHead   = 16 + 8*6 + 2 + 4                             // key, lowest, span, rooms, tenants, names, bytes of slots, widths, kinds
 )
 
-// encode writes v. The size of the file is in its head, so that a file that was
+// encode writes v, without its base where that is in another file. owner says
+// whose table it is. The size of the file is in its head, so that a file that was
 // cut short says so.
-func (v *View) encode(w io.Writer) error {
-	sum := sha256.New()
+func (v *View) encode(w io.Writer, owner string, withBase bool) error {
+	sum := xxhash.New()
 	out := io.MultiWriter(w, sum)
-	size := headSize + sha256.Size
-	for _, c := range v.cells {
-		size += 4 + len(c.ID) + len(c.State) + len(c.Address)
-	}
-	for _, s := range v.segments {
-		size += segHead + len(s.entries)
-	}
-	b := append(make([]byte, 0, 64<<10), magic...)
-	b = binary.LittleEndian.AppendUint32(b, fileFormat)
-	b = binary.LittleEndian.AppendUint64(b, uint64(size))
-	b = binary.LittleEndian.AppendUint64(b, uint64(v.version)) //nolint:gosec // versions are not negative
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(v.cells)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(v.segments)))
-	for _, c := range v.cells {
-		b = appendText(b, string(c.ID))
-		b = appendText(b, string(c.State))
-		b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Address))) //nolint:gosec // bounded by mergeCells
-		b = append(b, c.Address...)
-	}
+	b := v.encodeHead(owner, withBase)
 	for _, s := range v.segments {
 		b = binary.LittleEndian.AppendUint32(b, uint32(s.tenants))      //nolint:gosec // fewer than bytes of entries
 		b = binary.LittleEndian.AppendUint32(b, uint32(s.names))        //nolint:gosec // as above
@@ -56,27 +43,73 @@ func (v *View) encode(w io.Writer) error {
 		}
 		b = b[:0]
 	}
-	if _, err := out.Write(b); err != nil {
-		return err
+	parts := [][]byte{b}
+	if withBase && v.base != nil {
+		parts = append(parts, v.base.encodeHead(), v.base.slots, v.base.blocks, v.base.codes)
 	}
-	_, err := w.Write(sum.Sum(nil))
+	for _, part := range parts {
+		if _, err := out.Write(part); err != nil {
+			return err
+		}
+	}
+	runtime.KeepAlive(v.base)
+	_, err := w.Write(binary.LittleEndian.AppendUint64(nil, sum.Sum64()))
 	return err
+}
+
+func (v *View) encodeHead(owner string, withBase bool) []byte {
+	size := headSize + 1 + len(owner) + sumSize
+	for _, c := range v.cells {
+		size += 4 + len(c.ID) + len(c.State) + len(c.Address)
+	}
+	for _, s := range v.segments {
+		size += segHead + len(s.entries)
+	}
+	var id [16]byte
+	var has byte
+	if v.base != nil {
+		id = v.base.id
+	}
+	if withBase && v.base != nil {
+		has = 1
+		size += baseHead + v.base.bytes()
+	}
+	b := append(make([]byte, 0, 64<<10), magic...)
+	b = binary.LittleEndian.AppendUint32(b, fileFormat)
+	b = binary.LittleEndian.AppendUint64(b, uint64(size))
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.version)) //nolint:gosec // versions are not negative
+	b = append(append(append(b, v.chain[:]...), id[:]...), has)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(v.cells)))    //nolint:gosec // bounded by mergeCells
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(v.segments))) //nolint:gosec // a dozen
+	b = appendText(b, owner)
+	for _, c := range v.cells {
+		b = appendText(b, string(c.ID))
+		b = appendText(b, string(c.State))
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(c.Address))) //nolint:gosec // bounded by mergeCells
+		b = append(b, c.Address...)
+	}
+	return b
 }
 
 func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
 
-// decode reads what encode wrote. Anything else is Invalid, with a sentence
-// that says what is wrong with the file.
-func decode(file []byte, seed maphash.Seed) (*View, error) {
+// decode reads what encode wrote. Anything else is Invalid, with a sentence that
+// says what is wrong with the file. The view's base, if it has one, lies in file.
+func decode(file []byte, owner string, seed maphash.Seed) (v *View, baseID [16]byte, err error) {
 	body, err := checkFrame(file)
 	if err != nil {
-		return nil, err
+		return nil, baseID, err
 	}
 	r := reader{b: body[len(magic)+4+8:]}
-	v := &View{seed: seed, source: FromDisk, replaced: make(chan struct{}), version: directory.Version(r.uint64())} //nolint:gosec // checked below
-	cells, segments := r.uint32(), r.uint32()
-	if v.version < 0 || cells > maxCells {
-		return nil, broken("its head")
+	v = &View{seed: seed, source: FromDisk, replaced: make(chan struct{}), version: directory.Version(r.uint64())} //nolint:gosec // checked below
+	copy(v.chain[:], r.take(len(v.chain)))
+	copy(baseID[:], r.take(len(baseID)))
+	has, cells, segments := r.uint8(), r.uint32(), r.uint32()
+	if v.version < 0 || cells > maxCells || has > 1 {
+		return nil, baseID, broken("its head")
+	}
+	if whose := string(r.take(r.uint8())); whose != owner {
+		return nil, baseID, problem.New(problem.Invalid, "table file of %q; this router is of %q", whose, owner)
 	}
 	for range cells {
 		c := directory.CellRoute{ID: directory.CellID(r.take(r.uint8())), State: directory.CellState(r.take(r.uint8()))}
@@ -86,20 +119,25 @@ func decode(file []byte, seed maphash.Seed) (*View, error) {
 	for range segments {
 		s, err := decodeSegment(&r, seed, len(v.cells))
 		if err != nil {
-			return nil, err
+			return nil, baseID, err
 		}
 		v.segments = append(v.segments, s)
 	}
+	if has == 1 {
+		if v.base, err = decodeBase(&r, baseID); err != nil {
+			return nil, baseID, err
+		}
+	}
 	if r.short || len(r.b) != 0 {
-		return nil, broken("its length")
+		return nil, baseID, broken("its length")
 	}
 	v.tenants = v.countTenants()
-	return v, nil
+	return v, baseID, nil
 }
 
 // checkFrame checks magic, format, size and checksum and gives all but the sum.
 func checkFrame(file []byte) ([]byte, error) {
-	if len(file) < headSize+sha256.Size || string(file[:len(magic)]) != magic {
+	if len(file) < headSize+sumSize || string(file[:len(magic)]) != magic {
 		return nil, problem.New(problem.Invalid, "not a table file, or cut off within its head (%d bytes)", len(file))
 	}
 	head := reader{b: file[len(magic):]}
@@ -109,8 +147,8 @@ func checkFrame(file []byte) ([]byte, error) {
 	if size := head.uint64(); size != uint64(len(file)) {
 		return nil, problem.New(problem.Invalid, "table file has %d bytes, its head says %d", len(file), size)
 	}
-	body, want := file[:len(file)-sha256.Size], file[len(file)-sha256.Size:]
-	if got := sha256.Sum256(body); !bytes.Equal(got[:], want) {
+	body, want := file[:len(file)-sumSize], binary.LittleEndian.Uint64(file[len(file)-sumSize:])
+	if xxhash.Sum64(body) != want {
 		return nil, problem.New(problem.Invalid, "table file's checksum does not match its contents")
 	}
 	return body, nil
@@ -144,20 +182,19 @@ func decodeSegment(r *reader, seed maphash.Seed, cells int) (*segment, error) {
 	return s, nil
 }
 
-// countTenants counts a tenant once, however many segments know it.
+// countTenants counts a tenant once, however often the view has it.
 func (v *View) countTenants() int {
 	n := 0
+	if v.base != nil {
+		n = v.base.tenants
+	}
 	for i, s := range v.segments {
-		if len(v.segments) == 1 {
-			return s.tenants
-		}
 		for r := range s.each {
-			hidden := false
-			for _, newer := range v.segments[:i] {
-				_, known := newer.byID(r.id())
-				hidden = hidden || known
+			packed := false
+			if v.base != nil {
+				_, packed = v.base.byID(r.id())
 			}
-			if !hidden {
+			if !packed && !v.hiddenBefore(i, r.id()) {
 				n++
 			}
 		}
@@ -167,48 +204,4 @@ func (v *View) countTenants() int {
 
 func broken(part string) error {
 	return problem.New(problem.Invalid, "table file's checksum matches, but %s is not valid", part)
-}
-
-// A reader takes integers off the front. Past the end it gives zeros and is short.
-type reader struct {
-	b     []byte
-	short bool
-}
-
-func (r *reader) take(n int) []byte {
-	if n > len(r.b) {
-		r.b, r.short = nil, true
-		return nil
-	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) uint8() int {
-	if b := r.take(1); b != nil {
-		return int(b[0])
-	}
-	return 0
-}
-
-func (r *reader) uint16() int {
-	if b := r.take(2); b != nil {
-		return int(binary.LittleEndian.Uint16(b))
-	}
-	return 0
-}
-
-func (r *reader) uint32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (r *reader) uint64() uint64 {
-	if b := r.take(8); b != nil {
-		return binary.LittleEndian.Uint64(b)
-	}
-	return 0
 }

@@ -16,6 +16,9 @@ func TestTableAgainstAMap(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		tab := New()
+		if rapid.Bool().Draw(t, "packs") {
+			tab.packFrom = 3
+		}
 		model := map[directory.TenantID]directory.Route{}
 		owner := map[string]directory.TenantID{}
 		version := directory.Version(0)
@@ -43,12 +46,18 @@ func TestTableAgainstAMap(t *testing.T) {
 				t.Fatalf("apply: %v", err)
 			}
 			compare(t, tab.View(), model, owner)
+			if tab.View().wantsPacking(tab.packFrom) {
+				if err := tab.pack(); err != nil {
+					t.Fatalf("pack: %v", err)
+				}
+				compare(t, tab.View(), model, owner)
+			}
 		}
 		var file bytes.Buffer
-		if err := tab.View().encode(&file); err != nil {
+		if err := tab.View().encode(&file, "", true); err != nil {
 			t.Fatalf("encode: %v", err)
 		}
-		back, err := decode(file.Bytes(), New().seed)
+		back, _, err := decode(file.Bytes(), "", New().seed)
 		if err != nil {
 			t.Fatalf("decode: %v", err)
 		}

@@ -42,5 +42,7 @@ func (r record) state() directory.State { return states[r.packed&(1<<stateBits-1
 
 // valid reports whether a record that was read from a file is one.
 func (r record) valid(cells int) bool {
-	return r.id() > 0 && r.epoch() > 0 && r.cell() < cells && int(r.packed&(1<<stateBits-1)) < len(states)
+	return r.id() > 0 && r.epoch() > 0 && r.cell() < cells && r.stateKnown()
 }
+
+func (r record) stateKnown() bool { return int(r.packed&(1<<stateBits-1)) < len(states) }

@@ -37,11 +37,14 @@ type Table struct {
 	confirmed atomic.Int64 // Unix nanoseconds: when the directory last spoke
 	apply     sync.Mutex   // one writer at a time
 	seed      maphash.Seed // secret, so that nobody can choose names that collide
+	packFrom  int          // see the constant
+
+	refusedFiles atomic.Int64
 }
 
 // New makes a Table that knows no tenant and is not loaded.
 func New() *Table {
-	t := &Table{seed: maphash.MakeSeed()}
+	t := &Table{seed: maphash.MakeSeed(), packFrom: packFrom}
 	t.current.Store(&View{seed: t.seed, source: FromNowhere, replaced: make(chan struct{})})
 	return t
 }
@@ -86,7 +89,7 @@ func (t *Table) Apply(u directory.Update) error {
 		t.markConfirmed(old)
 		return nil
 	}
-	next, err := old.with(u)
+	next, err := old.with(u, t.packFrom)
 	if err != nil {
 		return err
 	}
@@ -128,5 +131,18 @@ func (t *Table) replace(next *View) {
 	defer t.apply.Unlock()
 	if t.View().source == FromNowhere {
 		t.store(next)
+	}
+}
+
+// RefusedFiles is how many files were refused that were to hold a good table.
+func (t *Table) RefusedFiles() int64 { return t.refusedFiles.Load() }
+
+// rebase puts a base that is the same as old, but in a mapped file, in its place.
+func (t *Table) rebase(old, same *base) {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	if v := *t.View(); v.base == old {
+		v.base = same
+		t.current.Store(&v)
 	}
 }

@@ -13,10 +13,13 @@ import (
 // A View is the table at one version. It is never changed.
 type View struct {
 	version  directory.Version
+	chain    [32]byte // of the directory's changes up to version
 	source   string
 	seed     maphash.Seed
 	cells    []directory.CellRoute // by index; an index is never given to another cell
 	segments []*segment            // newest first; a tenant in a newer one hides it in the older
+	base     *base                 // below all segments; nil while tenants are few
+	frozen   int                   // so many of the oldest segments are being packed, and stay as they are
 	tenants  int
 	replaced chan struct{}
 }
@@ -50,6 +53,9 @@ func (v *View) Bytes() int {
 	for _, s := range v.segments {
 		n += s.bytes()
 	}
+	if v.base != nil {
+		n += v.base.bytes()
+	}
 	return n
 }
 
@@ -57,6 +63,11 @@ func (v *View) Bytes() int {
 func (v *View) ByID(id directory.TenantID) (Entry, bool) {
 	for _, s := range v.segments {
 		if r, ok := s.byID(id); ok {
+			return v.entry(r), true
+		}
+	}
+	if v.base != nil {
+		if r, ok := v.base.byID(id); ok {
 			return v.entry(r), true
 		}
 	}
@@ -80,23 +91,44 @@ func (v *View) ByHost(host string) (Entry, bool) {
 }
 
 func (v *View) byName(name string) (Entry, bool) {
-	h := maphash.String(v.seed, name)
-	for n, s := range v.segments {
-		r, ok := s.byName(h, name)
-		if !ok {
-			continue
-		}
-		for _, newer := range v.segments[:n] {
-			if _, hidden := newer.byID(r.id()); hidden {
-				return Entry{}, false // the tenant gave the name up
+	if len(v.segments) > 0 {
+		h := maphash.String(v.seed, name)
+		for n, s := range v.segments {
+			if r, ok := s.byName(h, name); ok {
+				return v.unlessHidden(n, r)
 			}
 		}
-		return v.entry(r), true
+	}
+	if v.base != nil {
+		if r, ok := v.base.byName(name); ok {
+			return v.unlessHidden(len(v.segments), r)
+		}
 	}
 	return Entry{}, false
 }
 
+// unlessHidden is r's entry, unless a segment before the nth has the tenant too:
+// then the tenant gave the name up.
+func (v *View) unlessHidden(n int, r record) (Entry, bool) {
+	if v.hiddenBefore(n, r.id()) {
+		return Entry{}, false
+	}
+	return v.entry(r), true
+}
+
+func (v *View) hiddenBefore(n int, id directory.TenantID) bool {
+	for _, newer := range v.segments[:n] {
+		if _, hidden := newer.byID(id); hidden {
+			return true
+		}
+	}
+	return false
+}
+
 func (v *View) entry(r record) Entry {
+	if r.cell() >= len(v.cells) || !r.stateKnown() {
+		return Entry{Placement: directory.Placement{Tenant: r.id(), State: directory.Deleted}} // only in a file that lies
+	}
 	c := &v.cells[r.cell()]
 	e := Entry{Placement: directory.Placement{Tenant: r.id(), Cell: c.ID, Epoch: r.epoch(), State: r.state()}}
 	if c.State != directory.Retired {
@@ -106,19 +138,20 @@ func (v *View) entry(r record) Entry {
 }
 
 // with is the view that follows v after u.
-func (v *View) with(u directory.Update) (*View, error) {
+func (v *View) with(u directory.Update, packFrom int) (*View, error) {
 	next := &View{version: u.Version, source: FromDirectory, seed: v.seed, replaced: make(chan struct{})}
 	var err error
 	if next.cells, err = mergeCells(v.cells, u); err != nil {
 		return nil, err
 	}
-	routes := slices.Clone(u.Routes)
-	for i, r := range routes {
-		if known, ok := v.ByID(r.Tenant); ok && known.Epoch > r.Epoch {
-			routes[i].Placement = known.Placement
-		}
+	routes := v.neverBack(u.Routes)
+	index := cellIndex(next.cells)
+	if u.Since == 0 && len(routes) >= packFrom {
+		next.base, err = packRoutes(routes, index)
+		next.tenants = len(routes)
+		return next, err
 	}
-	s, err := newSegment(v.seed, routes, cellIndex(next.cells))
+	s, err := newSegment(v.seed, routes, index)
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +160,12 @@ func (v *View) with(u directory.Update) (*View, error) {
 		next.tenants = s.tenants
 		return next, nil
 	}
-	if next.segments, err = push(v.seed, s, v.segments); err != nil {
+	next.base, next.frozen = v.base, v.frozen
+	loose := len(v.segments) - v.frozen
+	if next.segments, err = push(v.seed, s, v.segments[:loose]); err != nil {
 		return nil, err
 	}
+	next.segments = append(next.segments, v.segments[loose:]...)
 	next.tenants = v.tenants
 	for r := range s.each {
 		if _, known := v.ByID(r.id()); !known {
@@ -137,6 +173,22 @@ func (v *View) with(u directory.Update) (*View, error) {
 		}
 	}
 	return next, nil
+}
+
+// neverBack is routes with the placements that are known where theirs are older.
+func (v *View) neverBack(routes []directory.Route) []directory.Route {
+	out, copied := routes, false
+	for i := range routes {
+		known, ok := v.ByID(routes[i].Tenant)
+		if !ok || known.Epoch <= routes[i].Epoch {
+			continue
+		}
+		if !copied {
+			out, copied = slices.Clone(routes), true
+		}
+		out[i].Placement = known.Placement
+	}
+	return out
 }
 
 // mergeCells is cells with those of u changed or added. Indexes stay, because

@@ -141,7 +141,7 @@ func saveTable(t *testing.T, path, address string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Run saves once more when it is told to stop
-	if err := table.NewDisk(path, tab, tel.Log).Run(ctx); err != nil {
+	if err := table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run(ctx); err != nil {
 		t.Fatal(err)
 	}
 }
