@@ -79,6 +79,9 @@ func tableMetrics(t *table.Table) []prometheus.Collector {
 		gauge("router_directory_age_seconds", "Since the directory last confirmed the table; -1: never in this process.", func() float64 { return age(t) }),
 		gauge("router_table_tenants", "Tenants in the table.", func() float64 { return float64(t.View().Tenants()) }),
 		gauge("router_table_bytes", "Memory of the table's tenants.", func() float64 { return float64(t.View().Bytes()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "router_table_files_refused_total", Help: "Table files on disk that were not as they were written: see the log.",
+		}, func() float64 { return float64(t.RefusedFiles()) }),
 		from(table.FromDisk), from(table.FromDirectory),
 	}
 }

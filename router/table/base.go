@@ -17,8 +17,8 @@ import (
 // keyed hashes, of which no two are equal. Three flat arrays:
 //
 //   - slots, one for each name, in the order of the hashes: how far the slot is
-//     from its home + 1 (0: free), the low 48 bits of the hash, the tenant's
-//     number less lowest, the code of its placement. Home and low bits together
+//     from its home + 1 (0: free), the low 48 bits of the hash, the code of the
+//     tenant's placement, the tenant's number less lowest. Home and low bits together
 //     are the whole hash, because two hashes of one home differ by less than 2^48;
 //   - blocks of 64 numbers, by number: which of them are tenants, and the rank of
 //     the first; an open-addressed index;
@@ -91,13 +91,12 @@ func (b *base) byName(name string) (record, bool) {
 
 // slotRecord is what the slot at a byte says; false where a file lies.
 func (b *base) slotRecord(at int) (record, bool) {
-	at += hashBytes
-	tenant := b.lowest + little(b.slots, at, b.idBytes)
-	code := little(b.slots, at+b.idBytes, b.codeBytes)
+	says := little(b.slots, at+hashBytes, b.idBytes+b.codeBytes)
+	code := says & (1<<(8*b.codeBytes) - 1)
 	if code >= uint64(len(b.kinds)) {
 		return record{}, false
 	}
-	return record{tenant, b.kinds[code]}, true
+	return record{b.lowest + says>>(8*b.codeBytes), b.kinds[code]}, true
 }
 
 // byID is a tenant's record.
@@ -183,8 +182,8 @@ func (b *base) all(yield func(record) bool) {
 }
 
 // hashes yields the hash of each name, in order, with its tenant.
-func (b *base) hashes() iter.Seq2[uint64, uint64] {
-	return func(yield func(hash, tenant uint64) bool) {
+func (b *base) hashes() iter.Seq2[uint64, record] {
+	return func(yield func(uint64, record) bool) {
 		defer runtime.KeepAlive(b)
 		size := b.slotSize()
 		for at, place := 0, uint64(0); at+tail <= len(b.slots); at, place = at+size, place+1 {
@@ -192,7 +191,7 @@ func (b *base) hashes() iter.Seq2[uint64, uint64] {
 			if slot&0xff == 0 || place < slot&0xff-1 {
 				continue
 			}
-			if r, ok := b.slotRecord(at); ok && !yield(b.whole(place-(slot&0xff-1), slot>>8&lowMask), r.tenant) {
+			if r, ok := b.slotRecord(at); ok && !yield(b.whole(place-(slot&0xff-1), slot>>8&lowMask), r) {
 				return
 			}
 		}
@@ -241,7 +240,7 @@ func decodeBase(r *reader, id [16]byte) (*base, error) {
 	kinds := r.uint32()
 	left := uint64(len(r.b))
 	if r.short || tenants > left || names > left || size > left || b.rooms > left/blockSize || uint64(kinds) > left/8 ||
-		b.span > left || b.span < fewest || b.idBytes < 1 || b.idBytes > 8 || b.codeBytes < 1 || b.codeBytes > 4 {
+		b.span > left || b.span < fewest || b.idBytes < 1 || b.idBytes > 8 || b.codeBytes < 1 || b.idBytes+b.codeBytes > 8 {
 		return nil, broken("its base's head")
 	}
 	b.tenants, b.names = int(tenants), int(names) //nolint:gosec // less than the file

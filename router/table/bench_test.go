@@ -44,9 +44,11 @@ func onDisk(b *testing.B, n int) (*Table, string) {
 	path := filepath.Join(b.TempDir(), "table")
 	tab := New()
 	apply(b, tab, fleet(n))
-	if err := NewDisk(path, "", tab, quiet()).save(tab.View()); err != nil {
+	d := NewDisk(path, "", tab, quiet())
+	if err := d.save(tab.View()); err != nil {
 		b.Fatal(err)
 	}
+	d.speedUp()
 	for i := range 100 {
 		apply(b, tab, delta(100+i, 101+i, route(i+1, "c3", 9, slug(i+1))))
 	}

@@ -23,7 +23,8 @@ type Disk struct {
 	log   *slog.Logger
 	good  bool // what is at path may become the previous file
 	saved *View
-	base  *base // in the file at path; nil where it has none
+	base  *base // as in the file at path; nil where it has none
+	fast  bool  // base is in huge pages
 }
 
 // Pauses between two writes: at least minPause, and writing takes at most one
@@ -126,6 +127,7 @@ func (d *Disk) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		began := time.Now()
 		d.packLogged(ctx)
+		d.speedUp()
 		v := d.table.View()
 		if !d.saveLogged(ctx, v) {
 			wait(ctx, failedPause)
@@ -141,6 +143,16 @@ func (d *Disk) Run(ctx context.Context) error {
 	// The stop is clean only with the newest table on disk; writing honours no context.
 	d.saveLogged(context.WithoutCancel(ctx), d.table.View())
 	return nil
+}
+
+// speedUp moves a base that lies in its file into huge pages.
+func (d *Disk) speedUp() {
+	if v := d.table.View(); v.base != nil && v.base == d.base && !d.fast {
+		if fast := v.base.huge(); fast != nil {
+			d.table.rebase(v.base, fast)
+			d.base, d.fast = fast, true
+		}
+	}
 }
 
 // packLogged packs a table whose changes have become many. Where that cannot be
@@ -184,7 +196,7 @@ func (d *Disk) save(v *View) error {
 		if err != nil {
 			return fmt.Errorf("read what was saved: %w", err)
 		}
-		d.base = again.base
+		d.base, d.fast = again.base, false
 		d.table.rebase(v.base, again.base)
 	}
 	return nil

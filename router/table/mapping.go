@@ -42,3 +42,24 @@ func release(mapped []byte, b *base) {
 	}
 	runtime.AddCleanup(b, func(m []byte) { _ = syscall.Munmap(m) }, mapped)
 }
+
+// huge is the base copied into pages of two megabytes, where the kernel has them:
+// with ten million tenants most of a look-up's time is that of finding the page.
+// nil where there is no memory for it.
+func (b *base) huge() *base {
+	const advice = 14 // MADV_HUGEPAGE
+	m, err := syscall.Mmap(-1, 0, len(b.slots)+len(b.blocks)+len(b.codes), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil
+	}
+	_ = syscall.Madvise(m, advice) // without them it is only slower
+	out := *b
+	rest := m
+	for _, part := range []*[]byte{&out.slots, &out.blocks, &out.codes} {
+		n := copy(rest, *part)
+		*part, rest = rest[:n:n], rest[n:]
+	}
+	runtime.KeepAlive(b)
+	release(m, &out)
+	return &out
+}

@@ -103,15 +103,15 @@ func (v *View) merged(changed []record) iter.Seq[record] {
 }
 
 // allNames is the hash of every name that finds a tenant.
-func (v *View) allNames(hash func(string) uint64) iter.Seq2[uint64, uint64] {
-	return func(yield func(uint64, uint64) bool) {
+func (v *View) allNames(hash func(string) uint64) iter.Seq2[uint64, record] {
+	return func(yield func(uint64, record) bool) {
 		for i, s := range v.segments {
 			for r, names := range s.each {
 				if v.hiddenBefore(i, r.id()) {
 					continue
 				}
 				for name := range namesAt(names) {
-					if !yield(hash(string(name)), r.tenant) {
+					if !yield(hash(string(name)), r) {
 						return
 					}
 				}
@@ -120,8 +120,8 @@ func (v *View) allNames(hash func(string) uint64) iter.Seq2[uint64, uint64] {
 		if v.base == nil {
 			return
 		}
-		for h, tenant := range v.base.hashes() {
-			if !v.hiddenBefore(len(v.segments), record{tenant: tenant}.id()) && !yield(h, tenant) {
+		for h, r := range v.base.hashes() {
+			if !v.hiddenBefore(len(v.segments), r.id()) && !yield(h, r) {
 				return
 			}
 		}

@@ -24,7 +24,7 @@ var errCollision = errors.New("two names have the same hash")
 // A source is what a base is built of. Both are read more than once.
 type source struct {
 	tenants iter.Seq[record]                                         // by number, each once
-	names   func(hash func(string) uint64) iter.Seq2[uint64, uint64] // hash and tenant
+	names   func(hash func(string) uint64) iter.Seq2[uint64, record] // hash and tenant
 }
 
 // keys is how many keys are tried. Names of ten million tenants collide under one
@@ -39,33 +39,32 @@ func packRoutes(routes []directory.Route, cells map[directory.CellID]int) (*base
 	if !slices.IsSortedFunc(sorted, byTenant) {
 		sorted = slices.SortedFunc(slices.Values(routes), byTenant)
 	}
-	for i := range sorted {
-		r := &sorted[i]
-		if _, err := newRecord(r.Placement, cells[r.Cell]); err != nil {
-			return nil, err
-		}
-		for name := range namesOf(r) {
-			if len(name) > maxName {
-				return nil, problem.New(problem.Invalid, "name of %d bytes", len(name))
-			}
-		}
-		if i > 0 && sorted[i-1].Tenant == r.Tenant {
-			return nil, problem.New(problem.Invalid, "tenant %d is there twice", r.Tenant)
-		}
-	}
+	var wrong error
 	from := source{
 		tenants: func(yield func(record) bool) {
 			for i := range sorted {
-				if r, _ := newRecord(sorted[i].Placement, cells[sorted[i].Cell]); !yield(r) {
+				r, err := newRecord(sorted[i].Placement, cells[sorted[i].Cell])
+				if err == nil && i > 0 && sorted[i-1].Tenant == sorted[i].Tenant {
+					err = problem.New(problem.Invalid, "tenant %d is there twice", r.tenant)
+				}
+				if err != nil {
+					wrong = err
+					return
+				}
+				if !yield(r) {
 					return
 				}
 			}
 		},
-		names: func(hash func(string) uint64) iter.Seq2[uint64, uint64] {
-			return func(yield func(uint64, uint64) bool) {
+		names: func(hash func(string) uint64) iter.Seq2[uint64, record] {
+			return func(yield func(uint64, record) bool) {
 				for i := range sorted {
+					r, _ := newRecord(sorted[i].Placement, cells[sorted[i].Cell]) // valid, or tenants had said so
 					for name := range namesOf(&sorted[i]) {
-						if !yield(hash(name), uint64(sorted[i].Tenant)) { //nolint:gosec // ids are positive
+						if len(name) > maxName {
+							wrong = problem.New(problem.Invalid, "name of %d bytes", len(name))
+						}
+						if !yield(hash(name), r) {
 							return
 						}
 					}
@@ -75,6 +74,9 @@ func packRoutes(routes []directory.Route, cells map[directory.CellID]int) (*base
 	}
 	for range keys {
 		b, err := pack(from, newKey())
+		if wrong != nil {
+			return nil, wrong
+		}
 		if !errors.Is(err, errCollision) {
 			return b, err
 		}
@@ -93,12 +95,15 @@ func pack(from source, key [2]uint64) (*base, error) {
 	b := &base{key: key}
 	_, _ = rand.Read(b.id[:]) // never fails
 	codes := b.measure(from)
+	if b.idBytes+b.codeBytes > 8 {
+		return nil, problem.New(problem.Invalid, "tenants' numbers are too far apart")
+	}
 	b.fillTenants(from, codes)
-	names, err := b.sortedNames(from)
+	names, err := b.sortedNames(from, codes)
 	if err != nil {
 		return nil, err
 	}
-	for b.span = max(uint64(len(names))*dense/(dense-1)+1, fewest); !b.fillNames(names, codes); b.span += b.span / dense {
+	for b.span = max(uint64(len(names))*dense/(dense-1)+1, fewest); !b.fillNames(names); b.span += b.span / dense {
 	}
 	b.names = len(names)
 	return b, nil
@@ -157,19 +162,22 @@ func (b *base) newBlock(number uint64) []byte {
 	return block
 }
 
-// A hashed is a name's hash and its tenant.
-type hashed struct{ hash, tenant uint64 }
+// A hashed is a name's hash and what its slot says besides.
+type hashed struct{ hash, says uint64 }
 
-// parts is into how many parts names are sorted before each part is.
-const parts = 1 << 16
+// perPart is about how many names one part has of those into which they are dealt
+// before each part is sorted: few enough to stay in cache, and not so few that
+// dealing waits for memory with each name.
+const perPart = 1 << 12
 
 // sortedNames is the names by their hash. They are dealt to parts by a second
 // reading of the source, which costs a hash each and saves a second array.
-func (b *base) sortedNames(from source) ([]hashed, error) {
-	ends := make([]int, parts)
+func (b *base) sortedNames(from source, codes map[uint64]uint64) ([]hashed, error) {
+	shift := 64 - bits.Len(uint(b.tenants/perPart)) //nolint:gosec // not negative
+	ends := make([]int, 1<<(64-shift))
 	n := 0
 	for h := range from.names(b.hash) {
-		ends[h>>48]++
+		ends[h>>shift]++
 		n++
 	}
 	sum := 0
@@ -177,9 +185,9 @@ func (b *base) sortedNames(from source) ([]hashed, error) {
 		ends[i], sum = sum, sum+in
 	}
 	out := make([]hashed, n)
-	for h, tenant := range from.names(b.hash) {
-		out[ends[h>>48]] = hashed{h, tenant}
-		ends[h>>48]++
+	for h, r := range from.names(b.hash) {
+		out[ends[h>>shift]] = hashed{h, (r.tenant-b.lowest)<<(8*b.codeBytes) | codes[r.packed]}
+		ends[h>>shift]++
 	}
 	begin := 0
 	for _, end := range ends {
@@ -195,7 +203,7 @@ func (b *base) sortedNames(from source) ([]hashed, error) {
 }
 
 // fillNames places the names; false where one comes too far from its home.
-func (b *base) fillNames(names []hashed, codes map[uint64]uint64) bool {
+func (b *base) fillNames(names []hashed) bool {
 	size := b.slotSize()
 	b.slots = make([]byte, (int(b.span)+farthest+1)*size+tail) //nolint:gosec // about as many as names
 	next := uint64(0)
@@ -205,14 +213,9 @@ func (b *base) fillNames(names []hashed, codes map[uint64]uint64) bool {
 		if place-home > farthest {
 			return false
 		}
-		r, ok := b.byNumber(n.tenant)
-		if !ok {
-			panic("a name of no tenant") // the source yields both
-		}
 		at := int(place) * size //nolint:gosec // less than the length of slots
 		binary.LittleEndian.PutUint64(b.slots[at:], n.hash<<8&hashMask|(place-home+1))
-		putLittle(b.slots, at+hashBytes, b.idBytes, n.tenant-b.lowest)
-		putLittle(b.slots, at+hashBytes+b.idBytes, b.codeBytes, codes[r.packed])
+		putLittle(b.slots, at+hashBytes, size-hashBytes, n.says)
 		next = place + 1
 	}
 	used := max(next, b.span) + 1                        // the one after the last is free
