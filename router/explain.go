@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/cellway/cellway/directory"
@@ -48,6 +49,9 @@ type TableInfo struct {
 	Tenants int                   `json:"tenants"`
 	Bytes   int                   `json:"bytes"`
 	Cells   []directory.CellRoute `json:"cells"`
+	// Refusing is the version that takes too many tenants away to be served before
+	// an operator allows it; 0 where there is none.
+	Refusing directory.Version `json:"refusing,omitempty"`
 }
 
 // Admin adds the router's pages and its readiness to the admin listener: ready
@@ -56,6 +60,7 @@ func (rt *Router) Admin(a *run.Admin) {
 	a.Check("table", rt.ready)
 	a.Handle("GET /explain", http.HandlerFunc(rt.explain))
 	a.Handle("GET /table", http.HandlerFunc(rt.tableInfo))
+	a.Handle("POST /table/allow", http.HandlerFunc(rt.allowTable))
 }
 
 func (rt *Router) ready(context.Context) error {
@@ -140,7 +145,20 @@ func explanation(d Decision) Explanation {
 
 func (rt *Router) tableInfo(w http.ResponseWriter, _ *http.Request) {
 	v := rt.Table.View()
-	writeJSON(w, TableInfo{v.Version(), age(rt.Table), v.Source(), v.Tenants(), v.Bytes(), v.Cells()})
+	refusing, _ := rt.Table.Refusing()
+	writeJSON(w, TableInfo{v.Version(), age(rt.Table), v.Source(), v.Tenants(), v.Bytes(), v.Cells(), refusing})
+}
+
+// allowTable lets updates up to the version asked for pass the guard.
+func (rt *Router) allowTable(w http.ResponseWriter, r *http.Request) {
+	version, err := strconv.ParseInt(r.URL.Query().Get("version"), 10, 64)
+	if err != nil || version <= 0 {
+		telemetry.Problem(w, r, source, problem.New(problem.Invalid, "query/version is not a version"))
+		return
+	}
+	rt.Table.Allow(directory.Version(version))
+	rt.Log.WarnContext(r.Context(), "an operator allows a table that takes many tenants away", "version", version)
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

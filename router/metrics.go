@@ -82,6 +82,16 @@ func tableMetrics(t *table.Table) []prometheus.Collector {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "router_table_files_refused_total", Help: "Table files on disk that were not as they were written: see the log.",
 		}, func() float64 { return float64(t.RefusedFiles()) }),
+		gauge("router_table_refusing_version", "Version of the table that takes too many tenants away to be served unasked; 0: none.", func() float64 {
+			v, _ := t.Refusing()
+			return float64(v)
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "router_table_updates_refused_total", Help: "Updates that took too many tenants away at once.",
+		}, func() float64 {
+			_, n := t.Refusing()
+			return float64(n)
+		}),
 		from(table.FromDisk), from(table.FromDirectory),
 	}
 }

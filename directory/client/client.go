@@ -67,12 +67,16 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
+// dialTimeout is short, because a packet that is lost is sent again only after a
+// second: another attempt is sooner.
+const dialTimeout = 500 * time.Millisecond
+
 // newHTTP makes a client that never follows a redirect: a token goes to the
 // directory and nowhere else.
 func newHTTP() *http.Client {
 	transport := &http.Transport{ // each call brings its own deadline
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16,
 	}
 	return &http.Client{

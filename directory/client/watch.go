@@ -18,7 +18,8 @@ type WatchOptions struct {
 	// From is the version that the caller's table is at, for example from its
 	// copy on disk; 0 begins with a snapshot.
 	From directory.Version
-	// Wait is how long one long poll waits; 0 is 25 s.
+	// Wait is how long one long poll waits, and so how often a table hears that it
+	// is up to date; 0 is a second.
 	Wait time.Duration
 	// Apply brings the caller's table to u.Version, or fails and leaves it as it
 	// is. Updates come one at a time and in order: u.Since 0 replaces the whole
@@ -34,13 +35,24 @@ type WatchOptions struct {
 }
 
 const (
+	beat       = time.Second
 	firstPause = 100 * time.Millisecond
-	mostPause  = 5 * time.Second
+	// silentPause is the most between two attempts while the directory does not
+	// answer, so that a table that was cut off for long is up to date within a
+	// second of healing; mostPause is the most after an answer that was a failure.
+	silentPause = 500 * time.Millisecond
+	mostPause   = 5 * time.Second
+	// refusedPause is before the next snapshot where the table refuses them: an
+	// operator has to do something.
+	refusedPause = 10 * time.Second
+	// latePoll is how much later than asked a long poll may answer. What takes
+	// longer is on a connection that died silently: a new one is tried.
+	latePoll = time.Second
 )
 
 // Watch keeps a table up to date with feed until ctx ends, then returns nil. A
 // directory that is dead or slow stops nothing: Watch tries again, with jittered
-// pauses of at most 5 s, for as long as it takes.
+// pauses of at most half a second while it is silent, for as long as it takes.
 //
 // The table never goes backwards. If the directory has lost versions (it was
 // restored from an old backup), Watch keeps the newer table and reports so with
@@ -51,7 +63,7 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 	}
 	w := &watch{WatchOptions: o, feed: feed, at: o.From, whole: o.From == 0}
 	if w.Wait <= 0 {
-		w.Wait = longestPoll
+		w.Wait = beat
 	}
 	for failures := 0; ctx.Err() == nil; {
 		err := w.runOnce(ctx)
@@ -63,7 +75,14 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 			return nil
 		}
 		failures++
-		d := backoff(failures, firstPause, mostPause)
+		most := mostPause
+		if unanswered(err) || errors.Is(err, context.DeadlineExceeded) {
+			most = silentPause
+		}
+		d := backoff(failures, firstPause, most)
+		if errors.Is(err, problem.Conflict) {
+			d = refusedPause // a snapshot may be large
+		}
 		if w.Failed != nil {
 			w.Failed(err, d)
 		}
@@ -77,12 +96,16 @@ type watch struct {
 	feed  directory.Feed
 	at    directory.Version // what the table is at
 	whole bool              // the next update must be a snapshot
+	// silent is true after a failure: the next poll does not wait, and is given the
+	// time that a slow directory needs.
+	silent bool
 }
 
 // runOnce brings the table one update further.
 func (w *watch) runOnce(ctx context.Context) error {
 	u, err := w.next(ctx)
 	if err != nil {
+		w.silent = true
 		w.whole = w.whole || errors.Is(err, problem.Gone)
 		return err
 	}
@@ -93,6 +116,7 @@ func (w *watch) runOnce(ctx context.Context) error {
 		}
 		w.at, w.whole = u.Version, false
 	}
+	w.silent = false
 	if w.Alive != nil {
 		w.Alive(w.at)
 	}
@@ -108,9 +132,19 @@ func (w *watch) next(ctx context.Context) (directory.Update, error) {
 		}
 		return u, err
 	}
-	u, err := w.feed.Changes(ctx, w.Router, w.at, w.Wait)
+	u, err := w.poll(ctx)
 	if err == nil && (u.Since != w.at || u.Version < w.at) {
 		err = fmt.Errorf("asked for changes since %d, got %d to %d", w.at, u.Since, u.Version)
 	}
 	return u, err
+}
+
+// poll asks for changes: in good times it waits for them, for a beat.
+func (w *watch) poll(ctx context.Context) (directory.Update, error) {
+	if w.silent {
+		return w.feed.Changes(ctx, w.Router, w.at, 0)
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.Wait+latePoll)
+	defer cancel()
+	return w.feed.Changes(ctx, w.Router, w.at, w.Wait)
 }

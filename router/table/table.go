@@ -40,6 +40,7 @@ type Table struct {
 	packFrom  int          // see the constant
 
 	refusedFiles atomic.Int64
+	guard        guarding
 }
 
 // New makes a Table that knows no tenant and is not loaded.
@@ -70,7 +71,8 @@ func (t *Table) Confirmed() time.Time {
 // or overlapping. Version never goes down and neither does any tenant's epoch: a
 // route with a lower epoch than is known leaves the placement as it is. An update
 // that starts after the table's version is Gone (start again from a snapshot),
-// one that breaks a rule of its own is Invalid; then nothing has changed.
+// one that breaks a rule of its own is Invalid, one that takes too much away is a
+// Conflict (see Guard); then nothing has changed.
 func (t *Table) Apply(u directory.Update) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
@@ -89,10 +91,14 @@ func (t *Table) Apply(u directory.Update) error {
 		t.markConfirmed(old)
 		return nil
 	}
+	if err := t.guard.check(old, u); err != nil {
+		return err
+	}
 	next, err := old.with(u, t.packFrom)
 	if err != nil {
 		return err
 	}
+	t.guard.refusing.Store(0)
 	t.store(next)
 	return nil
 }

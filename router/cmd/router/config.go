@@ -25,6 +25,7 @@ type settings struct {
 	AssertionKeys   config.Secret `env:"ASSERTION_KEYS,required" help:"keys that assertions to cells are signed with"`
 	BaseDomain      string        `env:"BASE_DOMAIN" envDefault:"cellway.localhost" help:"tenants are at SLUG.BASE_DOMAIN"`
 	TableFile       string        `env:"TABLE_FILE,required" help:"disk copy of the table"`
+	TableMaxTaken   float64       `env:"TABLE_MAX_TAKEN" envDefault:"0.3" help:"share of tenants that one change of the table may take from their cells unasked, if they are over 100; 0 is any"`
 	Auth            string        `env:"AUTH" envDefault:"required" help:"required or optional: a tenant's token with each request"`
 	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
 	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
@@ -44,6 +45,7 @@ func (s *settings) Validate() error {
 		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
 		"ENGINE must be std or h1":                        s.Engine == "std" || s.Engine == "h1",
 		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
+		"TABLE_MAX_TAKEN must be from 0 to 1":             s.TableMaxTaken >= 0 && s.TableMaxTaken <= 1,
 		"CELL_CONCURRENCY must be positive":               s.CellConcurrency > 0,
 		"CELL_STREAMS must be positive":                   s.CellStreams > 0,
 		"HOLD_REQUESTS must be positive":                  s.HoldRequests > 0,

@@ -50,6 +50,7 @@ func serve(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	tab := table.New()
+	tab.SetGuard(table.Guard{Share: s.TableMaxTaken, AtMost: 100})
 	disk := table.NewDisk(s.TableFile, s.BaseDomain, tab, tel.Log)
 	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)

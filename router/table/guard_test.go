@@ -1,0 +1,66 @@
+package table
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// many is n tenants on a cell, as an update.
+func many(since, version, n, epoch int, cell string) directory.Update {
+	u := directory.Update{Since: directory.Version(since), Version: directory.Version(version), Cells: cells("c1", "c2")}
+	for i := 1; i <= n; i++ {
+		u.Routes = append(u.Routes, route(i, cell, epoch, slug(i)))
+	}
+	return u
+}
+
+// TestF17AnUpdateThatTakesTooMuchIsRefused: a valid but wrong table, as of a
+// poisoned directory, does not reach requests; the last good one stays.
+func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, u := range map[string]directory.Update{
+		"a snapshot that sends everybody to one cell": many(0, 20, 1000, 2, "c2"),
+		"changes that do":                 many(10, 20, 1000, 2, "c2"),
+		"a snapshot without most tenants": many(0, 20, 600, 1, "c1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tab := New()
+			tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+			apply(t, tab, many(0, 10, 1000, 1, "c1"))
+			for range 2 {
+				if err := tab.Apply(u); !errors.Is(err, problem.Conflict) {
+					t.Fatalf("got %v, want conflict", err)
+				}
+			}
+			if at, n := tab.Refusing(); at != 20 || n != 2 || tab.View().Version() != 10 {
+				t.Errorf("refusing %d, %d times, at version %d", at, n, tab.View().Version())
+			}
+			wantPlace(t, tab.View(), slug(900), "c1")
+			tab.Allow(20)
+			apply(t, tab, u)
+			if at, _ := tab.Refusing(); at != 0 || tab.View().Version() != 20 {
+				t.Errorf("allowed: refusing %d at version %d", at, tab.View().Version())
+			}
+		})
+	}
+}
+
+func TestTheGuardLetsUsualChangesPass(t *testing.T) {
+	t.Parallel()
+	tab := New()
+	tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+	apply(t, tab, many(0, 10, 300, 1, "c1"))
+	apply(t, tab, many(10, 110, 90, 2, "c2")) // few
+	apply(t, tab, many(110, 111, 1, 3, "c1")) // a move
+	u := many(0, 112, 1300, 2, "c2")          // a thousand new ones, and the 90 stay where they are
+	for i := range u.Routes {
+		if i < 300 && i >= 90 || i == 0 {
+			u.Routes[i].Cell = "c1"
+		}
+	}
+	apply(t, tab, u)
+}
