@@ -8,10 +8,10 @@ LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
 CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
 TOOLS := bin/tools
 
-.PHONY: help deps build test short check lint fmt generate model chaos up down demo bench bench-move e2e fuzz clean
+.PHONY: help deps build test short check lint fmt generate model chaos up down demo bench e2e fuzz clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
 
 deps: ## install what is needed besides Go, make and git (Debian), or say what is missing
 	@./infra/deps.sh
@@ -60,8 +60,9 @@ fuzz: ## each fuzz target for FUZZTIME (default 30s)
 bench: deps build ## the figures of docs/BENCHMARKS.md, measured again
 	@bin/loadtest bench $(ARGS)
 
-bench-move: deps build ## the figures of the live move, beside what one would do without it; ARGS=--quick for a look
-	@bin/loadtest bench-move $(ARGS)
+bench-%: deps build ## bench-move: the live move; bench-peers: the router beside nginx and others; ARGS=--quick for a look
+	@./infra/deps.sh $*
+	@bin/loadtest $@ $(ARGS)
 
 up: deps build ## start the whole product on this machine and keep it running
 	@bin/cellway up $(ARGS)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make demo` and `make test` need besides Go, make and git, or says
-# exactly what is missing. Run twice it does nothing the second time.
+# exactly what is missing. Run twice it does nothing the second time. `deps.sh peers`
+# adds what `make bench-peers` compares with and measures by.
 #
 # Debian's packages of Postgres and Redis start a server of their own when they are
 # installed; Cellway starts its own servers and must not compete with those, so
@@ -14,6 +15,14 @@ have gcc || missing+=(gcc libc6-dev) # the race detector is built with cgo
 have curl || missing+=(curl ca-certificates)
 have redis-server || missing+=(redis-server)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || [ -n "${CELLWAY_POSTGRES_BIN:-}" ] || missing+=(postgresql)
+if [ "${1:-}" = peers ]; then
+	have nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
+	have haproxy || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+	have wrk || missing+=(wrk)
+	have h2load || missing+=(nghttp2-client)
+	have strace || missing+=(strace)
+	have taskset || missing+=(util-linux)
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
 	exit 0

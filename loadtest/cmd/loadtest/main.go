@@ -1,5 +1,5 @@
 // Command loadtest puts a whole stack to the test on this machine: "demo" shows
-// that the promises hold, "bench" and "bench-move" measure the figures of
+// that the promises hold, "bench", "bench-move" and "peers" measure the figures of
 // docs/BENCHMARKS.md, "chaos" moves tenants while every part is killed.
 package main
 
@@ -36,7 +36,7 @@ func root() *cobra.Command {
 		Use: "loadtest", Short: "Put a whole Cellway stack to the test on this machine",
 		SilenceUsage: true, SilenceErrors: true, Version: run.Version,
 	}
-	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), chaosCommand())
+	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), peersCommand(), peersPart(), chaosCommand())
 	return cmd
 }
 

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cellway/cellway/loadtest/peers"
+)
+
+func peersCommand() *cobra.Command {
+	o, out := peers.Options{Progress: os.Stderr}, output("table")
+	cmd := &cobra.Command{
+		Use: "peers", Aliases: []string{"bench-peers"}, Short: "Measure the router beside nginx, HAProxy, Caddy, Traefik and ReverseProxy", Args: cobra.NoArgs,
+		Long: `Runs our router with each of its engines and its peers against the same tiny origin
+with the same 100,000 tenants and the same load, in rounds that take turns: proxies on
+core 0, origin and load on core 1, then a part again with nothing pinned. Latency is
+counted from when a request was to be sent. It prints each figure with its goal and
+writes them between the markers of docs/BENCHMARKS.md, and a plot beside it.
+
+A full run takes about three quarters of an hour and wants a machine that does nothing
+else. What is not installed, cannot be built or has no TLS is left out, and the report
+says so; a run that origin or load limited is refused.`,
+		Example: "  loadtest peers\n  loadtest peers --quick\n  loadtest peers --only P1-cpu,P3-latency --peers cellway-h1,nginx -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := peers.Run(cmd.Context(), o)
+			switch {
+			case report == nil || err != nil:
+				return err
+			case out == "json":
+				return printJSON(report)
+			}
+			return report.WriteTable(os.Stdout)
+		},
+	}
+	f := cmd.Flags()
+	f.VarP(&out, "output", "o", "how to print the result")
+	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(peers.Names(), ", "))
+	f.StringSliceVar(&o.Peers, "peers", nil, "measure only these proxies: cellway-ENGINE, nginx, haproxy, caddy, traefik, reverseproxy")
+	f.BoolVar(&o.Quick, "quick", false, "two short rounds, to see that it works")
+	f.IntVar(&o.Rounds, "rounds", 0, "interleaved rounds (default 7)")
+	f.DurationVar(&o.For, "for", 0, "how long each load lasts (default 3s)")
+	f.IntVar(&o.Rate, "rate", 0, "requests a second where cost is measured (default 10000)")
+	f.IntVar(&o.Conns, "conns", 0, "keep-alive connections (default 64)")
+	f.IntVar(&o.Idle, "idle", 0, "connections whose memory is measured (default 5000)")
+	f.IntVar(&o.Tenants, "tenants", 0, "tenants in the map (default 100000)")
+	f.BoolVar(&o.Unpinned, "unpinned", true, "measure a part again with nothing pinned")
+	f.BoolVar(&o.Build, "build", true, "build Caddy and Traefik where they are not built")
+	f.StringVar(&o.Source, "source", ".", "the source tree")
+	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
+	f.BoolVar(&o.Write, "write", true, "write the result into docs/, where all figures and proxies were measured and --quick is off")
+	return cmd
+}
+
+// peersPart is one process of that benchmark: nothing for people.
+func peersPart() *cobra.Command {
+	return &cobra.Command{
+		Use: peers.Part, Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return peers.RunPart(cmd.Context(), args, os.Stdin, os.Stdout)
+		},
+	}
+}

@@ -1,0 +1,210 @@
+package peers
+
+import (
+	"context"
+	"time"
+
+	"github.com/cellway/cellway/loadtest/figure"
+)
+
+// measures is every figure of the pinned phase, by its number in the design.
+func measures() []*measure {
+	return []*measure{
+		rateFigure(), cpuFigure(), latencyFigure(), syscallsFigure(), allocationsFigure(), bodiesFigure(), chunkedFigure(),
+		idleFigure(), idleTLSFigure(), tlsFigure(), h2Figure(), connectionsFigure(), partsFigure(),
+	}
+}
+
+// unpinned are the figures that are measured again with nothing pinned, without goals.
+func unpinned() []*measure {
+	ms := []*measure{rateFigure(), cpuFigure(), latencyFigure()}
+	for _, m := range ms {
+		m.Name += "-unpinned"
+		m.Title += ", nothing pinned"
+		m.goals = nil
+		for i := range m.ratios {
+			m.ratios[i].goal = ""
+		}
+	}
+	return ms
+}
+
+func describe(name, title, how string) figure.Figure {
+	return figure.Figure{Name: name, Title: title, How: how}
+}
+
+const kilobyte = "/b/1024"
+
+func rateFigure() *measure {
+	return &measure{
+		Figure: describe("P2-rate", "requests a second that one core carries",
+			"wrk, 1 thread, 64 keep-alive connections, answers of 1 KiB, one tenant's name."),
+		unit: "1/s", ratios: []ratio{{"", "nginx", ">= 1.25"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			r, err := l.wrk(ctx, c, "http://"+c.plain+kilobyte)
+			if err != nil {
+				return nil, err
+			}
+			l.most[c.name] = r.perSecond()
+			return map[string]float64{"": r.perSecond()}, nil
+		},
+	}
+}
+
+// carries is how many requests a second a contender can, measured if it was not.
+// Where load or origin are what ends first, what they carry is a lower bound.
+func (l *lab) carries(ctx context.Context, c *contender) (float64, error) {
+	if l.most[c.name] == 0 {
+		o, err := l.offer(ctx, c, loadSpec{Path: kilobyte, For: l.o.For / 2})
+		if b := (bottleneck{}); err != nil && !asBottleneck(err, &b) {
+			return 0, err
+		}
+		l.most[c.name] = max(100, o.perSecond())
+	}
+	return l.most[c.name], nil
+}
+
+func cpuFigure() *measure {
+	return &measure{
+		Figure: describe("P1-cpu", "processor time of the proxy for one request",
+			"our open-loop generator at 10,000 requests a second, or at 0.7 of what the proxy carries where that is less; 64 connections, "+
+				"100,000 tenants in turn, answers of 1 KiB; the scheduler's account of the proxy's threads."),
+		unit: "us", ratios: []ratio{{"", "nginx", "<= 0.75"}, {"", "haproxy", "<= 0.75"}, {"", "reverseproxy", "<= 0.3"}, {"", "caddy", ""}, {"", "traefik", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			o, err := l.atRate(ctx, c, loadSpec{Path: kilobyte})
+			return map[string]float64{"": o.perRequest()}, err
+		},
+	}
+}
+
+// atRate offers the usual rate, or what the contender carries easily.
+func (l *lab) atRate(ctx context.Context, c *contender, spec loadSpec) (offered, error) {
+	most, err := l.carries(ctx, c)
+	if err != nil {
+		return offered{}, err
+	}
+	spec.Rate = max(1, min(l.o.Rate, int(0.7*most)))
+	return l.offer(ctx, c, spec)
+}
+
+func latencyFigure() *measure {
+	var direct loadResult
+	rate := 0
+	return &measure{
+		Figure: describe("P3-latency", "time that the proxy adds to a request at half load",
+			"open loop at half of what nginx carries, or half of what the proxy itself does where that is less; each request counts from when it "+
+				"was to be sent; the same quantile of the same load on the origin itself is taken off."),
+		unit: "us", goals: map[string]string{"p50": "<= 30"},
+		ratios: []ratio{{"p99", "nginx", "<= 1"}, {"p99.9", "nginx", "<= 1.2"}, {"p99", "haproxy", ""}, {"p99", "reverseproxy", ""}},
+		first: func(ctx context.Context, l *lab) error {
+			reference := l.byName("nginx")
+			if reference == nil {
+				reference = l.contenders[0]
+			}
+			most, err := l.carries(ctx, reference)
+			if err != nil {
+				return err
+			}
+			rate = max(1, int(most/2))
+			o, err := l.offer(ctx, &contender{name: "direct", plain: l.originAddr, process: l.origin}, loadSpec{Path: kilobyte, Rate: rate})
+			direct = o.loadResult
+			return err
+		},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			most, err := l.carries(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			o, err := l.offer(ctx, c, loadSpec{Path: kilobyte, Rate: max(1, min(rate, int(most/2)))})
+			return map[string]float64{"p50": us(o.P50 - direct.P50), "p99": us(o.P99 - direct.P99), "p99.9": us(o.P999 - direct.P999)}, err
+		},
+	}
+}
+
+func us(d time.Duration) float64 { return float64(d) / 1e3 }
+
+const megabyte = 1 << 20
+
+func bodiesFigure() *measure {
+	m := &measure{
+		Figure: describe("P6-bodies", "gigabytes that a proxy relays in one second of processor time",
+			"bodies of 1 MiB down and up on 4 connections at 60 a second, of 64 MiB down one after the other."),
+		unit: "GB/s", ratios: []ratio{{"down 1 MiB", "haproxy", ">= 0.9"}, {"up 1 MiB", "haproxy", ">= 0.9"}, {"down 64 MiB", "haproxy", ">= 0.9"}, {"down 1 MiB", "nginx", ""}, {"up 1 MiB", "nginx", ""}},
+	}
+	m.run = func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+		got := map[string]float64{}
+		for _, x := range []struct {
+			kind  string
+			bytes int
+			spec  loadSpec
+		}{
+			{"down 1 MiB", megabyte, loadSpec{Path: "/b/1048576", Rate: 60, Conns: 4}},
+			{"up 1 MiB", megabyte, loadSpec{Method: "POST", Path: "/b/2", Body: megabyte, Rate: 60, Conns: 4}},
+			{"down 64 MiB", 64 * megabyte, loadSpec{Path: "/b/67108864", Rate: 2, Conns: 1}},
+		} {
+			o, err := l.offer(ctx, c, x.spec)
+			if err != nil {
+				return nil, err
+			}
+			if o.cost > 0 {
+				got[x.kind] = float64(o.Done) * float64(x.bytes) / 1e9 / o.cost.Seconds()
+			}
+		}
+		return got, nil
+	}
+	return m
+}
+
+func chunkedFigure() *measure {
+	return &measure{
+		Figure: describe("P7-chunked", "chunked answers of 16 KiB in one second of processor time", "as P1, with chunks of 4 KiB, at 0.4 of its rate."),
+		unit:   "1/s", ratios: []ratio{{"", "nginx", ">= 0.9"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			most, err := l.carries(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			o, err := l.offer(ctx, c, loadSpec{Path: "/c/16384", Rate: max(1, int(0.4*min(float64(l.o.Rate), most)))})
+			return map[string]float64{"": 1e6 / max(o.perRequest(), 1e-9)}, err
+		},
+	}
+}
+
+func tlsFigure() *measure {
+	return &measure{
+		Figure: describe("P11-tls", "processor time of one request over TLS", "wrk, 64 keep-alive connections, TLS 1.3 with ECDSA P-256, handshakes included."),
+		unit:   "us", ratios: []ratio{{"", "nginx", "<= 1.3"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			if c.tls == "" {
+				return nil, notApplicable{"no TLS"}
+			}
+			o, err := l.wrk(ctx, c, "https://"+c.tls+kilobyte)
+			return map[string]float64{"": o.perRequest()}, err
+		},
+	}
+}
+
+func h2Figure() *measure {
+	return &measure{
+		Figure: describe("P12-h2", "processor time of one request over HTTP/2", "h2load, 4 connections of 25 streams each, TLS, answers of 1 KiB."),
+		unit:   "us", ratios: []ratio{{"", "nginx", "<= 1"}, {"", "caddy", "<= 0.6"}, {"", "haproxy", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			if c.tls == "" {
+				return nil, notApplicable{"no TLS"}
+			}
+			o, err := l.h2load(ctx, c)
+			return map[string]float64{"": o.perRequest()}, err
+		},
+	}
+}
+
+func connectionsFigure() *measure {
+	return &measure{
+		Figure: describe("P13-connections", "requests a second of one core where each has a connection of its own", "wrk with Connection: close, 64 at a time."),
+		unit:   "1/s", ratios: []ratio{{"", "nginx", ">= 0.8"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
+			o, err := l.wrk(ctx, c, "http://"+c.plain+kilobyte, "-H", "Connection: close")
+			return map[string]float64{"": 1e6 / max(o.perRequest(), 1e-9)}, err
+		},
+	}
+}

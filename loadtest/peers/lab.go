@@ -1,0 +1,277 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/cellway/cellway/infra/local"
+)
+
+// A lab is what the figures are measured in.
+type lab struct {
+	o          Options
+	dir        string
+	cert       certificate
+	feed       *feed
+	originAddr string
+	origin     *local.Process
+	proxyCore  string // "" while nothing is pinned
+	loadCore   string
+	contenders []*contender
+	ours       string             // the contender that the goals are of
+	most       map[string]float64 // requests a second that a contender can, in this phase
+	skipped    []string
+}
+
+func newLab(ctx context.Context, o Options) (*lab, error) {
+	l := &lab{o: o}
+	dir, err := os.MkdirTemp("", "cellway-peers-")
+	if err != nil {
+		return nil, fmt.Errorf("make directory: %w", err)
+	}
+	l.dir = dir
+	if l.cert, err = newCertificate(dir); err == nil {
+		err = l.find(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return l, nil
+}
+
+func (l *lab) say(format string, args ...any) {
+	fmt.Fprintf(l.o.Progress, "bench-peers: "+format+"\n", args...)
+}
+
+// skip says once what is not measured and why.
+func (l *lab) skip(format string, args ...any) {
+	why := "not measured: " + fmt.Sprintf(format, args...)
+	if !slices.Contains(l.skipped, why) {
+		l.skipped = append(l.skipped, why)
+		l.say("%s", why)
+	}
+}
+
+func (l *lab) router() string { return filepath.Join(l.o.BinDir, "router") }
+
+// phase is "" or what tells the directories of the second phase from the first's.
+func (l *lab) phase() string {
+	if l.proxyCore == "" {
+		return "-unpinned"
+	}
+	return ""
+}
+
+// workers is how many cores a proxy has that must be told.
+func (l *lab) workers() int {
+	if l.proxyCore == "" {
+		return 2
+	}
+	return 1
+}
+
+// find finds every contender that is on this machine or can be built.
+func (l *lab) find(ctx context.Context) error {
+	ours := engines(ctx, l.router())
+	if len(ours) == 0 {
+		return fmt.Errorf("no router that works at %s; run make build", l.router())
+	}
+	l.ours = "cellway-" + ours[0]
+	for _, e := range ours {
+		l.take(cellway(e))
+	}
+	for _, p := range []struct {
+		name string
+		make func(path string) *contender
+	}{{"nginx", nginx}, {"haproxy", haproxy}} {
+		if !l.wanted(p.name) {
+			continue
+		}
+		path, err := installed(p.name)
+		if err != nil {
+			l.skip("%s: %v", p.name, err)
+			continue
+		}
+		l.take(p.make(path))
+	}
+	for _, p := range []struct {
+		name string
+		make func(path string) *contender
+	}{{"caddy", caddy}, {"traefik", traefik}} {
+		if !l.wanted(p.name) {
+			continue
+		}
+		path, err := l.built(ctx, p.name)
+		if err != nil {
+			l.skip("%s: %v", p.name, err)
+			continue
+		}
+		l.take(p.make(path))
+	}
+	l.take(reverseProxy())
+	return nil
+}
+
+func (l *lab) wanted(name string) bool {
+	return len(l.o.Peers) == 0 || slices.Contains(l.o.Peers, name)
+}
+
+func (l *lab) take(c *contender) {
+	if l.wanted(c.name) {
+		l.contenders = append(l.contenders, c)
+	}
+}
+
+// debian has the packages of what is not built here.
+var debian = map[string]string{
+	"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "strace": "strace", "taskset": "util-linux",
+}
+
+// installed is where a program of Debian is.
+func installed(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	if info, err := os.Stat("/usr/sbin/" + name); err == nil && info.Mode()&0o111 != 0 {
+		return "/usr/sbin/" + name, nil
+	}
+	return "", fmt.Errorf("%s is not on this machine: run `apt-get install %s` (in a clone: `./infra/deps.sh peers`)", name, debian[name])
+}
+
+// buildTime bounds the build of a peer: Traefik's takes a quarter of an hour on two cores.
+const buildTime = 40 * time.Minute
+
+// peerModules are the packages that nested modules pin.
+var peerModules = map[string]string{"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy", "traefik": "github.com/traefik/traefik/v3/cmd/traefik"}
+
+// built is where a peer is that is a Go module, built if it has to be.
+func (l *lab) built(ctx context.Context, name string) (string, error) {
+	path := filepath.Join(l.o.BinDir, "peers", name)
+	if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
+		return path, nil
+	}
+	if !l.o.Build {
+		return "", errors.New("it is not built; without --build=false it would be")
+	}
+	l.say("building %s, once", name)
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	// What the module's files lack (Traefik's name only its version) is added to a
+	// copy of them: a benchmark changes no source.
+	mod := filepath.Join(l.dir, name+".mod")
+	source := filepath.Join(l.o.Source, "infra", "tools", name)
+	for from, to := range map[string]string{"go.mod": mod, "go.sum": filepath.Join(l.dir, name+".sum")} {
+		b, err := os.ReadFile(filepath.Join(source, from))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("build: %w", err)
+		}
+		if err := os.WriteFile(to, b, 0o600); err != nil {
+			return "", fmt.Errorf("build: %w", err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-mod=mod", "-modfile="+mod, "-o", path, peerModules[name]) //nolint:gosec // constants
+	cmd.Dir = source
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, bytes.TrimSpace(out[max(0, len(out)-300):]))
+	}
+	return path, nil
+}
+
+// begin starts origin, feed and contenders for a phase. A contender that does not
+// start is left out of the rest.
+func (l *lab) begin(ctx context.Context, pin bool) error {
+	l.proxyCore, l.loadCore, l.most = "", "", map[string]float64{}
+	if pin {
+		l.proxyCore, l.loadCore = core0, core1
+	}
+	port, err := local.FreePort()
+	if err != nil {
+		return err
+	}
+	l.originAddr = "127.0.0.1:" + strconv.Itoa(port)
+	path, args, err := pinned(l.loadCore, l.o.self, Part, "origin", l.originAddr)
+	if err != nil {
+		return err
+	}
+	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	origin := local.Command{
+		Name: "origin", Path: path, Args: args, Env: append(os.Environ(), "GOMAXPROCS=1"),
+		Log: filepath.Join(l.dir, "origin.log"), OnOrphan: syscall.SIGKILL,
+	}
+	if l.origin, err = local.StartReady(ready, origin, func(ctx context.Context) error {
+		return (&contender{name: "origin"}).answers(ctx, l.originAddr, false)
+	}); err != nil {
+		return err
+	}
+	if l.feed, err = startFeed(l.o.Tenants, l.originAddr); err != nil {
+		return err
+	}
+	var running []*contender
+	for _, c := range l.contenders {
+		if err := c.start(ctx, l); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			l.skip("%s does not start: %v", c.name, err)
+			continue
+		}
+		running = append(running, c)
+	}
+	if l.contenders = running; len(running) == 0 {
+		return errors.New("no proxy starts")
+	}
+	return nil
+}
+
+// end stops what begin started. ctx may have ended: the processes still have to.
+func (l *lab) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	var err error
+	for _, c := range l.contenders {
+		err = errors.Join(err, c.stop(ctx))
+	}
+	if l.feed != nil {
+		err = errors.Join(err, l.feed.close(ctx))
+		l.feed = nil
+	}
+	if l.origin != nil {
+		l.origin.Kill()
+		l.origin = nil
+	}
+	return err
+}
+
+func (l *lab) close(ctx context.Context) error { return errors.Join(l.end(ctx), os.RemoveAll(l.dir)) }
+
+// byName is a contender that runs, or nil.
+func (l *lab) byName(name string) *contender {
+	for _, c := range l.contenders {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// routerTLS is what makes the router listen with TLS on c.tls, nil where it cannot.
+func (l *lab) routerTLS(ctx context.Context, c *contender) []string {
+	cmd := exec.CommandContext(ctx, l.router(), "--print-config")
+	cmd.Env = routerEnv("127.0.0.1:1", "http://127.0.0.1:1", "table")
+	out, err := cmd.Output()
+	if err != nil || !bytes.Contains(out, []byte("ROUTER_TLS_LISTEN_ADDR")) {
+		l.skip("TLS and h2 of %s: this router has no ROUTER_TLS_LISTEN_ADDR yet", c.name)
+		return nil
+	}
+	return []string{"ROUTER_TLS_LISTEN_ADDR=" + c.tls, "ROUTER_TLS_HOSTS_DIR=" + l.cert.hostsDir}
+}

@@ -1,0 +1,141 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/cellway/cellway/loadtest/figure"
+)
+
+// A measure is one figure: a run against each contender, and how ours compares.
+type measure struct {
+	figure.Figure
+	unit   string
+	once   bool // counts and bytes, which do not change from round to round
+	self   bool // of our router alone
+	run    func(ctx context.Context, l *lab, c *contender) (map[string]float64, error)
+	first  func(ctx context.Context, l *lab) error // before the contenders of a round
+	ratios []ratio
+	goals  map[string]string // of our own values
+}
+
+// A ratio compares a value of ours with the same one of a peer.
+type ratio struct{ kind, peer, goal string }
+
+// round measures every contender once. The order changes from round to round, so
+// that nobody always follows the same one.
+func (m *measure) round(ctx context.Context, l *lab, round int) error {
+	if m.first != nil {
+		if err := m.first(ctx, l); err != nil {
+			if b := (bottleneck{}); errors.As(err, &b) {
+				m.Note("round %d refused: %s.", round+1, b.who)
+				return nil
+			}
+			return err
+		}
+	}
+	got := map[string]map[string]float64{}
+	n := len(l.contenders)
+	for i := range n {
+		c := l.contenders[(i+round)%n]
+		if m.self && c.name != l.ours {
+			continue
+		}
+		values, err := m.run(ctx, l, c)
+		var b bottleneck
+		var none notApplicable
+		switch {
+		case errors.As(err, &b):
+			m.Note("a round of %s refused: %s.", c.name, b.who)
+			continue
+		case errors.As(err, &none):
+			m.Note("%s: %s.", c.name, none.why)
+			continue
+		case err != nil && ctx.Err() == nil:
+			m.Note("%s: %v.", c.name, err)
+			continue
+		case err != nil:
+			return err
+		}
+		got[c.name] = values
+	}
+	m.keep(l, got)
+	return nil
+}
+
+// A notApplicable is the error of a contender that has not what is measured.
+type notApplicable struct{ why string }
+
+// Error says why.
+func (n notApplicable) Error() string { return n.why }
+
+// keep adds a round's values in the contenders' order, and the ratios that they make.
+func (m *measure) keep(l *lab, got map[string]map[string]float64) {
+	for _, c := range l.contenders {
+		values, ok := got[c.name]
+		if !ok {
+			continue
+		}
+		for _, kind := range m.kinds(values) {
+			goal := ""
+			if c.name == l.ours {
+				goal = m.goals[kind]
+			}
+			m.put(join(c.name, kind), m.unit, goal, values[kind])
+		}
+	}
+	for _, r := range m.ratios {
+		ours, theirs := got[l.ours], got[r.peer]
+		if ours != nil && theirs != nil && theirs[r.kind] > 0 {
+			m.put(join(l.ours+" / "+r.peer, r.kind), "x", r.goal, ours[r.kind]/theirs[r.kind])
+		}
+	}
+}
+
+func (*measure) kinds(values map[string]float64) []string {
+	var kinds []string
+	for k := range values {
+		kinds = append(kinds, k)
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+func join(name, kind string) string {
+	if kind == "" {
+		return name
+	}
+	return name + ", " + kind
+}
+
+// put adds a round's value, which is described by its first round.
+func (m *measure) put(name, unit, goal string, v float64) {
+	if !slices.ContainsFunc(m.Values, func(x figure.Value) bool { return x.Name == name }) {
+		m.Values = append(m.Values, figure.Describe(name, unit, goal))
+	}
+	m.Add(name, v)
+}
+
+// chosen are the measures that the options ask for.
+func (l *lab) chosen(all []*measure) []*measure {
+	if len(l.o.Only) == 0 {
+		return all
+	}
+	var chosen []*measure
+	for _, m := range all {
+		if slices.Contains(l.o.Only, m.Name) {
+			chosen = append(chosen, m)
+		}
+	}
+	return chosen
+}
+
+// Names is the name of every figure.
+func Names() []string {
+	var names []string
+	for _, m := range append(measures(), unpinned()...) {
+		names = append(names, m.Name)
+	}
+	return names
+}

@@ -1,0 +1,108 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// offered is one load on a contender, and what it cost.
+type offered struct {
+	loadResult
+	cost time.Duration // processor time of the proxy
+}
+
+// perRequest is the proxy's processor time of one request, in microseconds.
+func (o offered) perRequest() float64 { return float64(o.cost) / float64(max(1, o.Done)) / 1e3 }
+
+// A bottleneck is the error of a run that measured origin or load.
+type bottleneck struct{ who string }
+
+// Error says who it was.
+func (b bottleneck) Error() string { return b.who }
+
+const maxShare = 0.8
+
+// offer runs our generator against a contender.
+func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, error) {
+	spec.Addr, spec.Tenants = c.plain, l.o.Tenants
+	if spec.For == 0 {
+		spec.For = l.o.For
+	}
+	if spec.Conns == 0 {
+		spec.Conns = l.o.Conns
+	}
+	if spec.Method == "" {
+		spec.Method = "GET"
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return offered{}, err
+	}
+	var o offered
+	out, err := l.against(ctx, c, &o.cost, l.o.self, Part, "load", string(text))
+	if err != nil {
+		return o, err
+	}
+	if err := json.Unmarshal(out, &o.loadResult); err != nil {
+		return o, fmt.Errorf("read the load's result: %w", err)
+	}
+	if o.Done == 0 {
+		return o, fmt.Errorf("%s answered none of %d requests", c.name, o.Failed)
+	}
+	return o, nil
+}
+
+// against runs a program that puts load on a contender and gives what it prints.
+// cost becomes the proxy's processor time meanwhile.
+func (l *lab) against(ctx context.Context, c *contender, cost *time.Duration, program string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*l.o.For+time.Minute)
+	defer cancel()
+	path, args, err := pinned(l.loadCore, program, args...)
+	if err != nil {
+		return nil, err
+	}
+	before, err := cpuOf(c.process.PID)
+	if err != nil {
+		return nil, err
+	}
+	originBefore, err := cpuOf(l.origin.PID)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr, cmd.Env = &stderr, append(os.Environ(), "GOMAXPROCS=1")
+	began := time.Now()
+	out, err := cmd.Output()
+	took := time.Since(began)
+	if err != nil {
+		return nil, fmt.Errorf("%s against %s: %w: %s", filepath.Base(program), c.name, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	after, err := cpuOf(c.process.PID)
+	if err != nil {
+		return nil, err
+	}
+	originAfter, err := cpuOf(l.origin.PID)
+	if err != nil {
+		return nil, err
+	}
+	*cost = after - before
+	load := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return out, l.fair(took, load, originAfter-originBefore)
+}
+
+// fair refuses a run whose load or origin had no room left on its core. While
+// pinned they share one.
+func (l *lab) fair(took, load, origin time.Duration) error {
+	a, b := load.Seconds()/took.Seconds(), origin.Seconds()/took.Seconds()
+	if l.loadCore != "" && a+b > maxShare || max(a, b) > maxShare {
+		return bottleneck{fmt.Sprintf("the load used %.0f %% and the origin %.0f %% of a core", 100*a, 100*b)}
+	}
+	return nil
+}

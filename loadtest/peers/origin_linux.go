@@ -1,0 +1,158 @@
+package peers
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+// origin answers on addr for ever: /b/N with N bytes, /c/N with N bytes in
+// chunks of 4 KiB, whatever was sent. One thread, one loop: it must cost less
+// than any proxy.
+func origin(addr string) error {
+	runtime.LockOSThread()
+	ln, err := listen(addr)
+	if err != nil {
+		return err
+	}
+	p, err := newPoller()
+	if err != nil {
+		return err
+	}
+	if err := p.add(ln); err != nil {
+		return err
+	}
+	o := &originLoop{p: p, answers: map[string][]byte{}, in: make([]byte, 256<<10)}
+	for {
+		events, err := p.wait(-1)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if int(e.Fd) == ln {
+				o.accept(ln)
+			} else if c := o.conns[e.Fd]; c != nil && !o.drive(c) {
+				o.conns[e.Fd] = nil
+				_ = syscall.Close(c.fd)
+			}
+		}
+	}
+}
+
+type originLoop struct {
+	p       *poller
+	conns   []*originConn // by file descriptor
+	answers map[string][]byte
+	in      []byte
+}
+
+type originConn struct {
+	fd int
+	framing
+	out []byte // what is still to be sent
+}
+
+func (o *originLoop) accept(ln int) {
+	for {
+		fd, _, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		if err != nil {
+			return // none is left, or the limit is reached and the client sees it
+		}
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+		for len(o.conns) <= fd {
+			o.conns = append(o.conns, nil)
+		}
+		o.conns[fd] = &originConn{fd: fd}
+		if o.p.add(fd) != nil {
+			o.conns[fd] = nil
+			_ = syscall.Close(fd)
+		}
+	}
+}
+
+// drive does what a connection allows now; false means that it is over.
+func (o *originLoop) drive(c *originConn) bool {
+	if !c.flush() {
+		return false
+	}
+	for {
+		n, err := syscall.Read(c.fd, o.in)
+		switch {
+		case err == syscall.EAGAIN:
+			return true
+		case err != nil || n == 0:
+			return false
+		}
+		for rest := o.in[:n]; len(rest) > 0; {
+			var whole bool
+			if rest, whole, err = c.feed(rest); err != nil {
+				return false
+			}
+			if !whole {
+				break
+			}
+			answer := o.answer(c.target())
+			if len(c.out) == 0 {
+				c.out = answer
+			} else {
+				c.out = append(bytes.Clone(c.out), answer...) // pipelined: rare, so copied
+			}
+			if !c.flush() {
+				return false
+			}
+		}
+		if n < len(o.in) {
+			return true
+		}
+	}
+}
+
+func (c *originConn) flush() bool {
+	for len(c.out) > 0 {
+		n, err := syscall.Write(c.fd, c.out)
+		if err == syscall.EAGAIN {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		c.out = c.out[n:]
+	}
+	return true
+}
+
+// answer is the whole response to a path; each is made once and never changed.
+func (o *originLoop) answer(path []byte) []byte {
+	if a, ok := o.answers[string(path)]; ok {
+		return a
+	}
+	a := makeAnswer(string(path))
+	o.answers[string(path)] = a
+	return a
+}
+
+const maxAnswer = 128 << 20
+
+func makeAnswer(path string) []byte {
+	var size int
+	if len(path) > 3 {
+		size, _ = strconv.Atoi(path[3:]) // 0 of what is no number
+	}
+	size = min(max(size, 0), maxAnswer)
+	var b bytes.Buffer
+	if len(path) < 3 || path[:3] != "/c/" {
+		fmt.Fprintf(&b, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", size)
+		b.Write(bytes.Repeat([]byte("x"), size))
+		return b.Bytes()
+	}
+	b.WriteString("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+	for size > 0 {
+		n := min(size, 4<<10)
+		fmt.Fprintf(&b, "%x\r\n%s\r\n", n, bytes.Repeat([]byte("x"), n))
+		size -= n
+	}
+	b.WriteString("0\r\n\r\n")
+	return b.Bytes()
+}

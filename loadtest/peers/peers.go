@@ -1,0 +1,167 @@
+// Package peers measures our router beside nginx, HAProxy, Caddy, Traefik and
+// net/http's ReverseProxy: the same origin, the same 100,000 tenants, the same
+// load, in rounds that take turns. Each round compares within itself, and the
+// median of the ratios is the figure.
+//
+// Proxies run on core 0, origin and load on core 1; then a part is measured again
+// with nothing pinned. A run in which origin or load used more than 80 % of a core
+// measured those and not the proxy: it is refused.
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
+)
+
+// Options say what is measured and how much of it. The zero value of each field
+// means its default, which is smaller where Quick is set.
+type Options struct {
+	Only     []string      // names of figures; none is all
+	Peers    []string      // names of proxies; none is all
+	Quick    bool          // two short rounds, to see that it works
+	Rounds   int           // 7
+	For      time.Duration // of one load: 3 s
+	Rate     int           // requests a second where cost is measured: 10,000
+	Conns    int           // 64
+	Idle     int           // connections whose memory is measured: 5,000
+	Tenants  int           // 100,000
+	Unpinned bool          // measure a part again with nothing pinned
+	Build    bool          // build Caddy and Traefik where they are not built
+	Source   string        // the source tree: "."
+	BinDir   string        // where the product's binaries are; "" is this program's directory
+	Write    bool          // write docs/BENCHMARKS.md and docs/bench-peers.svg; needs all figures, and not Quick
+	Progress io.Writer
+
+	self string // the program that has the subcommand Part
+}
+
+func size[T int | time.Duration](v *T, quick bool, whole, short T) {
+	switch {
+	case *v != 0:
+	case quick:
+		*v = short
+	default:
+		*v = whole
+	}
+}
+
+func (o Options) withDefaults() (Options, error) {
+	size(&o.Rounds, o.Quick, 7, 2)
+	size(&o.For, o.Quick, 3*time.Second, time.Second)
+	size(&o.Rate, o.Quick, 10_000, 10_000)
+	size(&o.Conns, o.Quick, 64, 64)
+	size(&o.Idle, o.Quick, 5_000, 1_000)
+	size(&o.Tenants, o.Quick, 100_000, 100_000)
+	if o.Source == "" {
+		o.Source = "."
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if min(o.Rounds, o.Rate, o.Conns, o.Idle, o.Tenants) < 1 || o.For < 0 || o.Tenants > 1_000_000 {
+		return o, errors.New("sizes, rates and rounds must be positive, and tenants at most 1,000,000")
+	}
+	for _, name := range o.Only {
+		if !slices.Contains(Names(), name) {
+			return o, fmt.Errorf("no figure %q; there are %v", name, Names())
+		}
+	}
+	if _, err := os.Stat(filepath.Join(o.Source, "go.mod")); err != nil {
+		return o, fmt.Errorf("bench-peers needs the source tree: %w", err)
+	}
+	if runtime.NumCPU() < 2 {
+		return o, errors.New("bench-peers needs two cores: one for the proxies and one for origin and load")
+	}
+	var err error
+	if o.self == "" {
+		if o.self, err = os.Executable(); err != nil {
+			return o, fmt.Errorf("find the binaries: %w", err)
+		}
+	}
+	if o.BinDir == "" {
+		o.BinDir = filepath.Dir(o.self)
+	}
+	o.BinDir, err = filepath.Abs(o.BinDir) // proxies have working directories of their own
+	return o, err
+}
+
+// Run measures. Nothing is left running, however it ends.
+func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	r = figure.NewReport(ctx, "make bench-peers", o.Source, o.Rounds)
+	r.Warnings = quiet(o, r.Load)
+	l, err := newLab(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.close(ctx)) }()
+	phases := [][]*measure{l.chosen(measures())}
+	if o.Unpinned {
+		phases = append(phases, l.chosen(unpinned()))
+	}
+	for i, ms := range phases {
+		if len(ms) == 0 {
+			continue
+		}
+		if err := l.phaseOf(ctx, i == 0, ms); err != nil {
+			return nil, err
+		}
+		for _, m := range ms {
+			m.Conclude()
+			r.Figures = append(r.Figures, m.Figure)
+		}
+	}
+	r.Warnings = append(r.Warnings, l.skipped...)
+	r.Took = loadtest.Millis(time.Since(began))
+	if o.Write && !o.Quick && len(o.Only) == 0 && len(o.Peers) == 0 {
+		return r, errors.Join(r.WriteDoc(o.Source, "bench-peers"), writePlot(o.Source, r))
+	}
+	return r, nil
+}
+
+// phaseOf starts all proxies, measures every round, and stops them.
+func (l *lab) phaseOf(ctx context.Context, pin bool, ms []*measure) error {
+	if err := l.begin(ctx, pin); err != nil {
+		return errors.Join(err, l.end(ctx))
+	}
+	for round := range l.o.Rounds {
+		for _, m := range ms {
+			if m.once && round > 0 {
+				continue
+			}
+			start := time.Now()
+			if err := m.round(ctx, l, round); err != nil {
+				return errors.Join(fmt.Errorf("measure %s: %w", m.Name, err), l.end(ctx))
+			}
+			l.say("%s, round %d of %d: %.1f s", m.Name, round+1, l.o.Rounds, time.Since(start).Seconds())
+		}
+	}
+	return l.end(ctx)
+}
+
+// quiet warns of what spoils figures.
+func quiet(o Options, load string) []string {
+	var warnings []string
+	var busy float64
+	if _, err := fmt.Sscan(load, &busy); err != nil || busy > 0.5 {
+		warnings = append(warnings, "the load average before the start was "+load+": only the ratios, the counts and the bytes mean something.")
+	}
+	if o.Quick {
+		warnings = append(warnings, "--quick: too few and too short rounds for the goals to mean much.")
+	}
+	return warnings
+}
