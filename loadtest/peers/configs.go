@@ -82,9 +82,9 @@ func caddy(path string) *contender {
 	"tls": {"certificates": {"load_files": [{"certificate": %q, "key": %q}]}},
 	"http": {"servers": {
 		"plain": {"listen": [%q], "automatic_https": {"disable": true}, "routes": %[4]s},
-		"tls": {"listen": [%[5]q], "automatic_https": {"disable": true}, "tls_connection_policies": [{}], "protocols": ["h1", "h2"], "routes": %[4]s}
+		"tls": {"listen": [%[5]q], "automatic_https": {"disable": true}, "tls_connection_policies": [{"default_sni": %[6]q}], "protocols": ["h1", "h2"], "routes": %[4]s}
 	}}}}
-`, l.cert.certFile, l.cert.keyFile, c.plain, routes, c.tls)
+`, l.cert.certFile, l.cert.keyFile, c.plain, routes, c.tls, host(1))
 		return map[string]string{"caddy.json": conf}, []string{"run", "--config", dir + "/caddy.json"}
 	})
 }

@@ -13,3 +13,4 @@ func origin(string) error                   { return errLinux }
 func generate(loadSpec) (loadResult, error) { return loadResult{}, errLinux }
 func cpuOf(int) (time.Duration, error)      { return 0, errLinux }
 func memoryOf(int) (int64, error)           { return 0, errLinux }
+func family(pid int) []int                  { return []int{pid} }
