@@ -94,7 +94,6 @@ type Facts struct {
 	Refused  int               // freezes that did not get through
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made
-	Polished bool              // it was made since the move has caught up
 }
 
 // Next says what to do next about a move. It is pure: the same record, facts,
@@ -171,19 +170,14 @@ func catchUp(f Facts, l Limits) Action {
 // idleRound is how often a move that waits for its operator, caught up, is kept so.
 const idleRound = 2 * time.Second
 
-// held reports whether a move waits, caught up, for its operator.
-func held(m directory.Move) bool { return m.StopAt == directory.CaughtUp && m.Wish != directory.Switch }
-
 // readyToFreeze waits for the operator where one was asked for, and goes back to
-// rounds where a freeze did not get through or this mover knows nothing yet. One is
-// made in any case: it takes what changed during the check out of the pause, and
-// leaves the connections and plans of the last round warm.
+// rounds where a freeze did not get through or this mover knows nothing yet.
 func readyToFreeze(m directory.Move, f Facts, l Limits, now time.Time) Action {
-	held := held(m)
+	held := m.StopAt == directory.CaughtUp && m.Wish != directory.Switch
 	switch {
 	case held && now.Sub(f.WorkedAt) < idleRound:
 		return Wait
-	case held, f.Rounds == 0, !f.Polished, f.Last.Took > l.Drain, now.Sub(f.WorkedAt) > time.Second:
+	case held, f.Rounds == 0, f.Last.Took > l.Drain, now.Sub(f.WorkedAt) > time.Second:
 		return Round
 	}
 	return Freeze

@@ -157,9 +157,6 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Round:
 		if err = w.pull(ctx, roundTimeout, m, dst, false); err == nil {
 			w.report.Rounds++
-			if w.facts.Polished = w.move.Phase == directory.CaughtUp && !held(w.move); w.facts.Polished {
-				return nil // the freeze follows at once; the decision records the report
-			}
 			return w.note(ctx)
 		}
 	case Check:

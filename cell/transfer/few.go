@@ -19,7 +19,7 @@ import (
 // statements that stay prepared on their connection; beyond them it streams.
 const (
 	fewKeys   = 2000      // of a round, at the source
-	fewRows   = 200       // of a table, at the target
+	fewRows   = 10        // of a table, at the target: more are faster by COPY
 	fewBytes  = 256 << 10 // of a table, its keys and COPY data, at the target
 	fewTables = 32        // at the target, kept to be stored at once
 )
@@ -30,9 +30,10 @@ var (
 	asBinary = []int16{1}
 )
 
-// genericPlans lets the statements of a round of few keys keep one plan: they find
-// every row by its whole key.
-const genericPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`
+// freshPlans plans the prepared statements of a round each time. A plan that is kept
+// is that of the table's size when it was made: of a tenant that was small then, a
+// round compares every row with every key.
+const freshPlans = `SELECT set_config('plan_cache_mode', 'force_custom_plan', true)`
 
 // noted reads the keys that were captured after a snapshot. The bound on xid says
 // nothing new: it is what the index knows.
@@ -45,7 +46,7 @@ const noted = `
 // or long.
 func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, limit int) (keys map[string][]json.RawMessage, ok bool, err error) {
 	b := &pgx.Batch{}
-	b.Queue(genericPlans)
+	b.Queue(freshPlans)
 	b.Queue(noted, tenant, since, limit+1)
 	results := tx.SendBatch(ctx, b)
 	defer results.Close()

@@ -159,7 +159,7 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 	}
 	pipe := tx.Conn().PgConn().StartPipeline(ctx)
 	defer pipe.Close()
-	pipe.SendQueryParams(genericPlans, nil, nil, nil, asText)
+	pipe.SendQueryParams(freshPlans, nil, nil, nil, asText)
 	for i, p := range parts {
 		pipe.SendQueryStatement(statements[0][i], tenantAnd(tenant, keys[i]), asText, asText)
 		for _, row := range p.rows {
