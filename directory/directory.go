@@ -8,6 +8,7 @@ package directory
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -82,6 +83,16 @@ type Cell struct {
 	Incarnation string    `json:"incarnation,omitempty"` // identity of its database's contents
 	Healthy     bool      `json:"healthy"`               // heard of within HeartbeatTTL; ignored on write
 	SeenAt      time.Time `json:"seen_at"`               // last heartbeat; ignored on write
+}
+
+// Transfer is the base URL of the cell's transfer endpoint: on the listener for
+// tenants where that has TLS, so that both sides prove who they are, and on the
+// admin listener elsewhere.
+func (c Cell) Transfer() string {
+	if strings.HasPrefix(c.Address, "https://") {
+		return c.Address
+	}
+	return c.Admin
 }
 
 // CellState is where a cell is in its life.

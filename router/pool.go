@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -17,6 +18,9 @@ type CellLimits struct {
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Timeout  time.Duration // for the head of the answer
 	Streams  int           // event streams at once, besides; 0 is 1024
+
+	// Trust is how to make TLS to a cell whose address is https; nil can not.
+	Trust func(directory.CellID) *tls.Config
 }
 
 const (
@@ -30,7 +34,7 @@ const (
 
 // pools has a pool for each cell.
 type pools[T any] struct {
-	connections func(CellLimits) T // of a new pool
+	connections func(directory.CellID, CellLimits) T // of a new pool
 	probe       func(ctx context.Context, connections T, address string) error
 	limits      CellLimits
 	began       time.Time
@@ -55,7 +59,7 @@ type pool[T any] struct {
 }
 
 // newPools makes pools; probe asks a cell whether it is there.
-func newPools[T any](l CellLimits, connections func(CellLimits) T, probe func(context.Context, T, string) error) *pools[T] {
+func newPools[T any](l CellLimits, connections func(directory.CellID, CellLimits) T, probe func(context.Context, T, string) error) *pools[T] {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
 	}
@@ -81,15 +85,15 @@ func (p *pools[T]) of(id directory.CellID) *pool[T] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if one = p.cells[id]; one == nil {
-		one = p.add()
+		one = p.add(id)
 		p.cells[id] = one
 	}
 	return one
 }
 
-func (p *pools[T]) add() *pool[T] {
+func (p *pools[T]) add(id directory.CellID) *pool[T] {
 	one := &pool[T]{
-		connections: p.connections(p.limits), gate: newGate(p.limits.Requests, p.limits.Wait, p.clock),
+		connections: p.connections(id, p.limits), gate: newGate(p.limits.Requests, p.limits.Wait, p.clock),
 		streams: make(chan struct{}, p.limits.Streams),
 	}
 	one.budget.cents.Store(repeatsSaved)

@@ -36,7 +36,7 @@ type Proxy struct {
 
 // NewProxy makes a Proxy.
 func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: newPools(limits, newTransport, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: newPools(limits, newSecured, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),

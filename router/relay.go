@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -23,7 +25,7 @@ import (
 )
 
 // A Relay is a Forwarder over our own HTTP/1.1 engine. It forwards what an
-// Engine's server serves, to cells whose addresses are http.
+// Engine's server serves, and, with a head made anew, what another server does.
 type Relay struct {
 	pools  *pools[*upstreams]
 	tracer trace.Tracer
@@ -31,6 +33,7 @@ type Relay struct {
 
 // upstreams are one cell's connections, by its address, which may change.
 type upstreams struct {
+	cell   directory.CellID
 	limits CellLimits
 	mu     sync.Mutex
 	url    string
@@ -40,7 +43,7 @@ type upstreams struct {
 // NewRelay makes a Relay.
 func NewRelay(limits CellLimits) *Relay {
 	return &Relay{
-		pools: newPools(limits, func(l CellLimits) *upstreams { return &upstreams{limits: l} },
+		pools: newPools(limits, func(id directory.CellID, l CellLimits) *upstreams { return &upstreams{cell: id, limits: l} },
 			func(ctx context.Context, u *upstreams, address string) error { return u.ask(ctx, address) }),
 		tracer: otel.Tracer("github.com/cellway/cellway/router"),
 	}
@@ -58,7 +61,7 @@ func (f *Relay) Close() {
 	})
 }
 
-// at is the connections to address.
+// at is the connections to the cell at address.
 func (u *upstreams) at(address string) (*h1.Upstream, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -66,19 +69,29 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 		return u.one, nil
 	}
 	base, err := url.Parse(address)
-	if err != nil || base.Host == "" || base.Scheme != "http" {
+	if err != nil || base.Host == "" || ports[base.Scheme] == "" {
 		return nil, unavailable(err, "the owning cell's address is not valid")
 	}
 	host := base.Host
 	if base.Port() == "" {
-		host = net.JoinHostPort(base.Hostname(), "80")
+		host = net.JoinHostPort(base.Hostname(), ports[base.Scheme])
+	}
+	var secure *tls.Config
+	if base.Scheme == "https" {
+		if u.limits.Trust == nil {
+			return nil, unavailable(errNoIdentity, "the owning cell does not answer")
+		}
+		secure = u.limits.Trust(u.cell)
 	}
 	if u.one != nil {
 		u.one.Close()
 	}
-	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: dialTimeout, Limits: h1.Limits{Head: maxHead}}
+	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: dialTimeout, TLS: secure, Limits: h1.Limits{Head: maxHead}}
 	return u.one, nil
 }
+
+// ports are the usual ones of the schemes that a cell's address may have.
+var ports = map[string]string{"http": "80", "https": "443"}
 
 // Describe implements prometheus.Collector.
 func (f *Relay) Describe(ch chan<- *prometheus.Desc) { describeCells(ch) }
@@ -207,7 +220,11 @@ func (o *outgoing) fill(r *http.Request) {
 		o.Set("X-Forwarded-For", peer)
 	}
 	o.Set("X-Forwarded-Host", r.Host)
-	o.Set("X-Forwarded-Proto", "http")
+	proto := "http"
+	if r.TLS != nil {
+		proto = "https"
+	}
+	o.Set("X-Forwarded-Proto", proto)
 	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
 	o.Set(token.AssertionHeader, o.to.Assertion)
 	o.Set(token.TimeLeftHeader, token.TimeLeft(time.Until(o.to.Deadline)))

@@ -46,6 +46,9 @@ type Options struct {
 	MaxBody       int64        // bytes of a request's body
 	Directory     *url.URL     // takes POST /signup; nil answers 404
 	Forwarder     Forwarder
+	// Covering is the certificate for a host, as certs.Hosts has it; nil where there
+	// is no TLS. A request for a host of another one than its connection's is refused.
+	Covering func(host string) (name string, ok bool)
 	// Refresh brings the table up to date at once, or fails. It is asked when a
 	// cell knows a newer epoch than the table, at most once at a time; nil only
 	// waits for the table to change by itself.
@@ -137,6 +140,9 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		x.source, x.log.UserHash = p.source, p.log.UserHash
 		tell(w, &p.said)
 		return rt.deliver(w, r, x)
+	}
+	if err := rt.misdirected(r); err != nil {
+		return err
 	}
 	first, err := rt.checkClient(w, r, x)
 	if err != nil {

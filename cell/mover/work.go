@@ -257,7 +257,7 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	began := time.Now()
-	got, err := dst.Pull(ctx, m, w.source.Admin, final)
+	got, err := dst.Pull(ctx, m, w.source.Transfer(), final)
 	if err != nil {
 		return fmt.Errorf("round: %w", err)
 	}

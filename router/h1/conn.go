@@ -37,6 +37,7 @@ type conn struct {
 	*buffers // nil while there is nothing to read
 	poll     func(fd uintptr) bool
 	pollErr  error
+	one      [1]byte // where the next request begins, while there are no buffers
 
 	request *http.Request // used again and again
 	url     url.URL       // the request's
@@ -83,6 +84,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.request = (&http.Request{}).WithContext(c.ctx)
 	c.request.Header = make(http.Header, 16)
 	c.w.c, c.w.header = c, make(http.Header, 8)
+	c.setTLS()
 	return c
 }
 
@@ -106,9 +108,7 @@ func (c *conn) end() {
 		c.watch.Stop()
 	}
 	if c.reset {
-		if tcp, ok := c.nc.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
+		c.dropUnsent()
 	}
 	_ = c.nc.Close()
 	c.release()
@@ -176,8 +176,7 @@ func (c *conn) await(first bool) error {
 			err = c.pollErr
 		}
 	} else {
-		c.acquire()
-		c.to, err = c.nc.Read(c.in)
+		err = c.awaitByte()
 	}
 	if err != nil {
 		return err

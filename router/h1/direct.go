@@ -45,7 +45,8 @@ var errUnusual = errors.New("the answer is for the handler")
 // plain reports whether the request that was read may be a flight.
 func (c *conn) plain() bool {
 	n := c.req.Length()
-	return c.srv.Direct != nil && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
+	// Over TLS the handler looks first whether the host is the connection's.
+	return c.srv.Direct != nil && c.request.TLS == nil && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
 }
 
 // fly serves the request as a flight, if Direct takes it. Where the handler must

@@ -36,12 +36,10 @@ type Outgoing struct {
 	Stream func(end func()) (done func(), err error)
 }
 
-// ErrNotOurs is Forward's error for a ResponseWriter that is not a Server's.
-var ErrNotOurs = errors.New("forward: the answer's writer is not h1's")
-
 // Forward sends the request that a Server serves to u, and its answer to w, which
 // may wrap the Server's with Unwrap. Of r it takes the context and the
-// body; the head is the one that was received, changed by o.
+// body; the head is the one that was received, changed by o. For another
+// server's w it makes the head of r: see Check.
 //
 // An error means that nothing was written to w: the network's, a Fault of the
 // answer, io.ErrUnexpectedEOF where the answer's head was cut, Misdirected's, or
@@ -50,7 +48,7 @@ var ErrNotOurs = errors.New("forward: the answer's writer is not h1's")
 func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) error {
 	c := connOf(w)
 	if c == nil {
-		return ErrNotOurs
+		return u.forwardForeign(w, r, o)
 	}
 	t := c.takeOver(u)
 	defer t.free()

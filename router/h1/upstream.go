@@ -2,6 +2,7 @@ package h1
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"syscall"
@@ -17,6 +18,7 @@ type Upstream struct {
 	MaxAge time.Duration // that an idle connection is kept; 0 is 90 s
 	Dial   time.Duration // for a connection to be made; 0 is 2 s
 	Limits Limits        // of answers
+	TLS    *tls.Config   // nil: the connections are plain
 
 	mu     sync.Mutex
 	links  []*link
@@ -27,6 +29,7 @@ type Upstream struct {
 // A link is one upstream connection.
 type link struct {
 	net.Conn
+	tls   *secured // nil where it is plain
 	raw   syscall.RawConn
 	peek  func(fd uintptr)
 	quiet bool // what peek found: open, and nothing to read
@@ -61,6 +64,9 @@ func (u *Upstream) get(ctx context.Context, fresh bool) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u.TLS != nil {
+		return u.secure(ctx, nc, d.Timeout)
+	}
 	return newLink(nc), nil
 }
 
@@ -84,6 +90,12 @@ func (l *link) alive() bool {
 		return false
 	}
 	l.quiet = false
+	if l.tls != nil {
+		l.until = time.Time{} // the look moves the deadline
+		if !l.tls.quiet() {
+			return false
+		}
+	}
 	return l.raw.Control(l.peek) == nil && l.quiet
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -21,7 +22,8 @@ type Config struct {
 	Role             string           `env:"ROLE" envDefault:"all" help:"api (HTTP and registration), worker (relay and consumers) or all"`
 	ListenAddr       string           `env:"LISTEN_ADDR" envDefault:"127.0.0.1:7100" help:"address of the tenant API"`
 	AdminAddr        string           `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7101" help:"address of health, metrics and profiles"`
-	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR"`
+	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR, https:// with TLS_IDENTITY_DIR"`
+	TLSIdentityDir   string           `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which routers, movers and other cells know this cell; empty serves without TLS"`
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
 	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off"`
@@ -60,7 +62,10 @@ func (c *Config) Validate() error {
 		return errors.New("STOP_GRACE must be positive and RATE_PER_MINUTE not negative")
 	}
 	if c.Address == "" {
-		c.Address = "http://" + c.ListenAddr
+		c.Address = c.scheme() + "://" + c.ListenAddr
+	}
+	if strings.HasPrefix(c.Address, "https://") != (c.TLSIdentityDir != "") {
+		return errors.New("ADDRESS must be https with TLS_IDENTITY_DIR, and only then")
 	}
 	if err := c.cell("").Validate(); err != nil {
 		return err
@@ -82,6 +87,13 @@ func (c *Config) validateAPI() (err error) {
 		return fmt.Errorf("ASSERTION_KEYS: %w", err)
 	}
 	return nil
+}
+
+func (c *Config) scheme() string {
+	if c.TLSIdentityDir != "" {
+		return "https"
+	}
+	return "http"
 }
 
 func (c *Config) servesAPI() bool { return c.Role != "worker" }

@@ -163,7 +163,11 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 	defer context.AfterFunc(front, p.db.StopStreams)()
 	loops.Go("pace", p.pace.Run)
 	p.pace.Register(p.tel.Registry)
-	closeTransfer, err := p.transfer(front, admin)
+	id, err := p.openIdentity(loops)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	moves, closeTransfer, err := p.transfer(front, admin, id)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
@@ -175,7 +179,7 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 	if err := p.announce(front, loops); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	return run.Serve(front, ln, api, p.cfg.StopGrace)
+	return p.serveAPI(front, ln, api, moves, id)
 }
 
 func (p *process) api() (http.Handler, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/certs"
 	"github.com/cellway/cellway/infra/run"
 )
 
@@ -20,15 +21,16 @@ const (
 	purgeRest  = 20 * time.Millisecond
 )
 
-// transfer puts the transfer endpoint on the admin listener, where the role for
-// it is configured. The function returned closes its pool.
-func (p *process) transfer(ctx context.Context, admin *run.Admin) (func(), error) {
+// transfer makes the transfer endpoint, where the role for it is configured, nil
+// elsewhere. A cell without a certificate has it on the admin listener. The
+// function returned closes its pool.
+func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Identity) (http.Handler, func(), error) {
 	if p.cfg.MoverDatabaseURL == "" {
-		return func() {}, nil
+		return nil, func() {}, nil
 	}
 	pool, err := transfer.Open(ctx, string(p.cfg.MoverDatabaseURL), transferPool)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keys := transfer.NewKeys(p.keep, p.tel.Log)
 	keys.Register(p.tel.Registry)
@@ -37,8 +39,20 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin) (func(), error
 		Purger: transfer.NewPurger(pool, purgeBatch, purgeRest), Redis: keys, Pool: pool,
 		Keys: p.cfg.tokens, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
-		Client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: transferPool, IdleConnTimeout: time.Minute}},
+		Client: &http.Client{Transport: sourceTransport(id)},
 	}
-	admin.Handle(transfer.Prefix, server.Handler())
-	return pool.Close, nil
+	if id == nil {
+		admin.Handle(transfer.Prefix, server.Handler())
+	}
+	return server.Handler(), pool.Close, nil
+}
+
+// sourceTransport is how the cell calls the source of a move: which cell that is,
+// the mover says, and any cell's certificate will do.
+func sourceTransport(id *certs.Identity) *http.Transport {
+	t := &http.Transport{MaxIdleConnsPerHost: transferPool, IdleConnTimeout: time.Minute}
+	if id != nil {
+		t.TLSClientConfig = id.ClientConfig(certs.RoleCell, "")
+	}
+	return t
 }

@@ -17,6 +17,7 @@ type Config struct {
 	AdminAddr      string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7301" help:"address of health, metrics and profiles"`
 	DirectoryURL   string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
 	DirectoryToken config.Secret `env:"DIRECTORY_TOKEN,required" help:"service token for the directory and the cells"`
+	TLSIdentityDir string        `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which cells know this mover; needed for cells with https addresses"`
 	Parallel       int           `env:"PARALLEL" envDefault:"4" help:"moves side by side"`
 	LeaseTTL       time.Duration `env:"LEASE_TTL" envDefault:"5s" help:"how long after its death another mover takes over"`
 	Poll           time.Duration `env:"POLL" envDefault:"200ms" help:"how often it looks for work"`

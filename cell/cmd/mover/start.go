@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"time"
 
-	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/mover"
-	"github.com/cellway/cellway/directory"
 	dirclient "github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -29,14 +26,14 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// No deadline of its own: each step has one, and a copy takes as long as it takes.
-	cells := &http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-		MaxIdleConnsPerHost: cfg.Parallel + 1, IdleConnTimeout: time.Minute,
-	}}
+	id, err := openIdentity(cfg, tel)
+	if err != nil {
+		return err
+	}
+	cells := newCells(cfg, id)
 	v := mover.New(mover.Config{
 		ID: cfg.ID, Parallel: cfg.Parallel, LeaseTTL: cfg.LeaseTTL, Poll: cfg.Poll, Limits: cfg.limits(),
-	}, dir, func(c directory.Cell) mover.Cell { return client.New(c.Admin, string(cfg.DirectoryToken), cells) }, tel.Log)
+	}, dir, cells.of, tel.Log)
 	v.Register(tel.Registry)
 
 	admin := run.NewAdmin()
@@ -51,6 +48,9 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 	loops.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, ln, admin.Handler(tel.Registry), time.Second)
 	})
+	if id != nil {
+		loops.Go("certificate", id.Run)
+	}
 	admin.SetReady(true)
 	err = v.Run(work)
 	admin.SetReady(false)

@@ -18,6 +18,10 @@ const prefix = "ROUTER_"
 type settings struct {
 	ID              string        `env:"ID" envDefault:"router-1" help:"name of this router at the directory and in logs"`
 	ListenAddr      string        `env:"LISTEN_ADDR" envDefault:"127.0.0.1:8080" help:"tenants' listener"`
+	TLSListenAddr   string        `env:"TLS_LISTEN_ADDR" help:"tenants' listener with TLS, HTTP/1.1 and HTTP/2; empty is none"`
+	TLSHostsDir     string        `env:"TLS_HOSTS_DIR" help:"certificates for tenants' hosts: NAME.crt and NAME.key, default.crt for who asks for no host"`
+	TLSIdentityDir  string        `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which cells know this router; needed for cells with https addresses"`
+	H2CListenAddr   string        `env:"H2C_LISTEN_ADDR" help:"listener for HTTP/2 without TLS, which the others refuse; empty is none"`
 	AdminAddr       string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:8081" help:"health, metrics, explain"`
 	DirectoryURL    string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
 	DirectoryToken  config.Secret `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
@@ -52,6 +56,7 @@ func (s *settings) Validate() error {
 		"HOLD_BYTES must be positive":                     s.HoldBytes > 0,
 		"MAX_BODY must be positive":                       s.MaxBody > 0,
 		"HOLD_TIMEOUT must be less than CELL_TIMEOUT":     s.HoldTimeout > 0 && s.HoldTimeout < s.CellTimeout,
+		"TLS_HOSTS_DIR and TLS_LISTEN_ADDR go together":   (s.TLSHostsDir == "") == (s.TLSListenAddr == ""),
 		"STOP_GRACE must not be less than 2*HOLD_TIMEOUT": s.StopGrace >= 2*s.HoldTimeout,
 	} {
 		if !ok {

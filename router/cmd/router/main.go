@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/config"
@@ -68,16 +70,21 @@ func serve(ctx context.Context, s settings) (err error) {
 			return err
 		}
 	}
-	rt, server, closeCells := newRouter(o, s)
+	proofs, err := openCerts(s, tel)
+	if err != nil {
+		return err
+	}
+	proofs.tell(&o)
+	rt, newServer, closeCells := newRouter(o, s, proofs.trust())
 	defer closeCells()
 
-	ln, err := net.Listen("tcp", s.ListenAddr)
+	entries, err := listen(s, rt, newServer, proofs, o)
 	if err != nil {
-		return fmt.Errorf("listen for tenants: %w", err)
+		return err
 	}
 	adminLn, err := net.Listen("tcp", s.AdminAddr)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for operators: %w", err), ln.Close())
+		return errors.Join(fmt.Errorf("listen for operators: %w", err), closeAll(entries))
 	}
 	admin := run.NewAdmin()
 	rt.Admin(admin)
@@ -94,6 +101,7 @@ func serve(ctx context.Context, s settings) (err error) {
 		defer signal.Stop(hangUp)
 		background.Go("follow policy", func(ctx context.Context) error { return policy.Run(ctx, hangUp) })
 	}
+	proofs.run(background)
 	background.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
 	})
@@ -103,25 +111,25 @@ func serve(ctx context.Context, s settings) (err error) {
 	context.AfterFunc(serving, func() { admin.SetReady(false) })
 
 	admin.SetReady(true)
-	tel.Log.InfoContext(ctx, "router serves", "addr", ln.Addr().String(), "admin", adminLn.Addr().String())
-	err = run.ServeWith(serving, o.Guard.Listener(ln), server, s.StopGrace)
+	tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
+	err = serveAll(serving, entries, s.StopGrace)
 	rt.Close()
 	background.Stop()
 	return errors.Join(err, background.Wait())
 }
 
-// newRouter makes the router with the engine that is asked for, the server of
-// that engine, and what closes the connections to cells.
-func newRouter(o router.Options, s settings) (*router.Router, run.Server, func()) {
-	limits := router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams}
+// newRouter makes the router with the engine that is asked for, what makes servers
+// of that engine, and what closes the connections to cells.
+func newRouter(o router.Options, s settings, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
+	limits := router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams, Trust: trust}
 	if s.Engine == "h1" {
 		relay := router.NewRelay(limits)
 		o.Forwarder = relay
 		rt := router.New(o)
-		return rt, rt.NewEngine(), relay.Close
+		return rt, func() run.Server { return rt.NewEngine() }, relay.Close
 	}
 	proxy := router.NewProxy(limits, o.Log)
 	o.Forwarder = proxy
 	rt := router.New(o)
-	return rt, rt.NewServer(), proxy.Close
+	return rt, func() run.Server { return rt.NewServer() }, proxy.Close
 }

@@ -1,0 +1,315 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/cellway/cellway/infra/certs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A site is a Server on a real listener.
+type site struct {
+	addr   string
+	roots  *x509.CertPool
+	reg    *prometheus.Registry
+	server *Server
+}
+
+func newSite(t *testing.T, h http.Handler) *site {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := certs.OpenCA(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := t.TempDir()
+	if err := ca.Issue(hosts, certs.Request{Hosts: []string{"localhost"}}); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := certs.OpenHosts(hosts, certs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{roots: x509.NewCertPool(), reg: prometheus.NewRegistry()}
+	s.roots.AppendCertsFromPEM(ca.Authority())
+	s.server = New(Options{
+		TLS: shown.Config(), Engine: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, Handler: h, Whole: time.Minute, Idle: time.Minute, MaxHead: 32 << 10,
+		Metrics: NewMetrics(s.reg), Log: slog.New(slog.DiscardHandler),
+	})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	ended := make(chan error, 1)
+	go func() { ended <- s.server.Serve(ln) }()
+	t.Cleanup(func() {
+		_ = s.server.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+func (s *site) config() *tls.Config {
+	return &tls.Config{RootCAs: s.roots, ServerName: "localhost", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+}
+
+// An attacker speaks HTTP/2 frame by frame, and reads all that comes.
+type attacker struct {
+	*http2.Framer
+	nc     net.Conn
+	heads  bytes.Buffer
+	encode *hpack.Encoder
+	stream uint32
+	closed chan struct{} // when the server has closed the connection
+}
+
+func (s *site) attack(t *testing.T) *attacker {
+	t.Helper()
+	nc, err := tls.Dial("tcp", s.addr, s.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	a := &attacker{Framer: http2.NewFramer(nc, nc), nc: nc, stream: 1, closed: make(chan struct{})}
+	a.AllowIllegalWrites = true
+	a.encode = hpack.NewEncoder(&a.heads)
+	if err := a.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the connection
+		defer close(a.closed)
+		_, _ = io.Copy(io.Discard, nc)
+	}()
+	return a
+}
+
+// open sends the head of a request, and says on which stream.
+func (a *attacker) open(end bool, more ...hpack.HeaderField) (uint32, error) {
+	a.heads.Reset()
+	for _, f := range append([]hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "localhost"}, {Name: ":path", Value: "/"},
+	}, more...) {
+		_ = a.encode.WriteField(f)
+	}
+	id := a.stream
+	a.stream += 2
+	return id, a.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.heads.Bytes(), EndStream: end, EndHeaders: true})
+}
+
+// TestFloods: each kind closes its connection within a bounded number of frames,
+// and meanwhile another client is served (X18).
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		most int    // turns until the connection is closed
+		kind string // of the flood as counted; "" where net/http closes by itself
+		turn func(a *attacker) error
+	}{
+		"rapid reset": {4000, floodResets, func(a *attacker) error {
+			id, err := a.open(true)
+			return errors.Join(err, a.WriteRSTStream(id, http2.ErrCodeCancel))
+		}},
+		"made you reset, by a window of nothing": {4000, "", func(a *attacker) error {
+			id, err := a.open(false)
+			return errors.Join(err, a.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4)))
+		}},
+		"made you reset, by a window too large": {4000, "", func(a *attacker) error {
+			id, err := a.open(false)
+			return errors.Join(err, a.WriteWindowUpdate(id, 1<<31-1))
+		}},
+		"pings":           {50000, floodIdle, func(a *attacker) error { return a.WritePing(false, [8]byte{}) }},
+		"answers to none": {50000, floodIdle, func(a *attacker) error { return a.WritePing(true, [8]byte{}) }},
+		"settings":        {50000, floodIdle, func(a *attacker) error { return a.WriteSettings() }},
+		"priorities": {50000, floodIdle, func(a *attacker) error {
+			return a.WriteRawFrame(http2.FramePriority, 0, 1, []byte{0, 0, 0, 3, 1})
+		}},
+		"frames nobody knows": {50000, floodIdle, func(a *attacker) error { return a.WriteRawFrame(0x77, 0, 0, nil) }},
+		"windows":             {50000, floodWindows, func(a *attacker) error { return a.WriteWindowUpdate(0, 1) }},
+		"empty data": {50000, floodIdle, func(a *attacker) error {
+			if a.stream == 1 {
+				if _, err := a.open(false); err != nil {
+					return err
+				}
+			}
+			return a.WriteData(1, false, nil)
+		}},
+		"continuations": {20000, floodContinuations, func(a *attacker) error {
+			if a.stream == 1 {
+				a.stream = 3
+				a.heads.Reset()
+				_ = a.encode.WriteField(hpack.HeaderField{Name: ":method", Value: "GET"})
+				return a.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.heads.Bytes()})
+			}
+			return a.WriteContinuation(1, false, nil)
+		}},
+		"a head that never ends": {20000, "", func(a *attacker) error {
+			a.heads.Reset()
+			_ = a.encode.WriteField(hpack.HeaderField{Name: "x", Value: strings.Repeat("v", 16<<10), Sensitive: true})
+			if a.stream == 1 {
+				a.stream = 3
+				return a.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.heads.Bytes()[:16<<10]})
+			}
+			return a.WriteContinuation(1, false, a.heads.Bytes()[:1<<10])
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					<-r.Context().Done()
+				}
+			}))
+			tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+			defer tr.CloseIdleConnections()
+			neighbour := &http.Client{Transport: tr, Timeout: time.Minute}
+			a := s.attack(t)
+			turns := 0
+			for ; turns < tt.most; turns++ {
+				if tt.turn(a) != nil {
+					break
+				}
+				if turns%1000 == 0 {
+					get(t, neighbour, s.addr)
+				}
+			}
+			<-a.closed // or the deadline of the attacker's connection, and then too many turns
+			if turns >= tt.most {
+				t.Errorf("still open after %d turns", turns)
+			}
+			get(t, neighbour, s.addr)
+			if tt.kind != "" && testutil.ToFloat64(s.server.o.Metrics.floods.WithLabelValues(tt.kind)) != 1 {
+				t.Errorf("not counted as %s", tt.kind)
+			}
+		})
+	}
+}
+
+func get(t *testing.T, c *http.Client, addr string) {
+	t.Helper()
+	resp, err := c.Get("https://" + addr + "/")
+	if err != nil {
+		t.Fatalf("the neighbour: %v", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the neighbour: %d", resp.StatusCode)
+	}
+}
+
+// TestFramesAreFoundInAnyPieces: a head may be split anywhere.
+func TestFramesAreFoundInAnyPieces(t *testing.T) {
+	t.Parallel()
+	var all []byte
+	want := []frame{{3, 0, 1}, {0, 4, 0}, {300, 1, 4}, {8, 6, 1}}
+	for _, f := range want {
+		head := binary.BigEndian.AppendUint32(nil, uint32(f.size))[1:]
+		all = append(append(append(all, head...), f.kind, f.flags, 0, 0, 0, 1), make([]byte, f.size)...)
+	}
+	for piece := 1; piece < len(all); piece++ {
+		var s frames
+		var got []frame
+		for rest := all; len(rest) > 0; {
+			n := min(piece, len(rest))
+			s.each(rest[:n], func(f frame) string { got = append(got, f); return "" })
+			rest = rest[n:]
+		}
+		if len(got) != len(want) {
+			t.Fatalf("pieces of %d: got %v", piece, got)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("pieces of %d: got %v, want %v", piece, got, want)
+			}
+		}
+	}
+}
+
+func TestMatch(t *testing.T) {
+	t.Parallel()
+	covering := func(host string) (string, bool) {
+		name, ok := map[string]string{"a.wild": "wild", "b.wild": "wild", "own": "own", "": "default", "::1": "default"}[host]
+		return name, ok
+	}
+	for _, tt := range []struct {
+		name, host string
+		want       bool
+	}{
+		{"a.wild", "a.wild", true},
+		{"a.wild", "b.wild:443", true},
+		{"a.wild", "own", false},
+		{"own", "a.wild", false},
+		{"own", "nobody", false},
+		{"", "[::1]:8443", true},
+		{"", "own", false},
+	} {
+		if got := Match(tt.name, tt.host, covering); got != tt.want {
+			t.Errorf("%q for %q: got %v, want %v", tt.name, tt.host, got, tt.want)
+		}
+	}
+}
+
+// TestShutdownWaitsForBothProtocols: what is under way is answered, and a
+// handshake that never comes to an end holds nothing up.
+func TestShutdownWaitsForBothProtocols(t *testing.T) {
+	t.Parallel()
+	inside, answer := make(chan struct{}), make(chan struct{})
+	s := newSite(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		inside <- struct{}{}
+		<-answer
+	}))
+	idle, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	got := make(chan error, 2)
+	for _, h2 := range []bool{true, false} {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: h2}
+		defer tr.CloseIdleConnections()
+		go func() {
+			resp, err := (&http.Client{Transport: tr, Timeout: time.Minute}).Get("https://" + s.addr)
+			if err == nil {
+				resp.Body.Close()
+			}
+			got <- err
+		}()
+		<-inside
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.server.Shutdown(context.Background()) }()
+	close(answer)
+	for range 2 {
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,105 @@
+package h1
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"net"
+	"time"
+)
+
+// secure makes TLS of a new connection to a cell. Errors are the network's, those
+// of a certificate too: who cannot prove that it is the cell does not answer.
+func (u *Upstream) secure(ctx context.Context, nc net.Conn, within time.Duration) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	s := &secured{records: records{Conn: nc}}
+	s.Conn = tls.Client(&s.records, u.TLS)
+	if err := s.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, &net.OpError{Op: "tls handshake", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
+	}
+	l := newLink(nc)
+	l.Conn, l.tls = s.Conn, s
+	return l, nil
+}
+
+// A secured is a TLS connection of which it is known whether bytes that were
+// received wait in it: between two exchanges they are no answer to anything.
+type secured struct {
+	*tls.Conn
+	records records
+}
+
+// quiet reports whether nothing waits between the socket and who reads. It leaves
+// the deadline of reads in the past: whoever uses the connection sets another.
+func (s *secured) quiet() bool {
+	if s.records.inside() || s.SetReadDeadline(past) != nil {
+		return false
+	}
+	var b [1]byte
+	n, err := s.Read(b[:]) // of what is there already: the socket is not read after its deadline
+	return n == 0 && timedOut(err)
+}
+
+// records notes where in a TLS record the bytes end that were read from a socket.
+type records struct {
+	net.Conn
+	head [5]byte
+	have int // bytes of head
+	left int // bytes of the record that are to come
+}
+
+// Read implements io.Reader.
+func (r *records) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if r.left > 0 {
+			k := min(r.left, len(b))
+			r.left -= k
+			b = b[k:]
+			continue
+		}
+		k := copy(r.head[r.have:], b)
+		b = b[k:]
+		if r.have += k; r.have == len(r.head) {
+			r.have, r.left = 0, int(binary.BigEndian.Uint16(r.head[3:]))
+		}
+	}
+	return n, err
+}
+
+// inside reports whether a record was received in part.
+func (r *records) inside() bool { return r.have > 0 || r.left > 0 }
+
+// setTLS tells the handlers of a client's connection how it is encrypted. The
+// handshake is over: who accepts a connection for us waits for it.
+func (c *conn) setTLS() {
+	if s, ok := c.nc.(*tls.Conn); ok {
+		state := s.ConnectionState()
+		c.request.TLS = &state
+	}
+}
+
+// awaitByte waits for a first byte without a buffer, where the socket cannot be
+// asked: what is idle must cost little.
+func (c *conn) awaitByte() error {
+	n, err := c.nc.Read(c.one[:])
+	if n == 0 {
+		return err
+	}
+	c.acquire()
+	c.to = copy(c.in, c.one[:n])
+	return nil
+}
+
+// dropUnsent makes the connection end with a reset.
+func (c *conn) dropUnsent() {
+	nc := c.nc
+	if s, ok := nc.(*tls.Conn); ok {
+		nc = s.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+}
