@@ -6,120 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// Check reports what is wrong with a request that another server than ours has
-// read, such as net/http's of HTTP/2. What one part of it could do to the head
-// that a cell gets (a line's end, a colon or a space in a name, a coding, a twin
-// of a field of framing) is a Fault here, as it would be over HTTP/1.1; then the
-// head is written, and read with our own parser.
-func Check(r *http.Request, l Limits) Fault {
-	if f := checkParts(r); f != None {
-		return f
-	}
-	for name, values := range r.Header {
-		switch k, twin := classify(name); {
-		case twin:
-			return TwinName
-		case k == contentLength && len(values) > 1:
-			return TwoLengths
-		case k == contentLength:
-			if _, ok := parseLength([]byte(values[0])); !ok {
-				return BadLength
-			}
-		case k.hop() && k != te && k != trailer && k != expect && k != host:
-			return BadConnection // HTTP/2 has no such fields
-		}
-	}
-	var q Request
-	q.Begin(l)
-	head := append(appendForeign(make([]byte, 0, 1024), r, nil), "\r\n"...)
-	n, f := q.Parse(head)
-	if f == None && n != len(head) {
-		f = HeadTooLarge // cannot be: no part has a line's end in it
-	}
-	return f
-}
-
-// checkParts reports a part of a head that would not stay that part in it.
-func checkParts(r *http.Request) Fault {
-	switch {
-	case r.Method == "" || !all(r.Method, isToken):
-		return BadMethod
-	case !all(targetOf(r), isTarget):
-		return BadTarget
-	case !validHost([]byte(r.Host)):
-		return BadHost
-	}
-	for name, values := range r.Header {
-		if !all(name, isToken) {
-			return BadName
-		}
-		for _, v := range values {
-			if v != "" && !all(v, isValue) {
-				return BadValue
-			}
-		}
-	}
-	return None
-}
-
-func targetOf(r *http.Request) string {
-	if r.RequestURI == "" {
-		return r.URL.RequestURI()
-	}
-	return r.RequestURI
-}
-
-// appendForeign appends the request line and the fields that are the client's to
-// choose, without the head's end. A nil o changes nothing.
-func appendForeign(dst []byte, r *http.Request, o *Outgoing) []byte {
-	dst = AppendRequestLine(dst, r.Method, targetOf(r), r.Host)
-	for name, values := range r.Header {
-		if k, _ := classify(name); k.hop() || o != nil && (o.Drop != nil && o.Drop(name) || o.sets(name)) {
-			continue
-		}
-		if strings.EqualFold(name, "Cookie") && len(values) > 1 { // HTTP/2 may cut a cookie field into crumbs
-			dst = AppendField(dst, name, strings.Join(values, "; "))
-			continue
-		}
-		for _, v := range values {
-			dst = AppendField(dst, name, v)
-		}
-	}
-	return dst
-}
-
-func (o *Outgoing) sets(name string) bool {
-	for i := range o.Fields {
-		if strings.EqualFold(o.Fields[i].Name, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// Strict refuses requests of another server's that Check finds wrong, before next
-// sees them; refused is told and says what their sender reads.
-func Strict(next http.Handler, l Limits, refused func(f Fault) (contentType string, body []byte)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f := Check(r, l)
-		if f == None {
-			next.ServeHTTP(w, r)
-			return
-		}
-		contentType, body := refused(f)
-		w.Header().Set("Content-Type", contentType)
-		w.WriteHeader(f.Status())
-		_, _ = w.Write(body) // a client that has left is nobody's loss
-	})
-}
 
 // A foreign is one Forward of a request that another server than ours serves.
 type foreign struct {
@@ -184,6 +75,7 @@ func (t *foreign) run(fresh bool) error {
 		return err
 	}
 	t.link, t.from, t.to = l, 0, 0
+	l.until = time.Time{}
 	deadline, _ := ctx.Deadline()
 	_ = l.SetDeadline(deadline) // reading will report it
 	unhook := context.AfterFunc(ctx, func() { _ = l.SetDeadline(past) })
@@ -493,91 +385,4 @@ func (t *foreign) end() {
 			t.w.Header().Add(http.TrailerPrefix+name, strings.TrimSpace(value))
 		}
 	}
-}
-
-// A foreignUpload is a request's body on its way. What it has is its own: it may
-// outlive the Forward that started it, until the client's side fails.
-type foreignUpload struct {
-	body   io.Reader
-	link   net.Conn
-	framer Framer
-	over   chan struct{} // closed when it has ended
-	last   atomic.Bool   // nothing is left to do but one write
-	sent   bool          // all of it; after over
-	client atomic.Pointer[error]
-}
-
-func (u *foreignUpload) run() {
-	defer close(u.over)
-	buf, out := make([]byte, inline), make([]byte, 0, inline+64)
-	for {
-		n, err := u.body.Read(buf)
-		ended := errors.Is(err, io.EOF)
-		if err != nil && !ended {
-			u.fail(err)
-			return
-		}
-		out = out[:0]
-		if n > 0 {
-			var ok bool
-			if out, ok = u.framer.Before(out, n); !ok {
-				u.fail(http.ErrContentLength)
-				return
-			}
-			out = u.framer.After(append(out, buf[:n]...))
-		}
-		last := ended || u.framer.Whole()
-		if last {
-			var ok bool
-			if out, ok = u.framer.End(out, nil); !ok {
-				u.fail(io.ErrUnexpectedEOF)
-				return
-			}
-		}
-		u.last.Store(last)
-		if _, err := u.link.Write(out); err != nil {
-			return // the cell may have answered
-		}
-		if last {
-			u.sent = true
-			return
-		}
-	}
-}
-
-// fail ends the exchange because of the client.
-func (u *foreignUpload) fail(err error) {
-	u.client.Store(&err)
-	_ = u.link.SetDeadline(past) // who reads the answer stops
-}
-
-// whole reports whether all of the body was sent. It waits for a write that is
-// under way, and for nothing else.
-func (u *foreignUpload) whole() bool {
-	if u == nil {
-		return true
-	}
-	if !u.last.Load() {
-		return false
-	}
-	<-u.over
-	return u.sent
-}
-
-// clientErr is why the client's body could not be read.
-func (u *foreignUpload) clientErr() error {
-	if u == nil || u.client.Load() == nil {
-		return nil
-	}
-	return *u.client.Load()
-}
-
-// cutUpload makes an upload end that nobody wants any more: the connection to the
-// cell is closed, and a read of the client's body fails at once where the server
-// can do that, or with the end of the request.
-func (t *foreign) cutUpload() {
-	if t.upload == nil || t.upload.whole() {
-		return
-	}
-	_ = t.rc.SetReadDeadline(past)
 }

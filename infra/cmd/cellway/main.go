@@ -33,7 +33,7 @@ a Postgres and a Redis server each, and routers behind one endpoint.`,
 	})
 	cmd.SetOut(os.Stdout)
 	cmd.SetErr(os.Stderr)
-	cmd.AddCommand(upCommand(), statusCommand(), downCommand(), demoCommand())
+	cmd.AddCommand(upCommand(), statusCommand(), downCommand(), demoCommand(), certsCommand())
 	return cmd
 }
 

@@ -1,0 +1,113 @@
+package h1
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Check reports what is wrong with a request that another server than ours has
+// read, such as net/http's of HTTP/2. What one part of it could do to the head
+// that a cell gets (a line's end, a colon or a space in a name, a coding, a twin
+// of a field of framing) is a Fault here, as it would be over HTTP/1.1; then the
+// head is written, and read with our own parser.
+func Check(r *http.Request, l Limits) Fault {
+	if f := checkParts(r); f != None {
+		return f
+	}
+	for name, values := range r.Header {
+		switch k, twin := classify(name); {
+		case twin:
+			return TwinName
+		case k == contentLength && len(values) > 1:
+			return TwoLengths
+		case k == contentLength:
+			if _, ok := parseLength([]byte(values[0])); !ok {
+				return BadLength
+			}
+		case k.hop() && k != te && k != trailer && k != expect && k != host:
+			return BadConnection // HTTP/2 has no such fields
+		}
+	}
+	var q Request
+	q.Begin(l)
+	head := append(appendForeign(make([]byte, 0, 1024), r, nil), "\r\n"...)
+	n, f := q.Parse(head)
+	if f == None && n != len(head) {
+		f = HeadTooLarge // cannot be: no part has a line's end in it
+	}
+	return f
+}
+
+// checkParts reports a part of a head that would not stay that part in it.
+func checkParts(r *http.Request) Fault {
+	switch {
+	case r.Method == "" || !all(r.Method, isToken):
+		return BadMethod
+	case !all(targetOf(r), isTarget):
+		return BadTarget
+	case !validHost([]byte(r.Host)):
+		return BadHost
+	}
+	for name, values := range r.Header {
+		if !all(name, isToken) {
+			return BadName
+		}
+		for _, v := range values {
+			if v != "" && !all(v, isValue) {
+				return BadValue
+			}
+		}
+	}
+	return None
+}
+
+func targetOf(r *http.Request) string {
+	if r.RequestURI == "" {
+		return r.URL.RequestURI()
+	}
+	return r.RequestURI
+}
+
+// appendForeign appends the request line and the fields that are the client's to
+// choose, without the head's end. A nil o changes nothing.
+func appendForeign(dst []byte, r *http.Request, o *Outgoing) []byte {
+	dst = AppendRequestLine(dst, r.Method, targetOf(r), r.Host)
+	for name, values := range r.Header {
+		if k, _ := classify(name); k.hop() || o != nil && (o.Drop != nil && o.Drop(name) || o.sets(name)) {
+			continue
+		}
+		if strings.EqualFold(name, "Cookie") && len(values) > 1 { // HTTP/2 may cut a cookie field into crumbs
+			dst = AppendField(dst, name, strings.Join(values, "; "))
+			continue
+		}
+		for _, v := range values {
+			dst = AppendField(dst, name, v)
+		}
+	}
+	return dst
+}
+
+func (o *Outgoing) sets(name string) bool {
+	for i := range o.Fields {
+		if strings.EqualFold(o.Fields[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Strict refuses requests of another server's that Check finds wrong, before next
+// sees them; refused is told and says what their sender reads.
+func Strict(next http.Handler, l Limits, refused func(f Fault) (contentType string, body []byte)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f := Check(r, l)
+		if f == None {
+			next.ServeHTTP(w, r)
+			return
+		}
+		contentType, body := refused(f)
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(f.Status())
+		_, _ = w.Write(body) // a client that has left is nobody's loss
+	})
+}
