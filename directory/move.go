@@ -84,7 +84,7 @@ type Move struct {
 	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds), not by a finding or an operator
 	Attempt   int             `json:"attempt"`             // 1, and one more for each move that this one tries again
 	Attempts  int             `json:"attempts"`            // after so many no other follows
-	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins
+	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins; while Watching, when its copies are compared next
 	Retries   MoveID          `json:"retries,omitempty"`   // the aborted move that this one tries again
 	RetriedBy MoveID          `json:"retried_by,omitempty"`
 }
@@ -159,8 +159,8 @@ type Moves interface {
 	// that ran out and that nobody took since; with ttl 0 the holder gives it back.
 	// Taking it, not extending it, makes a new Lease. NotFound where no move is
 	// free: id "" takes any that has work to do and no holder, the oldest first. A
-	// move that waits for its operator, for its watch to end or for the move that
-	// undoes it, or for its NotBefore, has none (see Move.Waits); by its id it can be taken.
+	// move that waits for its operator, for its watch to end or its next comparison, for
+	// the move that undoes it, or for its NotBefore, has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
 	// stored phase is from and m.Lease is the stored lease. To Decided it also
@@ -169,7 +169,10 @@ type Moves interface {
 	// says late finds another epoch; each by compare-and-set on the epoch in the same
 	// transaction. Watching sets WatchEnds. An undo that reaches Watching ends the
 	// move that it undoes, in Undone; one that is aborted leaves the watch on. With
-	// m.Phase equal to from, only Report and Error are written. An Aborted move that
+	// m.Phase equal to from, only Report and Error are written; while Watching that
+	// reports of a comparison, of which the next one is due at NotBefore, and
+	// m.StopAt Watching says that the copies differ: then the watch does not end
+	// before an operator wishes to complete the move. An Aborted move that
 	// was Transient, and that nobody has cancelled, is tried again, while its
 	// Attempts last and CreateMove would not refuse: the same transaction makes a
 	// move of its own for it, RetriedBy, which begins at its NotBefore. What is recorded

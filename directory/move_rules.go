@@ -111,7 +111,7 @@ func (m Move) Waits(now time.Time) bool {
 	case CaughtUp:
 		return m.StopAt == CaughtUp && m.Wish == Proceed
 	case Watching:
-		return m.UndoneBy != "" || m.Wish != Verify && !m.WatchOver(now)
+		return m.UndoneBy != "" || m.Wish != Verify && !m.WatchOver(now) && now.Before(m.NotBefore)
 	}
 	return false
 }
@@ -225,8 +225,8 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 		return Move{}, false, err
 	}
 	m.Report, m.Error = said.Report, cut(said.Error)
-	if !moves && m.Wish == Verify {
-		m.Wish = Proceed // it is in the report
+	if !moves && m.Phase == Watching {
+		m = m.compared(said.StopAt, now)
 	}
 	if moves {
 		m = m.reach(said.Phase, now)
@@ -276,11 +276,34 @@ func retryWait(attempt int) time.Duration {
 	return wait
 }
 
+// The copies of a watching move are compared soon after the switch, and then again
+// and again while the way back is open.
+const (
+	firstScrub = time.Minute
+	scrubEvery = 6 * time.Hour
+)
+
+// compared is a watching move whose mover has reported of a comparison. One whose
+// copies differ stops there for its operator: its watch does not end by itself.
+func (m Move) compared(stopAt Phase, now time.Time) Move {
+	m.NotBefore = now.Add(scrubEvery)
+	if m.Wish == Verify {
+		m.Wish = Proceed // it is in the report
+	}
+	if stopAt == Watching {
+		m.StopAt, m.WatchEnds = Watching, time.Time{}
+	}
+	return m
+}
+
 // reach is the move in its next phase.
 func (m Move) reach(p Phase, now time.Time) Move {
 	m.Previous, m.Phase, m.Changed = m.Phase, p, now
-	if p == Watching && m.StopAt != Watching {
-		m.WatchEnds = now.Add(m.Watch)
+	if p == Watching {
+		m.NotBefore = now.Add(firstScrub)
+		if m.StopAt != Watching {
+			m.WatchEnds = now.Add(m.Watch)
+		}
 	}
 	return m
 }

@@ -107,6 +107,8 @@ func TestCompareIsDoneOnceForEachWish(t *testing.T) {
 		if m, _ = settle(ctx, dir, m.ID); m.Phase != directory.Watching {
 			t.Fatalf("got %s (%s)", m.Phase, m.Error)
 		}
+		time.Sleep(2 * time.Minute) // virtual; the first comparison needs no wish
+		before := w.compared.Load()
 		for _, wish := range []directory.Wish{directory.Verify, directory.Verify, directory.Complete} {
 			if _, err := dir.AskMove(ctx, m.ID, wish); err != nil {
 				t.Fatal(err)
@@ -117,10 +119,60 @@ func TestCompareIsDoneOnceForEachWish(t *testing.T) {
 				t.Fatalf("after %s: got %s, wish %q, held by %q, %v", wish, m.Phase, m.Wish, m.Holder, err)
 			}
 		}
-		if n := w.compared.Load(); n != 2 || m.Phase != directory.Completed {
+		if n := w.compared.Load() - before; n != 2 || m.Phase != directory.Completed {
 			t.Errorf("got %d comparisons and %s, want 2 and completed", n, m.Phase)
 		}
 	})
+}
+
+// TestCopiesAreComparedWithoutBeingAsked: soon after the switch, every few hours, and
+// once more before the kept copy goes. One that is damaged keeps the way back open.
+func TestCopiesAreComparedWithoutBeingAsked(t *testing.T) {
+	t.Parallel()
+	for _, damaged := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(func() fault { return none })
+			dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
+			slow := settings("m1")
+			slow.Poll = time.Minute
+			v := mover.New(slow, dir, func(c directory.Cell) mover.Cell { return w.cells[c.ID] }, slog.New(slog.NewTextHandler(io.Discard, nil)))
+			go func() { _ = v.Run(ctx) }()
+			if m, _ = settle(ctx, dir, m.ID); m.Phase != directory.Watching {
+				t.Fatalf("got %s (%s)", m.Phase, m.Error)
+			}
+			after := func(d time.Duration, compared int32) {
+				t.Helper()
+				time.Sleep(d) // virtual
+				var err error
+				if m, err = dir.Move(ctx, m.ID); err != nil || w.compared.Load() != compared || m.Holder != "" {
+					t.Fatalf("got %d comparisons, want %d; %s, held by %q, %v", w.compared.Load(), compared, m.Phase, m.Holder, err)
+				}
+			}
+			after(5*time.Minute, 1)
+			after(7*time.Hour, 2)
+			w.damaged.Store(damaged)
+			if !damaged {
+				after(17*time.Hour, 5) // twice more, and before the end
+				if m.Phase != directory.Completed {
+					t.Errorf("got %s, want completed", m.Phase)
+				}
+				return
+			}
+			after(50*time.Hour, 10)
+			if m.Phase != directory.Watching || m.StopAt != directory.Watching || !m.WatchEnds.IsZero() {
+				t.Errorf("got %s, ends %v: the copies differ, and the way back must stay open", m.Phase, m.WatchEnds)
+			}
+			if _, err := dir.AskMove(ctx, m.ID, directory.Complete); err != nil {
+				t.Fatal(err)
+			}
+			after(5*time.Minute, 10)
+			if m.Phase != directory.Completed {
+				t.Errorf("got %s, want completed: the operator has said so", m.Phase)
+			}
+		})
+	}
 }
 
 // A deadOnce is a target that does not answer in the first pause.

@@ -7,6 +7,7 @@ type metrics struct {
 	phases  *prometheus.CounterVec
 	rows    prometheus.Counter
 	pause   prometheus.Histogram
+	differ  prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -14,6 +15,7 @@ func newMetrics() *metrics {
 		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "move_running", Help: "Moves that this mover works on now."}),
 		phases:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "move_phases_total", Help: "Phases that moves have reached."}, []string{"phase"}),
 		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows stored at targets and compared by hash."}),
+		differ:  prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copies_differ_total", Help: "Comparisons of a watching move's two copies that found a difference."}),
 		pause: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "move_write_pause_seconds", Help: "From the freeze at the source to the activation at the target.",
 			Buckets: []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
@@ -23,5 +25,5 @@ func newMetrics() *metrics {
 
 // Register adds the mover's metrics to reg.
 func (v *Mover) Register(reg *prometheus.Registry) {
-	reg.MustRegister(v.m.running, v.m.phases, v.m.rows, v.m.pause)
+	reg.MustRegister(v.m.running, v.m.phases, v.m.rows, v.m.pause, v.m.differ)
 }

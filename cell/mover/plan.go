@@ -31,7 +31,7 @@ const (
 	Decide   Action = "decide"   // the directory gives the tenant to the target
 	Activate Action = "activate" // end the pause
 	Retire   Action = "retire"   // the source's fence becomes a tombstone
-	Compare  Action = "compare"  // while it watches, somebody wants to know that both copies are sound
+	Compare  Action = "compare"  // while it watches: are both copies sound?
 	Purge    Action = "purge"    // end the watch: remove the source's copy
 	Abort    Action = "abort"    // the directory decides against the move
 	Restore  Action = "restore"  // the source serves again, the target forgets
@@ -94,6 +94,8 @@ type Facts struct {
 	Refused  int               // freezes that did not get through
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made
+	Polished bool              // it was made since the move has caught up
+	Equal    bool              // this mover has found both copies of a watching move equal
 }
 
 // Next says what to do next about a move. It is pure: the same record, facts,
@@ -126,17 +128,25 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	case directory.Activated:
 		return Retire
 	case directory.Watching:
-		if m.Wish == directory.Complete || (!m.WatchEnds.IsZero() && now.After(m.WatchEnds)) {
-			return Purge
-		}
-		if m.Wish == directory.Verify {
-			return Compare
-		}
-		return Wait
+		return watch(m, f, now)
 	case directory.Aborting:
 		return Restore
 	}
 	return Nothing
+}
+
+// watch ends the watch when an operator wants that, or when its time is over and a
+// last comparison has found both copies equal; until then it compares them when
+// somebody asks, and by itself now and then.
+func watch(m directory.Move, f Facts, now time.Time) Action {
+	over := !m.WatchEnds.IsZero() && now.After(m.WatchEnds)
+	switch {
+	case m.Wish == directory.Complete, over && f.Equal:
+		return Purge
+	case over, m.Wish == directory.Verify, !now.Before(m.NotBefore):
+		return Compare
+	}
+	return Wait
 }
 
 // giveUp says why a move that is not decided should be aborted, or "". What only

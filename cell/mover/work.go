@@ -177,18 +177,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Retire:
 		err = src.Retire(step, m)
 	case Compare:
-		err = w.compare(ctx, m, src, dst)
-		if errors.Is(err, problem.Conflict) { // asking again gives no other answer
-			w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
-		}
-		if err == nil {
-			err = w.note(ctx)
-		}
-		if err == nil {
-			w.move.Wish = directory.Proceed // as the record has it now, if nobody has asked for more
-			w.refresh(ctx)
-		}
-		return err
+		return w.scrub(ctx, m, src, dst)
 	case Purge:
 		err = w.purge(ctx, m, src, dst)
 	case Abort:
@@ -310,6 +299,37 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 		return err
 	}
 	w.facts.Staged = true
+	return nil
+}
+
+// retryScrub is how soon a comparison is made again whose result was recorded, but
+// of which the record could not be read.
+const retryScrub = time.Minute
+
+// scrub compares the two copies of a watching move and records what was found. A
+// move whose copies differ waits for its operator from then on.
+func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	err := w.compare(ctx, m, src, dst)
+	nobodyWaits := w.move.Wish != directory.Verify && !w.move.WatchOver(time.Now())
+	if errors.Is(err, problem.Conflict) || err != nil && ctx.Err() == nil && nobodyWaits { // asking again gives no other answer, or is for the next time
+		w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
+	}
+	if err != nil {
+		return err
+	}
+	c := w.report.Comparison
+	w.facts.Equal = c.Failed == "" && len(c.Differ) == 0
+	if len(c.Differ) > 0 {
+		w.m.differ.Inc()
+	}
+	if len(c.Differ) > 0 || c.Failed != "" && w.move.WatchOver(time.Now()) {
+		w.move.StopAt, w.move.WatchEnds = directory.Watching, time.Time{} // somebody has to look, before a copy goes
+	}
+	if err := w.note(ctx); err != nil {
+		return err
+	}
+	w.move.Wish, w.move.NotBefore = directory.Proceed, time.Now().Add(retryScrub) // as the record has it now, or nearly so
+	w.refresh(ctx)
 	return nil
 }
 

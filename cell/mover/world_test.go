@@ -27,7 +27,8 @@ type world struct {
 	next     int
 	broken   []string // what must never be
 	compared atomic.Int32
-	late     []func() // calls of movers that were taken for lost, still to arrive
+	damaged  atomic.Bool // the copy that is kept
+	late     []func()    // calls of movers that were taken for lost, still to arrive
 }
 
 type fault int
@@ -248,7 +249,11 @@ func (c *fakeCell) Unchanged(context.Context, transfer.Move) (transfer.Part, err
 
 func (c *fakeCell) Kept(context.Context, transfer.Move, map[string]json.RawMessage) (map[string]transfer.Digest, error) {
 	c.w.compared.Add(1)
-	return nil, c.w.call(func() error { return nil })
+	var d map[string]transfer.Digest
+	if c.w.damaged.Load() {
+		d = map[string]transfer.Digest{"projects.task": {Rows: 1}}
+	}
+	return d, c.w.call(func() error { return nil })
 }
 
 // check says what is wrong with the world when the move is over: the directory's

@@ -37,6 +37,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"AdvanceReport", testAdvanceReport},
 		{"Abort", testAbort},
 		{"Verify", testVerify},
+		{"Differ", testDiffer},
 		{"Retry", testRetry},
 		{"RetryCancelled", testRetryCancelled},
 		{"RetryUndo", testRetryUndo},

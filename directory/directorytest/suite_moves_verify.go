@@ -33,6 +33,15 @@ func testVerify(t *testing.T, s *suite) {
 		t.Errorf("reported: got %s", text(got))
 	}
 
+	if _, err := s.LeaseMove(s.ctx, m.ID, "m2", 0); err != nil {
+		t.Fatal(err)
+	}
+	s.noLease(t, "the next comparison is not due", problem.NotFound, "", "m3", time.Hour)
+	if got := s.stored(t, m.ID); got.Waits(got.NotBefore) || !got.Waits(got.NotBefore.Add(-time.Second)) || got.StopAt != "" || got.WatchEnds.IsZero() {
+		t.Errorf("compared: got %s", text(got))
+	}
+	held = s.hold(t, m.ID, "m2")
+
 	if err := verify(m.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -46,4 +55,20 @@ func testVerify(t *testing.T, s *suite) {
 		t.Errorf("a report takes back what nobody has done: got %s", text(got))
 	}
 	s.refuseMove(t, "verify what is being purged", problem.Conflict, m.ID, func() error { return verify(m.ID) })
+}
+
+// testDiffer: a move whose copies differ waits for its operator.
+func testDiffer(t *testing.T, s *suite) {
+	a := s.resident(t)
+	m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Watching)
+	m.StopAt = directory.Watching
+	if err := s.Advance(s.ctx, m, directory.Watching); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.stored(t, m.ID); got.StopAt != directory.Watching || !got.WatchEnds.IsZero() || got.WatchOver(time.Now().Add(365*24*time.Hour)) {
+		t.Errorf("the copies differ: got %s", text(got))
+	}
+	if _, err := s.AskMove(s.ctx, m.ID, directory.Complete); err != nil {
+		t.Errorf("complete all the same: %v", err)
+	}
 }

@@ -189,7 +189,7 @@ func updateMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 	const update = `
 		UPDATE directory.moves
 		   SET phase = $2, previous = $3, undone_by = NULLIF($4, ''), wish = $5, report = $6, error = $7, changed_at = $8, watch_ends = $9,
-		       transient = $10, retried_by = NULLIF($11, '')
+		       transient = $10, retried_by = NULLIF($11, ''), not_before = $12, stop_at = $13
 		 WHERE id = $1`
 	var report *string
 	if len(m.Report) > 0 {
@@ -197,7 +197,7 @@ func updateMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 		report = &text
 	}
 	_, err := tx.Exec(ctx, update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, orNull(m.WatchEnds),
-		m.Transient, m.RetriedBy)
+		m.Transient, m.RetriedBy, orNull(m.NotBefore), m.StopAt)
 	return err
 }
 

@@ -54,7 +54,8 @@ const (
 		                AND NOT (phase = 'planned' AND wish <> 'cancel' AND COALESCE(not_before > clock_timestamp(), false))
 		                AND NOT (phase = 'caught_up' AND stop_at = 'caught_up' AND wish = '')
 		                AND NOT (phase = 'watching' AND
-		                         (undone_by IS NOT NULL OR wish NOT IN ('verify', 'complete') AND COALESCE(watch_ends > clock_timestamp(), true)))
+		                         (undone_by IS NOT NULL OR wish NOT IN ('verify', 'complete') AND COALESCE(watch_ends > clock_timestamp(), true)
+		                          AND COALESCE(not_before > clock_timestamp(), false)))
 		              ORDER BY created_at, id
 		              LIMIT 1
 		                FOR UPDATE SKIP LOCKED)

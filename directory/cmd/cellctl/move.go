@@ -42,13 +42,32 @@ var moveView = view[directory.Move]{
 		{title: "phase", text: func(m directory.Move, _ clock) string { return string(m.Phase) }},
 		{title: "rows", text: func(m directory.Move, _ clock) string { return number(reported(m).Rows) }},
 		{title: "pause", text: func(m directory.Move, _ clock) string { return pause(reported(m).Pause) }},
-		{title: "verified", text: func(m directory.Move, now clock) string { return age(now, reported(m).Verified) }},
+		{title: "verified", text: func(m directory.Move, now clock) string { return verified(now, reported(m)) }},
 		{title: "age", text: func(m directory.Move, now clock) string { return age(now, m.Created) }},
 		{title: "undoes", wide: true, text: func(m directory.Move, _ clock) string { return string(m.Undoes) }},
 		{title: "attempt", wide: true, text: func(m directory.Move, _ clock) string { return fmt.Sprintf("%d/%d", m.Attempt, m.Attempts) }},
 		{title: "mover", wide: true, text: func(m directory.Move, _ clock) string { return m.Holder }},
 		{title: "error", text: func(m directory.Move, _ clock) string { return oneLine(m.Error) }},
 	},
+}
+
+// staleAfter is how old the proof that both copies are equal may become.
+const staleAfter = 24 * time.Hour
+
+// verified says since when both copies are known to be equal, by the rounds' hashes
+// or by a comparison since, and whether that is long ago.
+func verified(now time.Time, p progress) string {
+	at := p.Verified
+	if p.Comparison.Failed == "" && p.Compared.After(at) {
+		at = p.Compared
+	}
+	switch {
+	case len(p.Comparison.Differ) > 0:
+		return "DIFFERS"
+	case now.Sub(at) > staleAfter && !at.IsZero():
+		return "stale, " + age(now, at)
+	}
+	return age(now, at)
 }
 
 func pause(d time.Duration) string {
