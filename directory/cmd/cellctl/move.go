@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // progress is what movers report of a move; see mover.Report.
@@ -206,6 +207,9 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: verb + " MOVE", Short: short, Args: names("MOVE"),
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
+			if err := notTwice(ctx, d, args[0], wish); err != nil {
+				return err
+			}
 			m, err := d.AskMove(ctx, directory.MoveID(args[0]), wish)
 			if err != nil {
 				return moveHint(err, args[0])
@@ -218,6 +222,19 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for the move")
 	return cmd
+}
+
+// notTwice refuses to complete a move that is completed: the directory takes that
+// for a repetition, but a person means another move.
+func notTwice(ctx context.Context, d api, id string, wish directory.Wish) error {
+	if wish != directory.Complete {
+		return nil
+	}
+	m, err := findMove(ctx, d, id)
+	if err == nil && m.Phase == directory.Completed {
+		return moveHint(problem.New(problem.Conflict, "move %s is completed already: its source's copy is gone", m.ID), "")
+	}
+	return err
 }
 
 func findMove(ctx context.Context, d api, id string) (directory.Move, error) {
