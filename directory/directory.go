@@ -58,6 +58,13 @@ type Tenant struct {
 	Hosts     []string  `json:"hosts,omitempty"` // aliases: host names of its own, sorted
 	Placement Placement `json:"placement"`       // the owner
 	CreatedAt time.Time `json:"created_at"`
+
+	// Group is anti-affinity: nobody brings two of a group to one cell, but by
+	// naming the cell; "" is none. It parts nobody who is together already.
+	Group string `json:"group,omitempty"`
+	// PauseBudget is how long planned moves may make it wait within a day; 0 is as
+	// long as it takes.
+	PauseBudget time.Duration `json:"pause_budget,omitempty"` // in ns
 }
 
 // NewTenant is what is asked for when a tenant is created.
@@ -68,6 +75,9 @@ type NewTenant struct {
 	Tier     string   `json:"tier,omitempty"`
 	Hosts    []string `json:"hosts,omitempty"`
 	Cell     CellID   `json:"cell,omitempty"` // where to place it; "" lets the policy choose
+
+	Group       string        `json:"group,omitempty"`        // of tenants that stay apart; see Tenant
+	PauseBudget time.Duration `json:"pause_budget,omitempty"` // in ns, within a day; see Tenant
 }
 
 // A Cell is one self-contained copy of the stack.
@@ -218,7 +228,9 @@ type Cells interface {
 // Tenants is the part of a Directory that keeps the tenants and their placements.
 type Tenants interface {
 	// CreateTenant claims the slug and the hosts and places the tenant at epoch 1,
-	// all or nothing. Conflict where a name is taken or no cell may take it.
+	// all or nothing. Conflict where a name is taken or no cell may take it: unless
+	// it is named, a cell with a tenant of the same Group, or one on its way there,
+	// may not.
 	CreateTenant(ctx context.Context, t NewTenant) (Tenant, error)
 	// Tenant finds a tenant by its slug or, in decimal, its id. A deleted tenant
 	// is found by id only.
@@ -246,6 +258,9 @@ type Change struct {
 	Pinned    *bool     `json:"pinned,omitempty"`
 	Hosts     *[]string `json:"hosts,omitempty"` // the whole new set
 	Name      *string   `json:"name,omitempty"`
+
+	Group       *string        `json:"group,omitempty"`        // "" is none
+	PauseBudget *time.Duration `json:"pause_budget,omitempty"` // in ns; 0 is none
 }
 
 // Claims is the part of a Directory that keeps names unique across all cells.

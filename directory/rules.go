@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -79,6 +80,7 @@ func (t NewTenant) Validate() error {
 	bad.check(t.Locality == "" || labelForm.MatchString(t.Locality), "/locality", "must match "+labelForm.String())
 	bad.check(t.Tier == "" || labelForm.MatchString(t.Tier), "/tier", "must match "+labelForm.String())
 	bad.check(t.Cell == "" || cellForm.MatchString(string(t.Cell)), "/cell", "must match "+cellForm.String())
+	bad.apart(t.Group, t.PauseBudget)
 	bad.hosts(t.Hosts)
 	return bad.err("tenant")
 }
@@ -87,9 +89,8 @@ func (t NewTenant) Validate() error {
 func (c Change) Validate() error {
 	var bad fieldErrors
 	bad.check(c.Name == nil || len(*c.Name) <= 200 && plain(*c.Name), "/name", isName)
-	if c.Hosts != nil {
-		bad.hosts(*c.Hosts)
-	}
+	bad.apart(valueOf(c.Group), valueOf(c.PauseBudget))
+	bad.hosts(valueOf(c.Hosts))
 	return bad.err("change")
 }
 
@@ -141,6 +142,22 @@ func (f *fieldErrors) check(ok bool, pointer, detail string) {
 	}
 }
 
+// longestBudget is of a tenant's pauses within a day.
+const longestBudget = 24 * time.Hour
+
+func (f *fieldErrors) apart(group string, budget time.Duration) {
+	f.check(group == "" || labelForm.MatchString(group), "/group", "must match "+labelForm.String())
+	f.check(budget >= 0 && budget <= longestBudget, "/pause_budget", "must be 0 to 24 hours, in nanoseconds")
+}
+
+// valueOf is what p points to, and the zero value where there is nothing.
+func valueOf[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
 func (f *fieldErrors) hosts(hosts []string) {
 	f.check(len(hosts) <= 20, "/hosts", "must be at most 20")
 	for i, h := range hosts {
@@ -175,10 +192,22 @@ func ChooseCell(t NewTenant, cells []Cell) (CellID, error) {
 			best = i
 		}
 	}
+	if best < 0 && t.Group != "" {
+		return "", problem.New(problem.Conflict, "no ready cell with room for locality %q, tier %q and nobody of group %q", t.Locality, t.Tier, t.Group)
+	}
 	if best < 0 {
 		return "", problem.New(problem.Conflict, "no ready cell with room for locality %q, tier %q", t.Locality, t.Tier)
 	}
 	return cells[best].ID, nil
+}
+
+// Apart is the cells that the policy may choose from for t: without those in
+// taken, which have a tenant of its group, unless it is asked for by name.
+func (t NewTenant) Apart(cells []Cell, taken []CellID) []Cell {
+	if t.Cell != "" || t.Group == "" {
+		return cells
+	}
+	return slices.DeleteFunc(cells, func(c Cell) bool { return slices.Contains(taken, c.ID) })
 }
 
 // chooseNamed checks a cell that was asked for by name. A quarantine cell takes
@@ -238,8 +267,7 @@ func Shown(owned State, suspended bool) State {
 	return owned
 }
 
-// With is the tenant with the name, the pin and the hosts that c names. The
-// state is not touched: see Shown.
+// With is the tenant with what c names. The state is not touched: see Shown.
 func (t Tenant) With(c Change) (Tenant, error) {
 	if err := c.Validate(); err != nil {
 		return Tenant{}, err
@@ -252,6 +280,12 @@ func (t Tenant) With(c Change) (Tenant, error) {
 	}
 	if c.Name != nil {
 		t.Name = *c.Name
+	}
+	if c.Group != nil {
+		t.Group = *c.Group
+	}
+	if c.PauseBudget != nil {
+		t.PauseBudget = *c.PauseBudget
 	}
 	if c.Hosts != nil {
 		t.Hosts = slices.Sorted(slices.Values(*c.Hosts))

@@ -21,7 +21,7 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	if err := m.free(0, t.Slug, t.Hosts); err != nil {
 		return directory.Tenant{}, err
 	}
-	cell, err := directory.ChooseCell(t, m.listCells())
+	cell, err := directory.ChooseCell(t, t.Apart(m.listCells(), m.ofGroup(t.Group)))
 	if err != nil {
 		return directory.Tenant{}, err
 	}
@@ -31,6 +31,7 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 		Hosts:     slices.Sorted(slices.Values(t.Hosts)),
 		Placement: directory.Placement{Tenant: id, Cell: cell, Epoch: 1, State: directory.Active},
 		CreatedAt: m.Now().UTC(),
+		Group:     t.Group, PauseBudget: t.PauseBudget,
 	}}
 	m.tenants[id] = r
 	m.slugs[t.Slug] = id
@@ -39,6 +40,22 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	m.note(ctx, "tenant.create", tenantSubject(id), nil, r.Tenant)
 	m.publish(entry{tenant: id})
 	return r.copy(), nil
+}
+
+// ofGroup is where the tenants of a group are, and where they are on their way to.
+func (m *Memory) ofGroup(group string) (cells []directory.CellID) {
+	for id, r := range m.tenants {
+		if r.Group != group || r.owned == directory.Deleted {
+			continue
+		}
+		cells = append(cells, r.Placement.Cell)
+		for _, o := range m.open(id) {
+			if o.Phase.BeforeDecision() {
+				cells = append(cells, o.Target)
+			}
+		}
+	}
+	return cells
 }
 
 // Tenant implements directory.Tenants.

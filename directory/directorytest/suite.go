@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"CreateTenant", testCreateTenant},
 		{"CreateTenantAllOrNothing", testCreateAllOrNothing},
 		{"Policy", testPolicy},
+		{"Apart", testApart},
 		{"FindTenant", testFindTenant},
 		{"ListTenants", testListTenants},
 		{"UpdateTenant", testUpdateTenant},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -38,6 +39,9 @@ func testCreateTenant(t *testing.T, s *suite) {
 		}
 	}
 	for _, bad := range []directory.NewTenant{
+		{Slug: "b", Group: "A B"},
+		{Slug: "b", PauseBudget: -1},
+		{Slug: "b", PauseBudget: 25 * time.Hour},
 		{Slug: "Acme"},
 		{Slug: "admin"},
 		{Slug: ""},
@@ -119,6 +123,39 @@ func testPolicy(t *testing.T, s *suite) {
 	wantEqual(t, "tenants per cell", got, map[directory.CellID]int{"big": 20, "small": 10, "shut": 0, "far": 1, "jail": 1})
 }
 
+// testApart keeps the tenants of a group in cells of their own, but for those that
+// are sent by name.
+func testApart(t *testing.T, s *suite) {
+	for _, id := range []directory.CellID{"c1", "c2", "c3", "c4"} {
+		s.add(t, cell(id))
+	}
+	create := func(n directory.NewTenant) directory.Tenant { n.Group = "replicas"; return s.create(t, n) }
+	one := create(directory.NewTenant{Slug: "one", PauseBudget: time.Second})
+	wantEqual(t, "stored tenant", s.tenant(t, one.ID), one)
+	if one.Group != "replicas" || one.PauseBudget != time.Second {
+		t.Errorf("created tenant: got %+v, want its group and its budget", one)
+	}
+	two := create(directory.NewTenant{Slug: "two"})
+	gone := create(directory.NewTenant{Slug: "gone"})
+	if err := s.DeleteTenant(s.ctx, gone.ID); err != nil {
+		t.Fatalf("delete: %v", err)
+	}
+	if _, err := s.CreateMove(s.ctx, directory.NewMove{Tenant: two.ID, Target: gone.Placement.Cell}); err != nil {
+		t.Fatalf("move: %v", err)
+	}
+	three := create(directory.NewTenant{Slug: "three"})
+	wantEqual(t, "cells", []directory.CellID{one.Placement.Cell, two.Placement.Cell, gone.Placement.Cell, three.Placement.Cell},
+		[]directory.CellID{"c1", "c2", "c3", "c4"})
+	s.refuse(t, "one more than there are cells", problem.Conflict, func() error {
+		_, err := s.CreateTenant(s.ctx, directory.NewTenant{Slug: "four", Group: "replicas"})
+		return err
+	})
+	if got := create(directory.NewTenant{Slug: "four", Cell: "c1"}).Placement.Cell; got != "c1" {
+		t.Errorf("by name: got %s, want c1", got)
+	}
+	s.create(t, directory.NewTenant{Slug: "other", Group: "others"})
+}
+
 func testFindTenant(t *testing.T, s *suite) {
 	s.add(t, cell("c1"))
 	a := s.create(t, directory.NewTenant{Slug: "a"})
@@ -193,14 +230,23 @@ func testUpdateTenant(t *testing.T, s *suite) {
 	s.expect(t, "nothing", 0, 0, update(directory.Change{}))
 	s.expect(t, "what is so already", 0, 0, update(directory.Change{Pinned: &no, Suspended: &no, Hosts: &[]string{"a.test"}}))
 	s.expect(t, "pin and rename", 0, 1, update(directory.Change{Pinned: &yes, Name: &named}))
+	group, budget, long := "replicas", 2*time.Second, 25*time.Hour
+	s.expect(t, "group and budget", 0, 1, update(directory.Change{Group: &group, PauseBudget: &budget}))
+	s.expect(t, "the same again", 0, 0, update(directory.Change{Group: &group, PauseBudget: &budget}))
+	s.refuse(t, "a budget of more than a day", problem.Invalid, update(directory.Change{PauseBudget: &long}))
 	s.expect(t, "suspend", 1, 1, update(directory.Change{Suspended: &yes}))
 	s.expect(t, "suspend again", 0, 0, update(directory.Change{Suspended: &yes}))
 	want := a
 	want.Name, want.Pinned, want.Placement.State = "new", true, directory.Suspended
+	want.Group, want.PauseBudget = group, budget
 	wantEqual(t, "suspended tenant", s.tenant(t, a.ID), want)
 	s.expect(t, "resume", 1, 1, update(directory.Change{Suspended: &no}))
 	want.Placement.State = directory.Active
 	wantEqual(t, "resumed tenant", s.tenant(t, a.ID), want)
+	nobody, none := "", time.Duration(0)
+	s.expect(t, "neither group nor budget", 0, 1, update(directory.Change{Group: &nobody, PauseBudget: &none}))
+	want.Group, want.PauseBudget = "", 0
+	wantEqual(t, "tenant by itself", s.tenant(t, a.ID), want)
 
 	for what, name := range map[string]string{"too long": strings.Repeat("x", 201), "with a NUL": "a\x00b"} {
 		s.refuse(t, "a name "+what, problem.Invalid, update(directory.Change{Name: &name}))

@@ -21,13 +21,15 @@ type tenant struct {
 
 const selectTenants = `
 	SELECT t.id, t.slug, t.name, t.locality, t.tier, t.pinned, t.cell, t.epoch, t.state, t.suspended, t.created_at,
+	       t.apart, t.pause_budget,
 	       ARRAY(SELECT name FROM directory.claims WHERE tenant = t.id AND kind = 'host' ORDER BY name)
 	  FROM directory.tenants t`
 
 func scanTenant(row pgx.CollectableRow) (tenant, error) {
 	var t tenant
 	p := &t.Placement
-	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Locality, &t.Tier, &t.Pinned, &p.Cell, &p.Epoch, &t.owned, &t.suspended, &t.CreatedAt, &t.Hosts)
+	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Locality, &t.Tier, &t.Pinned, &p.Cell, &p.Epoch, &t.owned, &t.suspended, &t.CreatedAt,
+		&t.Group, (*int64)(&t.PauseBudget), &t.Hosts)
 	t.CreatedAt = t.CreatedAt.UTC()
 	p.Tenant, p.State = t.ID, directory.Shown(t.owned, t.suspended)
 	return t, err
@@ -104,7 +106,11 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 		if err != nil {
 			return nil, err
 		}
-		cell, err := directory.ChooseCell(n, cells)
+		taken, err := ofGroup(ctx, tx, n.Group)
+		if err != nil {
+			return nil, err
+		}
+		cell, err := directory.ChooseCell(n, n.Apart(cells, taken))
 		if err != nil {
 			return nil, err
 		}
@@ -116,19 +122,39 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 	return out, err
 }
 
+// ofGroup is where the tenants of a group are, and where they are on their way to.
+func ofGroup(ctx context.Context, tx pgx.Tx, group string) ([]directory.CellID, error) {
+	if group == "" {
+		return nil, nil
+	}
+	const cells = `
+		SELECT cell FROM directory.tenants WHERE apart = $1 AND apart <> '' AND state <> 'deleted'
+		 UNION
+		SELECT m.target
+		  FROM directory.moves m
+		  JOIN directory.tenants t ON t.id = m.tenant
+		 WHERE t.apart = $1 AND t.apart <> '' AND t.state <> 'deleted' AND ` + undecided
+	rows, err := tx.Query(ctx, cells, group)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[directory.CellID])
+}
+
 // insertTenant writes the tenant, its cell's count and its claims.
 func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell directory.CellID) (directory.Tenant, error) {
 	const insert = `
 		  WITH counted AS (UPDATE directory.cells SET tenants = tenants + 1 WHERE id = $5)
-		INSERT INTO directory.tenants (slug, name, locality, tier, cell)
-		VALUES ($1, $2, $3, $4, $5)
+		INSERT INTO directory.tenants (slug, name, locality, tier, cell, apart, pause_budget)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		    ON CONFLICT (slug) WHERE state <> 'deleted' DO NOTHING
 		RETURNING id, created_at`
 	t := directory.Tenant{
 		Slug: n.Slug, Name: n.Name, Locality: n.Locality, Tier: n.Tier, Hosts: slices.Sorted(slices.Values(n.Hosts)),
 		Placement: directory.Placement{Cell: cell, Epoch: 1, State: directory.Active},
+		Group:     n.Group, PauseBudget: n.PauseBudget,
 	}
-	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell).Scan(&t.ID, &t.CreatedAt)
+	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell, n.Group, int64(n.PauseBudget)).Scan(&t.ID, &t.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return t, problem.New(problem.Conflict, "slug %q is taken", n.Slug) // and the count is rolled back
 	}

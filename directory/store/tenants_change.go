@@ -27,14 +27,14 @@ func (s *Store) UpdateTenant(ctx context.Context, id directory.TenantID, c direc
 		}
 		out.Placement.State = directory.Shown(old.owned, suspended)
 		same := sameRoute(old.Tenant, out)
-		if same && old.Name == out.Name && old.Pinned == out.Pinned {
+		if same && old.Name == out.Name && old.Pinned == out.Pinned && old.Group == out.Group && old.PauseBudget == out.PauseBudget {
 			return nil, nil
 		}
 		if err := trade(ctx, tx, id, claimSteps(old.Hosts, out.Hosts)); err != nil {
 			return nil, err
 		}
-		const update = `UPDATE directory.tenants SET name = $2, pinned = $3, suspended = $4 WHERE id = $1`
-		_, err = tx.Exec(ctx, update, int64(id), out.Name, out.Pinned, suspended)
+		const update = `UPDATE directory.tenants SET name = $2, pinned = $3, suspended = $4, apart = $5, pause_budget = $6 WHERE id = $1`
+		_, err = tx.Exec(ctx, update, int64(id), out.Name, out.Pinned, suspended, out.Group, int64(out.PauseBudget))
 		return &change{
 			action: "tenant.update", subject: tenantSubject(id), before: old.Tenant, after: out, tenant: id, publish: !same,
 		}, err

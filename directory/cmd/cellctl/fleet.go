@@ -11,18 +11,18 @@ import (
 
 // A fleet is what the directory tells of cells, tenants and moves, as far as plans
 // need it. It knows no load but the number of tenants; sizes and pauses it has
-// from the newest thousand moves.
+// from the newest thousand moves and all of the last two days.
 type fleet struct {
 	cells   []directory.Cell
 	tenants []directory.Tenant
 	open    []directory.Move // that have not ended, newest first
-	recent  []directory.Move // the newest thousand, newest first
+	recent  []directory.Move // of the last two days, at least the newest thousand, newest first
 	slugs   map[directory.TenantID]string
 }
 
 // readFleet reads the moves before the tenants: who has arrived meanwhile is then
 // counted twice, and never where it is no longer.
-func readFleet(ctx context.Context, d api) (fleet, error) {
+func readFleet(ctx context.Context, d api, now time.Time) (fleet, error) {
 	f := fleet{slugs: map[directory.TenantID]string{}}
 	err := eachMove(ctx, d, 0, false, func(m directory.Move) bool {
 		f.open = append(f.open, m)
@@ -31,7 +31,11 @@ func readFleet(ctx context.Context, d api) (fleet, error) {
 	if err != nil {
 		return f, err
 	}
-	if f.recent, err = d.ListMoves(ctx, 0, true, "", pageSize); err != nil {
+	err = eachMove(ctx, d, 0, true, func(m directory.Move) bool {
+		f.recent = append(f.recent, m)
+		return len(f.recent) < pageSize || now.Sub(m.Created) < 2*day
+	})
+	if err != nil {
 		return f, err
 	}
 	if f.tenants, _, err = listTenants(ctx, d, "", 0); err != nil {
@@ -44,9 +48,10 @@ func readFleet(ctx context.Context, d api) (fleet, error) {
 	return f, err
 }
 
-// state is the fleet as plans see it; budget is the longest pause that any tenant
-// may suffer.
-func (f fleet) state(budget time.Duration) planner.State {
+// state is the fleet as plans see it at now; budget is the longest pause that any
+// tenant may suffer, and its own may leave less.
+func (f fleet) state(budget time.Duration, now time.Time) planner.State {
+	paused := f.paused(now)
 	open, sizes, moved := f.openByTenant(), map[directory.TenantID]int64{}, map[directory.TenantID]time.Time{}
 	for _, m := range slices.Backward(f.recent) { // the newest wins
 		if n := reported(m).Size; n > 0 {
@@ -65,10 +70,38 @@ func (f fleet) state(budget time.Duration) planner.State {
 	for _, t := range f.tenants {
 		s.Tenants = append(s.Tenants, planner.Tenant{
 			ID: t.ID, Cell: t.Placement.Cell, State: t.Placement.State, Locality: t.Locality, Tier: t.Tier, Pinned: t.Pinned,
-			Open: open[t.ID], Load: planner.Load{Bytes: sizes[t.ID]}, Budget: budget, Moved: moved[t.ID],
+			Open: open[t.ID], Load: planner.Load{Bytes: sizes[t.ID]}, Budget: min(budget, left(t, paused[t.ID])), Moved: moved[t.ID],
+			Group: t.Group,
 		})
 	}
 	return s
+}
+
+const day = 24 * time.Hour
+
+// paused is how long moves have made each tenant wait within the last day, by what
+// their movers measured. Where no watch tells when that was, the move's last change
+// does: it is younger, and a pause rather counts for too long.
+func (f fleet) paused(now time.Time) map[directory.TenantID]time.Duration {
+	sum := map[directory.TenantID]time.Duration{}
+	for _, m := range f.recent {
+		at := m.Changed
+		if !m.WatchEnds.IsZero() {
+			at = m.WatchEnds.Add(-m.Watch) // the watch begins when the pause is over
+		}
+		if now.Sub(at) < day {
+			sum[m.Tenant] += reported(m).Pause
+		}
+	}
+	return sum
+}
+
+// left is what a tenant that has waited for paused may still suffer.
+func left(t directory.Tenant, paused time.Duration) time.Duration {
+	if t.PauseBudget == 0 {
+		return planner.Unlimited
+	}
+	return max(0, t.PauseBudget-paused)
 }
 
 // openByTenant is the move of each tenant that a plan has to respect: of one that

@@ -143,12 +143,12 @@ func TestMoreMovesThanAPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f, err := readFleet(t.Context(), memory{d})
+	f, err := readFleet(t.Context(), memory{d}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.open) != n || len(f.tenants) != n || len(f.recent) != pageSize || len(f.openByTenant()) != n {
-		t.Errorf("got %d moves, %d tenants, %d recent moves, want %d, %d, %d", len(f.open), len(f.tenants), len(f.recent), n, n, pageSize)
+	if len(f.open) != n || len(f.tenants) != n || len(f.recent) != n || len(f.openByTenant()) != n {
+		t.Errorf("got %d moves, %d tenants, %d recent moves, want %d, %d, %d", len(f.open), len(f.tenants), len(f.recent), n, n, n)
 	}
 }
 

@@ -48,11 +48,11 @@ func (j *job) run(ctx context.Context) error {
 
 // replan reads the fleet and plans anew.
 func (j *job) replan(ctx context.Context) (err error) {
-	if j.fleet, err = readFleet(ctx, j.api); err != nil {
+	if j.fleet, err = readFleet(ctx, j.api, j.now()); err != nil {
 		return err
 	}
 	pause, _ := j.fleet.pause()
-	p, err := j.plan(j.fleet.state(j.opts.budget), j.opts.options(j.now(), pause))
+	p, err := j.plan(j.fleet.state(j.opts.budget, j.now()), j.opts.options(j.now(), pause))
 	if err != nil {
 		return err
 	}

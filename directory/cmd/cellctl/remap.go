@@ -42,7 +42,9 @@ plan is recorded at once, and the movers work on them, the oldest first. Ctrl-C
 things are: it follows what is under way and plans what is left.
 
 The directory knows how many tenants a cell has and no other load. Sizes are known
-of tenants that one of the newest thousand moves was of.`
+of tenants that one of the newest thousand moves was of. Tenants of a group come to
+different cells, and nobody waits longer within a day than its --pause-budget: see
+cellctl tenant set.`
 
 // command makes the cobra command of a remap. of says what is meant by the arguments.
 func (a *app) remapCommand(cmd *cobra.Command, f *remapFlags, of func(ctx context.Context, d api, args []string) (remap, error)) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,8 @@ var tenantView = view[directory.Tenant]{
 		{title: "tier", text: func(t directory.Tenant, _ clock) string { return t.Tier }},
 		{title: "age", text: func(t directory.Tenant, now clock) string { return age(now, t.CreatedAt) }},
 		{title: "pinned", wide: true, text: func(t directory.Tenant, _ clock) string { return yesNo(t.Pinned) }},
+		{title: "group", wide: true, text: func(t directory.Tenant, _ clock) string { return t.Group }},
+		{title: "budget", wide: true, text: func(t directory.Tenant, _ clock) string { return pause(t.PauseBudget) }},
 		{title: "hosts", wide: true, text: func(t directory.Tenant, _ clock) string { return strings.Join(t.Hosts, ",") }},
 		{title: "title", wide: true, text: func(t directory.Tenant, _ clock) string { return t.Name }},
 	},
@@ -39,7 +42,7 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantChange("resume", "Serve a suspended tenant again", directory.Change{Suspended: &no}),
 		a.tenantChange("pin", "Keep planners from moving a tenant", directory.Change{Pinned: &yes}),
 		a.tenantChange("unpin", "Let planners move a tenant", directory.Change{Pinned: &no}),
-		a.tenantMove(), a.tenantQuarantine(), a.tenantDelete())
+		a.tenantSet(), a.tenantMove(), a.tenantQuarantine(), a.tenantDelete())
 }
 
 func (a *app) tenantCreate() *cobra.Command {
@@ -63,7 +66,45 @@ func (a *app) tenantCreate() *cobra.Command {
 	f.StringVar(&t.Tier, "tier", "", "which class of cell serves it (default any)")
 	f.StringSliceVar(&t.Hosts, "host", nil, "host name of its own; may be given several times")
 	f.StringVar(&cell, "cell", "", "cell to place it in (default the least loaded that fits)")
+	addApart(cmd, &t.Group, &t.PauseBudget)
 	_ = cmd.RegisterFlagCompletionFunc("cell", a.completeCell)
+	return cmd
+}
+
+func addApart(cmd *cobra.Command, group *string, budget *time.Duration) {
+	cmd.Flags().StringVar(group, "group", "", "group of tenants that stay apart: no two of it come to one cell (default none)")
+	cmd.Flags().DurationVar(budget, "pause-budget", 0, "how long planned moves may make it wait within a day; 0s is as long as it takes")
+}
+
+func (a *app) tenantSet() *cobra.Command {
+	var group string
+	var budget time.Duration
+	cmd := &cobra.Command{
+		Use: "set NAME", Short: "Say what plans have to respect about a tenant", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		Long:    "Changes what is given and nothing else. Plans respect it from now on; tenants of a\ngroup that are together already stay so until one of them is moved.",
+		Example: "  cellctl tenant set acme --group acme-replicas --pause-budget 2s\n  cellctl tenant set acme --group '' --pause-budget 0s",
+	}
+	addApart(cmd, &group, &budget)
+	cmd.RunE = a.asks(func(ctx context.Context, d api, args []string) error {
+		var change directory.Change
+		if cmd.Flags().Changed("group") {
+			change.Group = &group
+		}
+		if cmd.Flags().Changed("pause-budget") {
+			change.PauseBudget = &budget
+		}
+		if change == (directory.Change{}) {
+			return usage("cellctl tenant set --help", "neither --group nor --pause-budget is given")
+		}
+		t, err := findTenant(ctx, d, args[0])
+		if err != nil {
+			return err
+		}
+		if t, err = d.UpdateTenant(ctx, t.ID, change); err != nil {
+			return err
+		}
+		return tenantView.one(a, t)
+	})
 	return cmd
 }
 
