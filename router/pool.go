@@ -178,7 +178,7 @@ func (p *pool[T]) answered(took time.Duration, ok, telling bool) {
 // telling reports whether the time of r's answer is the cell's, and not that of
 // a client who uploads or has left.
 func telling(r *http.Request) bool {
-	return r.ContentLength >= 0 && r.ContentLength <= keptBody && r.Context().Err() == nil
+	return r.ContentLength >= 0 && r.ContentLength <= keptBody && awaited(r)
 }
 
 // again reports whether a request that the cell did not read may be sent again.

@@ -119,7 +119,14 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 
 // fault reports whether err is the cell's: it did not answer r, or not in HTTP.
 func fault(r *http.Request, err error) bool {
-	return r.Context().Err() == nil && (errors.Is(err, problem.CellUnavailable) || errors.Is(err, problem.BadGateway))
+	return awaited(r) && (errors.Is(err, problem.CellUnavailable) || errors.Is(err, problem.BadGateway))
+}
+
+// awaited reports whether r's client still waits for it. Where the context ended
+// because the cell's time was over, that is the cell's doing and not the client's.
+func awaited(r *http.Request) bool {
+	cause := context.Cause(r.Context())
+	return cause == nil || errors.Is(cause, context.DeadlineExceeded)
 }
 
 // rewrite makes the request for the cell of the client's: host, path and query

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -62,6 +63,31 @@ func TestADeadCellFailsFastAndComesBack(t *testing.T) {
 	eventually(t, "the cell's traffic comes back", func() bool {
 		return w.do("GET", "acme."+base, "/", "").StatusCode == 200
 	})
+}
+
+// TestATimeoutIsAReasonToAsk: a request that the cell has not answered in its time
+// makes the router ask the cell, which answers: it is slow, and not dead.
+func TestATimeoutIsAReasonToAsk(t *testing.T) {
+	t.Parallel()
+	for _, on := range engines {
+		t.Run(on, func(t *testing.T) {
+			t.Parallel()
+			over := make(chan struct{})
+			cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-over
+			})
+			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *router.CellLimits) {
+				o.CellTimeout = 50 * time.Millisecond
+			})
+			t.Cleanup(func() { close(over) })
+			w.want(w.do("POST", "acme."+base, "/", "x"), 503, problem.CellUnavailable)
+			eventually(t, "the router asks", func() bool { return w.metricOf("router_cell_probes_total", "c1") > 0 })
+			if n := w.metricOf("router_cell_circuit_opened_total", "c1"); n != 0 {
+				t.Errorf("a cell that answers the question was closed %v times", n)
+			}
+		})
+	}
 }
 
 // TestErrorsOfACellPassThrough: F4. A 5xx is an answer: it goes to the client,
