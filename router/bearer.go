@@ -9,7 +9,7 @@ import (
 	"github.com/cellway/cellway/router/identify"
 )
 
-// Whoever shows an API key is known by it here and nowhere else: a cell gets a
+// Whoever shows an API key, or an issuer's token, is known by it here and nowhere else: a cell gets a
 // short token of ours that says whose key it was. The key's secret stays at the
 // edge, and cells check one kind of bearer.
 const (
@@ -35,10 +35,10 @@ type bearerOf struct {
 // replace puts a token of ours in place of the credential that res was found by,
 // or nothing where the router has no key to sign with.
 func (b *bearers) replace(r *http.Request, res identify.Result, now time.Time) error {
-	if !res.Foreign || res.Claims == nil {
+	if !res.Foreign {
 		return nil
 	}
-	if len(b.keys) == 0 {
+	if len(b.keys) == 0 || res.Claims == nil {
 		r.Header.Del("Authorization")
 		return nil
 	}

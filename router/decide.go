@@ -47,7 +47,7 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	case err != nil:
 	case res.Source == "":
 		d.Verdict, err = rt.global(h)
-	case rt.AuthRequired && res.Claims == nil:
+	case rt.AuthRequired && res.Claims == nil && !res.Waived:
 		err = errNoToken
 	default:
 		d.Verdict, err = verdict(res.Entry)

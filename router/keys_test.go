@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -257,5 +258,73 @@ func TestKeyStaysAtTheEdge(t *testing.T) {
 	}
 	if got := sent(b, identify.Result{Claims: res.Claims}, now); got != "Bearer "+key {
 		t.Errorf("a token of ours became %q", got)
+	}
+}
+
+// foreign is a verifier that takes one bearer for bolt's, and waives another.
+type foreign struct{}
+
+// Verify implements identify.Verifier.
+func (foreign) Verify(bearer, _, _ string, _ time.Time) (identify.Bearer, error) {
+	switch bearer {
+	case "bolts":
+		return identify.Bearer{Known: true, Slug: "bolt", Subject: "ann"}, nil
+	case "odd":
+		return identify.Bearer{Known: true, Slug: "no slug", Subject: "ann"}, nil
+	case "waived":
+		return identify.Bearer{Known: true, Waived: true}, nil
+	case "bad":
+		return identify.Bearer{Known: true}, problem.New(problem.Unauthenticated, "token is not valid")
+	}
+	return identify.Bearer{}, nil
+}
+
+// TestForeignTokens: a token of an issuer names the tenant as our own does, must
+// agree with the other sources, and never reaches a cell.
+func TestForeignTokens(t *testing.T) {
+	t.Parallel()
+	tab := table.New()
+	err := tab.Apply(directory.Update{Version: 1, Routes: []directory.Route{
+		{Placement: directory.Placement{Tenant: 1, Cell: "c1", Epoch: 1, State: directory.Active}, Slug: "acme"},
+		{Placement: directory.Placement{Tenant: 2, Cell: "c1", Epoch: 1, State: directory.Active}, Slug: "bolt"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := token.ParseKeys(token.NewKey("k1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := &identify.Chain{BaseDomain: "cellway.localhost", Keys: keys, Others: foreign{}}
+	for _, tt := range []struct {
+		bearer, path string
+		tenant       directory.TenantID
+		err          error
+		sent         bool // a token of ours in its place
+	}{
+		{"bolts", "/", 2, nil, true},
+		{"bolts", "/t/bolt/x", 2, nil, true},
+		{"bolts", "/t/acme/x", 0, problem.TenantConflict, false},
+		{"odd", "/", 0, problem.Unauthenticated, false},
+		{"bad", "/t/acme/x", 0, problem.Unauthenticated, false},
+		{"waived", "/t/acme/x", 1, nil, false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, tt.path, nil)
+		r.Host = "cellway.localhost"
+		r.Header.Set("Authorization", "Bearer "+tt.bearer)
+		res, err := chain.Identify(identify.HeadOf(r), tab.View())
+		if !errors.Is(err, tt.err) || res.Entry.Tenant != tt.tenant {
+			t.Errorf("%s at %s: got %+v, %v", tt.bearer, tt.path, res, err)
+		}
+		if err != nil {
+			continue
+		}
+		if err := (&bearers{keys: keys}).replace(r, res, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if c, err := keys.Verify(got, time.Now()); tt.sent && (err != nil || c.Tenant != tt.tenant || c.Subject != "ann") || !tt.sent && got != "" {
+			t.Errorf("%s at %s: the cell gets %q: %+v, %v", tt.bearer, tt.path, got, c, err)
+		}
 	}
 }

@@ -68,7 +68,8 @@ type rules struct {
 	tiers   map[directory.TenantID]*tier // of tenants that are not in byDefault
 	common  tier
 	routes  []route // the longest prefix first
-	idle    bool    // nothing is refused
+	issuers map[string]*issuer
+	idle    bool // nothing is refused
 }
 
 type tier struct {
@@ -109,6 +110,7 @@ func (g *Guard) Use(p Policy) error {
 		ru.routes = append(ru.routes, route{Route: r, limit: r.limit(3+i, r.Name)})
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
+	ru.issuers = issuersOf(p.Issuers, g.rules.Load().issuers)
 	ru.idle = ru.client == nil && ru.clients.Concurrent == 0 && len(ru.trusted)+len(p.Tiers)+len(ru.routes) == 0
 	g.rules.Store(ru)
 	return nil

@@ -32,6 +32,8 @@ type Policy struct {
 	Tenants map[directory.TenantID]string `yaml:"tenants"`
 	// Routes are classes of requests. Of those that match, the longest prefix counts.
 	Routes []Route `yaml:"routes"`
+	// Issuers are whose OIDC tokens count.
+	Issuers []Issuer `yaml:"issuers"`
 }
 
 // Clients are the limits of one client address.
@@ -61,7 +63,8 @@ type Route struct {
 	Prefix  string   `yaml:"prefix"`  // of the path, without /t/{slug}
 	Methods []string `yaml:"methods"` // empty: all
 	Rate    `yaml:",inline"`
-	MaxBody int64 `yaml:"max_body"` // bytes, at most the router's own; 0: that
+	Auth    string `yaml:"auth"`     // closed (or ""), or open: a token counts for none while its issuer's keys are not to be had
+	MaxBody int64  `yaml:"max_body"` // bytes, at most the router's own; 0: that
 }
 
 // Load reads and checks a policy file.
@@ -122,6 +125,17 @@ func (p *Policy) Validate() error {
 		}
 		names[r.Name] = true
 	}
+	issuers := map[string]bool{}
+	for i := range p.Issuers {
+		if err := p.Issuers[i].validate(); err != nil {
+			return bad("issuers[%d]: %s", i, err)
+		}
+		if name := p.Issuers[i].Issuer; issuers[name] {
+			return bad("issuers[%d]: %s is there twice", i, name)
+		} else {
+			issuers[name] = true
+		}
+	}
 	return nil
 }
 
@@ -167,6 +181,8 @@ func (r *Route) validate() error {
 		return bad("name must be 1 to 40 of a-z, 0-9, _ and -")
 	case !strings.HasPrefix(r.Prefix, "/"):
 		return bad("prefix must begin with /")
+	case r.Auth != "" && r.Auth != "closed" && r.Auth != "open":
+		return bad("auth must be closed or open")
 	case r.MaxBody < 0:
 		return bad("max_body must not be negative")
 	}

@@ -20,7 +20,8 @@ type Head struct {
 	cookies        []string
 	claims         *token.Claims // of a verified token or key; set by the chain
 	foreign        bool          // claims are of no token of ours; set by the chain
-	err            error         // the first name that may not come from outside
+	waived         bool
+	err            error // the first name that may not come from outside
 }
 
 // once is a field that may be there once.

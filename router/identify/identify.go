@@ -20,7 +20,24 @@ type Chain struct {
 	BaseDomain string           // tenants are at {slug}.BaseDomain; lower case, no dot at the ends
 	Keys       token.Keys       // what tenants' tokens are verified with
 	Ring       *token.Ring      // which API keys are valid, which tokens revoked; nil knows none
+	Others     Verifier         // of bearers that are none of ours; nil knows none
 	Now        func() time.Time // nil is time.Now
+}
+
+// A Verifier says whose a bearer is that is no token and no key of ours.
+type Verifier interface {
+	// Verify says so for a request of this method and path. Unauthenticated where
+	// the bearer is not valid, Unavailable where nobody can know now.
+	Verify(bearer, method, path string, now time.Time) (Bearer, error)
+}
+
+// A Bearer is whose a foreign token is.
+type Bearer struct {
+	Known   bool               // it is one that the verifier is for
+	Waived  bool               // it cannot be verified now, and the request may go on without
+	Tenant  directory.TenantID // or
+	Slug    string
+	Subject string
 }
 
 // A Ref is how a source names a tenant: exactly one field is set.
@@ -69,6 +86,7 @@ type Result struct {
 	Source  string        // the first source that named the tenant; "" where none did
 	Claims  *token.Claims // of a verified tenant token or key
 	Foreign bool          // what was verified is no token of ours: cells must not see it
+	Waived  bool          // a credential could not be verified, and need not be
 	Answers []Answer      // of every source, in the chain's order; by Explain only
 }
 
@@ -92,7 +110,7 @@ func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
 func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	var res Result
 	first := h.err
-	h.claims, h.foreign = nil, false
+	h.claims, h.foreign, h.waived = nil, false, false
 	var unknown, conflict error
 	for i := range Sources {
 		s := &Sources[i]
@@ -117,7 +135,10 @@ func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
 		return Result{Claims: h.claims}, err
 	}
-	res.Claims, res.Foreign = h.claims, h.foreign
+	res.Claims, res.Foreign, res.Waived = h.claims, h.foreign, h.waived
+	if h.claims != nil {
+		h.claims.Tenant = res.Entry.Tenant // a foreign token may have named it by its slug
+	}
 	return res, nil
 }
 

@@ -64,6 +64,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
 	o.Guard = guard.New(tel.Registry)
+	o.Chain.Others = o.Guard
 	var policy *guard.File
 	if s.PolicyFile != "" {
 		if policy, err = guard.NewFile(s.PolicyFile, o.Guard, tel.Log); err != nil {
@@ -95,6 +96,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	background.Go("save table", disk.Run)
 	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
 	background.Go("save keys", keyFile.Run)
+	background.Go("fetch issuers' keys", func(ctx context.Context) error { return o.Guard.FetchKeys(ctx, tel.Log) })
 	if policy != nil {
 		hangUp := make(chan os.Signal, 1)
 		signal.Notify(hangUp, syscall.SIGHUP)
