@@ -2,10 +2,12 @@ package guard
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // clientBucket is an address's: of IPv6 the /64, which one client has all of.
@@ -125,6 +127,23 @@ func (c *conn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return net.ErrClosed
+}
+
+// SyscallConn implements syscall.Conn: the h1 engine looks at the socket itself.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// SetLinger does what it does of TCP connections, where the one below is one: an
+// answer that is cut must end in a reset.
+func (c *conn) SetLinger(sec int) error {
+	if tcp, ok := c.Conn.(interface{ SetLinger(sec int) error }); ok {
+		return tcp.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
 }
 
 // PeerOf is the address in "host:port", the zero Addr where there is none.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,6 +88,12 @@ func TestConnections(t *testing.T) {
 	}
 	dial()
 	first := <-accepted
+	if _, err := first.(syscall.Conn).SyscallConn(); err != nil {
+		t.Errorf("the socket cannot be reached: %v", err)
+	}
+	if err := first.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
+		t.Errorf("the connection cannot be reset: %v", err)
+	}
 	dial()
 	second := <-accepted
 	third := dial()

@@ -99,7 +99,7 @@ func (c *conn) dropUnsent() {
 	if s, ok := nc.(*tls.Conn); ok {
 		nc = s.NetConn()
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := nc.(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
 }
