@@ -8,7 +8,7 @@ LDFLAGS := -X github.com/cellway/cellway/infra/run.Version=$(VERSION)
 CMDS := ./directory/cmd/... ./router/cmd/... ./cell/cmd/... ./infra/cmd/... ./loadtest/cmd/...
 TOOLS := bin/tools
 
-.PHONY: help deps build test short check lint fmt generate model chaos up down demo bench e2e fuzz clean
+.PHONY: help deps build test short check lint fmt generate model chaos blast up down demo bench fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -27,9 +27,6 @@ test: deps build ## every test, with the race detector, in random order
 
 short: ## the tests that need no server, in under half a minute
 	$(GO) test -short ./...
-
-e2e: deps build ## the black-box stories only
-	BIN_DIR=$(CURDIR)/bin $(GO) test -race -timeout 20m -count=1 ./loadtest/e2e
 
 check: deps lint model test demo chaos ## exactly what CI runs
 	@./infra/deploy/compose-smoke.sh
@@ -53,6 +50,9 @@ model: ## explore the model of the live move; every seeded bug must be found
 
 chaos: deps build ## move tenants while every part of the stack is killed; ARGS="--kills 1000" goes on for long
 	@bin/loadtest chaos $(ARGS)
+
+blast: build ## break one cell of eight and measure what the others notice; ARGS=--quick for a look
+	@bin/loadtest blast $(ARGS)
 
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@./infra/fuzz.sh $${FUZZTIME:-30s}

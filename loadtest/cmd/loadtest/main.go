@@ -1,6 +1,7 @@
 // Command loadtest puts a whole stack to the test on this machine: "demo" shows
 // that the promises hold, "bench", "bench-move" and "peers" measure the figures of
-// docs/BENCHMARKS.md, "chaos" moves tenants while every part is killed.
+// docs/BENCHMARKS.md, "chaos" moves tenants while every part is killed, "blast" breaks
+// one cell and looks at the others.
 package main
 
 import (
@@ -36,7 +37,7 @@ func root() *cobra.Command {
 		Use: "loadtest", Short: "Put a whole Cellway stack to the test on this machine",
 		SilenceUsage: true, SilenceErrors: true, Version: run.Version,
 	}
-	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), peersCommand(), peersPart(), chaosCommand())
+	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), peersCommand(), peersPart(), chaosCommand(), blastCommand(), blastPart())
 	return cmd
 }
 

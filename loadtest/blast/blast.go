@@ -1,0 +1,147 @@
+// Package blast measures what a fault of one cell does to the others, and what
+// overload does to the cell itself: a real router with eight cells under load, one
+// of which is killed, stopped, slowed or made to answer nonsense. Each fault comes
+// and goes several times, and every time is compared with the moment before it, so
+// that what else the machine does falls on both.
+package blast
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Options say how much is measured. The zero Options are a full run.
+type Options struct {
+	Requests int           // to each cell that is well while another one is not; 0 is 100,000
+	Rounds   int           // of each fault; 0 is 9
+	Window   time.Duration // of each round, before and during the fault; 0 is 3 s
+	Quick    bool          // a look: fewer and shorter
+	Source   string        // the source tree, whose version is named; "" is .
+	BinDir   string        // where the router is; "" is beside this program
+	Progress io.Writer
+
+	self string // the program that has the subcommand Part
+}
+
+// faults are what happens to the victim.
+var faults = []string{"killed", "hung", slow, garbage, cut, interim}
+
+// Faults are the names of the report's lines, in order.
+func Faults() []string {
+	names := append([]string(nil), faults...)
+	for _, times := range overloads {
+		names = append(names, overloadName(times))
+	}
+	return names
+}
+
+// victimRate is the victim's requests a second. It has connections for connsFor
+// of them: as long as some are free, the router has requests that make it ask.
+const (
+	victimRate = 100
+	connsFor   = 4 * time.Second
+	wellConns  = 4
+)
+
+func (o Options) withDefaults() (Options, error) {
+	full := func(n *int, quick, whole int) {
+		if *n == 0 {
+			*n = whole
+			if o.Quick {
+				*n = quick
+			}
+		}
+	}
+	full(&o.Requests, 10_000, 100_000)
+	full(&o.Rounds, 3, 9)
+	if o.Window == 0 {
+		o.Window = 3 * time.Second
+	}
+	if o.Source == "" {
+		o.Source = "."
+	}
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	switch {
+	case o.Requests < 1 || o.Rounds < 1 || o.Window < 0:
+		return o, errors.New("requests, rounds and window must be positive")
+	case runtime.GOOS != "linux":
+		return o, errors.New("blast needs Linux: it reads the router's memory from /proc")
+	}
+	var err error
+	if o.self == "" {
+		if o.self, err = os.Executable(); err != nil {
+			return o, fmt.Errorf("find the binaries: %w", err)
+		}
+	}
+	if o.BinDir == "" {
+		o.BinDir = filepath.Dir(o.self)
+	}
+	o.BinDir, err = filepath.Abs(o.BinDir)
+	return o, err
+}
+
+// rate is the requests a second of each cell that is well.
+func (o Options) rate() float64 {
+	return float64(o.Requests) / (o.Window.Seconds() * float64(o.Rounds*len(faults)))
+}
+
+// Run measures. Nothing is left running, however it ends.
+func Run(ctx context.Context, o Options) (r *Report, err error) {
+	if o, err = o.withDefaults(); err != nil {
+		return nil, err
+	}
+	r = newReport(ctx, o)
+	l, err := newLab(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.close(ctx)) }()
+	loading, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	m := &measurement{lab: l}
+	for n := range cells {
+		one := &load{router: l.addr, cell: nameOf(n), conns: wellConns, rate: o.rate()}
+		if n == victim {
+			one.conns, one.rate, one.skips = int(victimRate*connsFor.Seconds()), victimRate, true
+			m.victim = one
+		} else {
+			m.well = append(m.well, one)
+		}
+		victims := loading
+		if n == victim {
+			victims, m.stopVictim = context.WithCancel(loading)
+		}
+		running.Go(func() { one.run(victims) })
+	}
+	defer m.stopVictim()
+	if err := m.settle(ctx, 2*o.Window); err != nil {
+		return nil, err
+	}
+	for _, fault := range faults {
+		line, err := m.fault(ctx, fault)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", fault, err)
+		}
+		r.add(line, o.Progress)
+	}
+	m.stopVictim()
+	lines, err := m.overload(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("overload: %w", err)
+	}
+	for _, line := range lines {
+		r.add(line, o.Progress)
+	}
+	return r, nil
+}

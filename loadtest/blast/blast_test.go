@@ -1,0 +1,78 @@
+package blast
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain lets this binary be a cell of the benchmark.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == Part {
+		if err := RunPart(context.Background(), os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestShortRun lets every fault happen for a moment. Nothing is asked of times and
+// ratios: this machine may be busy.
+func TestShortRun(t *testing.T) {
+	if testing.Short() || runtime.GOOS != "linux" {
+		t.Skip("needs Linux, and processes")
+	}
+	bin := os.Getenv("BIN_DIR")
+	if bin == "" {
+		bin = t.TempDir()
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
+		cmd.Dir = filepath.Join("..", "..")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build the router: %v: %s", err, out)
+		}
+	}
+	r, err := Run(t.Context(), Options{Requests: 40, Rounds: 1, Window: 100 * time.Millisecond, Source: "../..", BinDir: bin, Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	if err := r.WriteTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(table.String())
+	var names []string
+	for _, l := range r.Lines {
+		names = append(names, l.Fault)
+		if l.Errors > 0 {
+			t.Errorf("%s: %d errors on the other cells, the first: %s", l.Fault, l.Errors, l.Why)
+		}
+	}
+	if got, want := strings.Join(names, " "), strings.Join(Faults(), " "); got != want {
+		t.Errorf("got lines %s, want %s", got, want)
+	}
+}
+
+func TestGoals(t *testing.T) {
+	t.Parallel()
+	for want, l := range map[string]Line{
+		"errors":   {Errors: 1},
+		"memory":   {MemoryGrowth: 33},
+		"p99":      {P99Ratio: 1.06},
+		"attempts": {Attempts: 1.06},
+		"goodput":  {Goodput: new(0.89)},
+		"":         {P99Ratio: 1.05, Attempts: 1.05, MemoryGrowth: 32},
+	} {
+		l.judge()
+		if got := strings.Join(l.Missed, "; "); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("got %q, want one about %q", got, want)
+		}
+	}
+}
