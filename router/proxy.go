@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync"
@@ -81,7 +83,22 @@ type forwarding struct {
 	base  *url.URL
 	pool  *pool[*http.Transport]
 	leave func() // gives the place for the request back, once
+	said  int    // 1xx answers
 	err   error
+}
+
+// maxInterim is how many 1xx answers there may be before the answer: net/http has
+// no bound where somebody listens to them, as ReverseProxy does.
+const maxInterim = 8
+
+var errTooManyInterim = errors.New("too many 1xx answers")
+
+// interim counts a 1xx answer.
+func (f *forwarding) interim(int, textproto.MIMEHeader) error {
+	if f.said++; f.said > maxInterim {
+		return errTooManyInterim
+	}
+	return nil
 }
 
 type forwardingKey struct{}
@@ -105,7 +122,8 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
 	defer span.End()
-	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(ctx, forwardingKey{}, f)))
+	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
+	p.reverse.ServeHTTP(w, r.WithContext(ctx))
 	if f.err != nil {
 		span.RecordError(f.err)
 		err := cellError(f.err)
