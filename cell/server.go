@@ -42,6 +42,7 @@ type Options struct {
 	Log           *slog.Logger
 	Registry      prometheus.Registerer
 	Observe       func(took time.Duration) // called after each request but streams; nil is nobody
+	Meter         *Meter                   // of each tenant's load; nil measures nothing
 }
 
 // A Server is the tenant API of one cell: an http.Handler.
@@ -53,6 +54,7 @@ type Server struct {
 	timeout time.Duration
 	metrics *metrics
 	told    func(took time.Duration)
+	meter   *Meter
 	mux     *mux.Router
 	handler http.Handler // serve, within telemetry
 }
@@ -80,7 +82,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		gate: gate{cell: o.Cell, assertions: o.AssertionKeys, tokens: o.TokenKeys, now: o.Now},
 		db:   o.DB, limiter: newLimiter(o.Cache, o.RatePerMinute),
-		maxBody: o.MaxBody, timeout: o.Timeout, metrics: newMetrics(o.Registry), told: o.Observe,
+		maxBody: o.MaxBody, timeout: o.Timeout, metrics: newMetrics(o.Registry), told: o.Observe, meter: o.Meter,
 	}
 	s.mux = s.routes(all)
 	// The router is the only peer and has cleaned the request id: it is taken over.
@@ -163,6 +165,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		took := c.took()
 		s.metrics.observe(c, r.Method, sw.Status(), took)
+		s.meter.Count(c.tenant, took)
 		if s.told != nil {
 			s.told(took)
 		}

@@ -200,6 +200,7 @@ type Directory interface {
 	Feed
 	Moves
 	Failover
+	Loads
 }
 
 // Cells is the part of a Directory that keeps the cells.

@@ -30,8 +30,9 @@ type Memory struct {
 	audit   []directory.AuditEntry
 	moves   []directory.Move           // oldest first
 	told    map[directory.CellID]int64 // each cell's witness
-	log     []entry                    // log[i] is what version i+1 changed
-	newer   chan struct{}              // closed and replaced with each version
+	loads   map[directory.CellID][]directory.TenantLoad
+	log     []entry       // log[i] is what version i+1 changed
+	newer   chan struct{} // closed and replaced with each version
 
 	credentials
 }
@@ -57,6 +58,7 @@ func NewMemory() *Memory {
 		Now:     time.Now,
 		cells:   map[directory.CellID]directory.Cell{},
 		told:    map[directory.CellID]int64{},
+		loads:   map[directory.CellID][]directory.TenantLoad{},
 		tenants: map[directory.TenantID]*record{},
 		slugs:   map[string]directory.TenantID{},
 		claims:  map[name]directory.TenantID{},

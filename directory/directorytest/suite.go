@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"DeleteTenant", testDeleteTenant},
 		{"Place", testPlace},
 		{"PlaceSuspended", testPlaceSuspended},
+		{"Load", testLoad},
 		{"Claims", testClaims},
 		{"Keys", testKeys},
 		{"RevokeToken", testRevokeToken},

@@ -41,7 +41,7 @@ func TestWhoMayCall(t *testing.T) {
 	serviceMay := []string{
 		"addCell", "listCells", "getCell", "heartbeat", "listTenants", "getTenant", "placeTenant",
 		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark", "getCredentials",
-		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves",
+		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves", "reportLoad", "getLoad",
 	}
 	for path, item := range doc.Paths.Map() {
 		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k").Replace(path)

@@ -88,6 +88,7 @@ func (s *Server) handlers() map[string]handler {
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "advanceMove": s.advanceMove,
 		"witness": s.witness, "abortMoves": s.abortMoves,
+		"reportLoad": s.reportLoad, "getLoad": s.getLoad,
 	}
 }
 

@@ -36,6 +36,7 @@ type process struct {
 	redis   *redis.Client // of the relay and the consumers, which wait for it
 	db      *cell.DB
 	pace    *transfer.Pace
+	meter   *cell.Meter
 	modules []cell.Module
 }
 
@@ -87,7 +88,7 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 	db := cell.NewDB(s)
 	pace := transfer.NewPace(transfer.PaceOptions{Bytes: cfg.MoveBytes, Rows: cfg.MoveRows, Latency: cfg.MoveLatency})
 	return &process{
-		cfg: cfg, tel: tel, store: s, cache: cache, keep: kept, redis: rdb, db: db, pace: pace,
+		cfg: cfg, tel: tel, store: s, cache: cache, keep: kept, redis: rdb, db: db, pace: pace, meter: cell.NewMeter(),
 		modules: []cell.Module{cell.NewAPI(db), projects.New(db, cache)},
 	}, nil
 }
@@ -186,7 +187,7 @@ func (p *process) api() (http.Handler, error) {
 	return cell.New(cell.Options{
 		Cell: p.cfg.ID, Modules: p.modules, DB: p.db, Cache: p.cache,
 		AssertionKeys: p.cfg.assertions, TokenKeys: p.cfg.tokens, RatePerMinute: p.cfg.RatePerMinute,
-		Log: p.tel.Log, Registry: p.tel.Registry, Observe: p.pace.Observe,
+		Log: p.tel.Log, Registry: p.tel.Registry, Observe: p.pace.Observe, Meter: p.meter,
 	})
 }
 
@@ -228,6 +229,7 @@ func (p *process) announce(front context.Context, loops *run.Group) error {
 		return err
 	}
 	loops.Go("register", func(context.Context) error { return cell.Announce(front, dir, self, p.tel.Log) })
+	loops.Go("load", func(context.Context) error { return p.meter.Run(front, dir, self, p.tel.Log) })
 	if p.cfg.ConsulAddr == "" {
 		return nil
 	}

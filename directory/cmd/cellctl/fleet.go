@@ -10,14 +10,15 @@ import (
 )
 
 // A fleet is what the directory tells of cells, tenants and moves, as far as plans
-// need it. It knows no load but the number of tenants; sizes and pauses it has
-// from the newest thousand moves and all of the last two days.
+// need it. Sizes and pauses it has from the newest thousand moves and all of the
+// last two days, requests from what cells have measured of late; it does without.
 type fleet struct {
 	cells   []directory.Cell
 	tenants []directory.Tenant
 	open    []directory.Move // that have not ended, newest first
 	recent  []directory.Move // of the last two days, at least the newest thousand, newest first
 	slugs   map[directory.TenantID]string
+	loads   map[directory.CellID][]directory.TenantLoad // of cells that have reported of late
 }
 
 // readFleet reads the moves before the tenants: who has arrived meanwhile is then
@@ -44,14 +45,17 @@ func readFleet(ctx context.Context, d api, now time.Time) (fleet, error) {
 	for _, t := range f.tenants {
 		f.slugs[t.ID] = t.Slug
 	}
-	f.cells, err = d.ListCells(ctx)
-	return f, err
+	if f.cells, err = d.ListCells(ctx); err != nil {
+		return f, err
+	}
+	f.loads = readLoads(ctx, d, f.cells, now)
+	return f, nil
 }
 
 // state is the fleet as plans see it at now; budget is the longest pause that any
 // tenant may suffer, and its own may leave less.
 func (f fleet) state(budget time.Duration, now time.Time) planner.State {
-	paused := f.paused(now)
+	paused, requests := f.paused(now), f.requests()
 	open, sizes, moved := f.openByTenant(), map[directory.TenantID]int64{}, map[directory.TenantID]time.Time{}
 	for _, m := range slices.Backward(f.recent) { // the newest wins
 		if n := reported(m).Size; n > 0 {
@@ -70,7 +74,7 @@ func (f fleet) state(budget time.Duration, now time.Time) planner.State {
 	for _, t := range f.tenants {
 		s.Tenants = append(s.Tenants, planner.Tenant{
 			ID: t.ID, Cell: t.Placement.Cell, State: t.Placement.State, Locality: t.Locality, Tier: t.Tier, Pinned: t.Pinned,
-			Open: open[t.ID], Load: planner.Load{Bytes: sizes[t.ID]}, Budget: min(budget, left(t, paused[t.ID])), Moved: moved[t.ID],
+			Open: open[t.ID], Load: planner.Load{Bytes: sizes[t.ID], Requests: requests[t.ID]}, Budget: min(budget, left(t, paused[t.ID])), Moved: moved[t.ID],
 			Group: t.Group,
 		})
 	}

@@ -52,7 +52,11 @@ func (j *job) replan(ctx context.Context) (err error) {
 		return err
 	}
 	pause, _ := j.fleet.pause()
-	p, err := j.plan(j.fleet.state(j.opts.budget, j.now()), j.opts.options(j.now(), pause))
+	state := j.fleet.state(j.opts.budget, j.now())
+	if j.byLoad {
+		state = j.fleet.weigh(state)
+	}
+	p, err := j.plan(state, j.opts.options(j.now(), pause))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type remap struct {
 	leaves        func(directory.Cell) bool // cells that are to be empty; nil: none
 	adopts        func(directory.Move) bool // moves under way that belong to it
 	strict        bool                      // a tenant that stays is a failure
+	byLoad        bool                      // measured requests fill cells, as tenants do
 }
 
 // remapFlags are what an operator says about it.
@@ -41,8 +42,8 @@ plan is recorded at once, and the movers work on them, the oldest first. Ctrl-C
 (or --detach) ends the watching, not the moves; the same command goes on where
 things are: it follows what is under way and plans what is left.
 
-The directory knows how many tenants a cell has and no other load. Sizes are known
-of tenants that one of the newest thousand moves was of. Tenants of a group come to
+Requests of tenants are known where their cells have measured them within the last
+minutes, sizes of tenants that one of the newest thousand moves was of. Tenants of a group come to
 different cells, and nobody waits longer within a day than its --pause-budget: see
 cellctl tenant set.`
 
@@ -150,8 +151,9 @@ func (a *app) cellRebalance() *cobra.Command {
 	var f remapFlags
 	cmd := &cobra.Command{
 		Use: "rebalance", Short: "Even out how full the cells are", Args: names(),
-		Long: `Moves tenants from the fullest cells to the emptiest, as shares of their capacities,
-among all cells that are ready and healthy. Who has moved within a day is left alone.`,
+		Long: `Moves tenants from the fullest cells to the emptiest, by number of tenants and, where
+all of them have measured it, by requests, as shares of their capacities, among
+all cells that are ready and healthy. Who has moved within a day is left alone.`,
 		Example: "  cellctl cell rebalance\n  cellctl cell rebalance --max-moves 50 --yes",
 	}
 	o := planner.Default()
@@ -159,7 +161,7 @@ among all cells that are ready and healthy. Who has moved within a day is left a
 	cmd.Flags().IntVar(&f.moves, "max-moves", 0, "plan no more moves; 0 is no limit")
 	return a.remapCommand(cmd, &f, func(context.Context, api, []string) (remap, error) {
 		return remap{
-			verb: "rebalance", subject: "all cells",
+			verb: "rebalance", subject: "all cells", byLoad: true,
 			plan:   planner.Rebalance,
 			adopts: func(directory.Move) bool { return true },
 		}, nil
