@@ -404,6 +404,27 @@ func TestSignupGoesToTheDirectory(t *testing.T) {
 	w.want(w.do("POST", base, "/signup", "{}"), 503, problem.Unavailable)
 }
 
+// TestANewTenantIsKnownWhenItIsTold: who has signed up may go on at once.
+func TestANewTenantIsKnownWhenItIsTold(t *testing.T) {
+	t.Parallel()
+	dir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
+	t.Cleanup(dir.Close)
+	var w *world
+	w = newWorld(t, twoCells(), func(o *router.Options, _ *router.CellLimits) {
+		o.Directory = parseURL(t, dir.URL)
+		o.Refresh = func(context.Context) error {
+			w.placed(place(7, "c1", 1, directory.Active), "newcomer")
+			return nil
+		}
+	})
+	if a := w.do("POST", base, "/signup", `{"slug":"newcomer"}`); a.StatusCode != 201 {
+		t.Fatalf("got %d %q", a.StatusCode, a.body)
+	}
+	if a := w.do("GET", "newcomer."+base, "/v1", ""); a.StatusCode != 200 {
+		t.Errorf("got %d %q", a.StatusCode, a.body)
+	}
+}
+
 func TestOneLogLinePerRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, twoCells(), nil)

@@ -19,11 +19,14 @@ import (
 const (
 	signupTimeout = 10 * time.Second
 	signupBody    = 64 << 10
+	knownWithin   = time.Second // for the router's own table; then the answer goes out all the same
 )
 
 // newSignup forwards sign-ups to the directory. It has connections of its own:
-// a directory that hangs takes nothing from tenants' requests.
-func newSignup(directory *url.URL, log *slog.Logger) http.Handler {
+// a directory that hangs takes nothing from tenants' requests. refresh, unless nil,
+// brings the table up to date before a new tenant is told its name: it may use it at
+// once, and here it is known.
+func newSignup(directory *url.URL, refresh func(context.Context) error, log *slog.Logger) http.Handler {
 	if directory == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			telemetry.Problem(w, r, source, problem.New(problem.NotFound, "there is no sign-up here"))
@@ -42,6 +45,11 @@ func newSignup(directory *url.URL, log *slog.Logger) http.Handler {
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Header.Del(telemetry.RequestIDHeader)
+			if resp.StatusCode == http.StatusCreated && refresh != nil {
+				ctx, cancel := context.WithTimeout(resp.Request.Context(), knownWithin)
+				defer cancel()
+				_ = refresh(ctx) // the table hears of it a little later
+			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
