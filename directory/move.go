@@ -172,7 +172,8 @@ type Moves interface {
 	// m.Phase equal to from, only Report and Error are written; while Watching that
 	// reports of a comparison, of which the next one is due at NotBefore, and
 	// m.StopAt Watching says that the copies differ: then the watch does not end
-	// before an operator wishes to complete the move. An Aborted move that
+	// before an operator wishes to complete the move. m.Wish Complete says that they
+	// are equal: if the watch is over, the move is completed from then on. An Aborted move that
 	// was Transient, and that nobody has cancelled, is tried again, while its
 	// Attempts last and CreateMove would not refuse: the same transaction makes a
 	// move of its own for it, RetriedBy, which begins at its NotBefore. What is recorded

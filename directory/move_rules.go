@@ -226,7 +226,7 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 	}
 	m.Report, m.Error = said.Report, cut(said.Error)
 	if !moves && m.Phase == Watching {
-		m = m.compared(said.StopAt, now)
+		m = m.compared(said, now)
 	}
 	if moves {
 		m = m.reach(said.Phase, now)
@@ -284,14 +284,21 @@ const (
 )
 
 // compared is a watching move whose mover has reported of a comparison. One whose
-// copies differ stops there for its operator: its watch does not end by itself.
-func (m Move) compared(stopAt Phase, now time.Time) Move {
+// copies differ stops there for its operator: its watch does not end by itself. One
+// whose copies are equal at the end of its watch is completed from now on: nobody
+// takes back what is about to be purged.
+func (m Move) compared(said Move, now time.Time) Move {
+	over := m.WatchOver(now) && m.UndoneBy == ""
 	m.NotBefore = now.Add(scrubEvery)
 	if m.Wish == Verify {
 		m.Wish = Proceed // it is in the report
 	}
-	if stopAt == Watching {
+	switch {
+	case m.Wish == Complete:
+	case said.StopAt == Watching:
 		m.StopAt, m.WatchEnds = Watching, time.Time{}
+	case said.Wish == Complete && over:
+		m.Wish = Complete
 	}
 	return m
 }

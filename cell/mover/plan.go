@@ -95,7 +95,6 @@ type Facts struct {
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made
 	Polished bool              // it was made since the move has caught up
-	Equal    bool              // this mover has found both copies of a watching move equal
 }
 
 // Next says what to do next about a move. It is pure: the same record, facts,
@@ -128,20 +127,23 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	case directory.Activated:
 		return Retire
 	case directory.Watching:
-		return watch(m, f, now)
+		return watch(m, now)
 	case directory.Aborting:
 		return Restore
 	}
 	return Nothing
 }
 
-// watch ends the watch when an operator wants that, or when its time is over and a
-// last comparison has found both copies equal; until then it compares them when
-// somebody asks, and by itself now and then.
-func watch(m directory.Move, f Facts, now time.Time) Action {
+// watch purges once the directory says that the move is completed, because an operator
+// wanted it or because a last comparison, at the end of the watch, has found both copies
+// equal: then the way back is closed. Until then it compares them when somebody asks,
+// and by itself now and then.
+func watch(m directory.Move, now time.Time) Action {
 	over := !m.WatchEnds.IsZero() && now.After(m.WatchEnds)
 	switch {
-	case m.Wish == directory.Complete, over && f.Equal:
+	case m.UndoneBy != "":
+		return Wait
+	case m.Wish == directory.Complete:
 		return Purge
 	case over, m.Wish == directory.Verify, !now.Before(m.NotBefore):
 		return Compare

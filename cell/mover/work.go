@@ -109,7 +109,7 @@ func (w *work) failed(err error) {
 		w.move.Error = err.Error()
 	}
 	switch {
-	case errors.Is(err, problem.Unavailable), errors.Is(err, problem.Timeout), errors.Is(err, context.DeadlineExceeded):
+	case passes(err):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
 		w.facts.Broken = err.Error()
 	}
@@ -306,31 +306,48 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 // of which the record could not be read.
 const retryScrub = time.Minute
 
+// errNotOver says that the directory's clock is behind this one.
+var errNotOver = errors.New("the watch is not over by the directory's clock")
+
 // scrub compares the two copies of a watching move and records what was found. A
-// move whose copies differ waits for its operator from then on.
+// move whose copies differ waits for its operator from then on; one whose copies are
+// equal, and whose watch is over, is completed.
 func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	over := w.move.WatchOver(time.Now())
 	err := w.compare(ctx, m, src, dst)
-	nobodyWaits := w.move.Wish != directory.Verify && !w.move.WatchOver(time.Now())
-	if errors.Is(err, problem.Conflict) || err != nil && ctx.Err() == nil && nobodyWaits { // asking again gives no other answer, or is for the next time
+	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
 		w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
 	}
 	if err != nil {
 		return err
 	}
-	c := w.report.Comparison
-	w.facts.Equal = c.Failed == "" && len(c.Differ) == 0
-	if len(c.Differ) > 0 {
+	said, c := w.move, w.report.Comparison
+	switch {
+	case len(c.Differ) > 0:
 		w.m.differ.Inc()
-	}
-	if len(c.Differ) > 0 || c.Failed != "" && w.move.WatchOver(time.Now()) {
-		w.move.StopAt, w.move.WatchEnds = directory.Watching, time.Time{} // somebody has to look, before a copy goes
+		w.move.StopAt = directory.Watching
+	case c.Failed != "" && over:
+		w.move.StopAt = directory.Watching // somebody has to look, before a copy goes
+	case over:
+		w.move.Wish = directory.Complete
 	}
 	if err := w.note(ctx); err != nil {
+		w.move = said // nothing counts that is not recorded
 		return err
 	}
+	wanted := w.move.Wish == directory.Complete
+	w.move = said
 	w.move.Wish, w.move.NotBefore = directory.Proceed, time.Now().Add(retryScrub) // as the record has it now, or nearly so
 	w.refresh(ctx)
+	if wanted && w.move.Wish != directory.Complete && w.move.UndoneBy == "" {
+		return errNotOver
+	}
 	return nil
+}
+
+// passes reports whether an error says only that somebody does not answer just now.
+func passes(err error) bool {
+	return errors.Is(err, problem.Unavailable) || errors.Is(err, problem.Timeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // compare looks whether the two copies of a watching move are still the same, where

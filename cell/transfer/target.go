@@ -110,11 +110,11 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 // source, and the order of tables would break them here. Only a final round has
 // to survive a crash: an earlier one is applied again.
 func applySettings(final bool) string {
-	durable := "off"
 	if final {
-		durable = "on"
+		return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on"
 	}
-	return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = " + durable
+	// The source may look for the changed keys for minutes before it sends the first.
+	return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = '10min'"
 }
 
 // enterMove opens the tenant to this transaction if the fence is in one of the
