@@ -101,15 +101,15 @@ func (c *circuit) suspect(address string) {
 // run asks until the cell answers, or nobody wants it any more, or ctx ends.
 func (c *circuit) run() {
 	for {
-		alive := c.ask()
+		alive, known := c.ask()
 		c.mu.Lock()
-		if alive || c.ctx.Err() != nil || c.clock()-time.Duration(c.asked.Load()) > forgetAfter {
+		if known && alive || !known && !c.open.Load() || c.ctx.Err() != nil || c.clock()-time.Duration(c.asked.Load()) > forgetAfter {
 			c.close()
 			c.asking = false
 			c.mu.Unlock()
 			return
 		}
-		if !c.open.Swap(true) {
+		if known && !c.open.Swap(true) {
 			c.opened.Add(1)
 		}
 		c.mu.Unlock()
@@ -130,19 +130,19 @@ func (c *circuit) close() {
 	}
 }
 
-// ask is one probe. What only says that this machine is out of something is not
-// held against the cell.
-func (c *circuit) ask() bool {
+// ask is one probe. What only says that this machine is out of something says
+// nothing (!known) of the cell.
+func (c *circuit) ask() (alive, known bool) {
 	ctx, cancel := context.WithTimeout(c.ctx, probeTimeout)
 	defer cancel()
 	c.probes.Add(1)
 	err := c.probe(ctx)
 	for _, ours := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, ours) {
-			return true
+			return false, false
 		}
 	}
-	return err == nil
+	return err == nil, true
 }
 
 // A budget bounds what is sent again to a cell: one in twenty of what was sent

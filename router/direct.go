@@ -113,6 +113,8 @@ func (d *direct) Take(f *h1.Flight) bool {
 
 // begin forgets the flight before.
 func (p *plan) begin(now time.Time) {
+	p.leave() // of a flight that panicked
+	p.release()
 	p.exchange = exchange{began: now, log: &p.line.Request}
 	p.first, p.second, p.said = guard.Verdict{}, guard.Verdict{}, guard.Verdict{}
 	p.line.Request = telemetry.Request{}

@@ -18,6 +18,7 @@ type exchange struct {
 	began     time.Time
 	log       *telemetry.Request
 	source    string
+	foreign   bool          // the client's Authorization is not for the cell: the request's header has what is
 	via       string        // X-Forwarded-For as a trusted hop sent it
 	maxBody   int64         // bytes of the body; 0: any
 	entry     table.Entry   // where it was last sent, or would have been
@@ -45,7 +46,7 @@ func exchangeFrom(ctx context.Context) *exchange {
 
 // know takes over what was decided.
 func (x *exchange) know(d Decision) {
-	x.source = d.Source
+	x.source, x.foreign = d.Source, d.Foreign
 	if d.Claims != nil {
 		x.log.UserHash = telemetry.HashUser(d.Claims.Subject)
 	}

@@ -167,7 +167,7 @@ type outgoing struct {
 
 var outgoings = sync.Pool{New: func() any {
 	o := &outgoing{}
-	o.Drop, o.DropAnswer, o.Misdirected = notForCells, notForClients, modifyResponse
+	o.Drop, o.DropAnswer, o.Misdirected = o.drops, notForClients, modifyResponse
 	o.Answered = o.answered
 	o.Stream = o.stream
 	o.Again = func() bool { return o.pool.again() }
@@ -226,8 +226,19 @@ func (o *outgoing) fill(r *http.Request) {
 	}
 	o.Set("X-Forwarded-Proto", proto)
 	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
+	if bearer := r.Header.Get(authorization); bearer != "" && o.exchange.foreign {
+		o.Set(authorization, bearer)
+	}
 	o.Set(token.AssertionHeader, o.to.Assertion)
 	o.Set(token.TimeLeftHeader, token.TimeLeft(time.Until(o.to.Deadline)))
+}
+
+const authorization = "Authorization"
+
+// drops reports whether a field of the head that was received ends here: also a
+// credential that stays at the edge.
+func (o *outgoing) drops(name string) bool {
+	return o.exchange.foreign && strings.EqualFold(name, authorization) || notForCells(name)
 }
 
 // Set implements propagation.TextMapCarrier.

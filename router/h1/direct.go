@@ -52,9 +52,11 @@ func (c *conn) plain() bool {
 // fly serves the request as a flight, if Direct takes it. Where the handler must
 // serve it, served is false; ok is false where the connection ends.
 func (c *conn) fly(now time.Time) (served, ok bool) {
+	var t *relay
 	defer func() {
 		if cause := recover(); cause != nil {
 			served, ok, c.reset = true, false, true
+			c.crashed(t)
 			if c.srv.Panicked != nil {
 				c.srv.Panicked(cause)
 			}
@@ -68,7 +70,7 @@ func (c *conn) fly(now time.Time) (served, ok bool) {
 	c.bodyDone.Store(true)
 	c.w.begin()
 	c.w.reply = f.Reply
-	t := relays.Get().(*relay)
+	t = relays.Get().(*relay)
 	t.u, t.w, t.c, t.o, t.began, t.flight = f.To, &c.w, c, &f.Outgoing, now, f
 	c.startWatching()
 	err := t.fly()
@@ -89,6 +91,20 @@ func (c *conn) fly(now time.Time) (served, ok bool) {
 		c.linger()
 	}
 	return true, err == nil && !c.mustClose
+}
+
+// crashed ends a flight that has panicked: its link, and what was taken for it.
+func (c *conn) crashed(t *relay) {
+	if t != nil {
+		c.waitsFor(nil)
+		c.stopWatching()
+		if t.link != nil {
+			_ = t.link.Close()
+		}
+	}
+	defer func() { _ = recover() }() // of a Done that has panicked already
+	c.flight.Status, c.flight.Err = http.StatusInternalServerError, http.ErrAbortHandler
+	c.srv.Direct.Done(&c.flight)
 }
 
 // TakenOver is the flight that the handler's request was until now, nil where it

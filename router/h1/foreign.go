@@ -39,7 +39,9 @@ func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Out
 	t.u, t.w, t.rc, t.r, t.o, t.began = u, w, http.NewResponseController(w), r, o, time.Now()
 	err := t.run(false)
 	if errors.Is(err, errStale) {
-		err = t.run(true)
+		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
+			err = t.run(true)
+		}
 	}
 	if err == nil {
 		return nil

@@ -51,7 +51,8 @@ func (g *guarding) check(v *View, u directory.Update) error {
 		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it", u.Version, taken, v.tenants, v.version)
 }
 
-// taken is how many tenants u takes from the cells that v knows for them.
+// taken is how many tenants u takes from the cells that v knows for them, or
+// suspends.
 func (v *View) taken(u directory.Update) int {
 	taken, known := 0, 0
 	for i := range u.Routes {
@@ -61,7 +62,7 @@ func (v *View) taken(u directory.Update) int {
 			continue
 		}
 		known++
-		if r.State == directory.Deleted || r.Cell != old.Cell && r.Epoch >= old.Epoch {
+		if r.State == directory.Deleted || r.State == directory.Suspended && old.State != directory.Suspended || r.Cell != old.Cell && r.Epoch >= old.Epoch {
 			taken++
 		}
 	}

@@ -25,6 +25,7 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 		"a snapshot that sends everybody to one cell": many(0, 20, 1000, 2, "c2"),
 		"changes that do":                 many(10, 20, 1000, 2, "c2"),
 		"a snapshot without most tenants": many(0, 20, 600, 1, "c1"),
+		"a snapshot that suspends all":    suspended(many(0, 20, 1000, 1, "c1")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,6 +48,14 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// suspended is u with every tenant suspended.
+func suspended(u directory.Update) directory.Update {
+	for i := range u.Routes {
+		u.Routes[i].State = directory.Suspended
+	}
+	return u
 }
 
 func TestTheGuardLetsUsualChangesPass(t *testing.T) {

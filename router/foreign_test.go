@@ -1,0 +1,46 @@
+package router_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/identify"
+)
+
+// An issuer knows one bearer as bolt's, and waives every other.
+type issuer struct{}
+
+// Verify implements identify.Verifier.
+func (issuer) Verify(bearer, _, _ string, _ time.Time) (identify.Bearer, error) {
+	if bearer == "bolts" {
+		return identify.Bearer{Known: true, Slug: "bolt", Subject: "ann"}, nil
+	}
+	return identify.Bearer{Known: true, Waived: true}, nil
+}
+
+// TestForeignTokensStayAtTheEdge: through the whole router, on both engines, what a
+// cell gets is a token of ours, or none.
+func TestForeignTokensStayAtTheEdge(t *testing.T) {
+	t.Parallel()
+	for _, e := range []string{"std", "h1"} {
+		got := make(chan []string, 1)
+		cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header["Authorization"] })
+		w := newWorldOn(t, e, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *router.CellLimits) { o.Chain.Others = issuer{} })
+		for bearer, ours := range map[string]bool{"bolts": true, "waived": false} {
+			for _, method := range []string{"GET", "POST"} {
+				if a := w.do(method, "bolt."+base, "/", "", "Authorization", "Bearer "+bearer); a.StatusCode != 200 {
+					t.Fatalf("%s: %s: got %d %s", e, bearer, a.StatusCode, a.body)
+				}
+				values := <-got
+				if !ours && len(values) > 0 || ours && (len(values) != 1 || !token.Ours(strings.TrimPrefix(values[0], "Bearer "))) {
+					t.Errorf("%s: %s: the cell gets %q", e, bearer, values)
+				}
+			}
+		}
+	}
+}
