@@ -85,8 +85,8 @@ type queued struct {
 	outbid bool
 }
 
-func newGate(most int, wait time.Duration, clock func() time.Duration) *gate {
-	g := &gate{wait: wait, clock: clock, tuner: newTuner(most)}
+func newGate(most, least int, wait time.Duration, clock func() time.Duration) *gate {
+	g := &gate{wait: wait, clock: clock, tuner: newTuner(most, least)}
 	g.limit.Store(int64(g.tuner.limit))
 	return g
 }

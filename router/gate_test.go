@@ -16,7 +16,7 @@ import (
 
 func testGate(most int) *gate {
 	began := time.Now()
-	return newGate(most, time.Second, func() time.Duration { return time.Since(began) })
+	return newGate(most, 0, time.Second, func() time.Duration { return time.Since(began) })
 }
 
 func soon() time.Time { return time.Now().Add(time.Minute) }

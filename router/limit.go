@@ -38,17 +38,17 @@ const (
 )
 
 // newTuner starts at a quarter of most, where the cell shows what it can do
-// before much waits in it, and never goes under a sixteenth: a limit that wrong
+// before much waits in it, and never goes under least (0: a sixteenth): a limit that wrong
 // measurements could bring to nothing would be an outage of our own making.
-func newTuner(most int) tuner {
-	t := tuner{least: max(1, int64(most)/16), most: int64(most), rising: true}
+func newTuner(most, least int) tuner {
+	t := tuner{least: max(1, int64(most)/16, min(int64(least), int64(most))), most: int64(most), rising: true}
 	t.limit = float64(max(t.least, int64(most)/4, min(16, int64(most))))
 	return t
 }
 
 // restart goes back to the least: the cell was away and is cold.
 func (t *tuner) restart() {
-	t.limit, t.rising, t.kept = float64(t.least), true, 0
+	t.limit, t.rising, t.kept = float64(max(1, t.most/16)), true, 0
 }
 
 // window is told the mean of the time that answers took, at now since whenever,

@@ -21,7 +21,7 @@ func tune(t *tuner, now *time.Duration, windows int, width int64, work time.Dura
 
 func TestTheLimitFindsWhatACellServes(t *testing.T) {
 	t.Parallel()
-	tn, now := newTuner(512), time.Duration(0)
+	tn, now := newTuner(512, 0), time.Duration(0)
 	tune(&tn, &now, 300, 16, 20*time.Millisecond)
 	// The least is 32, with which answers take 40 ms; 100 are late.
 	if tn.limit < 16 || tn.limit > 6*16 {
@@ -35,7 +35,7 @@ func TestTheLimitFindsWhatACellServes(t *testing.T) {
 
 func TestTheLimitShrinksWithASlowCellAndForgives(t *testing.T) {
 	t.Parallel()
-	tn, now := newTuner(512), time.Duration(0)
+	tn, now := newTuner(512, 0), time.Duration(0)
 	tune(&tn, &now, 100, 512, 5*time.Millisecond)
 	if tn.limit != 512 {
 		t.Fatalf("got a limit of %.0f for a cell that works on 512, want all", tn.limit)
@@ -54,7 +54,7 @@ func TestTheLimitShrinksWithASlowCellAndForgives(t *testing.T) {
 // are work that takes long, until it shows that others wait.
 func TestALimitThatIsNotUsedStays(t *testing.T) {
 	t.Parallel()
-	tn, now := newTuner(512), time.Duration(0)
+	tn, now := newTuner(512, 0), time.Duration(0)
 	for range 50 {
 		now += tuneWindow
 		tn.window(now, 5*time.Millisecond, false)

@@ -15,6 +15,7 @@ import (
 // CellLimits bound what one cell may take of the router.
 type CellLimits struct {
 	Requests int           // at once; as many again may wait for a place
+	Least    int           // the limit never goes under it; 0 is a sixteenth of Requests
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Timeout  time.Duration // for the head of the answer
 	Streams  int           // event streams at once, besides; 0 is 1024
@@ -93,7 +94,7 @@ func (p *pools[T]) of(id directory.CellID) *pool[T] {
 
 func (p *pools[T]) add(id directory.CellID) *pool[T] {
 	one := &pool[T]{
-		connections: p.connections(id, p.limits), gate: newGate(p.limits.Requests, p.limits.Wait, p.clock),
+		connections: p.connections(id, p.limits), gate: newGate(p.limits.Requests, p.limits.Least, p.limits.Wait, p.clock),
 		streams: make(chan struct{}, p.limits.Streams),
 	}
 	one.budget.cents.Store(repeatsSaved)

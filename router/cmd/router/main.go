@@ -123,7 +123,7 @@ func serve(ctx context.Context, s settings) (err error) {
 // newRouter makes the router with the engine that is asked for, what makes servers
 // of that engine, and what closes the connections to cells.
 func newRouter(o router.Options, s settings, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
-	limits := router.CellLimits{Requests: s.CellConcurrency, Timeout: s.CellTimeout, Streams: s.CellStreams, Trust: trust}
+	limits := router.CellLimits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Trust: trust}
 	if s.Engine == "h1" {
 		relay := router.NewRelay(limits)
 		o.Forwarder = relay
