@@ -94,7 +94,6 @@ type Facts struct {
 	Refused  int               // freezes that did not get through
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made
-	Polished bool              // it was made since the move has caught up
 }
 
 // Next says what to do next about a move. It is pure: the same record, facts,
