@@ -6,10 +6,9 @@ engine_pid=
 # engine_up leaves a working `docker` and a `compose` function, or says why not
 # in $engine_why and fails. $1 is a directory for the engine's log.
 engine_up() {
-	if ! command -v docker >/dev/null; then
-		engine_install || return 1
-	fi
 	if ! timeout 20 docker info >/dev/null 2>&1; then
+		# A client alone is not an engine: some machines come with just that.
+		command -v docker >/dev/null && command -v dockerd >/dev/null || engine_install || return 1
 		engine_start "$1" || return 1
 	fi
 	if docker compose version >/dev/null 2>&1; then
@@ -24,7 +23,7 @@ engine_up() {
 # engine_install installs Debian's engine without letting apt start a service
 # that nobody would stop.
 engine_install() {
-	engine_why="there is no docker and docker-compose, and this is not root on Debian, who could install them"
+	engine_why="no Docker engine answers, and this is not root on Debian, who could install one"
 	[ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 1
 	echo "installing docker.io, docker-compose and debootstrap" >&2
 	local policy=/usr/sbin/policy-rc.d ours= ok=0
