@@ -111,9 +111,10 @@ func (s *Source) Ahead(ctx context.Context, move directory.MoveID, tenant direct
 
 // Send writes a round to w as Stream does, or the one that was made ahead.
 func (s *Source) Send(ctx context.Context, w io.Writer, move directory.MoveID, tenant directory.TenantID, since string) error {
-	if b, ok := s.ahead.take(ctx, move, since); ok {
-		_, err := w.Write(b)
-		return err
+	if e := s.ahead.take(move, since); e != nil {
+		if sent, err := e.copyTo(ctx, w); err == nil || sent {
+			return err
+		}
 	}
 	_, err := s.Stream(ctx, w, move, tenant, since)
 	return err
