@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,12 @@ type site struct {
 
 func newSite(t *testing.T, h http.Handler) *site {
 	t.Helper()
+	return newSiteOf(t, h, time.Minute)
+}
+
+// newSiteOf is newSite with whole for an exchange.
+func newSiteOf(t *testing.T, h http.Handler, whole time.Duration) *site {
+	t.Helper()
 	dir := t.TempDir()
 	ca, err := certs.OpenCA(dir)
 	if err != nil {
@@ -52,7 +59,7 @@ func newSite(t *testing.T, h http.Handler) *site {
 	s := &site{roots: x509.NewCertPool(), reg: prometheus.NewRegistry()}
 	s.roots.AppendCertsFromPEM(ca.Authority())
 	s.server = New(Options{
-		TLS: shown.Config(), Engine: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, Handler: h, Whole: time.Minute, Idle: time.Minute, MaxHead: 32 << 10,
+		TLS: shown.Config(), Engine: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, Handler: h, Whole: whole, Idle: time.Minute, MaxHead: 32 << 10,
 		Metrics: NewMetrics(s.reg), Log: slog.New(slog.DiscardHandler),
 	})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -207,6 +214,47 @@ func TestFloods(t *testing.T) {
 				t.Errorf("not counted as %s", tt.kind)
 			}
 		})
+	}
+}
+
+// TestAWindowThatStaysShut: who asks for answers and never lets one byte of them
+// through holds as many as a connection may have streams, and those not for long (X18).
+func TestAWindowThatStaysShut(t *testing.T) {
+	t.Parallel()
+	var running, most atomic.Int32
+	ended := make(chan error)
+	s := newSiteOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			return
+		}
+		for n := running.Add(1); ; {
+			if was := most.Load(); n <= was || most.CompareAndSwap(was, n) {
+				break
+			}
+		}
+		_, err := w.Write(make([]byte, 1<<20))
+		running.Add(-1)
+		ended <- err
+	}), time.Second)
+	a := s.attack(t)
+	if err := a.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+		t.Fatal(err)
+	}
+	for range maxStreams + 32 {
+		if _, err := a.open(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr := &http.Transport{TLSClientConfig: s.config(), ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	get(t, &http.Client{Transport: tr, Timeout: time.Minute}, s.addr)
+	for range maxStreams {
+		if err := <-ended; err == nil {
+			t.Error("an answer went through a window of nothing")
+		}
+	}
+	if got := most.Load(); got > maxStreams {
+		t.Errorf("%d handlers of one connection at once, want at most %d", got, maxStreams)
 	}
 }
 

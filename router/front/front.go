@@ -42,7 +42,8 @@ const (
 	handshakeTime = 10 * time.Second
 	handshakes    = 4096 // at once; who comes then is not served
 
-	maxStreams = 128 // at once, of one connection
+	maxStreams = 128      // at once, of one connection
+	maxFrame   = 16 << 10 // bytes of one frame: of each connection, one is kept in memory
 	pingAfter  = 30 * time.Second
 	pingWait   = 15 * time.Second
 	writeTime  = 30 * time.Second // for the client to take one byte
@@ -76,7 +77,7 @@ func New(o Options) *Server {
 		Handler: withTLS(o.Handler), Protocols: protocols, MaxHeaderBytes: o.MaxHead,
 		ReadHeaderTimeout: handshakeTime, ReadTimeout: o.Whole, WriteTimeout: o.Whole, IdleTimeout: o.Idle,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingWait, WriteByteTimeout: writeTime,
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingWait, WriteByteTimeout: writeTime,
 			CountError: o.Metrics.failed,
 		},
 		ConnContext: connContext,
