@@ -181,14 +181,29 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 	rows := s.askRows(ctx, r, have.Snapshot)
 	defer rows.close()
 	got, err := s.Target.Apply(ctx, r.target(), r.Final, rows)
-	if err == nil || rows.told == nil {
-		return got, err
+	switch {
+	case err == nil:
+		return got, nil
+	case rows.told == nil:
+		return nil, s.outrun(ctx, r, have, err)
 	}
 	err = rows.told
 	if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra["snapshot"] == "void" {
 		err = s.Target.beginAnew(ctx, r.target(), have)
 	}
 	return nil, fmt.Errorf("source cell %s: %w", r.Source, err)
+}
+
+// outrun is err, unless another pull has brought what this one was about to: that of a
+// mover that is gone may go on beside its successor's. Then it is Unavailable: ask again.
+func (s *Server) outrun(ctx context.Context, r Request, had Received, err error) error {
+	if !errors.Is(err, problem.Conflict) {
+		return err
+	}
+	if have, read := s.Target.Received(ctx, r.target()); read != nil || have.Snapshot == had.Snapshot {
+		return err
+	}
+	return problem.Wrap(problem.Unavailable, err, "another pull was quicker")
 }
 
 // freeze begins the pause, and the last round at once.
