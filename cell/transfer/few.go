@@ -20,7 +20,7 @@ import (
 const (
 	fewKeys   = 2000      // of a round, at the source
 	fewRows   = 10        // of a table, at the target: more are faster by COPY
-	fewBytes  = 256 << 10 // of a table, its keys and COPY data, at the target
+	fewBytes  = 256 << 10 // of keys, and of a table's keys and COPY data at the target
 	fewTables = 32        // at the target, kept to be stored at once
 )
 
@@ -62,8 +62,9 @@ func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since s
 	var table string
 	var key []byte
 	_, err = pgx.ForEachRow(rows, []any{&table, &key}, func() error {
-		keys[table] = append(keys[table], json.RawMessage(string(key)))
-		n, size = n+1, size+len(key)
+		if n, size = n+1, size+len(key); size <= fewBytes {
+			keys[table] = append(keys[table], json.RawMessage(string(key)))
+		}
 		return nil
 	})
 	if err != nil {
@@ -90,9 +91,7 @@ func (s *Source) sendFew(ctx context.Context, tx pgx.Tx, out *frameWriter, list 
 	p := tx.Conn().PgConn().StartPipeline(ctx)
 	defer p.Close()
 	for i, t := range list {
-		if frames[i], err = json.Marshal(keys[t.Label]); err != nil {
-			return total, err
-		}
+		frames[i] = jsonArray(keys[t.Label])
 		p.SendQueryStatement(q[i], tenantAnd(tenant, frames[i]), asText, asBinary)
 	}
 	if err := p.Sync(); err != nil {

@@ -137,7 +137,7 @@ func (p part) keyList() ([]byte, error) {
 		}
 		all = append(all, some...)
 	}
-	return json.Marshal(all)
+	return jsonArray(all), nil
 }
 
 // storeFew stores parts of few rows in one round trip and tells, for each, how many

@@ -210,28 +210,24 @@ func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, query string) (i
 	}
 	defer rows.Close()
 	var total int64
-	batch := make([]json.RawMessage, 0, 64)
+	var batch keyBatch
 	for rows.Next() {
 		var key []byte
 		if err := rows.Scan(&key); err != nil {
 			return 0, fmt.Errorf("read keys: %w", err)
 		}
-		batch = append(batch, key)
 		total++
-		if len(batch) == keysPerFrame {
-			if err := out.json(frameKeys, batch); err != nil {
+		if !batch.takes(key) {
+			if err := batch.send(out); err != nil {
 				return 0, err
 			}
-			batch = batch[:0]
 		}
+		batch.add(key)
 	}
 	if err := rows.Err(); err != nil {
 		return 0, fmt.Errorf("read keys: %w", err)
 	}
-	if len(batch) > 0 {
-		return total, out.json(frameKeys, batch)
-	}
-	return total, nil
+	return total, batch.send(out)
 }
 
 // pacing waits for the pace, except inside a pause.

@@ -25,10 +25,12 @@ const (
 // maxFrame bounds what a reader takes at once.
 const maxFrame = 1 << 20
 
-// chunk is the size of a data frame, and keysPerFrame the number of keys in one.
+// chunk is the size of a data frame; keysPerFrame and keysBytes bound one of keys, of
+// which a single longer one has a frame of its own.
 const (
 	chunk        = 64 << 10
 	keysPerFrame = 5000
+	keysBytes    = fewBytes
 )
 
 // A Header says what a stream brings: the rows that changed after snapshot Since
@@ -66,6 +68,9 @@ func newFrameWriter(w io.Writer, pace func(int) error) *frameWriter {
 }
 
 func (f *frameWriter) frame(kind byte, payload []byte) error {
+	if kind == frameKeys && len(payload) > maxFrame { // who reads it would refuse it
+		return problem.New(problem.Conflict, "a key of %d bytes is too long to be moved", len(payload))
+	}
 	var head [5]byte
 	head[0] = kind
 	binary.BigEndian.PutUint32(head[1:], uint32(len(payload)))
@@ -82,6 +87,53 @@ func (f *frameWriter) json(kind byte, v any) error {
 		return err
 	}
 	return f.frame(kind, b)
+}
+
+// A keyBatch is the keys of one frame, as a JSON array. They are written as they came:
+// encoding/json would write some signs longer than Postgres does.
+type keyBatch struct {
+	b []byte
+	n int
+}
+
+// takes reports whether the frame has room for one more.
+func (k *keyBatch) takes(key []byte) bool {
+	return k.n == 0 || k.n < keysPerFrame && len(k.b)+len(key)+2 <= keysBytes
+}
+
+func (k *keyBatch) add(key []byte) {
+	sep := byte(',')
+	if k.n == 0 {
+		sep = '['
+	}
+	k.b, k.n = append(append(k.b, sep), key...), k.n+1
+}
+
+// array is the keys that were added.
+func (k *keyBatch) array() []byte {
+	if k.n == 0 {
+		return []byte("[]")
+	}
+	return append(k.b, ']')
+}
+
+// send sends the keys, if there are any, and begins anew.
+func (k *keyBatch) send(f *frameWriter) error {
+	if k.n == 0 {
+		return nil
+	}
+	frame := k.array()
+	k.b, k.n = k.b[:0], 0
+	return f.frame(frameKeys, frame)
+}
+
+// jsonArray is keys as one JSON array.
+func jsonArray(keys []json.RawMessage) []byte {
+	var all keyBatch
+	for _, k := range keys {
+		all.add(k)
+	}
+	return all.array()
 }
 
 // Write sends b as data frames.
