@@ -20,6 +20,7 @@ type Table struct {
 	KeyTypes []string // their types
 	Binary   bool     // its values mean the same to another server in COPY's binary form
 	Counted  []string // columns that a sequence of the table's own fills, quoted
+	Types    string   // stands for the types of Columns
 }
 
 // tables lists the tenant tables. Values of types that a cell made itself travel
@@ -27,7 +28,7 @@ type Table struct {
 // composites). Types that have no hash, or one of their own cell's numbers (enums),
 // are hashed as text.
 const tables = `
-	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}')
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}'), col.types
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
@@ -37,7 +38,8 @@ const tables = `
 	              bool_and(ty.typtype = 'e' OR (ty.typtype IN ('b', 'r', 'm') AND ty.oid < 16384)
 	                       OR (ty.typtype = 'd' AND ty.typbasetype < 16384)) AS portable,
 	              array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C")
-	                        FILTER (WHERE pg_get_serial_sequence(c.oid::regclass::text, a.attname) IS NOT NULL) AS counted
+	                        FILTER (WHERE pg_get_serial_sequence(c.oid::regclass::text, a.attname) IS NOT NULL) AS counted,
+	              md5(string_agg(format_type(a.atttypid, a.atttypmod), ' ' ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '')) AS types
 	         FROM pg_attribute a
 	         JOIN pg_type ty ON ty.oid = a.atttypid
 	        CROSS JOIN LATERAL (
@@ -101,7 +103,7 @@ func (t Table) hashes() (a, b string) {
 
 // head announces the table in a round.
 func (t Table) head() tableHead {
-	return tableHead{Name: t.Label, Columns: t.Columns, Format: t.format()}
+	return tableHead{Name: t.Label, Columns: t.Columns, Format: t.format(), Types: t.Types}
 }
 
 // format names COPY's form for the table.

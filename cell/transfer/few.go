@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 )
 
 // Rounds of few keys are what a pause consists of, and there the way to the
@@ -81,8 +82,8 @@ func (t Table) fewSelect() string {
 }
 
 // sendFew sends the tables of list, all of few keys and of binary form, in one round trip.
-func (s *Source) sendFew(ctx context.Context, tx pgx.Tx, out *frameWriter, list []Table, keys map[string][]json.RawMessage, tenant directory.TenantID) (Totals, error) {
-	var total Totals
+func (s *Source) sendFew(ctx context.Context, tx pgx.Tx, out *frameWriter, list []Table, keys map[string][]json.RawMessage, tenant directory.TenantID) (total Totals, err error) {
+	defer func() { unprepare(ctx, tx, err, list, Table.fewSelect) }()
 	q, err := prepareAll(ctx, tx, list, Table.fewSelect)
 	if err != nil {
 		return total, err
@@ -121,18 +122,41 @@ func tenantAnd(tenant directory.TenantID, keys []byte) [][]byte {
 	return [][]byte{[]byte(tenant.String()), keys}
 }
 
+// prepared is the text, and the name, of a statement that stays prepared: another one
+// when the table's columns have other types, because those of the parameters were
+// settled when it was prepared.
+func (t Table) prepared(sql func(Table) string) string {
+	return fmt.Sprintf("%s /* %s */", sql(t), t.Types)
+}
+
 // prepareAll prepares one statement for each table. Where the connection has it
 // already this asks the server nothing.
 func prepareAll(ctx context.Context, tx pgx.Tx, list []Table, sql func(Table) string) ([]*pgconn.StatementDescription, error) {
 	out := make([]*pgconn.StatementDescription, len(list))
 	for i, t := range list {
-		text := sql(t)
+		text := t.prepared(sql)
 		var err error
 		if out[i], err = tx.Conn().Prepare(ctx, text, text); err != nil {
 			return nil, fmt.Errorf("prepare for %s: %w", t.Label, err)
 		}
 	}
 	return out, nil
+}
+
+// unprepare forgets the statements of a round that the server has refused with err: a
+// table that was altered makes them fail for as long as the connection lives. Who asks
+// for the round again has it.
+func unprepare(ctx context.Context, tx pgx.Tx, err error, list []Table, statements ...func(Table) string) {
+	if pg.Code(err) == "" {
+		return
+	}
+	for _, sql := range statements {
+		for _, t := range list {
+			if tx.Conn().Deallocate(ctx, t.prepared(sql)) != nil {
+				return // the connection is gone, and its statements with it
+			}
+		}
+	}
 }
 
 // copyHead begins COPY's binary form: no flags, no extension.

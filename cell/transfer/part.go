@@ -152,7 +152,9 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 		}
 	}
 	var statements [3][]*pgconn.StatementDescription
-	for i, sql := range []func(Table) string{Table.deleteKeyed, Table.insertOne, Table.digestKeyed} {
+	texts := []func(Table) string{Table.deleteKeyed, Table.insertOne, Table.digestKeyed}
+	defer func() { unprepare(ctx, tx, err, list, texts...) }()
+	for i, sql := range texts {
 		if statements[i], err = prepareAll(ctx, tx, list, sql); err != nil {
 			return nil, nil, err
 		}

@@ -97,6 +97,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	if err == nil {
 		s.ahead.note(move, head.Snapshot)
 	}
+	s.tables.refused(err)
 	return total, err
 }
 
@@ -137,7 +138,7 @@ const touched = `
 // changed lists the tables to send: all, or those with captured changes. Where
 // the keys of the changes are few it returns them as well.
 func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, map[string][]json.RawMessage, error) {
-	list, err := s.tables.get(ctx, tx, since == "")
+	list, err := s.tables.get(ctx, tx, since == "" || since == Everything)
 	if err != nil || since == "" {
 		return list, nil, err
 	}

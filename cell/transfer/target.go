@@ -95,7 +95,7 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		if head.Move != string(s.Move) || head.Tenant != int64(s.Tenant) || head.Since != have.Snapshot {
 			return problem.New(problem.Conflict, "the stream continues snapshot %q of move %s, the target has %q", head.Since, head.Move, have.Snapshot)
 		}
-		total, err := t.apply(ctx, tx, in, s, head.Since == "")
+		total, err := t.apply(ctx, tx, in, s, head.Since)
 		if err != nil {
 			return err
 		}
@@ -103,6 +103,7 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		return record(ctx, tx, s, have, out)
 	})
 	out.Took = time.Since(began)
+	t.tables.refused(err)
 	return out, err
 }
 
@@ -154,9 +155,10 @@ const recordRow = `
 	 WHERE r.move_id <> $2 OR (r.round = $6 AND NOT r.final)`
 
 // apply reads the tables of a round.
-func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, whole bool) (Totals, error) {
+func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, since string) (Totals, error) {
 	var sum Totals
-	list, err := t.tables.get(ctx, tx, whole)
+	whole := since == ""
+	list, err := t.tables.get(ctx, tx, whole || since == Everything)
 	if err != nil {
 		return sum, err
 	}
@@ -194,8 +196,13 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 			return sum, problem.New(problem.Invalid, "frame %q in a stream of rows where a table belongs", kind)
 		}
 		table, err := match(list, head)
-		if err != nil {
-			return sum, err
+		if err != nil { // perhaps it was altered since the catalog was read
+			if list, err = t.tables.get(ctx, tx, true); err != nil {
+				return sum, err
+			}
+			if table, err = match(list, head); err != nil {
+				return sum, err
+			}
 		}
 		sum.Tables++
 		p := part{table: table}
@@ -246,7 +253,7 @@ func match(list []Table, head tableHead) (Table, error) {
 	if i < 0 {
 		return Table{}, problem.New(problem.Conflict, "table %s is not in the target cell", head.Name)
 	}
-	if !slices.Equal(list[i].Columns, head.Columns) || list[i].format() != head.Format {
+	if !slices.Equal(list[i].Columns, head.Columns) || list[i].format() != head.Format || head.Types != "" && list[i].Types != head.Types {
 		return Table{}, problem.New(problem.Conflict, "table %s has other columns in the target cell", head.Name)
 	}
 	return list[i], nil

@@ -46,6 +46,7 @@ type tableHead struct {
 	Name    string   `json:"name"`
 	Columns []string `json:"columns"`
 	Format  string   `json:"format"`
+	Types   string   `json:"types,omitempty"` // Table.Types; a source of an older release does not tell
 }
 
 // Totals count what a stream brought.
