@@ -137,7 +137,7 @@ func (v *Mover) work(ctx context.Context, m directory.Move) {
 	defer cancel()
 	wg.Go(func() { v.keep(ctx, cancel, m.ID) })
 
-	w := &work{Mover: v, move: m, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
+	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	v.m.running.Inc()
 	defer v.m.running.Dec()

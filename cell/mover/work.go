@@ -36,7 +36,8 @@ type work struct {
 	facts          Facts
 	report         Report
 	source, target directory.Cell
-	slotted        bool // whether it has one of the mover's slots
+	slotted        bool   // whether it has one of the mover's slots
+	told           string // why the move waits, as the record has it
 	log            *slog.Logger
 }
 
@@ -84,7 +85,7 @@ func (w *work) run(ctx context.Context) {
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
 		w.failed(err)
 		failed++
-		if !w.rest(ctx, w.backoff(failed)) {
+		if !w.tell(ctx, failed) || !w.rest(ctx, w.backoff(failed)) {
 			return
 		}
 		w.refresh(ctx)
@@ -417,7 +418,7 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if err := w.dir.Advance(ctx, next, w.move.Phase); err != nil {
 		return lostOr(fmt.Errorf("record %s: %w", to, err))
 	}
-	w.move = next
+	w.move, w.told = next, next.Error
 	w.m.phases.WithLabelValues(string(to)).Inc()
 	return nil
 }
