@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,6 +71,7 @@ type Router struct {
 	propagator propagation.TextMapPropagator
 
 	refreshing singleflight.Group
+	retiring   atomic.Bool
 	background context.Context // of refreshes: they outlive the request that asked
 	stop       context.CancelFunc
 	wg         sync.WaitGroup
@@ -114,6 +116,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) {
 	ctx := rt.propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, span := rt.tracer.Start(ctx, "router "+method(r), trace.WithSpanKind(trace.SpanKindServer))
 	rt.propagator.Inject(ctx, propagation.HeaderCarrier(w.Header()))
+	rt.sayClose(w, r)
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
 	r = r.WithContext(withExchange(ctx, x))
 	defer func() {

@@ -31,3 +31,17 @@ func (rt *Router) NewServer() *http.Server {
 
 // whole is for a whole exchange: upload, both windows of holding, two attempts.
 func (rt *Router) whole() time.Duration { return headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout }
+
+// Retire sends clients elsewhere without a failure: from now on each answer is its
+// connection's last (of HTTP/2: a GOAWAY goes with it), and event streams end.
+func (rt *Router) Retire() {
+	rt.retiring.Store(true)
+	rt.streams.close()
+}
+
+// sayClose makes the answer its connection's last, where the router retires.
+func (rt *Router) sayClose(w http.ResponseWriter, r *http.Request) {
+	if rt.retiring.Load() && r.Header.Get("Upgrade") == "" {
+		w.Header().Set("Connection", "close")
+	}
+}

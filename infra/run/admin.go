@@ -76,6 +76,19 @@ func (a *Admin) startup(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
+// Failing is why a readiness check fails, nil where none does.
+func (a *Admin) Failing(ctx context.Context) error {
+	a.mu.Lock()
+	checks := maps.Clone(a.checks)
+	a.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(checks)) {
+		if err := checks[n](ctx); err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	return nil
+}
+
 // readyz runs every check; ?verbose names each, as Kubernetes does.
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()

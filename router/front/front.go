@@ -188,6 +188,14 @@ func outcome(state *tls.ConnectionState) string {
 	return "full"
 }
 
+// Retire makes every answer of the HTTP/1.1 engine its connection's last, if the
+// engine can. HTTP/2 says goodbye where the Handler sets "Connection: close".
+func (s *Server) Retire() {
+	if e, ok := s.o.Engine.(interface{ Retire() }); ok {
+		e.Retire()
+	}
+}
+
 // Shutdown stops listening and lets exchanges under way finish, as those of both
 // engines do.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -84,6 +84,9 @@ func (g *Guard) EnterConn(peer netip.Addr) bool {
 // LeaveConn gives a connection of EnterConn back.
 func (g *Guard) LeaveConn(peer netip.Addr) { g.conns.leave(clientBucket(peer)) }
 
+// Connected is how many addresses have a connection now.
+func (g *Guard) Connected() int { return g.conns.owners() }
+
 // Listener is ln without the connections that are one too many of their address:
 // those are closed before a byte of them is read.
 func (g *Guard) Listener(ln net.Listener) net.Listener { return &listener{ln, g} }

@@ -37,6 +37,7 @@ type Server struct {
 	// Draining is called once, when Shutdown begins, to end what would go on; nil: nothing.
 	Draining func()
 
+	retiring atomic.Bool
 	draining atomic.Bool
 	drains   sync.Once
 	mu       sync.Mutex
@@ -142,6 +143,10 @@ func (s *Server) tell() {
 		s.changed = nil
 	}
 }
+
+// Retire makes every answer from now on its connection's last. Who asks nothing
+// keeps its connection until Shutdown.
+func (s *Server) Retire() { s.retiring.Store(true) }
 
 // Shutdown stops listening, closes connections that are idle, lets exchanges
 // under way finish, and then closes tunnels. It returns ctx's error where ctx

@@ -167,7 +167,7 @@ func (w *writer) head(n Length) {
 		c.out = appendDate(c.out)
 	}
 	c.out = w.appendFraming(c.out, n)
-	if c.mustClose = c.mustClose || c.srv.draining.Load(); c.mustClose {
+	if c.mustClose = c.mustClose || c.srv.retiring.Load() || c.srv.draining.Load(); c.mustClose {
 		c.out = append(c.out, "Connection: close\r\n"...)
 	}
 	c.out = append(c.out, "\r\n"...)

@@ -41,6 +41,9 @@ type settings struct {
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
 	Engine          string        `env:"ENGINE" envDefault:"std" help:"std (net/http) or h1 (our own HTTP/1.1)"`
+	HandoverSocket  string        `env:"HANDOVER_SOCKET" help:"path of a Unix socket: a router that starts takes the listeners of the one that runs there, which then ends; empty is none"`
+	StopDelay       time.Duration `env:"STOP_DELAY" envDefault:"0s" help:"between being told to stop and no more connections, for balancers to notice"`
+	RetireTime      time.Duration `env:"RETIRE_TIME" envDefault:"15s" help:"for clients to ask once more on a connection, when another router has taken over"`
 	StopGrace       time.Duration `env:"STOP_GRACE" envDefault:"15s" help:"for requests under way when told to stop"`
 }
 
@@ -58,6 +61,8 @@ func (s *settings) Validate() error {
 		"HOLD_BYTES must be positive":                     s.HoldBytes > 0,
 		"MAX_BODY must be positive":                       s.MaxBody > 0,
 		"HOLD_TIMEOUT must be less than CELL_TIMEOUT":     s.HoldTimeout > 0 && s.HoldTimeout < s.CellTimeout,
+		"STOP_DELAY must not be negative":                 s.StopDelay >= 0,
+		"RETIRE_TIME must not be negative":                s.RetireTime >= 0,
 		"TLS_HOSTS_DIR and TLS_LISTEN_ADDR go together":   (s.TLSHostsDir == "") == (s.TLSListenAddr == ""),
 		"STOP_GRACE must not be less than 2*HOLD_TIMEOUT": s.StopGrace >= 2*s.HoldTimeout,
 	} {

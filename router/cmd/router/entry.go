@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/certs"
+	"github.com/cellway/cellway/infra/handover"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
@@ -73,7 +74,7 @@ type entry struct {
 }
 
 // listen opens every listener for tenants that is configured.
-func listen(s settings, rt *router.Router, newServer func() run.Server, p proofs, o router.Options) ([]entry, error) {
+func listen(ctx context.Context, socks *handover.Sockets, s settings, rt *router.Router, newServer func() run.Server, p proofs, o router.Options) ([]entry, error) {
 	m := front.NewMetrics(o.Registry)
 	var entries []entry
 	for _, l := range []struct {
@@ -87,7 +88,7 @@ func listen(s settings, rt *router.Router, newServer func() run.Server, p proofs
 		if l.addr == "" {
 			continue
 		}
-		ln, err := net.Listen("tcp", l.addr)
+		ln, err := socks.Listen(ctx, l.addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for tenants: %w", err), closeAll(entries))
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +15,7 @@ import (
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/infra/handover"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
@@ -33,16 +33,21 @@ func main() {
 	})
 }
 
-// serve runs the router until ctx ends. The order of stopping: not ready, so
-// that balancers look elsewhere; stop listening and finish the requests, which
-// still need the table; then stop following, save the table, close connections,
-// and send the last spans.
+// serve runs the router until ctx ends or another process has taken over. The
+// order of stopping: not ready, so that balancers look elsewhere; stop listening
+// and finish the requests, which still need the table; then stop following, save
+// the table, close connections, and send the last spans.
 func serve(ctx context.Context, s settings) (err error) {
 	tel, err := telemetry.Start(ctx, "router", s.ID, os.Stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, tel.Close()) }()
+	socks, err := handover.Open(ctx, s.HandoverSocket)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, socks.Close()) }()
 	o, err := s.options()
 	if err != nil {
 		return err
@@ -79,11 +84,11 @@ func serve(ctx context.Context, s settings) (err error) {
 	rt, newServer, closeCells := newRouter(o, s, proofs.trust())
 	defer closeCells()
 
-	entries, err := listen(s, rt, newServer, proofs, o)
+	entries, err := listen(ctx, socks, s, rt, newServer, proofs, o)
 	if err != nil {
 		return err
 	}
-	adminLn, err := net.Listen("tcp", s.AdminAddr)
+	adminLn, err := socks.Listen(ctx, s.AdminAddr)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for operators: %w", err), closeAll(entries))
 	}
@@ -93,9 +98,13 @@ func serve(ctx context.Context, s settings) (err error) {
 	// What requests need outlives ctx; it ends when they have.
 	background := run.NewGroup(context.WithoutCancel(ctx))
 	background.Go("follow directory", func(ctx context.Context) error { return router.Follow(ctx, feed, s.ID, tab, tel.Log) })
-	background.Go("save table", disk.Run)
 	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
-	background.Go("save keys", keyFile.Run)
+	keeper := &keeper{parent: background.Context(), jobs: func(g *run.Group) {
+		g.Go("save table", disk.Run)
+		disk = table.NewDisk(s.TableFile, s.BaseDomain, tab, tel.Log) // for the next time: others may have written
+		g.Go("save keys", keyFile.Run)
+	}}
+	keeper.TakeBack()
 	background.Go("fetch issuers' keys", func(ctx context.Context) error { return o.Guard.FetchKeys(ctx, tel.Log) })
 	if policy != nil {
 		hangUp := make(chan os.Signal, 1)
@@ -107,17 +116,26 @@ func serve(ctx context.Context, s settings) (err error) {
 	background.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
 	})
-	serving, stop := context.WithCancel(ctx)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	context.AfterFunc(background.Context(), stop)
-	context.AfterFunc(serving, func() { admin.SetReady(false) })
-
-	admin.SetReady(true)
-	tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
-	err = serveAll(serving, entries, s.StopGrace)
+	if err = socks.Begin(ctx, admin.Failing); err == nil {
+		background.Go("hand over", func(ctx context.Context) error { return socks.Run(ctx, keeper) })
+		background.Go("wait for the end", func(context.Context) error {
+			defer stop()
+			(&farewell{s, rt, entries, admin, o.Guard, tel.Log}).wait(ctx, serving, socks.Taken())
+			return nil
+		})
+		admin.SetReady(true)
+		tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
+		err = serveAll(serving, entries, s.StopGrace)
+	}
+	stop()
 	rt.Close()
 	background.Stop()
-	return errors.Join(err, background.Wait())
+	err = errors.Join(err, background.Wait())
+	keeper.LetGo()
+	return err
 }
 
 // newRouter makes the router with the engine that is asked for, what makes servers
