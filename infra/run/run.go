@@ -24,12 +24,26 @@ func Main(name string, f func(ctx context.Context) error) {
 	told := ctx.Err() != nil
 	stop()
 	if err != nil && (!told || !errors.Is(err, context.Canceled)) {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		lastWords(name, err)
 		code := 1
 		if exit, ok := errors.AsType[*Exit](err); ok {
 			code = exit.Code
 		}
 		os.Exit(code)
+	}
+}
+
+// lastWords says why the process ends, to who reads it: a pipe that is full must
+// not keep it.
+func lastWords(name string, err error) {
+	said := make(chan struct{})
+	go func() { // ends with the process
+		defer close(said)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	}()
+	select {
+	case <-said:
+	case <-time.After(2 * time.Second):
 	}
 }
 

@@ -41,15 +41,17 @@ type Telemetry struct {
 	Level    *slog.LevelVar // may be changed at run time
 	Registry *prometheus.Registry
 	stop     func(context.Context) error
+	sink     *sink
 }
 
-// Start sets up logging to w, metrics and tracing for service (such as
+// Start sets up logging to w (which nobody waits for: see sink), metrics and tracing for service (such as
 // "router"), running as instance (such as "router-1"). Spans are exported when
 // OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set.
 // It sets the process-wide tracer provider, propagator and default logger.
 func Start(ctx context.Context, service, instance string, w io.Writer) (*Telemetry, error) {
 	t := &Telemetry{Level: new(slog.LevelVar), Registry: prometheus.NewRegistry(), stop: func(context.Context) error { return nil }}
-	t.Log = NewLog(w, t.Level, service, instance)
+	t.sink = newSink(w, t.Registry, func(dropped int) { t.Log.Warn("log lines dropped", "lines", dropped) })
+	t.Log = NewLog(t.sink, t.Level, service, instance)
 	slog.SetDefault(t.Log)
 
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -68,6 +70,7 @@ func Start(ctx context.Context, service, instance string, w io.Writer) (*Telemet
 	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
+		t.sink.close()
 		return nil, fmt.Errorf("start trace exporter: %w", err)
 	}
 	res := resource.NewSchemaless(attribute.String("service.namespace", "cellway"),
@@ -84,12 +87,14 @@ func NewLog(w io.Writer, level slog.Leveler, service, instance string) *slog.Log
 	return slog.New(contextHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})}).With("service", service, "instance", instance)
 }
 
-// Close sends what is still buffered, for at most five seconds.
+// Close sends what is still buffered, spans for at most five seconds and lines for two.
 func (t *Telemetry) Close() error {
 	// The process is ending: its own context is over, the spans are not sent yet.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return t.stop(ctx)
+	err := t.stop(ctx)
+	t.sink.close()
+	return err
 }
 
 type attrsKey struct{}

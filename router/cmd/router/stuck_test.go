@@ -1,0 +1,87 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestF35NobodyReadsTheLog: the log goes into a pipe that nobody reads. Requests
+// are served, lines are dropped and counted, and the router ends when it is told to.
+func TestF35NobodyReadsTheLog(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"std", "h1"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			env, s := loaded(t, echo(t).URL, "ROUTER_ENGINE="+engine)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }() // after the router has ended
+			cmd := exec.Command(os.Args[0])
+			cmd.Env, cmd.Stderr = append([]string{runSelf}, env...), w
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = w.Close()
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
+			eventually(t, func() bool { return status("http://"+s.AdminAddr+"/readyz") == http.StatusOK })
+
+			url := "http://" + s.ListenAddr + "/t/acme/" + strings.Repeat("x", 8<<10)
+			for n := 0; dropped(t, s.AdminAddr) == 0; n++ {
+				if n == 1000 {
+					t.Fatal("8 MiB of log are nowhere")
+				}
+				if got := ask(t, url); got != "200 " {
+					t.Fatalf("request %d: got %q", n, got)
+				}
+			}
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Errorf("told to stop: %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("the router does not end")
+			}
+		})
+	}
+}
+
+var lost = regexp.MustCompile(`(?m)^log_lines_dropped_total (\d+)`)
+
+// dropped is how many lines the router says it has dropped.
+func dropped(t *testing.T, admin string) int {
+	t.Helper()
+	resp, err := http.Get("http://" + admin + "/metrics") //nolint:noctx // ends with the process that it asks
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := lost.FindSubmatch(b)
+	if m == nil {
+		t.Fatal("no log_lines_dropped_total")
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
