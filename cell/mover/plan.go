@@ -91,7 +91,7 @@ type Facts struct {
 	Rounds   int               // rounds made by this mover
 	Staged   bool              // the target has taken the final round
 	Frozen   time.Time         // when the pause began, or this mover took over in it; zero outside it
-	Refused  int               // freezes that did not get through
+	Refused  int               // freezes that did not get through: open transactions, or too much was written right before
 	Broken   string            // a reason to give up: a finding, a mismatch
 	WorkedAt time.Time         // when the last round was made
 }
@@ -163,7 +163,7 @@ func giveUp(m directory.Move, f Facts, l Limits, now time.Time) (why string, tra
 	case !f.Frozen.IsZero() && now.Sub(f.Frozen) > l.Pause:
 		return fmt.Sprintf("the pause exceeded its budget of %v", l.Pause), true
 	case f.Refused >= l.FreezeTry:
-		return fmt.Sprintf("the tenant's transactions held off %d freezes", f.Refused), true
+		return fmt.Sprintf("%d freezes did not get through", f.Refused), true
 	case m.Phase == directory.Copied && f.Rounds >= l.Rounds:
 		return fmt.Sprintf("the tenant changes faster than %d rounds could follow", f.Rounds), true
 	}

@@ -275,9 +275,18 @@ func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
 	return nil
 }
 
-// freeze begins the pause and, so that it is short, makes the final round while
-// the directory records the phase.
+// freeze begins the pause and, so that it is short, makes a round right before it
+// and the final round while the directory records the phase.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+	if w.facts.Rounds > 0 { // not where all is copied inside the pause
+		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
+			return err
+		}
+		if w.facts.Last.Took > w.cfg.Limits.Drain { // too much has come since: rounds again
+			w.facts.Refused++
+			return nil
+		}
+	}
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	began := time.Now()

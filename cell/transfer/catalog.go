@@ -21,6 +21,7 @@ type Table struct {
 	Binary   bool     // its values mean the same to another server in COPY's binary form
 	Counted  []string // columns that a sequence of the table's own fills, quoted
 	Types    string   // stands for the types of Columns
+	Parted   bool     // it is partitioned: a row's place does not say which partition's it is
 }
 
 // tables lists the tenant tables. Values of types that a cell made itself travel
@@ -28,7 +29,7 @@ type Table struct {
 // composites). Types that have no hash, or one of their own cell's numbers (enums),
 // are hashed as text.
 const tables = `
-	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}'), col.types
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
@@ -86,6 +87,15 @@ func (t Table) keyed(pk string) string {
 		fmt.Fprintf(&b, " AND t.%s = (%s->>%d)::%s", col, pk, i, t.KeyTypes[i])
 	}
 	return b.String()
+}
+
+// lookedUp is a FROM item: the rows t of the tenant $1 whose keys the JSON array $2 holds,
+// each looked up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant
+// that has just come is a handful of rows to its statistics, and reading all of them, for
+// every round, seems cheaper than it is.
+func (t Table) lookedUp() string {
+	return fmt.Sprintf("jsonb_array_elements($2::jsonb) k(pk) CROSS JOIN LATERAL (SELECT t.*, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t",
+		t.Name, t.keyed("k.pk"))
 }
 
 // digest is the select list that makes a Digest of the rows t: their number and

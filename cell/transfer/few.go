@@ -31,10 +31,9 @@ var (
 	asBinary = []int16{1}
 )
 
-// freshPlans plans the prepared statements of a round each time. A plan that is kept
-// is that of the table's size when it was made: of a tenant that was small then, a
-// round compares every row with every key.
-const freshPlans = `SELECT set_config('plan_cache_mode', 'force_custom_plan', true)`
+// keptPlans lets the prepared statements of a round be planned once for a connection:
+// they name the way to the rows themselves (Table.lookedUp), whatever the statistics say.
+const keptPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`
 
 // noted reads the keys that were captured after a snapshot. The bound on xid says
 // nothing new: it is what the index knows.
@@ -47,7 +46,7 @@ const noted = `
 // or long.
 func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, limit int) (keys map[string][]json.RawMessage, ok bool, err error) {
 	b := &pgx.Batch{}
-	b.Queue(freshPlans)
+	b.Queue(keptPlans)
 	b.Queue(noted, tenant, since, limit+1)
 	results := tx.SendBatch(ctx, b)
 	defer results.Close()
@@ -77,8 +76,7 @@ func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since s
 // fewSelect reads the rows of some keys, each with its two hashes behind its columns.
 func (t Table) fewSelect() string {
 	a, b := t.hashes()
-	return fmt.Sprintf("SELECT %s, %s, %s FROM jsonb_array_elements($2::jsonb) k(pk) JOIN %s t ON t.tenant_id = $1%s",
-		t.selected(), a, b, t.Name, t.keyed("k.pk"))
+	return fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, t.lookedUp())
 }
 
 // sendFew sends the tables of list, all of few keys and of binary form, in one round trip.

@@ -106,13 +106,15 @@ func tuples(b []byte, columns int) ([][][]byte, error) {
 
 // deleteKeyed deletes the rows of the keys given as a JSON array.
 func (t Table) deleteKeyed() string {
+	if !t.Parted {
+		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, t.lookedUp())
+	}
 	return fmt.Sprintf("DELETE FROM %s t USING jsonb_array_elements($2::jsonb) k(pk) WHERE t.tenant_id = $1%s", t.Name, t.keyed("k.pk"))
 }
 
 // digestKeyed hashes the rows of the keys given as a JSON array.
 func (t Table) digestKeyed() string {
-	return fmt.Sprintf("SELECT %s FROM jsonb_array_elements($2::jsonb) k(pk) JOIN %s t ON t.tenant_id = $1%s",
-		t.digest(), t.Name, t.keyed("k.pk"))
+	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp())
 }
 
 // insertOne stores one row; every value is given, also where the table would make it.
@@ -161,7 +163,7 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 	}
 	pipe := tx.Conn().PgConn().StartPipeline(ctx)
 	defer pipe.Close()
-	pipe.SendQueryParams(freshPlans, nil, nil, nil, asText)
+	pipe.SendQueryParams(keptPlans, nil, nil, nil, asText)
 	for i, p := range parts {
 		pipe.SendQueryStatement(statements[0][i], tenantAnd(tenant, keys[i]), asText, asText)
 		for _, row := range p.rows {
