@@ -89,13 +89,30 @@ func (t Table) keyed(pk string) string {
 	return b.String()
 }
 
+// distinct is a FROM item of the keys pk of set, once each, and the condition on the rows
+// t that have them. A key may have several texts: 1.0 and 1.00 are one number.
+func (t Table) distinct(set string) (from, on string) {
+	var keys, is strings.Builder
+	for i, col := range t.Key {
+		fmt.Fprintf(&keys, ", (k.pk->>%d)::%s AS k%d", i, t.KeyTypes[i], i)
+		fmt.Fprintf(&is, " AND t.%s = k.k%d", col, i)
+	}
+	return fmt.Sprintf("(SELECT DISTINCT true%s FROM %s k(pk)) k", &keys, set), is.String()
+}
+
+// rowsOf is the FROM item and condition of the rows t that have one of the keys pk of set.
+func (t Table) rowsOf(set, tenant string) string {
+	keys, on := t.distinct(set)
+	return fmt.Sprintf("%s JOIN %s t ON t.tenant_id = %s%s", keys, t.Name, tenant, on)
+}
+
 // lookedUp is a FROM item: the rows t of the tenant $1 whose keys the JSON array $2 holds,
 // each looked up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant
 // that has just come is a handful of rows to its statistics, and reading all of them, for
 // every round, seems cheaper than it is.
 func (t Table) lookedUp() string {
-	return fmt.Sprintf("jsonb_array_elements($2::jsonb) k(pk) CROSS JOIN LATERAL (SELECT t.*, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t",
-		t.Name, t.keyed("k.pk"))
+	keys, on := t.distinct("jsonb_array_elements($2::jsonb)")
+	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t", keys, t.Name, on)
 }
 
 // digest is the select list that makes a Digest of the rows t: their number and

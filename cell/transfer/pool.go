@@ -12,9 +12,10 @@ import (
 )
 
 // textForm makes the text of every value depend on the value alone, so that two
-// cells hash and copy it the same way.
+// cells hash and copy it the same way, and find a row by the key that was noted for it
+// (cell.capture_settings).
 var textForm = map[string]string{
-	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex",
+	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex", "lc_monetary": "C",
 	// A statement of a mover that died must not go on for ever, nor hold the fence.
 	"idle_in_transaction_session_timeout": "60s",
 }

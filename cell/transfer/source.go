@@ -189,7 +189,7 @@ func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table
 			return n, err
 		}
 		n.Keys = keys
-		from = fmt.Sprintf("(%s) d JOIN %s t ON t.tenant_id = %d%s", dirty, t.Name, tenant, t.keyed("d.pk"))
+		from = t.rowsOf("("+dirty+")", tenant.String())
 	}
 	copyOut := fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT %s)", t.selected(), from, t.format())
 	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, copyOut); err != nil {
