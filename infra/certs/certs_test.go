@@ -295,6 +295,53 @@ func TestOneBadPairKeepsNobodyElseOut(t *testing.T) {
 	}
 }
 
+// TestF33ACertificateNearItsEnd: it is told once in time and once when it is too
+// late, in the log and by the metric; the certificate serves on until there is a
+// good one, and one that is over never takes its place.
+func TestF33ACertificateNearItsEnd(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	ca, dir := newCA(t), t.TempDir()
+	issue(t, ca, dir, Request{Role: RoleCell, ID: "c1", Life: 30 * day})
+	var log bytes.Buffer
+	now := time.Now()
+	i, err := OpenIdentity(dir, RoleCell, "c1", Options{
+		Log: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	i.Register(reg)
+	at := func(days time.Duration, want string) {
+		t.Helper()
+		log.Reset()
+		now = time.Now().Add(days * day)
+		for range 3 {
+			i.watch.look(t.Context())
+			i.watch.remind(t.Context())
+		}
+		if got := log.String(); strings.Count(got, "\n") != min(1, len(want)) || !strings.Contains(got, want) {
+			t.Errorf("after %d days: got %q, want one line with %q, or none", days, got, want)
+		}
+	}
+	svid, _ := i.GetX509SVID()
+	at(1, "")
+	at(24, "near its end")
+	at(25, "")
+	at(31, "has expired")
+	issue(t, ca, dir, Request{Role: RoleCell, ID: "c1", Life: 2 * day}) // over by then
+	at(32, "not loaded")
+	if kept, _ := i.GetX509SVID(); kept != svid {
+		t.Error("a certificate that is over was taken")
+	}
+	if n, err := testutil.GatherAndCount(reg, "tls_certificate_expiry_timestamp_seconds"); n != 2 || err != nil {
+		t.Errorf("got %d expiries (%v), want the certificate's and the authority's", n, err)
+	}
+	issue(t, ca, dir, Request{Role: RoleCell, ID: "c1", Life: 90 * day})
+	at(33, "loaded again")
+}
+
 // TestReload: what is good is taken, what is not is refused and said once, and
 // what was there goes on.
 func TestReload(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -55,8 +56,9 @@ var errNoPair = errors.New("no pair NAME.crt and NAME.key")
 // all, or where the default is not good; another one that is not good is left out
 // and reported: one tenant's domain must not keep a router from starting.
 func OpenHosts(dir string, o Options) (*Hosts, error) {
-	h := &Hosts{dir: dir, opts: o.withDefaults(), loads: newLoads("hosts")}
-	h.watch = watch{Options: h.opts, paths: h.paths, reload: h.load}
+	h := &Hosts{dir: dir, opts: o.withDefaults()}
+	h.loads = newLoads("hosts", h.each)
+	h.watch = watch{Options: h.opts, paths: h.paths, reload: h.load, each: h.each}
 	h.watch.seen = fingerprint(h.paths())
 	next, err := h.read(&shelf{})
 	if len(next.pairs) == 0 || next.bad(Default, h.pairNames()) {
@@ -121,11 +123,13 @@ func (h *Hosts) Covering(host string) (string, bool) {
 
 // Register shows when the certificates expire, and how loading them went.
 func (h *Hosts) Register(reg prometheus.Registerer) {
-	h.loads.register(reg, func(tell func(name string, expires time.Time)) {
-		for name, pair := range h.current.Load().pairs {
-			tell(name, pair.Leaf.NotAfter)
-		}
-	})
+	h.loads.register(reg)
+}
+
+func (h *Hosts) each(tell func(name string, c *x509.Certificate)) {
+	for name, pair := range h.current.Load().pairs {
+		tell(name, pair.Leaf)
+	}
 }
 
 // choose implements tls.Config.GetCertificate.

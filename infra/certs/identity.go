@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -48,8 +47,9 @@ type proof struct {
 // OpenIdentity reads the directory. The certificate must be of role and id, count
 // now, and be one of the authorities' that are trusted.
 func OpenIdentity(dir, role, id string, o Options) (*Identity, error) {
-	i := &Identity{dir: dir, path: "/" + role + "/" + id, opts: o.withDefaults(), loads: newLoads("identity")}
-	i.watch = watch{Options: i.opts, paths: i.paths, reload: i.load}
+	i := &Identity{dir: dir, path: "/" + role + "/" + id, opts: o.withDefaults()}
+	i.loads = newLoads("identity", i.each)
+	i.watch = watch{Options: i.opts, paths: i.paths, reload: i.load, each: i.each}
 	i.watch.seen = fingerprint(i.paths())
 	p, err := i.read()
 	if err != nil {
@@ -64,13 +64,15 @@ func (i *Identity) Run(ctx context.Context) error { return i.watch.run(ctx) }
 
 // Register shows when the certificate expires, and how loading it went.
 func (i *Identity) Register(reg prometheus.Registerer) {
-	i.loads.register(reg, func(tell func(name string, expires time.Time)) {
-		p := i.current.Load()
-		tell(strings.TrimPrefix(i.path, "/"), p.svid.Certificates[0].NotAfter)
-		for n, ca := range p.bundle.X509Authorities() {
-			tell(fmt.Sprintf("authority-%d", n+1), ca.NotAfter)
-		}
-	})
+	i.loads.register(reg)
+}
+
+func (i *Identity) each(tell func(name string, c *x509.Certificate)) {
+	p := i.current.Load()
+	tell(strings.TrimPrefix(i.path, "/"), p.svid.Certificates[0])
+	for n, ca := range p.bundle.X509Authorities() {
+		tell(fmt.Sprintf("authority-%d", n+1), ca)
+	}
 }
 
 // GetX509SVID implements x509svid.Source.

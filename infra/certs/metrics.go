@@ -1,7 +1,7 @@
 package certs
 
 import (
-	"time"
+	"crypto/x509"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -10,11 +10,14 @@ import (
 type loads struct {
 	kind    string // of certificates
 	outcome *prometheus.CounterVec
-	each    func(tell func(name string, expires time.Time))
+	each    each
 }
 
-func newLoads(kind string) loads {
-	return loads{kind: kind, outcome: prometheus.NewCounterVec(prometheus.CounterOpts{
+// An each tells of each certificate that serves now.
+type each func(tell func(name string, c *x509.Certificate))
+
+func newLoads(kind string, all each) loads {
+	return loads{kind: kind, each: all, outcome: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tls_certificate_reloads_total", Help: "How often certificate files were read again, by what became of it.",
 		ConstLabels: prometheus.Labels{"kind": kind},
 	}, []string{"outcome"})}
@@ -28,8 +31,7 @@ func (l *loads) count(ok bool) {
 	l.outcome.WithLabelValues(outcome).Inc()
 }
 
-func (l *loads) register(reg prometheus.Registerer, each func(tell func(name string, expires time.Time))) {
-	l.each = each
+func (l *loads) register(reg prometheus.Registerer) {
 	reg.MustRegister(l.outcome, expiry{l})
 }
 
@@ -47,7 +49,7 @@ func (e expiry) Describe(ch chan<- *prometheus.Desc) { ch <- e.desc() }
 // Collect implements prometheus.Collector.
 func (e expiry) Collect(ch chan<- prometheus.Metric) {
 	desc := e.desc()
-	e.each(func(name string, expires time.Time) {
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(expires.Unix()), name)
+	e.each(func(name string, c *x509.Certificate) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.NotAfter.Unix()), name)
 	})
 }

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,10 +18,19 @@ type watch struct {
 	Options
 	paths  func() []string
 	reload func() error
+	each   each
 
 	seen   string // what the files looked like when they were last taken or refused
 	bad    bool   // the last look refused them
 	failed string // what was reported
+
+	reminded map[string]reminder // of the certificates that serve, by name
+}
+
+// A reminder is what was said last of a certificate's end.
+type reminder struct {
+	end  time.Time
+	over bool
 }
 
 // run looks at the files until ctx ends.
@@ -33,8 +43,35 @@ func (w *watch) run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			w.look(ctx)
+			w.remind(ctx)
 		}
 	}
+}
+
+// nearEnd is from when on a certificate should have been renewed: for a third of
+// its life, or a week, if that is less.
+func nearEnd(c *x509.Certificate) time.Time {
+	return c.NotAfter.Add(-min(c.NotAfter.Sub(c.NotBefore)/3, 7*24*time.Hour))
+}
+
+// remind says of each certificate once that it is near its end, and once that it
+// is over. Either way it stays: connections that are open do not depend on it.
+func (w *watch) remind(ctx context.Context) {
+	now, said := w.Now(), map[string]reminder{}
+	w.each(func(name string, c *x509.Certificate) {
+		r := reminder{end: c.NotAfter, over: now.After(c.NotAfter)}
+		switch {
+		case now.Before(nearEnd(c)):
+			return
+		case w.reminded[name] == r:
+		case r.over:
+			w.Log.ErrorContext(ctx, "certificate has expired; new connections fail", "name", name, "expired", c.NotAfter)
+		default:
+			w.Log.WarnContext(ctx, "certificate is near its end and was not renewed", "name", name, "expires", c.NotAfter)
+		}
+		said[name] = r
+	})
+	w.reminded = said
 }
 
 // look takes the files if they have changed, or were refused the last time.
