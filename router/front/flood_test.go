@@ -361,3 +361,45 @@ func TestShutdownWaitsForBothProtocols(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestF24AHerdOfHandshakes: with as many handshakes under way as there are places,
+// who comes then is closed at once and counted; who is connected is served on, and
+// everybody again when the herd is through.
+func TestF24AHerdOfHandshakes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	client := func() *http.Client {
+		tr := &http.Transport{TLSClientConfig: s.config(), ForceAttemptHTTP2: true}
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr, Timeout: time.Minute}
+	}
+	get := func(c *http.Client) error {
+		resp, err := c.Get("https://" + s.addr)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+	connected := client()
+	if err := get(connected); err != nil {
+		t.Fatal(err)
+	}
+	for range handshakes {
+		s.server.places <- struct{}{}
+	}
+	if err := get(client()); err == nil {
+		t.Error("one too many was served")
+	}
+	if err := get(connected); err != nil {
+		t.Errorf("who was connected: %v", err)
+	}
+	for range handshakes {
+		<-s.server.places
+	}
+	if err := get(client()); err != nil {
+		t.Errorf("after the herd: %v", err)
+	}
+	if got := testutil.ToFloat64(s.server.o.Metrics.handshakes.WithLabelValues("crowded")); got == 0 {
+		t.Error("nobody counted who was turned away")
+	}
+}

@@ -67,9 +67,14 @@ func (g *Guard) Client(peer netip.Addr, forwarded []string) netip.Addr {
 func (g *Guard) Trusts(peer netip.Addr) bool { return g.rules.Load().trusts(peer) }
 
 // EnterConn takes one of an address's connections; LeaveConn gives it back. Both
-// look at the policy's cap, of which a trusted hop has none.
+// look at the policy's cap, of which a trusted hop has none, and at Bound's.
 func (g *Guard) EnterConn(peer netip.Addr) bool {
 	ru := g.rules.Load()
+	if n := g.open.Add(1); g.bound > 0 && n > g.bound {
+		g.open.Add(-1)
+		g.metrics.refused.WithLabelValues("connections").Inc()
+		return false
+	}
 	most := ru.clients.Connections
 	if most == 0 || ru.trusts(peer) {
 		most = int(^uint32(0) >> 1) // counted, so that a cap that comes later knows of them
@@ -77,15 +82,23 @@ func (g *Guard) EnterConn(peer netip.Addr) bool {
 	if g.conns.enter(clientBucket(peer), most) {
 		return true
 	}
+	g.open.Add(-1)
 	g.metrics.refused.WithLabelValues("client_connections").Inc()
 	return false
 }
 
 // LeaveConn gives a connection of EnterConn back.
-func (g *Guard) LeaveConn(peer netip.Addr) { g.conns.leave(clientBucket(peer)) }
+func (g *Guard) LeaveConn(peer netip.Addr) {
+	g.open.Add(-1)
+	g.conns.leave(clientBucket(peer))
+}
 
-// Connected is how many addresses have a connection now.
-func (g *Guard) Connected() int { return g.conns.owners() }
+// Bound is the most connections of all addresses together: the newest are refused,
+// so that those who are served stay. 0 is no bound. It must be called before the others.
+func (g *Guard) Bound(most int) { g.bound = int64(most) }
+
+// Connected is how many connections there are now.
+func (g *Guard) Connected() int { return int(g.open.Load()) }
 
 // Listener is ln without the connections that are one too many of their address:
 // those are closed before a byte of them is read.

@@ -50,9 +50,11 @@ type charge struct {
 type Guard struct {
 	rules   atomic.Pointer[rules]
 	buckets *buckets
-	tenants *counts // requests at once
-	clients *counts // requests at once, by address
-	conns   *counts // connections, by address
+	tenants *counts      // requests at once
+	clients *counts      // requests at once, by address
+	conns   *counts      // connections, by address
+	open    atomic.Int64 // all of them
+	bound   int64        // of open; 0: none
 	metrics *metrics
 	began   time.Time
 }

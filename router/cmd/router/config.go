@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/cellway/cellway/directory/token"
@@ -38,6 +39,7 @@ type settings struct {
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
+	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
 	Engine          string        `env:"ENGINE" envDefault:"std" help:"std (net/http) or h1 (our own HTTP/1.1)"`
@@ -57,6 +59,7 @@ func (s *settings) Validate() error {
 		"CELL_CONCURRENCY must be positive":               s.CellConcurrency > 0,
 		"CELL_LEAST_CONCURRENCY must not be negative":     s.CellLeast >= 0,
 		"CELL_STREAMS must be positive":                   s.CellStreams > 0,
+		"MAX_CONNECTIONS must not be negative":            s.MaxConnections >= 0,
 		"HOLD_REQUESTS must be positive":                  s.HoldRequests > 0,
 		"HOLD_BYTES must be positive":                     s.HoldBytes > 0,
 		"MAX_BODY must be positive":                       s.MaxBody > 0,
@@ -103,4 +106,22 @@ func (s *settings) options() (router.Options, error) {
 		CellTimeout: s.CellTimeout, MaxBody: s.MaxBody, Directory: directory,
 		Hold: router.HoldLimits{Time: s.HoldTimeout, Requests: s.HoldRequests, Bytes: s.HoldBytes},
 	}, nil
+}
+
+// adminSpare is how many descriptors are kept back for operators, otherFiles what
+// the process needs besides connections.
+const (
+	adminSpare = 4
+	otherFiles = 128
+)
+
+// connections is how many connections tenants may have at once: as many as there
+// are files for, with one connection to a cell for each.
+func (s *settings) connections() int {
+	var files syscall.Rlimit
+	if s.MaxConnections > 0 || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+		return s.MaxConnections
+	}
+	const enough = 1 << 24
+	return max(int(min(files.Cur, enough))-otherFiles, 2) / 2
 }

@@ -47,13 +47,21 @@ type process struct {
 // launch starts a router and does not wait.
 func launch(t *testing.T, env []string, files ...*os.File) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0]), log: filepath.Join(t.TempDir(), "log"), ended: make(chan error, 1)}
+	cmd := exec.Command(os.Args[0])
+	cmd.ExtraFiles = files
+	return launchAs(t, cmd, env)
+}
+
+// launchAs is launch by a command of the caller's.
+func launchAs(t *testing.T, cmd *exec.Cmd, env []string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, log: filepath.Join(t.TempDir(), "log"), ended: make(chan error, 1)}
 	log, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = append([]string{runSelf}, env...), log, log, files
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append([]string{runSelf}, env...), log, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

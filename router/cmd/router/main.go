@@ -69,6 +69,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
 	o.Guard = guard.New(tel.Registry)
+	o.Guard.Bound(s.connections())
 	o.Chain.Others = o.Guard
 	var policy *guard.File
 	if s.PolicyFile != "" {
@@ -114,7 +115,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	}
 	proofs.run(background)
 	background.Go("admin", func(ctx context.Context) error {
-		return run.Serve(ctx, adminLn, admin.Handler(tel.Registry), s.StopGrace)
+		return run.Serve(ctx, run.Reserve(adminLn, adminSpare), admin.Handler(tel.Registry), s.StopGrace)
 	})
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -66,6 +66,20 @@ var lost = regexp.MustCompile(`(?m)^log_lines_dropped_total (\d+)`)
 // dropped is how many lines the router says it has dropped.
 func dropped(t *testing.T, admin string) int {
 	t.Helper()
+	m := lost.FindStringSubmatch(metrics(t, admin))
+	if m == nil {
+		t.Fatal("no log_lines_dropped_total")
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// metrics is the page of that name.
+func metrics(t *testing.T, admin string) string {
+	t.Helper()
 	resp, err := http.Get("http://" + admin + "/metrics") //nolint:noctx // ends with the process that it asks
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +89,5 @@ func dropped(t *testing.T, admin string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := lost.FindSubmatch(b)
-	if m == nil {
-		t.Fatal("no log_lines_dropped_total")
-	}
-	n, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return string(b)
 }
