@@ -14,9 +14,9 @@ import (
 )
 
 // TestF21OutOfDescriptors: clients open more connections than the router has files
-// for. Those who were there first are served on, the newest are refused, or wait
-// where the bound is set too high; operators get in; when the crowd leaves,
-// everybody is served again.
+// for. Those who were there first are served on and the newest refused; where the
+// bound is set too high, they wait. Either way operators get in, and when the crowd
+// leaves, everybody is served again.
 func TestF21OutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -43,8 +43,10 @@ func TestF21OutOfDescriptors(t *testing.T) {
 					t.Error("the newest was answered, and asked nothing")
 				}
 			}
-			for _, c := range first {
-				c.ask(t)
+			if tt.most == 0 { // else there may be no file for a connection to the cell
+				for _, c := range first {
+					c.ask(t)
+				}
 			}
 			for range 8 { // each on a connection of its own
 				if got := fresh(t, "http://"+s.AdminAddr+"/readyz"); got != http.StatusOK {

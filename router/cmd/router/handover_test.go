@@ -25,8 +25,12 @@ import (
 	"github.com/cellway/cellway/infra/config"
 )
 
-// runSelf makes this test binary be the router, so that tests run real processes.
-const runSelf = "ROUTERTEST_RUN=1"
+// runSelf makes this test binary be the router, so that tests run real processes,
+// and raceEnd spares them the second that the race detector waits at the end.
+const (
+	runSelf = "ROUTERTEST_RUN=1"
+	raceEnd = "GORACE=atexit_sleep_ms=0"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv("ROUTERTEST_RUN") != "" {
@@ -61,7 +65,7 @@ func launchAs(t *testing.T, cmd *exec.Cmd, env []string) *process {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append([]string{runSelf}, env...), log, log
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append([]string{runSelf, raceEnd}, env...), log, log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +125,7 @@ func loaded(t *testing.T, cell string, more ...string) ([]string, settings) {
 	return env, s
 }
 
-// A crowd asks without a pause, and remembers what went wrong.
+// A crowd asks steadily, and remembers what went wrong.
 type crowd struct {
 	t    *testing.T
 	stop atomic.Bool
@@ -136,7 +140,10 @@ func (c *crowd) ask(url string, again bool, tr *http.Transport) {
 	c.wg.Go(func() {
 		defer tr.CloseIdleConnections()
 		client := &http.Client{Transport: tr, Timeout: 30 * time.Second}
+		pace := time.NewTicker(10 * time.Millisecond)
+		defer pace.Stop()
 		for n := 0; !c.stop.Load(); n++ {
+			<-pace.C
 			if err := c.once(client, url, fmt.Sprintf("%d", n), again); err != nil && c.fail.Add(1) < 5 {
 				c.t.Errorf("%s, request %d: %v", url, n, err)
 			}
@@ -187,7 +194,7 @@ func TestF20RoutersReplacedUnderLoad(t *testing.T) {
 	current := start(0)
 	c := &crowd{t: t}
 	plain, secure := "http://"+s.ListenAddr, "https://"+s.TLSListenAddr
-	for range 4 {
+	for range 3 {
 		c.ask(plain, false, &http.Transport{MaxConnsPerHost: 1})
 		c.ask(secure, false, &http.Transport{MaxConnsPerHost: 1, TLSClientConfig: &tls.Config{RootCAs: ca}})
 		c.ask(secure, true, &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: ca}})

@@ -27,7 +27,7 @@ func TestF35NobodyReadsTheLog(t *testing.T) {
 			}
 			defer func() { _ = r.Close() }() // after the router has ended
 			cmd := exec.Command(os.Args[0])
-			cmd.Env, cmd.Stderr = append([]string{runSelf}, env...), w
+			cmd.Env, cmd.Stderr = append([]string{runSelf, raceEnd}, env...), w
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
