@@ -9,8 +9,9 @@ import (
 
 // A Guard is how much of a table one update may take away before it is refused:
 // the last good table then stays, until an operator allows the change. Tenants
-// count that the update ends, forgets or gives to another cell. A move changes one
-// tenant at a time and is never refused.
+// count that the update ends, suspends, forgets or gives to another cell, and all
+// tenants of a cell that it retires or leaves without an address. A move changes
+// one tenant at a time and is never refused, and neither is the end of an empty cell.
 type Guard struct {
 	Share  float64 // of the tenants that are known; 0 refuses nothing
 	AtMost int     // so many may always go
@@ -52,22 +53,70 @@ func (g *guarding) check(v *View, u directory.Update) error {
 }
 
 // taken is how many tenants u takes from the cells that v knows for them, or
-// suspends.
+// suspends, or leaves on a cell that nobody reaches any more.
 func (v *View) taken(u directory.Update) int {
 	taken, known := 0, 0
+	lost := v.lost(u)
+	named := map[directory.TenantID]bool{} // only where a cell is lost
 	for i := range u.Routes {
 		r := &u.Routes[i]
+		if len(lost) > 0 {
+			named[r.Tenant] = true
+		}
 		old, ok := v.ByID(r.Tenant)
 		if !ok || old.State == directory.Deleted {
 			continue
 		}
 		known++
-		if r.State == directory.Deleted || r.State == directory.Suspended && old.State != directory.Suspended || r.Cell != old.Cell && r.Epoch >= old.Epoch {
+		if r.State == directory.Deleted || r.State == directory.Suspended && old.State != directory.Suspended ||
+			r.Cell != old.Cell && r.Epoch >= old.Epoch || lost[old.Cell] {
 			taken++
 		}
 	}
 	if u.Since == 0 {
-		taken += max(0, v.tenants-known) // whom the snapshot does not name
+		return taken + max(0, v.tenants-known) // whom the snapshot does not name
+	}
+	if len(lost) > 0 {
+		for r := range v.all {
+			if e := v.entry(r); lost[e.Cell] && e.State != directory.Deleted && !named[e.Tenant] {
+				taken++
+			}
+		}
 	}
 	return taken
+}
+
+// lost is the cells that v can reach and that u retires or leaves without an
+// address. They are rare: an empty cell is retired, and nothing else should be.
+func (v *View) lost(u directory.Update) map[directory.CellID]bool {
+	reached := map[directory.CellID]bool{}
+	for _, c := range u.Cells {
+		reached[c.ID] = c.State != directory.Retired && c.Address != ""
+	}
+	lost := map[directory.CellID]bool{}
+	for _, c := range v.Cells() {
+		if ok, named := reached[c.ID]; named && !ok || !named && u.Since == 0 {
+			lost[c.ID] = true
+		}
+	}
+	return lost
+}
+
+// all yields every tenant once, in no order.
+func (v *View) all(yield func(record) bool) {
+	for i, s := range v.segments {
+		for r := range s.each {
+			if !v.hiddenBefore(i, r.id()) && !yield(r) {
+				return
+			}
+		}
+	}
+	if v.base == nil {
+		return
+	}
+	for r := range v.base.all {
+		if !v.hiddenBefore(len(v.segments), r.id()) && !yield(r) {
+			return
+		}
+	}
 }

@@ -2,6 +2,7 @@ package table
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cellway/cellway/directory"
@@ -26,6 +27,9 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 		"changes that do":                 many(10, 20, 1000, 2, "c2"),
 		"a snapshot without most tenants": many(0, 20, 600, 1, "c1"),
 		"a snapshot that suspends all":    suspended(many(0, 20, 1000, 1, "c1")),
+		"a cell that is retired":          {Since: 10, Version: 20, Cells: []directory.CellRoute{{ID: "c1", Address: "http://c1", State: directory.Retired}}},
+		"a cell without an address":       {Since: 10, Version: 20, Cells: []directory.CellRoute{{ID: "c1", State: directory.Ready}}},
+		"a snapshot without the cell":     without(many(0, 20, 1000, 1, "c1"), "c1"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -40,7 +44,9 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			if at, n := tab.Refusing(); at != 20 || n != 2 || tab.View().Version() != 10 {
 				t.Errorf("refusing %d, %d times, at version %d", at, n, tab.View().Version())
 			}
-			wantPlace(t, tab.View(), slug(900), "c1")
+			if e, ok := tab.View().BySlug(slug(900)); !ok || e.Cell != "c1" || e.Address == "" || e.State != directory.Active {
+				t.Errorf("got %+v", e)
+			}
 			tab.Allow(20)
 			apply(t, tab, u)
 			if at, _ := tab.Refusing(); at != 0 || tab.View().Version() != 20 {
@@ -58,6 +64,12 @@ func suspended(u directory.Update) directory.Update {
 	return u
 }
 
+// without is u without a cell.
+func without(u directory.Update, id directory.CellID) directory.Update {
+	u.Cells = slices.DeleteFunc(u.Cells, func(c directory.CellRoute) bool { return c.ID == id })
+	return u
+}
+
 func TestTheGuardLetsUsualChangesPass(t *testing.T) {
 	t.Parallel()
 	tab := New()
@@ -72,4 +84,26 @@ func TestTheGuardLetsUsualChangesPass(t *testing.T) {
 		}
 	}
 	apply(t, tab, u)
+}
+
+// TestAnEmptyCellMayGo: who has moved off, also in the same update, does not count twice.
+func TestAnEmptyCellMayGo(t *testing.T) {
+	t.Parallel()
+	tab := New()
+	tab.packFrom = 500
+	tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+	first := many(0, 10, 1000, 1, "c1")
+	for i := range 90 {
+		first.Routes[i].Cell = "c2"
+	}
+	apply(t, tab, first)
+	u := directory.Update{Since: 10, Version: 200, Cells: []directory.CellRoute{{ID: "c2", Address: "http://c2", State: directory.Retired}}}
+	for i := range 90 {
+		u.Routes = append(u.Routes, route(i+1, "c1", 2, slug(i+1)))
+	}
+	apply(t, tab, u)
+	err := tab.Apply(directory.Update{Since: 200, Version: 201, Cells: []directory.CellRoute{{ID: "c1", State: directory.Retired}}})
+	if !errors.Is(err, problem.Conflict) {
+		t.Errorf("the cell of all tenants, which are packed: got %v, want conflict", err)
+	}
 }
