@@ -148,12 +148,16 @@ type CellRoute struct {
 // An Update brings a table from version Since to Version. A snapshot is an Update
 // with Since 0 that holds everything. Routes in it are whole and current as of
 // Version; a deleted tenant is a Route in state Deleted, a removed cell a
-// CellRoute in state Retired.
+// CellRoute in state Retired. Head is the chain's at Version, and Links are the
+// changes after Since, one for each version and in their order; a snapshot has
+// none: see Continues.
 type Update struct {
 	Since   Version     `json:"since"`
 	Version Version     `json:"version"`
+	Head    Head        `json:"head,omitzero"`
 	Cells   []CellRoute `json:"cells,omitempty"`
 	Routes  []Route     `json:"routes,omitempty"`
+	Links   []Link      `json:"links,omitempty"`
 }
 
 // A RouterStatus is the newest version that a router said it serves.
@@ -282,7 +286,8 @@ type Feed interface {
 	// Snapshot is the whole table, as one consistent Update.
 	Snapshot(ctx context.Context) (Update, error)
 	// Changes waits until the table is newer than since, then brings it up to
-	// date; when wait is over first, it returns an empty Update at since. router,
+	// date; when wait is over first, it returns an empty Update at since, which
+	// says no more than the head: the same few bytes with each beat. router,
 	// unless "", acknowledges that it serves since and counts as its heartbeat.
 	// Gone where since is too old to continue from or newer than the table:
 	// start again from Snapshot, which holds no deleted tenant and no retired cell.

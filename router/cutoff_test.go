@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -180,7 +181,12 @@ func TestF15AFeedThatLies(t *testing.T) {
 			}
 		}
 		feed.honest.Store(true)
-		time.Sleep(6 * time.Second)
+		time.Sleep(time.Second)
+		for _, reason := range table.Reasons {
+			if tab.Breaches(reason) == 0 {
+				t.Errorf("no breach was counted as %s", reason)
+			}
+		}
 		want, err := m.Snapshot(t.Context())
 		if err != nil || tab.View().Version() != want.Version {
 			t.Fatalf("got version %d, want %d, %v", tab.View().Version(), want.Version, err)
@@ -197,6 +203,58 @@ func TestF15AFeedThatLies(t *testing.T) {
 	})
 }
 
+// TestF15ASilentStreamIsNoticed: a directory that takes each question and answers
+// none is given up on after two beats, again and again, and asked anew.
+func TestF15ASilentStreamIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, tab := directorytest.NewMemory(), table.New()
+		feed := &stuckFeed{Feed: m}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
+		time.Sleep(3 * time.Second)
+		if since := time.Since(tab.Confirmed()); since > time.Second {
+			t.Errorf("idle: last heard of %v ago, want one beat", since)
+		}
+		feed.stuck.Store(true)
+		time.Sleep(10 * time.Second)
+		if n := feed.asked.Load(); n < 3 {
+			t.Errorf("asked %d times in 10 s", n)
+		}
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1}); err != nil {
+			t.Fatal(err)
+		}
+		feed.stuck.Store(false)
+		time.Sleep(6 * time.Second) // one question may be out yet
+		if tab.View().Version() != 1 {
+			t.Errorf("at version %d, want 1", tab.View().Version())
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A stuckFeed takes questions and does not answer.
+type stuckFeed struct {
+	directory.Feed
+	stuck atomic.Bool
+	asked atomic.Int64
+}
+
+func (f *stuckFeed) Changes(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	if f.stuck.Load() {
+		f.asked.Add(1)
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second): // as the client's timeout
+		}
+		return directory.Update{}, problem.New(problem.Unavailable, "no answer")
+	}
+	return f.Feed.Changes(ctx, r, since, wait)
+}
+
 // A lyingFeed gives, in turn, right answers, none, and every kind of wrong one.
 type lyingFeed struct {
 	directory.Feed
@@ -211,6 +269,17 @@ func (f *lyingFeed) lie(u directory.Update, err error) (directory.Update, error)
 	}
 	f.told = append(f.told, u)
 	f.turn++
+	if u.Since != 0 && len(u.Routes) > 0 {
+		switch f.turn % 4 {
+		case 0: // spoilt on the way
+			u.Routes = slices.Clone(u.Routes)
+			u.Routes[0].Cell = "c9"
+			return u, nil
+		case 1: // of another directory, which is at the same version
+			u.Head[0]++
+			return u, nil
+		}
+	}
 	switch f.turn % 7 {
 	case 1: // lost
 		return directory.Update{}, problem.New(problem.Unavailable, "lost")

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -23,8 +24,14 @@ func Follow(ctx context.Context, feed directory.Feed, router string, t *table.Ta
 			log.DebugContext(ctx, "table applied", "version", u.Version, "routes", len(u.Routes))
 			return nil
 		},
-		Alive: func(directory.Version) { t.Confirm() },
+		Alive: func(u directory.Update) error { return t.Confirm(u.Version, u.Head) },
 		Failed: func(err error, pause time.Duration) {
+			if b, broken := errors.AsType[*directory.Breach](err); broken {
+				t.Broken(b.Reason)
+				log.WarnContext(ctx, "directory's changes do not continue the table, which stays as it is",
+					"reason", b.Reason, "error", err, "pause", pause, "version", t.View().Version())
+				return
+			}
 			log.WarnContext(ctx, "directory does not answer; the table stays as it is",
 				"error", err, "pause", pause, "version", t.View().Version())
 		},

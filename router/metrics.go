@@ -74,7 +74,14 @@ func tableMetrics(t *table.Table) []prometheus.Collector {
 			return 0
 		})
 	}
-	return []prometheus.Collector{
+	var all []prometheus.Collector
+	for _, reason := range table.Reasons {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "router_directory_breaches_total", Help: "Answers of the directory that do not continue the table, by why: see the log.",
+			ConstLabels: prometheus.Labels{"reason": reason},
+		}, func() float64 { return float64(t.Breaches(reason)) }))
+	}
+	return append(all,
 		gauge("router_directory_version", "Version of the table that is served.", func() float64 { return float64(t.View().Version()) }),
 		gauge("router_directory_age_seconds", "Since the directory last confirmed the table; -1: never in this process.", func() float64 { return age(t) }),
 		gauge("router_table_tenants", "Tenants in the table.", func() float64 { return float64(t.View().Tenants()) }),
@@ -93,7 +100,7 @@ func tableMetrics(t *table.Table) []prometheus.Collector {
 			return float64(n)
 		}),
 		from(table.FromDisk), from(table.FromDirectory),
-	}
+	)
 }
 
 // age is the seconds since the directory last spoke, -1 if it never has.

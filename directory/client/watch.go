@@ -27,8 +27,9 @@ type WatchOptions struct {
 	// failure the next update is a snapshot.
 	Apply func(ctx context.Context, u directory.Update) error
 	// Alive, unless nil, hears of each answer of the directory, also one that
-	// brings nothing: at that moment the table was as new as version.
-	Alive func(version directory.Version)
+	// brings nothing: at that moment the table was as new as u.Version. It may fail
+	// where the table is at u.Version and does not have u.Head.
+	Alive func(u directory.Update) error
 	// Failed, unless nil, hears of each failure and of the pause before the next
 	// attempt. The table stays as it is meanwhile.
 	Failed func(err error, pause time.Duration)
@@ -45,6 +46,10 @@ const (
 	// refusedPause is before the next snapshot where the table refuses them: an
 	// operator has to do something.
 	refusedPause = 10 * time.Second
+	// wholePause is the most between two snapshots that nothing but a breach asked
+	// for, so that a feed that is always wrong costs the directory little; changes
+	// are asked for meanwhile, and one that continues the table ends it.
+	wholePause = 10 * time.Second
 	// latePoll is how much later than asked a long poll may answer. What takes
 	// longer is on a connection that died silently: a new one is tried.
 	latePoll = time.Second
@@ -76,7 +81,7 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 		}
 		failures++
 		most := mostPause
-		if unanswered(err) || errors.Is(err, context.DeadlineExceeded) {
+		if _, broken := errors.AsType[*directory.Breach](err); broken || unanswered(err) || errors.Is(err, context.DeadlineExceeded) {
 			most = silentPause
 		}
 		d := backoff(failures, firstPause, most)
@@ -98,43 +103,69 @@ type watch struct {
 	whole bool              // the next update must be a snapshot
 	// silent is true after a failure: the next poll does not wait, and is given the
 	// time that a slow directory needs.
-	silent bool
+	silent   bool
+	breaches int       // one after the other, without a change that continued the table
+	noWhole  time.Time // no snapshot because of a breach before this
 }
 
 // runOnce brings the table one update further.
 func (w *watch) runOnce(ctx context.Context) error {
 	u, err := w.next(ctx)
-	if err != nil {
-		w.silent = true
-		w.whole = w.whole || errors.Is(err, problem.Gone)
-		return err
-	}
-	if w.whole || u.Version > w.at {
-		if err := w.Apply(ctx, u); err != nil {
-			w.whole = true
-			return fmt.Errorf("apply table version %d: %w", u.Version, err)
+	refused := false
+	if err == nil && (w.whole || u.Version > w.at) {
+		if err = w.Apply(ctx, u); err != nil {
+			refused, err = true, fmt.Errorf("apply table version %d: %w", u.Version, err)
+		} else {
+			w.at, w.whole = u.Version, false
+			if u.Since != 0 {
+				w.breaches = 0
+			}
 		}
-		w.at, w.whole = u.Version, false
 	}
-	w.silent = false
-	if w.Alive != nil {
-		w.Alive(w.at)
+	if err == nil && w.Alive != nil {
+		err = w.Alive(u)
 	}
-	return nil
+	w.silent = err != nil
+	w.ask(err, refused)
+	return err
+}
+
+// ask decides whether a snapshot has to be next.
+func (w *watch) ask(err error, refused bool) {
+	_, broken := errors.AsType[*directory.Breach](err)
+	may := w.breaches == 0 || time.Now().After(w.noWhole)
+	switch {
+	case broken && w.at > 0:
+		w.breaches++
+		w.whole = w.breaches > 1 && may
+	case refused || broken || errors.Is(err, problem.Gone):
+		w.whole = may
+	}
 }
 
 // next asks for the next update and checks that it continues the table.
 func (w *watch) next(ctx context.Context) (directory.Update, error) {
 	if w.whole {
+		if w.breaches > 0 {
+			w.noWhole = time.Now().Add(backoff(w.breaches, beat, wholePause))
+		}
 		u, err := w.feed.Snapshot(ctx)
-		if err == nil && (u.Version < w.at || u.Since != 0) {
-			err = fmt.Errorf("the directory is at version %d, behind this table's %d", u.Version, w.at)
+		switch {
+		case err != nil:
+		case u.Since != 0:
+			err = &directory.Breach{Reason: directory.Gap, Detail: fmt.Sprintf("asked for a whole table, got changes since %d", u.Since)}
+		case u.Version < w.at:
+			err = &directory.Breach{Reason: directory.Older, Detail: fmt.Sprintf("the directory is at version %d, behind this table's %d", u.Version, w.at)}
 		}
 		return u, err
 	}
 	u, err := w.poll(ctx)
-	if err == nil && (u.Since != w.at || u.Version < w.at) {
-		err = fmt.Errorf("asked for changes since %d, got %d to %d", w.at, u.Since, u.Version)
+	switch {
+	case err != nil:
+	case u.Version < w.at:
+		err = &directory.Breach{Reason: directory.Older, Detail: fmt.Sprintf("asked for changes since %d, got %d to %d", w.at, u.Since, u.Version)}
+	case u.Since != w.at:
+		err = &directory.Breach{Reason: directory.Gap, Detail: fmt.Sprintf("asked for changes since %d, got %d to %d", w.at, u.Since, u.Version)}
 	}
 	return u, err
 }

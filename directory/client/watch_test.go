@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -88,7 +89,7 @@ func TestWatchAcknowledgesWhatWasApplied(t *testing.T) {
 	add(t, m, "c1")
 	alive := make(chan directory.Version, 100)
 	updates := watching(t, m, client.WatchOptions{
-		Router: "r1", Wait: time.Millisecond, Alive: func(v directory.Version) { alive <- v },
+		Router: "r1", Wait: time.Millisecond, Alive: func(u directory.Update) error { alive <- u.Version; return nil },
 	})
 	next(t, updates, 0, 1)
 	for range 2 { // the first is the snapshot's, the second the first acknowledgement's
@@ -179,7 +180,11 @@ func TestWatchNeverGoesBackwards(t *testing.T) {
 	m := directorytest.NewMemory() // restored from a backup: at version 1, the table is at 3
 	add(t, m, "c1")
 	failed := make(chan error, 100)
-	updates := watching(t, m, client.WatchOptions{From: 3, Failed: func(err error, _ time.Duration) { failed <- err }})
+	lost := directory.Head{1} // of the history that the backup does not have
+	updates := watching(t, m, client.WatchOptions{
+		From: 3, Failed: func(err error, _ time.Duration) { failed <- err },
+		Apply: func(_ context.Context, u directory.Update) error { return u.Continues(3, lost) },
+	})
 	<-failed // gone
 	<-failed // behind
 	select {
@@ -201,4 +206,83 @@ func TestWatchNeedsApply(t *testing.T) {
 	if err := client.Watch(t.Context(), directorytest.NewMemory(), client.WatchOptions{}); err == nil {
 		t.Error("got nil, want an error")
 	}
+}
+
+// A flawed feed spoils so many answers on the way, and counts snapshots.
+type flawed struct {
+	directory.Feed
+	spoil, snapshots atomic.Int32
+}
+
+func (f *flawed) Snapshot(ctx context.Context) (directory.Update, error) {
+	f.snapshots.Add(1)
+	return f.Feed.Snapshot(ctx)
+}
+
+func (f *flawed) Changes(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	u, err := f.Feed.Changes(ctx, r, since, wait)
+	if err == nil && len(u.Cells) > 0 && f.spoil.Add(-1) >= 0 {
+		u.Cells[0].Address += "9"
+	}
+	return u, err
+}
+
+// TestWatchAsksAgainBeforeItStartsAgain: what was spoilt once is asked for once
+// more; twice asks for a snapshot; and a feed that is always wrong is not asked for
+// snapshots all the time.
+func TestWatchAsksAgainBeforeItStartsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := directorytest.NewMemory()
+		add(t, m, "c0")
+		feed := &flawed{Feed: m}
+		head := directory.Head{}
+		at := directory.Version(0)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- client.Watch(ctx, feed, client.WatchOptions{Apply: func(_ context.Context, u directory.Update) error {
+				if err := u.Continues(at, head); err != nil {
+					return err
+				}
+				at, head = u.Version, u.Head
+				return nil
+			}})
+		}()
+		for i, tt := range []struct {
+			spoilt, snapshots int32
+			within            time.Duration
+		}{{0, 1, time.Second}, {1, 1, time.Second}, {2, 2, 2 * time.Second}, {1 << 30, 60, 5 * time.Minute}} {
+			feed.spoil.Store(tt.spoilt)
+			add(t, m, fmt.Sprint("c", i+1))
+			for n := 0; n < 60; n++ {
+				if tt.spoilt > 2 {
+					add(t, m, fmt.Sprint("d", n))
+				}
+				time.Sleep(tt.within / 60)
+			}
+			synctest.Wait()
+			if got := feed.snapshots.Load(); tt.spoilt <= 2 && (got != tt.snapshots || at != newest(t, m)) || got > tt.snapshots {
+				t.Errorf("spoilt %d: at version %d, %d snapshots, want %d at %d", tt.spoilt, at, got, tt.snapshots, newest(t, m))
+			}
+		}
+		feed.spoil.Store(0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if at != newest(t, m) {
+			t.Errorf("a second after healing: at version %d, want %d", at, newest(t, m))
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newest(t *testing.T, m *directorytest.Memory) directory.Version {
+	t.Helper()
+	u, err := m.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Version
 }

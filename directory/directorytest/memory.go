@@ -6,6 +6,7 @@ package directorytest
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"sync"
 	"time"
@@ -31,7 +32,8 @@ type Memory struct {
 	moves   []directory.Move           // oldest first
 	told    map[directory.CellID]int64 // each cell's witness
 	loads   map[directory.CellID][]directory.TenantLoad
-	log     []entry       // log[i] is what version i+1 changed
+	log     []logged // log[i] is what version i+1 changed
+	genesis directory.Head
 	newer   chan struct{} // closed and replaced with each version
 
 	credentials
@@ -50,6 +52,13 @@ type entry struct {
 	cell   directory.CellID
 }
 
+// A logged entry has what it left its subject as, and the chain's head after it.
+type logged struct {
+	entry
+	digest directory.Digest
+	head   directory.Head
+}
+
 type name struct{ kind, name string }
 
 // NewMemory makes an empty Directory.
@@ -64,9 +73,16 @@ func NewMemory() *Memory {
 		claims:  map[name]directory.TenantID{},
 		routers: map[string]*router{},
 		newer:   make(chan struct{}),
+		genesis: newGenesis(),
 
 		credentials: credentials{keys: map[string]*keyRecord{}, tokens: map[string]*tokenRecord{}, newest: 1},
 	}
+}
+
+// newGenesis is a head that no other record has.
+func newGenesis() (h directory.Head) {
+	_, _ = rand.Read(h[:]) // never fails (crypto/rand)
+	return h
 }
 
 var _ directory.Directory = (*Memory)(nil)
@@ -85,8 +101,23 @@ func (m *Memory) version() directory.Version { return directory.Version(len(m.lo
 
 // publish makes a new version that changed e and wakes who waits for it.
 func (m *Memory) publish(e entry) {
-	m.log = append(m.log, e)
+	l := logged{entry: e}
+	if e.tenant != 0 {
+		l.digest = m.tenants[e.tenant].Route().Digest()
+	} else {
+		l.digest = m.cells[e.cell].Route().Digest()
+	}
+	l.head = m.head(m.version()).After(m.version()+1, l.digest)
+	m.log = append(m.log, l)
 	m.wake()
+}
+
+// head is the chain's at a version.
+func (m *Memory) head(v directory.Version) directory.Head {
+	if v == 0 {
+		return m.genesis
+	}
+	return m.log[v-1].head
 }
 
 func (m *Memory) wake() {

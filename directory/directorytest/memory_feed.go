@@ -23,7 +23,7 @@ func (m *Memory) Snapshot(ctx context.Context) (directory.Update, error) {
 		return directory.Update{}, err
 	}
 	defer m.mu.Unlock()
-	u := directory.Update{Version: m.version()}
+	u := directory.Update{Version: m.version(), Head: m.head(m.version())}
 	for _, c := range m.listCells() {
 		u.Cells = append(u.Cells, c.Route())
 	}
@@ -98,9 +98,11 @@ func (m *Memory) acknowledge(id string, version directory.Version) (done func())
 
 // since is what changed after a version, each subject once and as it is now.
 func (m *Memory) since(v directory.Version) directory.Update {
-	u := directory.Update{Since: v, Version: m.version()}
+	u := directory.Update{Since: v, Version: m.version(), Head: m.head(m.version())}
 	done := map[entry]bool{}
-	for _, e := range m.log[v:] {
+	for _, l := range m.log[v:] {
+		e := l.entry
+		u.Links = append(u.Links, directory.Link{Tenant: e.tenant, Cell: e.cell, Digest: l.digest})
 		switch {
 		case done[e]:
 		case e.tenant != 0:

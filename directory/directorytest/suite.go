@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Credentials", testCredentials},
 		{"CredentialsWait", testCredentialsWait},
 		{"Snapshot", testSnapshot},
+		{"Chain", testChain},
 		{"Changes", testChanges},
 		{"ChangesWait", testChangesWait},
 		{"Watermark", testWatermark},

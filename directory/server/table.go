@@ -22,7 +22,8 @@ const longestWait = time.Minute
 type tableCache struct {
 	mu      sync.Mutex
 	version directory.Version
-	body    []byte // nil: nothing yet
+	head    directory.Head // another one at the same version: the record was restored
+	body    []byte         // nil: nothing yet
 }
 
 // get is the snapshot of the directory's version now. Who comes while it is read
@@ -32,7 +33,7 @@ func (c *tableCache) get(ctx context.Context, feed directory.Feed) (directory.Ve
 	defer c.mu.Unlock()
 	if c.body != nil {
 		u, err := feed.Changes(ctx, "", c.version, 0)
-		if err == nil && u.Version == c.version {
+		if err == nil && u.Version == c.version && u.Head == c.head {
 			return c.version, c.body, nil
 		}
 		if err != nil && !errors.Is(err, problem.Gone) {
@@ -47,7 +48,7 @@ func (c *tableCache) get(ctx context.Context, feed directory.Feed) (directory.Ve
 	if err != nil {
 		return 0, nil, err
 	}
-	c.version, c.body = u.Version, append(body, '\n')
+	c.version, c.head, c.body = u.Version, u.Head, append(body, '\n')
 	return c.version, c.body, nil
 }
 
@@ -98,7 +99,7 @@ func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
 	defer context.AfterFunc(s.Stopping, cancel)()
 	u, err := s.Directory.Changes(ctx, q.Get("router"), since, min(wait, longestWait))
 	if errors.Is(err, context.Canceled) && s.Stopping.Err() != nil && r.Context().Err() == nil {
-		u, err = directory.Update{Since: since, Version: since}, nil
+		u, err = s.Directory.Changes(r.Context(), q.Get("router"), since, 0)
 	}
 	return answer(w, http.StatusOK, u, err)
 }

@@ -24,12 +24,14 @@ const (
 		              GROUP BY tenant) h ON h.tenant = t.id
 		 WHERE t.state <> 'deleted'
 		 ORDER BY t.id`
-	changedRoutes = `
-		SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug,
-		       ARRAY(SELECT name FROM directory.claims WHERE tenant = t.id AND kind = 'host' ORDER BY name)
-		  FROM directory.tenants t
+	changedRoutes = someRoutes + `
 		 WHERE t.id IN (SELECT tenant FROM directory.changes WHERE version > $1)
 		 ORDER BY t.id`
+	oneRoute   = someRoutes + ` WHERE t.id = $1`
+	someRoutes = `
+		SELECT t.id, t.cell, t.epoch, t.state, t.suspended, t.slug,
+		       ARRAY(SELECT name FROM directory.claims WHERE tenant = t.id AND kind = 'host' ORDER BY name)
+		  FROM directory.tenants t`
 )
 
 // The same for the cells, of which there are few.
@@ -42,7 +44,24 @@ const (
 		SELECT id, address, state FROM directory.cells
 		 WHERE id IN (SELECT cell FROM directory.changes WHERE version > $1)
 		 ORDER BY id`
+	oneCell = `SELECT id, address, state FROM directory.cells WHERE id = $1`
 )
+
+// links are the changes after a version, in their order.
+const links = `
+	SELECT COALESCE(tenant, 0), COALESCE(cell, ''), digest FROM directory.changes
+	 WHERE version > $1
+	 ORDER BY version`
+
+func scanLink(row pgx.CollectableRow) (directory.Link, error) {
+	var l directory.Link
+	var digest []byte
+	err := row.Scan(&l.Tenant, &l.Cell, &digest)
+	if err == nil && copy(l.Digest[:], digest) != len(l.Digest) {
+		err = problem.New(problem.Gone, "a version was written by a release without a chain: start again from a snapshot")
+	}
+	return l, err
+}
 
 func scanRoute(row pgx.CollectableRow) (directory.Route, error) {
 	var r directory.Route
@@ -62,7 +81,7 @@ func scanCellRoute(row pgx.CollectableRow) (directory.CellRoute, error) {
 // Snapshot implements directory.Feed.
 func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 	u, err := s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
-		if u.Version, _, err = versions(ctx, tx); err != nil {
+		if u.Version, _, u.Head, err = versions(ctx, tx); err != nil {
 			return err
 		}
 		return fill(ctx, tx, u, allCells, allRoutes)
@@ -74,7 +93,14 @@ func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 func (s *Store) since(ctx context.Context, v directory.Version) (directory.Update, error) {
 	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
 		u.Since = v
-		if u.Version, err = next(ctx, tx, v); err != nil {
+		if u.Version, u.Head, err = next(ctx, tx, v); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, links, int64(v))
+		if err != nil {
+			return err
+		}
+		if u.Links, err = pgx.CollectRows(rows, scanLink); err != nil {
 			return err
 		}
 		return fill(ctx, tx, u, changedCells, changedRoutes, int64(v))
@@ -106,19 +132,21 @@ func fill(ctx context.Context, tx pgx.Tx, u *directory.Update, cells, routes str
 	return err
 }
 
-// versions are the newest and the oldest that Changes can continue from.
-func versions(ctx context.Context, db pg.DB) (now, oldest directory.Version, err error) {
-	err = db.QueryRow(ctx, `SELECT version, oldest FROM directory.version`).Scan(&now, &oldest)
-	return now, oldest, err
+// versions are the newest, with its head, and the oldest that Changes can continue from.
+func versions(ctx context.Context, db pg.DB) (now, oldest directory.Version, head directory.Head, err error) {
+	var h []byte
+	err = db.QueryRow(ctx, `SELECT version, oldest, head FROM directory.version`).Scan(&now, &oldest, &h)
+	copy(head[:], h)
+	return now, oldest, head, err
 }
 
 // next is the newest version, or Gone where since is not on the way to it.
-func next(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, error) {
-	now, oldest, err := versions(ctx, db)
+func next(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, directory.Head, error) {
+	now, oldest, head, err := versions(ctx, db)
 	if err == nil && (since < oldest || since > now) {
 		err = problem.New(problem.Gone, "cannot continue from version %d", since)
 	}
-	return now, err
+	return now, head, err
 }
 
 // Changes implements directory.Feed.
@@ -140,7 +168,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 	for last := wait <= 0; ; {
 		// Asked for before the read: whatever commits after it wakes us.
 		newer := s.hub.newer()
-		now, err := s.acknowledge(ctx, router, since)
+		now, head, err := s.acknowledge(ctx, router, since)
 		if err != nil {
 			return directory.Update{}, err
 		}
@@ -148,7 +176,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 			return s.since(ctx, since)
 		}
 		if last {
-			return directory.Update{Since: since, Version: since}, nil
+			return directory.Update{Since: since, Version: since, Head: head}, nil
 		}
 		select {
 		case <-newer:
@@ -164,17 +192,17 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 }
 
 // acknowledge notes that a router is alive and serves since, unless that is not
-// on the way to the record's version, which it returns.
-func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version) (directory.Version, error) {
-	now, err := next(ctx, s.pool, since)
+// on the way to the record's version, which it returns with its head.
+func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version) (directory.Version, directory.Head, error) {
+	now, head, err := next(ctx, s.pool, since)
 	if err != nil || router == "" {
-		return now, err
+		return now, head, err
 	}
 	const upsert = `
 		INSERT INTO directory.routers (id, acked) VALUES ($1, $2)
 		    ON CONFLICT (id) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now()`
 	_, err = s.pool.Exec(ctx, upsert, router, int64(since))
-	return now, err
+	return now, head, err
 }
 
 // Watermark implements directory.Feed.

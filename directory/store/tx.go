@@ -60,14 +60,19 @@ const insertAudit = `
 	VALUES ($1, $2, $3, $4, $5)`
 
 // publish takes the version row, which stays locked until the commit, and tells
-// the listeners of every process; they hear of it when the commit is visible.
+// the listeners of every process; they hear of it when the commit is visible. The
+// head is directory.Head.After.
 const publish = `
-	  WITH next AS (UPDATE directory.version SET version = version + 1 RETURNING version),
-	       line AS (INSERT INTO directory.changes (version, tenant, cell)
-	                SELECT version, NULLIF($1::bigint, 0), NULLIF($2::text, '') FROM next)
+	  WITH next AS (UPDATE directory.version
+	                   SET version = version + 1, head = sha256(head || int8send(version + 1) || $3::bytea)
+	             RETURNING version),
+	       line AS (INSERT INTO directory.changes (version, tenant, cell, digest)
+	                SELECT version, NULLIF($1::bigint, 0), NULLIF($2::text, ''), $3 FROM next)
 	SELECT pg_notify('` + channel + `', '') FROM next`
 
-// record writes the audit line and, last of all, the version.
+// record writes the audit line and, last of all, the version. What routers will
+// read of the subject, which this transaction has locked, is read before that:
+// nobody waits for it with the version row.
 func record(ctx context.Context, tx pgx.Tx, c *change) error {
 	before, err := document(c.before)
 	if err != nil {
@@ -80,9 +85,31 @@ func record(ctx context.Context, tx pgx.Tx, c *change) error {
 	var batch pgx.Batch
 	batch.Queue(insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
 	if c.publish {
-		batch.Queue(publish, int64(c.tenant), string(c.cell))
+		d, err := digest(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		batch.Queue(publish, int64(c.tenant), string(c.cell), d[:])
 	}
 	return tx.SendBatch(ctx, &batch).Close()
+}
+
+// digest is that of the change's subject as the feed will say it.
+func digest(ctx context.Context, tx pgx.Tx, c *change) (directory.Digest, error) {
+	if c.tenant == 0 {
+		rows, err := tx.Query(ctx, oneCell, string(c.cell))
+		if err != nil {
+			return directory.Digest{}, err
+		}
+		cell, err := pgx.CollectExactlyOneRow(rows, scanCellRoute)
+		return cell.Digest(), err
+	}
+	rows, err := tx.Query(ctx, oneRoute, int64(c.tenant))
+	if err != nil {
+		return directory.Digest{}, err
+	}
+	route, err := pgx.CollectExactlyOneRow(rows, scanRoute)
+	return route.Digest(), err
 }
 
 // document is v as JSON, NULL for nil.

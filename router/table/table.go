@@ -7,6 +7,7 @@
 package table
 
 import (
+	"fmt"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -40,12 +41,16 @@ type Table struct {
 	packFrom  int          // see the constant
 
 	refusedFiles atomic.Int64
+	breaches     map[string]*atomic.Int64 // by reason; the map itself never changes
 	guard        guarding
 }
 
 // New makes a Table that knows no tenant and is not loaded.
 func New() *Table {
-	t := &Table{seed: maphash.MakeSeed(), packFrom: packFrom}
+	t := &Table{seed: maphash.MakeSeed(), packFrom: packFrom, breaches: map[string]*atomic.Int64{}}
+	for _, reason := range Reasons {
+		t.breaches[reason] = new(atomic.Int64)
+	}
 	t.current.Store(&View{seed: t.seed, source: FromNowhere, replaced: make(chan struct{})})
 	return t
 }
@@ -69,25 +74,29 @@ func (t *Table) Confirmed() time.Time {
 // Apply brings the table up to date with u, which the directory sent. What the
 // table has already is no error and no change, so an update may come twice, late
 // or overlapping. Version never goes down and neither does any tenant's epoch: a
-// route with a lower epoch than is known leaves the placement as it is. An update
-// that starts after the table's version is Gone (start again from a snapshot),
-// one that breaks a rule of its own is Invalid, one that takes too much away is a
-// Conflict (see Guard); then nothing has changed.
+// route with a lower epoch than is known leaves the placement as it is. Changes
+// that do not continue the table's chain are a *directory.Breach (start again from
+// a snapshot), an update that breaks a rule of its own is Invalid, one that takes
+// too much away is a Conflict (see Guard); then nothing has changed. A snapshot of
+// the table's version replaces a table that has another history.
 func (t *Table) Apply(u directory.Update) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
 	old := t.View()
 	loaded := old.source != FromNowhere
 	switch {
-	case u.Since > old.version:
-		return problem.New(problem.Gone, "update from version %d does not continue version %d", u.Since, old.version)
 	case u.Since > u.Version:
 		return problem.New(problem.Invalid, "update goes back from version %d to %d", u.Since, u.Version)
 	case loaded && u.Version < old.version && u.Since == 0:
-		return problem.New(problem.Conflict, "snapshot of version %d is older than version %d", u.Version, old.version)
+		return &directory.Breach{Reason: directory.Older, Detail: fmt.Sprintf("snapshot of version %d is older than version %d", u.Version, old.version)}
+	case loaded && u.Version < old.version:
+		return nil // late: another asked at the same time and was faster
+	}
+	if err := u.Continues(old.version, old.chain); err != nil {
+		return err
 	}
 	t.confirmed.Store(time.Now().UnixNano())
-	if loaded && u.Version <= old.version {
+	if loaded && u.Version == old.version && (u.Since != 0 || u.Head == old.chain) {
 		t.markConfirmed(old)
 		return nil
 	}
@@ -103,15 +112,23 @@ func (t *Table) Apply(u directory.Update) error {
 	return nil
 }
 
-// Confirm says that the directory has just answered that the table is as new as
-// its own.
-func (t *Table) Confirm() {
+// Confirm says that the directory has just answered that version with head is the
+// newest. It is a *directory.Breach where the table is at that version by another
+// history.
+func (t *Table) Confirm(version directory.Version, head directory.Head) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
+	v := t.View()
+	if v.version == version && !v.chain.IsZero() && v.chain != head {
+		return &directory.Breach{
+			Reason: directory.Fork, Detail: fmt.Sprintf("the directory's version %d has head %x, the table's %x", version, head[:8], v.chain[:8]),
+		}
+	}
 	t.confirmed.Store(time.Now().UnixNano())
-	if v := t.View(); v.source == FromDisk {
+	if v.source == FromDisk {
 		t.markConfirmed(v)
 	}
+	return nil
 }
 
 // markConfirmed turns a table from the disk, which the directory has just
@@ -139,6 +156,19 @@ func (t *Table) replace(next *View) {
 		t.store(next)
 	}
 }
+
+// Reasons are those of a directory.Breach.
+var Reasons = []string{directory.Gap, directory.Older, directory.Content, directory.Fork}
+
+// Broken counts that the directory's answer did not continue the table.
+func (t *Table) Broken(reason string) {
+	if n := t.breaches[reason]; n != nil {
+		n.Add(1)
+	}
+}
+
+// Breaches is how often Broken was called.
+func (t *Table) Breaches(reason string) int64 { return t.breaches[reason].Load() }
 
 // RefusedFiles is how many files were refused that were to hold a good table.
 func (t *Table) RefusedFiles() int64 { return t.refusedFiles.Load() }

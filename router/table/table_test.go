@@ -173,8 +173,6 @@ func TestApplyRefuses(t *testing.T) {
 		u    directory.Update
 		want problem.Kind
 	}{
-		"a gap":                {delta(11, 12, route(3, "c1", 1, "x")), problem.Gone},
-		"an old snapshot":      {directory.Update{Version: 9}, problem.Conflict},
 		"backwards":            {delta(10, 9), problem.Invalid},
 		"a tenant twice":       {delta(10, 11, route(3, "c1", 1, "x"), route(3, "c1", 2, "y")), problem.Invalid},
 		"a name twice":         {delta(10, 11, route(3, "c1", 1, "x"), route(4, "c1", 1, "x")), problem.Invalid},
@@ -191,6 +189,51 @@ func TestApplyRefuses(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 			if tab.View() != before {
+				t.Error("the table changed")
+			}
+		})
+	}
+}
+
+// TestWhatDoesNotContinue says why, and changes nothing.
+func TestWhatDoesNotContinue(t *testing.T) {
+	t.Parallel()
+	head := directory.Head{7}
+	whole := directory.Update{Version: 10, Head: head, Cells: cells("c1"), Routes: []directory.Route{route(1, "c1", 5, "a")}}
+	r := route(1, "c1", 6, "a")
+	good := directory.Update{
+		Since: 10, Version: 11, Head: head.After(11, r.Digest()), Routes: []directory.Route{r},
+		Links: []directory.Link{{Tenant: 1, Digest: r.Digest()}},
+	}
+	with := func(f func(u *directory.Update)) directory.Update {
+		u := good
+		f(&u)
+		return u
+	}
+	for name, tt := range map[string]struct {
+		u    directory.Update
+		want string
+	}{
+		"as it was sent":     {good, ""},
+		"a gap":              {with(func(u *directory.Update) { u.Since, u.Version = 11, 12 }), directory.Gap},
+		"a change left out":  {with(func(u *directory.Update) { u.Version = 12 }), directory.Gap},
+		"an old snapshot":    {directory.Update{Version: 9, Head: head}, directory.Older},
+		"other contents":     {with(func(u *directory.Update) { u.Routes = []directory.Route{route(1, "c2", 6, "a")} }), directory.Content},
+		"a route left out":   {with(func(u *directory.Update) { u.Routes = nil }), directory.Content},
+		"one too many":       {with(func(u *directory.Update) { u.Routes = append(u.Routes[:1:1], route(2, "c1", 1, "b")) }), directory.Content},
+		"another history":    {with(func(u *directory.Update) { u.Head[0]++ }), directory.Fork},
+		"another repetition": {directory.Update{Since: 10, Version: 10, Head: directory.Head{8}}, directory.Fork},
+		"no chain":           {with(func(u *directory.Update) { u.Head, u.Links = directory.Head{}, nil }), directory.Fork},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tab := New()
+			apply(t, tab, whole)
+			err := tab.Apply(tt.u)
+			if b, broken := errors.AsType[*directory.Breach](err); broken != (tt.want != "") || broken && b.Reason != tt.want {
+				t.Fatalf("got %v, want %q", err, tt.want)
+			}
+			if tt.want != "" && tab.View().Version() != 10 {
 				t.Error("the table changed")
 			}
 		})

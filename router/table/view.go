@@ -13,7 +13,7 @@ import (
 // A View is the table at one version. It is never changed.
 type View struct {
 	version  directory.Version
-	chain    [32]byte // of the directory's changes up to version
+	chain    directory.Head // of the directory's changes up to version; zero: not known
 	source   string
 	seed     maphash.Seed
 	cells    []directory.CellRoute // by index; an index is never given to another cell
@@ -139,7 +139,7 @@ func (v *View) entry(r record) Entry {
 
 // with is the view that follows v after u.
 func (v *View) with(u directory.Update, packFrom int) (*View, error) {
-	next := &View{version: u.Version, source: FromDirectory, seed: v.seed, replaced: make(chan struct{})}
+	next := &View{version: u.Version, chain: u.Head, source: FromDirectory, seed: v.seed, replaced: make(chan struct{})}
 	var err error
 	if next.cells, err = mergeCells(v.cells, u); err != nil {
 		return nil, err
