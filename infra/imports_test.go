@@ -41,6 +41,19 @@ func TestImportRule(t *testing.T) {
 	}
 }
 
+// TestOnlyTheRouterHasTheWAF: its rules are 12 MB of a binary. Who imports the router's
+// packages is held by the import rule.
+func TestOnlyTheRouterHasTheWAF(t *testing.T) {
+	t.Parallel()
+	for _, p := range listPackages(t) {
+		for _, to := range p.Imports {
+			if strings.HasPrefix(to, "github.com/corazawaf/") && p.ImportPath != module+"router/guard/waf" {
+				t.Errorf("%s imports %s", p.ImportPath, to)
+			}
+		}
+	}
+}
+
 func listPackages(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...")

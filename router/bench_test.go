@@ -29,29 +29,49 @@ func BenchmarkEngines(b *testing.B) {
 	}
 	for _, name := range []string{"cell", "std", "h1", "std", "h1", "std", "h1"} {
 		b.Run(name, func(b *testing.B) {
-			c, err := net.Dial("tcp", addrs[name]) //nolint:noctx // a benchmark's connection to its own machine
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer func() { _ = c.Close() }()
-			from := bufio.NewReader(c)
-			request := []byte("GET /v1/projects?limit=50 HTTP/1.1\r\nHost: acme." + base + "\r\nAccept: application/json\r\nX-Request-Id: 0123456789abcdef\r\n\r\n")
-			b.ReportAllocs()
-			began := cpuTime(b)
-			for b.Loop() {
-				if _, err := c.Write(request); err != nil {
-					b.Fatal(err)
-				}
-				resp, err := http.ReadResponse(from, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
-					b.Fatal(resp.StatusCode, err)
-				}
-			}
-			b.ReportMetric(float64((cpuTime(b)-began).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
+			benchRequests(b, addrs[name])
 		})
+	}
+}
+
+func benchRequests(b *testing.B, addr string) {
+	b.Helper()
+	c, err := net.Dial("tcp", addr) //nolint:noctx // a benchmark's connection to its own machine
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	from := bufio.NewReader(c)
+	request := []byte("GET /v1/projects?limit=50 HTTP/1.1\r\nHost: acme." + base + "\r\nAccept: application/json\r\nX-Request-Id: 0123456789abcdef\r\n\r\n")
+	b.ReportAllocs()
+	began := cpuTime(b)
+	for b.Loop() {
+		if _, err := c.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := http.ReadResponse(from, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 200 {
+			b.Fatal(resp.StatusCode, err)
+		}
+	}
+	b.ReportMetric(float64((cpuTime(b)-began).Nanoseconds())/1000/float64(b.N), "cpu-us/op")
+}
+
+// BenchmarkLooks is what it costs to look into requests: as BenchmarkEngines on h1,
+// by policy. The cell's and the client's share is in all of them.
+func BenchmarkLooks(b *testing.B) {
+	for _, tt := range []struct{ name, policy string }{
+		{"off", "waf: {mode: off}"},
+		{"another-route", "routes: [{name: a, prefix: /v1/a, waf: block}]\nwaf: {mode: off}"},
+		{"detect", "{}"},
+		{"contract", "contract: {file: api.yaml, mode: block}\nwaf: {mode: off}"},
+		{"block", "waf: {mode: block}"},
+	} {
+		in := inspectedOn(b, "h1", tt.policy)
+		b.Run(tt.name, func(b *testing.B) { benchRequests(b, in.addr) })
 	}
 }
 

@@ -24,6 +24,9 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 	began := time.Now()
 	b, err := readBody(w, r, x.maxBody)
 	x.upload += time.Since(began)
+	if err == nil {
+		err = rt.inspect(r, x, b)
+	}
 	if err != nil {
 		return err
 	}

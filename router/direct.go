@@ -212,11 +212,14 @@ func (d *direct) Done(f *h1.Flight) {
 	l.Log(d.rt.Log)
 }
 
-// admit asks the guard. What it refuses, or what a trusted hop has sent, is the
-// handler's: it asks again, and answers.
+// admit asks the guard. What it refuses or looks into, or what a trusted hop has
+// sent, is the handler's: it asks again, and answers.
 func (d *direct) admit(f *h1.Flight, p *plan, path string) bool {
 	g := d.rt.Guard
 	p.maxBody = d.rt.MaxBody
+	if g.Inspects(p.head.Method, path) {
+		return false
+	}
 	if g.Idle() {
 		return true
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/guard"
 )
 
 // usual is the request whose way through the router costs nothing.
@@ -61,9 +62,17 @@ func cellOf(tb testing.TB, answer string) string {
 const smallAnswer = "HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2029 00:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 // usualWorld is a router whose tenant acme is on a cell that allocates nothing.
-func usualWorld(tb testing.TB) *world {
+func usualWorld(tb testing.TB, policy string) *world {
 	tb.Helper()
 	w := newWorldOn(tb, "h1", nil, func(o *router.Options, _ *router.CellLimits) {
+		p, err := guard.Parse([]byte(policy))
+		o.Guard = guard.New(o.Registry)
+		if err == nil {
+			err = o.Guard.Use(p)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
 		o.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
 	})
 	w.apply(directory.Update{Version: 2, Since: 1, Cells: []directory.CellRoute{{ID: "c1", Address: cellOf(tb, smallAnswer), State: directory.Ready}}})
@@ -112,23 +121,31 @@ func TestUsualRequestAllocatesNothing(t *testing.T) {
 	if raced {
 		t.Skip("with the race detector, pools allocate")
 	}
-	w := usualWorld(t)
-	c, err := net.Dial("tcp", w.addr) //nolint:noctx // a test's connection to its own machine
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	buf, request := make([]byte, 8<<10), []byte(usual)
-	ask := func() {
-		if err := askOnce(c, request, buf); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 50 {
-		ask()
-	}
-	if got := testing.AllocsPerRun(2000, ask); got > 0 {
-		t.Errorf("got %v allocations for a request", got)
+	for name, policy := range map[string]string{
+		"no policy":                          "",
+		"limits, and looks at another route": "tiers: {default: {requests: 1000000, window: 1s}}\nroutes: [{name: a, prefix: /v1/a, waf: block}]",
+		"detect, one in a second":            "waf: {mode: detect, per_second: 1}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := usualWorld(t, policy)
+			c, err := net.Dial("tcp", w.addr) //nolint:noctx // a test's connection to its own machine
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = c.Close() }()
+			buf, request := make([]byte, 8<<10), []byte(usual)
+			ask := func() {
+				if err := askOnce(c, request, buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 50 {
+				ask()
+			}
+			if got := testing.AllocsPerRun(2000, ask); got > 0 {
+				t.Errorf("got %v allocations for a request", got)
+			}
+		})
 	}
 }
 

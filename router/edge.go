@@ -36,6 +36,17 @@ func (rt *Router) checkTenant(w http.ResponseWriter, r *http.Request, x *exchang
 	return v, v.Err
 }
 
+// inspect has the guard look into a request, before it is sent for the first time.
+func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
+	if x.plan != nil || !rt.Guard.Inspects(r.Method, r.URL.Path) {
+		return nil
+	}
+	return rt.Guard.Inspect(&guard.Inspection{
+		Request: r, ID: x.log.ID, Client: rt.Guard.Client(guard.PeerOf(r.RemoteAddr), r.Header["X-Forwarded-For"]),
+		Tenant: x.entry.Tenant, Body: b.prefix, Whole: b.whole, Log: rt.Log,
+	})
+}
+
 // least is the smaller of two limits, of which 0 is none.
 func least(a, b int64) int64 {
 	if a == 0 || b > 0 && b < a {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -13,7 +14,8 @@ type File struct {
 	path  string
 	guard *Guard
 	log   *slog.Logger
-	seen  stamp // of the file that was read last, good or not
+	names []string // other files, which the policy that was read last names
+	seen  []stamp  // of all of them when they were read, good or not
 }
 
 // A stamp says whether a file is still the one that was read.
@@ -27,12 +29,23 @@ const fileEvery = time.Second
 
 // NewFile reads the policy and gives it to g; a bad one is an error.
 func NewFile(path string, g *Guard, log *slog.Logger) (*File, error) {
-	f := &File{path: path, guard: g, log: log, seen: stampOf(path)}
-	p, err := Load(path)
-	if err != nil {
-		return nil, err
+	f := &File{path: path, guard: g, log: log}
+	return f, f.load()
+}
+
+// load reads all files and gives the policy to the guard.
+func (f *File) load() error {
+	f.seen = f.stamps()
+	p, err := Load(f.path)
+	if names := p.files(); !slices.Equal(names, f.names) {
+		f.names = names
+		f.seen = f.stamps()
+		p, err = Load(f.path) // again, now that a change of any of them will be seen
 	}
-	return f, g.Use(p)
+	if err == nil {
+		err = f.guard.Use(p)
+	}
+	return err
 }
 
 // Run takes up changes of the file until ctx ends, at once when told by now. A
@@ -45,7 +58,7 @@ func (f *File) Run(ctx context.Context, now <-chan os.Signal) error {
 		case <-ctx.Done():
 			return nil
 		case <-now:
-			f.seen = stamp{}
+			f.seen = nil
 		case <-every.C:
 		}
 		f.runOnce(ctx)
@@ -54,22 +67,24 @@ func (f *File) Run(ctx context.Context, now <-chan os.Signal) error {
 
 // runOnce reads the file if it has changed.
 func (f *File) runOnce(ctx context.Context) {
-	is := stampOf(f.path)
-	if is == f.seen {
+	if slices.Equal(f.stamps(), f.seen) {
 		return
 	}
-	f.seen = is
-	p, err := Load(f.path)
-	if err == nil {
-		err = f.guard.Use(p)
-	}
-	if err != nil {
+	if err := f.load(); err != nil {
 		f.guard.metrics.reloads.WithLabelValues("refused").Inc()
 		f.log.ErrorContext(ctx, "policy refused; the one before stays in force", "file", f.path, "error", err)
 		return
 	}
 	f.guard.metrics.reloads.WithLabelValues("ok").Inc()
 	f.log.InfoContext(ctx, "policy in force", "file", f.path)
+}
+
+func (f *File) stamps() []stamp {
+	out := []stamp{stampOf(f.path)}
+	for _, name := range f.names {
+		out = append(out, stampOf(name))
+	}
+	return out
 }
 
 func stampOf(path string) stamp {

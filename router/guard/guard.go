@@ -3,8 +3,9 @@
 // large ones.
 //
 // It is asked with facts and answers with a verdict; it does no I/O, knows no
-// *http.Request, and allocates nothing where it has nothing to say and where it
-// counts. What it holds to is a [Policy], swapped as a whole.
+// *http.Request but where it looks into one ([Guard.Inspect]), and allocates nothing
+// where it has nothing to say and where it counts. What it holds to is a [Policy],
+// swapped as a whole.
 package guard
 
 import (
@@ -57,6 +58,10 @@ type Guard struct {
 	bound   int64        // of open; 0: none
 	metrics *metrics
 	began   time.Time
+
+	samples sampler // of requests that the WAF looks at without being waited for
+	queue   chan sample
+	said    [2]sampler // log lines, of the contract and of the WAF
 }
 
 // mostBuckets bounds the allowances that are kept: about 100 bytes each.
@@ -71,7 +76,8 @@ type rules struct {
 	common  tier
 	routes  []route // the longest prefix first
 	issuers map[string]*issuer
-	idle    bool // nothing is refused
+	idle    bool   // nothing is refused
+	looks   *looks // nil: no request is looked into
 }
 
 type tier struct {
@@ -86,7 +92,10 @@ type route struct {
 
 // New makes a Guard that refuses nothing until Use.
 func New(reg prometheus.Registerer) *Guard {
-	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now()}
+	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now(), queue: make(chan sample, mostSamples)}
+	for _, s := range []*sampler{&g.samples, &g.said[0], &g.said[1]} {
+		s.full.Store(-int64(time.Second)) // the clock begins at 0
+	}
 	g.metrics = newMetrics(reg, g)
 	g.rules.Store(&rules{idle: true})
 	return g
@@ -113,6 +122,9 @@ func (g *Guard) Use(p Policy) error {
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	ru.issuers = issuersOf(p.Issuers, g.rules.Load().issuers)
+	if ru.looks, err = looksOf(&p, g.rules.Load().looks); err != nil {
+		return err
+	}
 	ru.idle = ru.client == nil && ru.clients.Concurrent == 0 && len(ru.trusted)+len(p.Tiers)+len(ru.routes) == 0
 	g.rules.Store(ru)
 	return nil

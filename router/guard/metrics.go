@@ -6,6 +6,8 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	refused *prometheus.CounterVec
 	reloads *prometheus.CounterVec
+
+	violations, looked, findings *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
@@ -16,8 +18,17 @@ func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_guard_reloads_total", Help: "Readings of a changed policy file, by outcome (ok, refused).",
 		}, []string{"outcome"}),
+		violations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_contract_violations_total", Help: "Requests that are not as the contract has it, by part and by what became of them (refused, passed).",
+		}, []string{"part", "outcome"}),
+		looked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_waf_requests_total", Help: "Requests for the WAF, by outcome: clean, refused, passed (denied by rules, and let through), skipped (not looked at).",
+		}, []string{"outcome"}),
+		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_waf_findings_total", Help: "Groups of rules that requests were denied by.",
+		}, []string{"group"}),
 	}
-	reg.MustRegister(m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.violations, m.looked, m.findings, m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "router_guard_buckets", Help: "Rate limit allowances that are kept in memory.",
 	}, func() float64 { return float64(g.buckets.len()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "router_guard_clients", Help: "Addresses that have a connection now.",

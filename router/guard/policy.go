@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,10 @@ type Policy struct {
 	Routes []Route `yaml:"routes"`
 	// Issuers are whose OIDC tokens count.
 	Issuers []Issuer `yaml:"issuers"`
+	// Contract is what requests are held against where a route, or Mode, says so.
+	Contract Contract `yaml:"contract"`
+	// WAF are rules that know attacks.
+	WAF WAF `yaml:"waf"`
 }
 
 // Clients are the limits of one client address.
@@ -65,17 +70,23 @@ type Route struct {
 	Rate    `yaml:",inline"`
 	Auth    string `yaml:"auth"`     // closed (or ""), or open: a token counts for none while its issuer's keys are not to be had
 	MaxBody int64  `yaml:"max_body"` // bytes, at most the router's own; 0: that
+	Looks   `yaml:",inline"`
 }
 
-// Load reads and checks a policy file.
+// Load reads and checks a policy file, and the files that it names. A file that does
+// not speak of the WAF has it detect.
 func Load(path string) (Policy, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return Policy{}, fmt.Errorf("read policy: %w", err)
 	}
 	p, err := Parse(b)
+	if err == nil {
+		p.WAF.Mode = p.WAF.Mode.or(Detect)
+		err = p.read(filepath.Dir(path))
+	}
 	if err != nil {
-		return Policy{}, fmt.Errorf("policy %s: %w", path, err)
+		return p, fmt.Errorf("policy %s: %w", path, err)
 	}
 	return p, nil
 }
@@ -124,6 +135,9 @@ func (p *Policy) Validate() error {
 			return bad("routes[%d]: name %q is there twice", i, r.Name)
 		}
 		names[r.Name] = true
+	}
+	if err := p.validateLooks(names); err != nil {
+		return err
 	}
 	issuers := map[string]bool{}
 	for i := range p.Issuers {

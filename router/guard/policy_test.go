@@ -37,8 +37,18 @@ func TestPolicyRefuses(t *testing.T) {
 		"routes: [{name: x, prefix: /, max_body: -1}]":           "max_body",
 		"routes: [{name: x, prefix: /, methods: [FETCH]}]":       "FETCH",
 		"routes: [{name: x, prefix: /x}, {name: x, prefix: /y}]": "twice",
-		"routes: {": "",
-		"- a":       "",
+		"contract: {mode: block}":                                "file",
+		"contract: {file: x, mode: on}":                          "off, detect or block",
+		"waf: {mode: yes}":                                       "off, detect or block",
+		"routes: [{name: x, prefix: /, contract: detect}]":       "file",
+		"routes: [{name: x, prefix: /, inspect_body: 65537}]":    "inspect_body",
+		"waf: {paranoia: 5}":                                     "paranoia",
+		"waf: {per_second: -1}":                                  "per_second",
+		"waf: {exclude: [{tenants: [1]}]}":                       "rules or tags",
+		"waf: {exclude: [{rules: [1], routes: [x]}]}":            "no route",
+		"waf: {exclude: [{tags: ['a\"']}]}":                      "tag",
+		"routes: {":                                              "",
+		"- a":                                                    "",
 	} {
 		_, err := Parse([]byte(policy))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

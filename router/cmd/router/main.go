@@ -107,6 +107,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	}}
 	keeper.TakeBack()
 	background.Go("fetch issuers' keys", func(ctx context.Context) error { return o.Guard.FetchKeys(ctx, tel.Log) })
+	background.Go("look at requests", o.Guard.Watch)
 	if policy != nil {
 		hangUp := make(chan os.Signal, 1)
 		signal.Notify(hangUp, syscall.SIGHUP)

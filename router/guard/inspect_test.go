@@ -1,0 +1,183 @@
+package guard
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+const (
+	contractOfX = "openapi: 3.0.3\ninfo: {title: t, version: '1'}\npaths: {/x: {get: {responses: {default: {description: d}}}}}"
+	ownRule     = `SecRule REQUEST_URI "@contains %s" "id:1000,phase:1,deny,log,msg:'own'"`
+	attack      = "/x?q=1%27%20OR%20%271%27=%271%27--"
+)
+
+// TestFilesOfAPolicyAreFollowed: a contract or a rule file that is not good fails the
+// start, is refused later, and what was in force stays so; no line is longer than one.
+func TestFilesOfAPolicyAreFollowed(t *testing.T) {
+	t.Parallel()
+	dir, age := t.TempDir(), time.Now()
+	write := func(name, s string) {
+		t.Helper()
+		age = age.Add(time.Second) // as if it were another second
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, age, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	g, log := New(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(&out, nil))
+	policy := filepath.Join(dir, "policy.yaml")
+	write("policy.yaml", "contract: {file: api.yaml, mode: block}\nwaf: {mode: block, rules: [own.conf]}")
+	start := func() error { _, err := NewFile(policy, g, log); return err }
+	for _, step := range []struct{ name, text, want string }{{"api.yaml", "openapi: 3", "own.conf"}, {"own.conf", "SecNonsense", "api.yaml"}, {"api.yaml", contractOfX, "own.conf"}} {
+		write(step.name, step.text)
+		if err := start(); err == nil || !strings.Contains(err.Error(), step.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("start with bad files: got %v, want one line about %s", err, step.want)
+		}
+	}
+	write("own.conf", strings.Replace(ownRule, "%s", "first", 1))
+	f, err := NewFile(policy, g, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(target string) bool {
+		return g.Inspect(&Inspection{Request: httptest.NewRequest("GET", target, nil), Whole: true, Log: log}) != nil
+	}
+	for _, step := range []struct{ name, text, refused, passes string }{
+		{"own.conf", "SecRule", "/x?first", "/x?second"},
+		{"own.conf", strings.Replace(ownRule, "%s", "second", 1), "/x?second", "/x?first"},
+		{"api.yaml", "paths: {", "/y", "/x"},
+		{"api.yaml", strings.Replace(contractOfX, "/x", "/y", 1), "/x", "/y"},
+	} {
+		write(step.name, step.text)
+		f.runOnce(t.Context())
+		if !refuses(step.refused) || refuses(step.passes) {
+			t.Errorf("%s %.20q: %s refused %v, %s refused %v", step.name, step.text, step.refused, refuses(step.refused), step.passes, refuses(step.passes))
+		}
+	}
+	if n := strings.Count(out.String(), "policy refused"); n != 2 {
+		t.Errorf("got %d lines about bad files, want 2:\n%s", n, &out)
+	}
+	if err := os.Remove(filepath.Join(dir, "api.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	f.runOnce(t.Context())
+	if refuses("/y") || !refuses("/x") {
+		t.Error("a file that is gone changed what is in force")
+	}
+}
+
+// TestAPolicyFileDetects: where a file says nothing, the WAF detects; a policy that
+// is made otherwise says what it wants.
+func TestAPolicyFileDetects(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	for text, want := range map[string]Mode{"{}": Detect, "waf: {mode: off}": Off, "waf: {paranoia: 2}": Detect} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := Load(path); err != nil || p.WAF.Mode != want {
+			t.Errorf("%s: got %q, %v", text, p.WAF.Mode, err)
+		}
+	}
+	if p, err := Parse([]byte("{}")); err != nil || p.WAF.Mode != "" {
+		t.Errorf("parsed: got %q, %v", p.WAF.Mode, err)
+	}
+}
+
+// TestDetectIsBounded: clients do not wait, at most per_second requests are looked at,
+// and whoever does not keep up skips.
+func TestDetectIsBounded(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "waf: {mode: detect, per_second: 80}")
+	in := &Inspection{Request: httptest.NewRequest("GET", attack, nil), Whole: true, Log: slog.New(slog.DiscardHandler)}
+	g.samples.full.Store(g.now() + int64(time.Hour)) // as if there had been many
+	if g.Inspects("GET", "/x") {
+		t.Error("over its rate, it wants more")
+	}
+	g.samples.full.Store(-int64(time.Second))
+	for range 1000 {
+		if err := g.Inspect(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(g.queue); n != mostSamples {
+		t.Errorf("%d wait, want %d", n, mostSamples)
+	}
+	if testutil.ToFloat64(g.metrics.looked.WithLabelValues("skipped")) == 0 {
+		t.Error("what was not looked at is not counted")
+	}
+}
+
+// TestFindingsDoNotFloodTheLog: any number of attacks is a line a second, which holds
+// rules and nothing that the client has sent.
+func TestFindingsDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "waf: {mode: block}")
+	var out bytes.Buffer
+	r := httptest.NewRequest("GET", attack+"&token=s3cret", nil)
+	r.Header.Set("Authorization", "Bearer s3cret")
+	r.Header.Set("Cookie", "session=s3cret")
+	in := &Inspection{Request: r, ID: "req-1", Whole: true, Tenant: 7, Log: slog.New(slog.NewTextHandler(&out, nil))}
+	const n = 50
+	for range n {
+		if err := g.Inspect(in); err == nil {
+			t.Fatal("passed")
+		}
+	}
+	lines := strings.Count(out.String(), "\n")
+	if lines >= n/2 {
+		t.Errorf("%d lines for %d attacks", lines, n)
+	}
+	if strings.Contains(out.String(), "s3cret") || strings.Contains(out.String(), "OR") {
+		t.Errorf("the log has what was sent: %s", &out)
+	}
+	if got := testutil.ToFloat64(g.metrics.findings.WithLabelValues("sqli")); got != n {
+		t.Errorf("counted %v, want %d", got, n)
+	}
+}
+
+// TestNotLookingCostsNothing: of requests whose route asks for nothing.
+func TestNotLookingCostsNothing(t *testing.T) {
+	for name, policy := range map[string]string{
+		"nothing is asked for": "tiers: {default: {requests: 10, window: 1s}}",
+		"of another route":     "routes: [{name: a, prefix: /v1/a, waf: block}]",
+		"over the rate":        "waf: {mode: detect}",
+	} {
+		g := newGuard(t, policy)
+		g.samples.full.Store(g.now() + int64(time.Hour))
+		if n := testing.AllocsPerRun(1000, func() {
+			if g.Inspects("GET", "/t/acme/v1/b") {
+				t.Fatal("looks")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkInspects(b *testing.B) {
+	for name, policy := range map[string]string{
+		"off": "", "route": "routes: [{name: a, prefix: /v1/a, waf: block}]", "detect": "waf: {mode: detect}",
+	} {
+		b.Run(name, func(b *testing.B) {
+			g := newGuard(b, policy)
+			g.samples.full.Store(g.now() + int64(time.Hour))
+			for b.Loop() {
+				g.Inspects("GET", "/t/acme/v1/b")
+			}
+		})
+	}
+}
