@@ -121,3 +121,39 @@ func lastLine(t *testing.T, dir directory.Directory) int64 {
 	}
 	return lines[len(lines)-1].ID
 }
+
+// An other is a cell of another release.
+type other struct{ *fakeCell }
+
+func (o other) Preflight(context.Context, transfer.Move) (transfer.Report, error) {
+	return transfer.Report{Fingerprint: "another"}, nil
+}
+
+// TestCellsThatDifferEndTheMove: for good, before anything is noted or reserved.
+func TestCellsThatDifferEndTheMove(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{})
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
+			if c.ID == "b" {
+				return other{w.cells[c.ID]}
+			}
+			return w.cells[c.ID]
+		}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		go func() { _ = v.Run(ctx) }()
+		m, err := settle(ctx, dir, m.ID)
+		if err != nil || m.Phase != directory.Aborted || m.RetriedBy != "" || !strings.Contains(m.Error, "the schemas of a and b differ") {
+			t.Errorf("got %s (%q), tried again by %q, %v, want aborted for good", m.Phase, m.Error, m.RetriedBy, err)
+		}
+		tenant, err := dir.Tenant(ctx, "acme")
+		if err != nil || tenant.Placement.Cell != "a" {
+			t.Fatalf("got %+v, %v, want it on a", tenant.Placement, err)
+		}
+		if err := w.check(tenant.Placement); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -105,7 +105,10 @@ func aliveTarget(ctx context.Context, d api, name string) error {
 	case err != nil:
 		return cellHint(ctx, d, name, err)
 	case !c.Healthy && c.State != directory.Retired:
-		e := problem.New(problem.CellUnavailable, "nobody has heard of cell %s since %s", c.ID, c.SeenAt.Format(time.RFC3339))
+		e := problem.New(problem.CellUnavailable, "cell %s has never been heard of", c.ID)
+		if !c.SeenAt.IsZero() {
+			e = problem.New(problem.CellUnavailable, "nobody has heard of cell %s since %s", c.ID, c.SeenAt.Format(time.RFC3339))
+		}
 		return hinted{e, "start it, or choose another: cellctl cell list"}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -56,7 +57,7 @@ func TestScripts(t *testing.T) {
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked, "works": works,
-			"newest": newest, "until": until,
+			"newest": newest, "until": until, "silent": silent,
 		},
 	})
 }
@@ -66,6 +67,7 @@ type script struct {
 	tb    testing.TB
 	keys  token.Keys
 	asked chan url.Values // the first query that its router got
+	db    string          // of its directory
 }
 
 type scriptKey struct{}
@@ -77,14 +79,15 @@ func setup(env *testscript.Env, bin string) error {
 	if err != nil {
 		return err
 	}
-	env.Values[scriptKey{}] = script{tb, keys, make(chan url.Values, 1)}
+	addr, db := startDirectory(tb, keys)
+	env.Values[scriptKey{}] = script{tb, keys, make(chan url.Values, 1), db}
 	operator, err := issue(keys, "tester")
 	if err != nil {
 		return err
 	}
 	env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
-	env.Setenv("CELLCTL_ADDR", startDirectory(tb, keys))
+	env.Setenv("CELLCTL_ADDR", addr)
 	env.Setenv("CELLCTL_TOKEN", operator)
 	return nil
 }
@@ -95,7 +98,7 @@ func issue(keys token.Keys, subject string) (string, error) {
 }
 
 // startDirectory serves a directory that is kept in a database of its own.
-func startDirectory(tb testing.TB, keys token.Keys) string {
+func startDirectory(tb testing.TB, keys token.Keys) (addr, db string) {
 	tb.Helper()
 	url := testkit.Postgres(tb)
 	if err := store.Migrate(tb.Context(), url); err != nil {
@@ -113,10 +116,22 @@ func startDirectory(tb testing.TB, keys token.Keys) string {
 	}
 	srv := httptest.NewServer(telemetry.HTTP(slog.New(slog.DiscardHandler), true, s))
 	tb.Cleanup(srv.Close)
-	return srv.URL
+	return srv.URL, url
 }
 
-// beat keeps the cells that a script registers alive, until the script ends.
+// silent makes the directory forget that it has heard of the cell of that name, which
+// nobody's beat is for.
+func silent(ts *testscript.TestScript, _ bool, _ []string) {
+	s := ts.Value(scriptKey{}).(script)
+	conn, err := pgx.Connect(s.tb.Context(), s.db)
+	ts.Check(err)
+	_, err = conn.Exec(s.tb.Context(), `DELETE FROM directory.heartbeats WHERE cell = 'silent'`)
+	ts.Check(err)
+	ts.Check(conn.Close(s.tb.Context()))
+}
+
+// beat keeps the cells that a script registers alive, but for the one that is called
+// silent, until the script ends.
 func beat(tb testing.TB, record *store.Store) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	var work sync.WaitGroup
@@ -131,6 +146,9 @@ func beat(tb testing.TB, record *store.Store) {
 			}
 			cells, _ := record.ListCells(ctx) // the script itself shows what is wrong
 			for _, c := range cells {
+				if c.ID == "silent" {
+					continue
+				}
 				_ = record.Heartbeat(ctx, c.ID, c.Incarnation)
 			}
 		}

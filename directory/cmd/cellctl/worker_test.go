@@ -23,7 +23,8 @@ var way = []directory.Phase{
 
 // works [SLUG...] is a mover from here to the end of the script, as far as the
 // directory can tell: moves go well, but for those of the tenants named, which are
-// aborted for good.
+// aborted for good, of the tenant lost, whose target does not answer, and of the
+// tenant kept, whose copy nobody purges.
 func works(ts *testscript.TestScript, _ bool, args []string) {
 	tb := ts.Value(scriptKey{}).(script).tb
 	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
@@ -81,6 +82,16 @@ func (w worker) finish(ctx context.Context, m directory.Move) error {
 				return err
 			}
 			continue
+		}
+		if t.Slug == "kept" && m.Phase == directory.Watching {
+			break
+		}
+		if t.Slug == "lost" && m.Phase == directory.Planned && m.Wish != directory.Cancel {
+			m.Error = "preflight of c2: cell c2 does not answer"
+			if err := w.Advance(ctx, m, m.Phase); err != nil {
+				return err
+			}
+			break
 		}
 		next := way[slices.Index(way, m.Phase)+1:]
 		switch {
