@@ -11,10 +11,12 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// nextSteps are the commands that a move allows now.
-func nextSteps(m directory.Move) []string {
+// nextSteps are the commands that a move allows at now.
+func nextSteps(m directory.Move, now time.Time) []string {
 	id := string(m.ID)
 	switch {
+	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.WatchOver(now):
+		return []string{"cellctl move watch " + id, "cellctl move complete " + id}
 	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.UndoneBy == "":
 		return []string{"cellctl move undo " + id, "cellctl move verify " + id, "cellctl move complete " + id}
 	case m.Phase == directory.CaughtUp && m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed:

@@ -82,7 +82,7 @@ func orNobody(mover string) string {
 
 func (a *app) sayVerified(m directory.Move) error {
 	c := reported(m).Comparison
-	if err := moveView.one(a, m, nextSteps(m)...); err != nil {
+	if err := moveView.one(a, m, nextSteps(m, a.now())...); err != nil {
 		return err
 	}
 	switch {
