@@ -10,10 +10,13 @@ package loadtest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -43,6 +46,23 @@ func NewEndpoint(urls ...string) *Endpoint {
 		Transport: transport, Timeout: callTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// Trust makes the Endpoint take certificates of the authority in a PEM file, and
+// of no other.
+func (e *Endpoint) Trust(file string) error {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read authority: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("read authority: no certificate in %s", file)
+	}
+	if tr, ok := e.http.Transport.(*http.Transport); ok {
+		tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return nil
 }
 
 // Close ends the connections that nobody uses.

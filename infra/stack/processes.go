@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cellway/cellway/infra/certs"
 	"github.com/cellway/cellway/infra/local"
 )
 
@@ -113,11 +114,15 @@ func (s *Stack) startRouter(ctx context.Context, r Router) error {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	admin := hostOf(r.Admin)
-	return s.startOurs(ctx, r.ID, s.programs.router, "ROUTER_", admin,
-		"ROUTER_ID="+r.ID, "ROUTER_LISTEN_ADDR="+hostOf(r.URL), "ROUTER_ADMIN_ADDR="+admin,
+	secure, err := s.trust.router(r)
+	if err != nil {
+		return err
+	}
+	return s.startOurs(ctx, r.ID, s.programs.router, "ROUTER_", admin, append(secure,
+		"ROUTER_ID="+r.ID, "ROUTER_ADMIN_ADDR="+admin,
 		"ROUTER_DIRECTORY_URL="+s.State().Directory.URL, "ROUTER_DIRECTORY_TOKEN="+token,
 		"ROUTER_TOKEN_KEYS="+s.plan.TokenKeys, "ROUTER_ASSERTION_KEYS="+s.plan.AssertionKeys,
-		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))
+		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))...)
 }
 
 // startMover starts mover m, whose address is known.
@@ -127,12 +132,17 @@ func (s *Stack) startMover(ctx context.Context, m Mover) error {
 		return err
 	}
 	admin := hostOf(m.Admin)
-	return s.startOurs(ctx, m.ID, s.programs.mover, "MOVER_", admin,
+	secure, err := s.trust.identity(certs.RoleMover, m.ID, "MOVER_")
+	if err != nil {
+		return err
+	}
+	return s.startOurs(ctx, m.ID, s.programs.mover, "MOVER_", admin, append(secure,
 		"MOVER_ID="+m.ID, "MOVER_ADMIN_ADDR="+admin,
-		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)
+		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)...)
 }
 
-func hostOf(base string) string { return strings.TrimPrefix(base, "http://") }
+// hostOf is the address in a base URL.
+func hostOf(base string) string { return base[strings.LastIndexByte(base, '/')+1:] }
 
 // startCellServers starts a cell's Postgres and Redis and says where all of the
 // cell is going to be.
@@ -166,7 +176,7 @@ func (s *Stack) startCellServers(ctx context.Context, id string) (Cell, error) {
 	cell.AppDatabaseURL = app.String()
 	app.User = url.UserPassword(moverRole, s.plan.password(id+"-"+moverRole))
 	cell.MoverDatabaseURL = app.String()
-	cell.URL, cell.Admin, cell.WorkerAdmin = "http://"+listen, "http://"+admin, "http://"+loopback(workerAdmin)
+	cell.URL, cell.Admin, cell.WorkerAdmin = s.trust.scheme()+listen, "http://"+admin, "http://"+loopback(workerAdmin)
 	return cell, nil
 }
 
@@ -186,7 +196,11 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 		"CELL_TOKEN_KEYS=" + s.plan.TokenKeys, "CELL_ASSERTION_KEYS=" + s.plan.AssertionKeys,
 	}
 	admin, workerAdmin := hostOf(cell.Admin), hostOf(cell.WorkerAdmin)
-	api := append([]string{"CELL_ROLE=api", "CELL_LISTEN_ADDR=" + hostOf(cell.URL), "CELL_ADMIN_ADDR=" + admin}, common...)
+	secure, err := s.trust.identity(certs.RoleCell, cell.ID, "CELL_")
+	if err != nil {
+		return err
+	}
+	api := append(append(secure, "CELL_ROLE=api", "CELL_LISTEN_ADDR="+hostOf(cell.URL), "CELL_ADMIN_ADDR="+admin), common...)
 	if err := s.startOurs(ctx, cell.ID, s.programs.cell, "CELL_", admin, api...); err != nil {
 		return err
 	}

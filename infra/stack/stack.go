@@ -36,6 +36,7 @@ type Options struct {
 	Port        int       // of the first router; it must be free. 0: any
 	Postgres    []string  // further settings of every Postgres server (wal_level=logical), over the stack's own
 	Env         []string  // further settings (ROUTER_X=1), each for the processes that have its prefix
+	TLS         bool      // routers and cells serve TLS, by a development authority in Dir
 	Log         io.Writer // progress, one line per process; nil is none
 	Quiet       bool      // no progress in spite of Log
 
@@ -100,6 +101,7 @@ type Stack struct {
 	plan     *plan
 	failed   chan error
 	watchers sync.WaitGroup
+	trust    *trust // nil without TLS
 
 	mu       sync.Mutex
 	state    State

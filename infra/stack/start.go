@@ -17,6 +17,11 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.plan, err = openPlan(s.opts.Dir); err != nil {
 		return err
 	}
+	if s.opts.TLS {
+		if s.trust, err = openTrust(ctx, s); err != nil {
+			return err
+		}
+	}
 	if err := s.lay(); err != nil {
 		return err
 	}
@@ -47,7 +52,7 @@ func (s *Stack) lay() error {
 	if err != nil {
 		return fmt.Errorf("identify this process: %w", err)
 	}
-	st := State{Dir: s.opts.Dir, Owner: me, TokenKeys: s.plan.TokenKeys, AssertionKeys: s.plan.AssertionKeys}
+	st := State{Dir: s.opts.Dir, Owner: me, TokenKeys: s.plan.TokenKeys, AssertionKeys: s.plan.AssertionKeys, Authority: s.trust.file()}
 	if s.opts.Port != 0 {
 		if err := s.plan.exactPort("router-1", s.opts.Port); err != nil {
 			return err
@@ -79,10 +84,16 @@ func (s *Stack) layRouter(n int) (Router, error) {
 	id := fmt.Sprintf("router-%d", n)
 	if n == 1 && s.opts.Port != 0 {
 		admin, err := s.plan.port(id + "-admin")
-		return Router{ID: id, URL: "http://" + loopback(s.opts.Port), Admin: "http://" + loopback(admin)}, err
+		if err != nil {
+			return Router{}, err
+		}
+		return s.securely(Router{ID: id, URL: "http://" + loopback(s.opts.Port), Admin: "http://" + loopback(admin)})
 	}
 	listen, admin, err := s.addresses(id)
-	return Router{ID: id, URL: "http://" + listen, Admin: "http://" + admin}, err
+	if err != nil {
+		return Router{}, err
+	}
+	return s.securely(Router{ID: id, URL: "http://" + listen, Admin: "http://" + admin})
 }
 
 // keepOldLogs moves the logs of the last run aside, one generation.

@@ -16,8 +16,9 @@ import (
 // read by its owner only.
 type State struct {
 	Dir           string         `json:"dir"`
-	Owner         local.Identity `json:"owner"`    // the process that started it
-	Endpoint      string         `json:"endpoint"` // the first router's URL: where tenants go
+	Owner         local.Identity `json:"owner"`               // the process that started it
+	Authority     string         `json:"authority,omitempty"` // file of the certificate that vouches for the endpoint; "" without TLS
+	Endpoint      string         `json:"endpoint"`            // the first router's URL: where tenants go
 	OperatorToken string         `json:"operator_token"`
 	TokenKeys     string         `json:"token_keys"`
 	AssertionKeys string         `json:"assertion_keys"`
@@ -39,6 +40,7 @@ type Directory struct {
 type Router struct {
 	ID    string `json:"id"`
 	URL   string `json:"url"`
+	Plain string `json:"plain,omitempty"` // with TLS: the listener without, which the URL is not
 	Admin string `json:"admin"`
 }
 

@@ -53,6 +53,7 @@ func (s *Stack) stop(ctx context.Context) error {
 	for _, group := range order {
 		errs = append(errs, together(group, func(c *child) error { return s.halt(ctx, c) }))
 	}
+	s.trust.close()
 	s.watchers.Wait()
 	close(s.failed)
 	if s.plan != nil {

@@ -92,7 +92,7 @@ func (s *shared) get(t *testing.T) *world {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.world == nil {
-		w, err := start(s.cells)
+		w, err := start(stack.Options{Cells: s.cells, Routers: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func (s *shared) alone(t *testing.T) *world {
 	return w
 }
 
-func start(cells int) (*world, error) {
+func start(o stack.Options) (*world, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -127,10 +127,9 @@ func start(cells int) (*world, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	starting, started := context.WithTimeout(ctx, startTimeout)
 	defer started()
-	st, err := stack.Start(starting, stack.Options{
-		Dir: dir, BinDir: bin, Cells: cells, Routers: 2, Log: os.Stderr,
-		Env: []string{"MOVER_PAUSE_BUDGET=1900ms"},
-	}) // below the routers' hold: stories hold what must not happen, figures how fast
+	o.Dir, o.BinDir, o.Log = dir, bin, os.Stderr
+	o.Env = []string{"MOVER_PAUSE_BUDGET=1900ms"} // below the routers' hold: stories hold what must not happen, figures how fast
+	st, err := stack.Start(starting, o)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("start stack in %s: %w", dir, err)
@@ -138,7 +137,10 @@ func start(cells int) (*world, error) {
 	state := st.State()
 	w := &world{Stack: st, dir: dir, cancel: cancel, console: loadtest.NewConsole(state.Directory.URL, state.OperatorToken)}
 	w.ep = loadtest.NewEndpoint(state.RouterURLs()...)
-	return w, nil
+	if o.TLS {
+		err = w.ep.Trust(state.Authority)
+	}
+	return w, err
 }
 
 // stop stops the stack, if there is one. KEEP=1 leaves its directory, with the logs.

@@ -41,14 +41,18 @@ type thing struct{ what, command string }
 
 func things(st stack.State, config, binDir string) []thing {
 	const json = `-H 'Content-Type: application/json'`
+	curl := "curl -s"
+	if st.Authority != "" {
+		curl += " --cacert " + quote(st.Authority)
+	}
 	return []thing{
 		{
 			"Sign a tenant up; its token serves for all that follows:",
-			fmt.Sprintf(`TOKEN=$(curl -s %s/signup %s -d '{"slug":"acme-'$(date +%%s)'","name":"Acme"}' | sed 's/.*"token": *"\([^"]*\)".*/\1/')`, st.Endpoint, json),
+			fmt.Sprintf(`TOKEN=$(%s %s/signup %s -d '{"slug":"acme-'$(date +%%s)'","name":"Acme"}' | sed 's/.*"token": *"\([^"]*\)".*/\1/')`, curl, st.Endpoint, json),
 		},
 		{
 			"Create a project at the one endpoint; the router finds the tenant's cell:",
-			fmt.Sprintf(`curl -s %s/v1/projects -H "Authorization: Bearer $TOKEN" %s -d '{"name":"Moon"}'`, st.Endpoint, json),
+			fmt.Sprintf(`%s %s/v1/projects -H "Authorization: Bearer $TOKEN" %s -d '{"name":"Moon"}'`, curl, st.Endpoint, json),
 		},
 		{
 			"See the cells, and how many tenants each has:",

@@ -26,7 +26,7 @@ func upCommand() *cobra.Command {
 until "cellway down" is called elsewhere. Data, logs and secrets stay in the data
 directory, so that the next start is quick. A process that dies is reported; the
 others keep running.`,
-		Example: "  cellway up\n  cellway up --cells 4 --routers 1 --data /tmp/cellway",
+		Example: "  cellway up\n  cellway up --cells 4 --routers 1 --data /tmp/cellway\n  cellway up --tls",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Log = cmd.ErrOrStderr()
 			if !cmd.Flags().Changed("port") && local.PortFree(usualPort) {
@@ -39,6 +39,7 @@ others keep running.`,
 	f.IntVar(&o.Cells, "cells", 3, "number of cells")
 	f.IntVar(&o.Routers, "routers", 2, "number of routers")
 	f.IntVar(&o.Port, "port", 0, fmt.Sprintf("port of the first router (default %d, or any if that is taken)", usualPort))
+	f.BoolVar(&o.TLS, "tls", false, "TLS for tenants, mutual TLS inside, by a development authority in the data directory")
 	f.StringVar(&o.BinDir, "bin-dir", "", "where directory, router and cell are (default: beside this program)")
 	f.StringVar(&o.PostgresBin, "postgres-bin", "", "directory of Postgres's programs ("+local.PostgresBinEnv+")")
 	f.StringVar(&o.RedisServer, "redis-server", "", "path of redis-server ("+local.RedisServerEnv+")")
