@@ -264,13 +264,13 @@ func TestEnginesAgree(t *testing.T) {
 		t.Skip("both engines are in the other run of the tests")
 	}
 	cells, worlds := map[string]*witness{}, map[string]*world{}
-	for _, name := range []string{"std", "h1", "handler"} {
+	for _, name := range []string{"std", "h1", "loop", "handler"} {
 		cell := &witness{make(chan string, 10)}
 		cells[name] = cell
 		worlds[name] = newWorldOn(t, name, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, nil)
 	}
 	for _, c := range differentialCases() {
-		for _, name := range []string{"h1", "handler"} {
+		for _, name := range []string{"h1", "loop", "handler"} {
 			std, h1 := worlds["std"].outcome(c, cells["std"]), worlds[name].outcome(c, cells[name])
 			compare(t, c, name, &std, &h1)
 		}

@@ -3,6 +3,7 @@ package router_test
 import (
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,9 +14,10 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/h1"
 )
 
-var engines = []string{"std", "h1"}
+var engines = []string{"std", "h1", "loop"}
 
 // guarded is a world with a policy.
 func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]http.Handler) *world {
@@ -137,5 +139,28 @@ func TestPlacesAreGivenBack(t *testing.T) {
 		if a := w.do("GET", "acme."+base, "/x", ""); a.StatusCode != 200 {
 			t.Errorf("%s: after it: got %d %s", engine, a.StatusCode, a.body)
 		}
+	}
+}
+
+// TestLoopsKnowTheGuardsConnections: behind it, too, connections are driven by loops.
+func TestLoopsKnowTheGuardsConnections(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = inner.Close() }()
+	c, err := net.Dial("tcp", inner.Addr().String()) //nolint:noctx // a test's connection to its own machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	nc, err := guard.New(prometheus.NewRegistry()).Listener(inner).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	if _, ok := nc.(h1.Wrapped); !ok {
+		t.Error("they are not")
 	}
 }

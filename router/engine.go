@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"runtime"
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/h1"
@@ -19,6 +20,13 @@ func (rt *Router) NewEngine() *h1.Server {
 		Draining: rt.streams.close, // their clients find another router
 		Panicked: func(cause any) { rt.Log.Error("handler panicked", slog.Any("cause", cause)) },
 	}
+}
+
+// NewLoops is NewEngine with event loops, on Linux: as many as there are processors.
+func (rt *Router) NewLoops() *h1.Server {
+	s := rt.NewEngine()
+	s.Loops = runtime.GOMAXPROCS(0)
+	return s
 }
 
 // malformed counts a request that is not HTTP as the engine takes it, and says

@@ -28,22 +28,24 @@ import (
 	"github.com/cellway/cellway/router/table"
 )
 
-// engine is what the routers of the tests are built on: std, h1, or handler, which
-// is h1 without its direct way.
+// engine is what the routers of the tests are built on: std, h1, loop, or
+// handler, which is h1 without its direct way.
 var engine = "std"
 
-// bothEngines runs every test on net/http and on our own engine.
-type bothEngines struct{ m *testing.M }
+// eachEngine runs every test on net/http and on our own engine with either driver.
+type eachEngine struct{ m *testing.M }
 
 // Run implements goleak.TestingM.
-func (b bothEngines) Run() int {
-	code := b.m.Run()
-	engine = "h1"
-	return max(code, b.m.Run())
+func (e eachEngine) Run() int {
+	code := 0
+	for _, engine = range []string{"std", "h1", "loop"} {
+		code = max(code, e.m.Run())
+	}
+	return code
 }
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(bothEngines{m})
+	goleak.VerifyTestMain(eachEngine{m})
 }
 
 const base = "cellway.localhost"
@@ -148,8 +150,11 @@ func (w *world) newServer() run.Server {
 		return w.router.NewServer()
 	}
 	s := w.router.NewEngine()
-	if w.engine == "handler" {
+	switch w.engine {
+	case "handler":
 		s.Direct = nil
+	case "loop":
+		return w.router.NewLoops()
 	}
 	return s
 }

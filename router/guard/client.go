@@ -145,6 +145,9 @@ func (c *conn) CloseWrite() error {
 	return net.ErrClosed
 }
 
+// Wraps is the connection below, for a driver that closes this one in the end.
+func (c *conn) Wraps() net.Conn { return c.Conn }
+
 // SyscallConn implements syscall.Conn: the h1 engine looks at the socket itself.
 func (c *conn) SyscallConn() (syscall.RawConn, error) {
 	if sc, ok := c.Conn.(syscall.Conn); ok {

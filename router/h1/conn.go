@@ -30,7 +30,10 @@ type conn struct {
 	ctx     context.Context // ends with the connection, and when the client leaves
 	cancel  context.CancelFunc
 	state   atomic.Int32
-	tunnel  bool // under srv.mu
+	loop    atomic.Pointer[loop] // that drives it; nil: a goroutine does
+	air     airborne             // what the loop has of it
+	outer   net.Conn             // which a loop was given, to be told of the end; nil in others
+	tunnel  bool                 // under srv.mu
 	touched time.Time
 	until   time.Time // the exchange's end at the latest
 
@@ -45,6 +48,7 @@ type conn struct {
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
+	refused bool   // Direct has refused the request that comes next
 
 	bodyDone  atomic.Bool // the request's body has been read whole
 	mustClose bool        // after this exchange
@@ -73,8 +77,16 @@ const (
 )
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, peer: nc.RemoteAddr().String()}
+	c := &conn{srv: s, peer: nc.RemoteAddr().String()}
 	c.ip = ipOf(c.peer)
+	c.w.c = c
+	c.ground(nc)
+	return c
+}
+
+// ground gives c what a connection with a goroutine has.
+func (c *conn) ground(nc net.Conn) {
+	c.nc = nc
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn() // nil where it fails: then reads are plain
 	}
@@ -83,9 +95,8 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.request = (&http.Request{}).WithContext(c.ctx)
 	c.request.Header = make(http.Header, 16)
-	c.w.c, c.w.header = c, make(http.Header, 8)
+	c.w.header = make(http.Header, 8)
 	c.setTLS()
-	return c
 }
 
 // stdServer is what httputil.ReverseProxy looks for in a context to know that it
@@ -117,7 +128,18 @@ func (c *conn) end() {
 
 // kill ends the connection from outside.
 func (c *conn) kill() {
+	if lp := c.loop.Load(); lp != nil && lp.post(func() { lp.kill(c) }) {
+		return
+	}
 	c.cancel()
+	_ = c.nc.Close()
+}
+
+// shut closes a connection that is idle, from outside.
+func (c *conn) shut() {
+	if lp := c.loop.Load(); lp != nil && lp.post(func() { lp.close(c) }) {
+		return
+	}
 	_ = c.nc.Close()
 }
 
@@ -294,11 +316,17 @@ func (c *conn) exchange() bool {
 	now := time.Now()
 	c.until = now.Add(c.srv.Whole)
 	c.mustClose = c.req.Close()
-	if c.plain() {
+	if c.plain() && !c.refused {
 		if served, ok := c.fly(now); served {
 			return ok
 		}
 	}
+	c.refused = false
+	return c.byHandler()
+}
+
+// byHandler gives the request to the handler.
+func (c *conn) byHandler() bool {
 	c.req.Bind(strings.Clone(c.req.text)) // what handlers make of it may outlive the buffer
 	c.open()
 	c.w.begin()
@@ -313,9 +341,9 @@ func (c *conn) handle() (ok bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			ok = false
-			c.reset = c.w.headed                                        // what has been sent must not look whole
-			if cause != http.ErrAbortHandler && c.srv.Panicked != nil { //nolint:errorlint // a value of panic, never wrapped
-				c.srv.Panicked(cause)
+			c.reset = c.w.headed               // what has been sent must not look whole
+			if cause != http.ErrAbortHandler { //nolint:errorlint // a value of panic, never wrapped
+				c.panicked(cause)
 			}
 		}
 		c.closeBody()

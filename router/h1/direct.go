@@ -45,41 +45,80 @@ var errUnusual = errors.New("the answer is for the handler")
 // plain reports whether the request that was read may be a flight.
 func (c *conn) plain() bool {
 	n := c.req.Length()
-	// Over TLS the handler looks first whether the host is the connection's.
-	return c.srv.Direct != nil && c.request.TLS == nil && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
+	// Over TLS the handler looks first whether the host is the connection's. Loops drive
+	// none of those, and their connections have no request.
+	return c.srv.Direct != nil && (c.request == nil || c.request.TLS == nil) && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
+}
+
+// take asks Direct for the request that was read; nil where the handler must serve it.
+func (c *conn) take(now time.Time) *relay {
+	f := &c.flight
+	f.Request, f.Peer, f.Began = &c.req, c.ip, now
+	if !c.srv.Direct.Take(f) {
+		return nil
+	}
+	c.bodyDone.Store(true)
+	c.w.begin()
+	c.w.reply = f.Reply
+	t := relays.Get().(*relay)
+	t.u, t.w, t.c, t.o, t.began, t.flight = f.To, &c.w, c, &f.Outgoing, now, f
+	return t
 }
 
 // fly serves the request as a flight, if Direct takes it. Where the handler must
 // serve it, served is false; ok is false where the connection ends.
 func (c *conn) fly(now time.Time) (served, ok bool) {
-	var t *relay
-	defer func() {
-		if cause := recover(); cause != nil {
-			served, ok, c.reset = true, false, true
-			c.crashed(t)
-			if c.srv.Panicked != nil {
-				c.srv.Panicked(cause)
-			}
-		}
-	}()
-	f := &c.flight
-	f.Request, f.Peer, f.Began = &c.req, c.ip, now
-	if !c.srv.Direct.Take(f) {
+	defer c.caught(nil, &served, &ok)
+	t := c.take(now)
+	if t == nil {
 		return false, false
 	}
-	c.bodyDone.Store(true)
-	c.w.begin()
-	c.w.reply = f.Reply
-	t = relays.Get().(*relay)
-	t.u, t.w, t.c, t.o, t.began, t.flight = f.To, &c.w, c, &f.Outgoing, now, f
+	return c.cross(t)
+}
+
+// cross serves a flight from its launch on, as fly does.
+func (c *conn) cross(t *relay) (served, ok bool) {
+	defer c.caught(t, &served, &ok)
 	c.startWatching()
-	err := t.fly()
+	l, err := t.u.get(c.ctx, false)
+	if err == nil {
+		l.extend(t.began, t.flight.Timeout)
+		c.waitsFor(l)
+		err = t.glide(l, t.launch(l))
+	}
+	return c.touchDown(t, err)
+}
+
+// touchDown ends a flight in a goroutine, as fly does.
+func (c *conn) touchDown(t *relay, err error) (served, ok bool) {
+	defer c.caught(t, &served, &ok)
 	c.stopWatching()
+	if !c.landed(t, err) {
+		return false, false
+	}
+	if c.mustClose && err == nil && c.from < c.to {
+		c.linger()
+	}
+	return true, err == nil && !c.mustClose
+}
+
+// caught ends a connection on which a Direct has panicked.
+func (c *conn) caught(t *relay, served, ok *bool) {
+	if cause := recover(); cause != nil {
+		*served, *ok, c.reset = true, false, true
+		c.crashed(t)
+		c.panicked(cause)
+	}
+}
+
+// landed ends a flight; false where the handler must go on with it.
+func (c *conn) landed(t *relay, err error) bool {
 	if err != nil && !c.w.headed {
 		t.failed = err
 		c.taken = t // Forward goes on with it
-		return false, false
+		return false
 	}
+	f := t.flight
 	f.Status, f.Bytes, f.Err = c.w.status, c.w.bytes, nil
 	if err != nil {
 		c.reset, f.Err = true, http.ErrAbortHandler
@@ -87,17 +126,22 @@ func (c *conn) fly(now time.Time) (served, ok bool) {
 	c.srv.Direct.Done(f)
 	t.free()
 	c.from += int(c.req.Length())
-	if c.mustClose && err == nil && c.from < c.to {
-		c.linger()
+	return true
+}
+
+func (c *conn) panicked(cause any) {
+	if c.srv.Panicked != nil {
+		c.srv.Panicked(cause)
 	}
-	return true, err == nil && !c.mustClose
 }
 
 // crashed ends a flight that has panicked: its link, and what was taken for it.
 func (c *conn) crashed(t *relay) {
 	if t != nil {
 		c.waitsFor(nil)
-		c.stopWatching()
+		if c.watch != nil { // nil in a loop
+			c.stopWatching()
+		}
 		if t.link != nil {
 			_ = t.link.Close()
 		}
@@ -128,19 +172,18 @@ func (c *conn) dropTaken() {
 	}
 }
 
-// fly sends the request and relays its answer, up to where that is unusual. Then
-// it keeps the link.
-func (t *relay) fly() error {
-	l, err := t.u.get(t.c.ctx, false)
-	if err != nil {
-		return err
-	}
+// launch sends the request.
+func (t *relay) launch(l *link) error {
 	t.link, t.from, t.to = l, 0, 0
-	l.extend(t.began, t.flight.Timeout)
-	t.c.waitsFor(l)
 	q := &t.c.req
 	t.x.Begin(t.limits(), q.Method() == http.MethodHead, false, q.Minor() == 1)
-	if err = t.sendPlain(); err == nil {
+	return t.sendPlain()
+}
+
+// glide relays the answer, unless err says that there is none, up to where it is
+// unusual. Then it keeps the link.
+func (t *relay) glide(l *link, err error) error {
+	if err == nil {
 		err = t.answer()
 	}
 	t.c.waitsFor(nil)

@@ -212,11 +212,20 @@ func (t *relay) stale(l *link, err error) error {
 	if !l.used || t.heard || t.c.w.headed || timedOut(err) || t.c.ctx.Err() != nil || t.hasBody() {
 		return err
 	}
-	switch t.c.req.Method() {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	if repeatable(t.c.req.Method()) {
 		return errStale
 	}
 	return err
+}
+
+// repeatable reports whether a request with the method may be sent again where
+// nobody knows what became of it.
+func repeatable(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // head writes the request's head.

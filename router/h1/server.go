@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Server serves HTTP/1.1 with a goroutine per connection, like http.Server,
+// A Server serves HTTP/1.1 with a goroutine per connection, or loops, like http.Server,
 // whose handlers it takes. What a handler is given is the handler's until it
 // returns: the request, its header and its context are used again.
 //
@@ -21,12 +21,16 @@ import (
 type Server struct {
 	Handler http.Handler
 	Direct  Direct // of plain requests, before the Handler; nil: none is
-	Limits  Limits
-	Head    time.Duration // for a request's head, from its first byte; 0 is 10 s
-	Idle    time.Duration // between two requests; 0 is 2 min
-	Whole   time.Duration // for one exchange; 0 is 2 min
-	Upload  time.Duration // between two pieces of a body; 0 is 30 s
-	Tunnel  time.Duration // without a byte either way; 0 is 10 min
+	// Loops is how many event loops drive plain TCP connections while their requests
+	// are plain; the others get a goroutine each, as all do where it is 0, there is
+	// no Direct, or the system is not Linux.
+	Loops  int
+	Limits Limits
+	Head   time.Duration // for a request's head, from its first byte; 0 is 10 s
+	Idle   time.Duration // between two requests; 0 is 2 min
+	Whole  time.Duration // for one exchange; 0 is 2 min
+	Upload time.Duration // between two pieces of a body; 0 is 30 s
+	Tunnel time.Duration // without a byte either way; 0 is 10 min
 	// Refused is told of each request that is not HTTP as we take it, and says
 	// what its sender reads; nil sends a line of text.
 	Refused func(f Fault) (contentType string, body []byte)
@@ -47,6 +51,15 @@ type Server struct {
 	tunnels  int           // of conns
 	changed  chan struct{} // closed and made anew when a conn ends or becomes a tunnel; nil: nobody waits
 	buffers  sync.Pool
+	loops    []*loop
+	turn     int // of them, whose the next connection is
+}
+
+// A Wrapped is a connection that adds nothing to the one that it wraps but to note
+// when it is closed. Loops drive that one, and close the Wrapped at its end.
+type Wrapped interface {
+	net.Conn
+	Wraps() net.Conn
 }
 
 // start makes what the zero Server lacks.
@@ -79,12 +92,19 @@ func (s *Server) Serve(ln net.Listener) error {
 	if err := s.start(ln); err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	if s.Loops > 0 && s.Direct != nil {
+		if err := s.startLoops(); err != nil {
+			return err
+		}
+	}
 	for pause := time.Duration(0); ; {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			s.add(nc)
+			if s.Loops == 0 || s.Direct == nil || !s.adopt(nc) {
+				s.add(nc)
+			}
 			continue
 		case s.draining.Load():
 			return http.ErrServerClosed
@@ -119,6 +139,9 @@ func (s *Server) add(nc net.Conn) {
 
 // gone forgets a connection that has ended.
 func (s *Server) gone(c *conn) {
+	if c.outer != nil {
+		_ = c.outer.Close() // below it is closed already
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
@@ -160,7 +183,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.mu.Lock()
 		for c := range s.conns {
 			if c.state.CompareAndSwap(idle, closed) {
-				_ = c.nc.Close()
+				c.shut()
 			}
 		}
 		if len(s.conns) == s.tunnels {
@@ -195,6 +218,10 @@ func (s *Server) stopListening() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining.Store(true)
+	for _, lp := range s.loops {
+		lp.post(lp.stop)
+	}
+	s.loops = nil
 	for ln := range s.lns {
 		_ = ln.Close() // Accept reports it
 		delete(s.lns, ln)

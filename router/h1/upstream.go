@@ -56,22 +56,38 @@ func (u *Upstream) get(ctx context.Context, fresh bool) (*link, error) {
 		}
 		_ = l.Close()
 	}
-	d := net.Dialer{Timeout: u.Dial, KeepAlive: 15 * time.Second}
-	if d.Timeout <= 0 {
-		d.Timeout = defaultDial
-	}
-	nc, err := d.DialContext(ctx, "tcp", u.Addr)
+	nc, err := u.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if u.TLS != nil {
-		return u.secure(ctx, nc, d.Timeout)
+		return u.secure(ctx, nc, u.dialTime())
 	}
 	return newLink(nc), nil
 }
 
+// dial makes a connection, on which get does the handshake where there is one.
+func (u *Upstream) dial(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: u.dialTime(), KeepAlive: 15 * time.Second}
+	return d.DialContext(ctx, "tcp", u.Addr)
+}
+
+func (u *Upstream) dialTime() time.Duration {
+	if u.Dial <= 0 {
+		return defaultDial
+	}
+	return u.Dial
+}
+
 func newLink(nc net.Conn) *link {
-	l := &link{Conn: nc}
+	l := &link{}
+	l.ground(nc)
+	return l
+}
+
+// ground gives l a connection that goroutines wait on.
+func (l *link) ground(nc net.Conn) {
+	l.Conn = nc
 	if sc, ok := nc.(syscall.Conn); ok {
 		l.raw, _ = sc.SyscallConn() // nil where it fails: then alive says no
 	}
@@ -80,7 +96,6 @@ func newLink(nc net.Conn) *link {
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		l.quiet = err == syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
 	}
-	return l
 }
 
 // alive reports whether an idle connection is open and silent. Bytes that nobody
@@ -158,6 +173,13 @@ func (u *Upstream) Kept() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return len(u.links)
+}
+
+// ended reports whether u was closed.
+func (u *Upstream) ended() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.closed
 }
 
 // Close closes the connections that are idle; those in use are closed when their

@@ -22,7 +22,7 @@ func TestF21OutOfDescriptors(t *testing.T) {
 	for _, tt := range []struct {
 		engine string
 		most   int
-	}{{"std", 0}, {"h1", 0}, {"std", 10000}, {"h1", 10000}} {
+	}{{"std", 0}, {"h1", 0}, {"loop", 0}, {"std", 10000}, {"h1", 10000}, {"loop", 10000}} {
 		t.Run(fmt.Sprintf("%s, %d", tt.engine, tt.most), func(t *testing.T) {
 			t.Parallel()
 			env, s := loaded(t, echo(t).URL, "ROUTER_ENGINE="+tt.engine, fmt.Sprintf("ROUTER_MAX_CONNECTIONS=%d", tt.most))

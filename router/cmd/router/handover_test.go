@@ -185,7 +185,7 @@ func TestF20RoutersReplacedUnderLoad(t *testing.T) {
 	hosts, ca := hostsDir(t)
 	env, s := loaded(t, echo(t).URL, "ROUTER_HANDOVER_SOCKET="+filepath.Join(t.TempDir(), "s"),
 		"ROUTER_TLS_LISTEN_ADDR="+freeAddr(t), "ROUTER_TLS_HOSTS_DIR="+hosts)
-	engines := []string{"std", "h1"}
+	engines := []string{"std", "h1", "loop"}
 	start := func(n int) *process {
 		p := launch(t, append(env, "ROUTER_ENGINE="+engines[n%len(engines)]))
 		p.awaitLog("router serves")

@@ -144,11 +144,15 @@ func serve(ctx context.Context, s settings) (err error) {
 // of that engine, and what closes the connections to cells.
 func newRouter(o router.Options, s settings, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
 	limits := router.CellLimits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Trust: trust}
-	if s.Engine == "h1" {
+	if s.Engine != "std" {
 		relay := router.NewRelay(limits)
 		o.Forwarder = relay
 		rt := router.New(o)
-		return rt, func() run.Server { return rt.NewEngine() }, relay.Close
+		engine := rt.NewEngine
+		if s.Engine == "loop" {
+			engine = rt.NewLoops
+		}
+		return rt, func() run.Server { return engine() }, relay.Close
 	}
 	proxy := router.NewProxy(limits, o.Log)
 	o.Forwarder = proxy

@@ -83,7 +83,7 @@ func TestOptionsRefuseBadKeys(t *testing.T) {
 // TestProcess: with the directory dead the process starts from its disk copy,
 // serves, finishes what is under way when told to stop, and leaves nothing open.
 func TestProcess(t *testing.T) {
-	for _, engine := range []string{"std", "h1"} {
+	for _, engine := range []string{"std", "h1", "loop"} {
 		t.Run(engine, func(t *testing.T) { testProcess(t, engine) })
 	}
 }

@@ -1,0 +1,119 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// A descriptor is a connection in a loop. A read of it does not wait, and a write takes
+// everything: what the kernel does not take is pending, and then the connection is
+// grounded.
+type descriptor struct {
+	lp      *loop
+	fd      int
+	c       *conn // a client's connection, or whose flight waits for the link; nil: the link is idle
+	link    *link // nil: a client's connection
+	pending []byte
+	ended   bool // the peer sends no more, once what came was read
+	full    bool // the last read may have left something
+	birth   int32
+	spent   int // bytes of an answer read in this turn
+}
+
+// turnBytes is how much of an answer is relayed before others have their turn.
+const turnBytes = 256 << 10
+
+// errAgain says that there is nothing to read now.
+var errAgain = errors.New("nothing to read now")
+
+// Read implements net.Conn.
+func (s *descriptor) Read(p []byte) (int, error) {
+	for s.spent < turnBytes {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN:
+			return 0, errAgain
+		case errno != 0:
+			return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno)}
+		case n == 0:
+			return 0, io.EOF
+		}
+		s.full = int(n) == len(p) //nolint:gosec // at most len(p)
+		if s.link != nil {
+			s.spent += int(n) //nolint:gosec // as above
+		}
+		return int(n), nil //nolint:gosec // as above
+	}
+	return 0, errAgain
+}
+
+// quiet reports whether an idle connection is open and has nothing to read.
+func (s *descriptor) quiet() bool {
+	var b [1]byte
+	_, _, err := syscall.Recvfrom(s.fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
+}
+
+// Write implements net.Conn.
+func (s *descriptor) Write(p []byte) (int, error) {
+	rest := p
+	for len(rest) > 0 && len(s.pending) == 0 {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(rest))), uintptr(len(rest)))
+		switch errno {
+		case 0:
+			rest = rest[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			s.pending = append(s.pending, rest...)
+			rest = nil
+		default:
+			return 0, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", errno)}
+		}
+	}
+	s.pending = append(s.pending, rest...)
+	return len(p), nil
+}
+
+// Close implements net.Conn.
+func (s *descriptor) Close() error {
+	if s.fd < 0 {
+		return net.ErrClosed
+	}
+	fd := s.fd
+	if fd < len(s.lp.by) && s.lp.by[fd] == s {
+		s.lp.by[fd] = nil
+	}
+	s.fd, s.pending = -1, nil
+	return syscall.Close(fd) // which ends the watching
+}
+
+// LocalAddr implements net.Conn.
+func (s *descriptor) LocalAddr() net.Addr { return nil }
+
+// RemoteAddr implements net.Conn.
+func (s *descriptor) RemoteAddr() net.Addr { return nil }
+
+// SetDeadline implements net.Conn: the loop has its own.
+func (s *descriptor) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.Conn.
+func (s *descriptor) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.Conn.
+func (s *descriptor) SetWriteDeadline(time.Time) error { return nil }
+
+// land takes the descriptor out of the loop, for a goroutine.
+func (s *descriptor) land() (net.Conn, error) {
+	_ = syscall.EpollCtl(s.lp.epoll, syscall.EPOLL_CTL_DEL, s.fd, nil) // closing ends the watching as well, but here is a copy
+	f := os.NewFile(uintptr(s.fd), "tcp")
+	s.lp.by[s.fd], s.fd = nil, -1
+	nc, err := net.FileConn(f)
+	return nc, errors.Join(err, f.Close())
+}

@@ -1,0 +1,109 @@
+package h1
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// ground gives the connection, with its flight, to a goroutine that goes on with
+// next.
+func (lp *loop) ground(c *conn, next func(c *conn)) {
+	lp.forget(c)
+	a, pending := &c.air, c.air.pending
+	nc, err := a.land()
+	if err != nil { // out of descriptors
+		nc = closedConn{}
+	}
+	if t := a.relay; t != nil && t.link != nil {
+		s := t.link.Conn.(*descriptor)
+		a.up = s.pending
+		far, err := s.land()
+		if err != nil {
+			far = closedConn{}
+		}
+		t.link.ground(far)
+	}
+	a.pending = pending
+	c.ground(nc)
+	if a.gone {
+		c.cancel()
+	}
+	c.loop.Store(nil)
+	go func() { // ends with the connection, as one that never was in a loop
+		defer c.end()
+		_ = nc.SetWriteDeadline(time.Now().Add(c.srv.Whole)) // the write will report it
+		if len(a.pending) > 0 {
+			if _, err := nc.Write(a.pending); err != nil {
+				c.w.err = err
+			}
+			a.pending = nil
+		}
+		next(c)
+	}()
+}
+
+// serveOn serves what was received.
+func (c *conn) serveOn() {
+	if c.mustClose && !c.refused && c.air.relay == nil && c.w.headed {
+		c.linger()
+		return
+	}
+	c.retouch()
+	for first := c.buffers != nil && c.from < c.to; first || c.await(false) == nil; first = false {
+		if !c.readHead() || !c.exchange() {
+			return
+		}
+	}
+}
+
+// handleOn has the handler go on with a flight.
+func (c *conn) handleOn() {
+	c.air.relay = nil
+	c.retouch()
+	if c.byHandler() {
+		c.serveOn()
+	}
+}
+
+// glideOn relays the rest of a flight's answer.
+func (c *conn) glideOn() {
+	t := c.air.relay
+	c.air.relay = nil
+	l := t.link
+	c.retouch()
+	c.startWatching()
+	l.extend(time.Now(), t.flight.Timeout)
+	c.waitsFor(l)
+	_, err := l.Write(c.air.up)
+	c.air.up = nil
+	c.after(c.touchDown(t, t.glide(l, errors.Join(err, c.w.err))))
+}
+
+// crossOn launches a flight that a loop must not.
+func (c *conn) crossOn() {
+	t := c.air.relay
+	c.air.relay = nil
+	c.retouch()
+	c.after(c.cross(t))
+}
+
+// after goes on after a flight that ended in a goroutine.
+func (c *conn) after(served, ok bool) {
+	switch {
+	case !served:
+		c.handleOn()
+	case ok:
+		c.serveOn()
+	}
+}
+
+// A closedConn stands for a connection that could not be kept.
+type closedConn struct{ net.Conn }
+
+func (closedConn) Read([]byte) (int, error)         { return 0, net.ErrClosed }
+func (closedConn) Write([]byte) (int, error)        { return 0, net.ErrClosed }
+func (closedConn) Close() error                     { return nil }
+func (closedConn) SetDeadline(time.Time) error      { return net.ErrClosed }
+func (closedConn) SetReadDeadline(time.Time) error  { return net.ErrClosed }
+func (closedConn) SetWriteDeadline(time.Time) error { return net.ErrClosed }

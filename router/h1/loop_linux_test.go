@@ -1,0 +1,187 @@
+package h1
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// A gate is a listener that counts its connections.
+type gate struct {
+	net.Listener
+	now atomic.Int32
+}
+
+// Accept implements net.Listener.
+func (g *gate) Accept() (net.Conn, error) {
+	nc, err := g.Listener.Accept()
+	if err == nil {
+		g.now.Add(1)
+		nc = &gated{Conn: nc, gate: g}
+	}
+	return nc, err
+}
+
+type gated struct {
+	net.Conn
+	gate *gate
+	once sync.Once
+}
+
+// Wraps implements Wrapped.
+func (g *gated) Wraps() net.Conn { return g.Conn }
+
+// Close implements net.Conn.
+func (g *gated) Close() error {
+	g.once.Do(func() { g.gate.now.Add(-1) })
+	return g.Conn.Close()
+}
+
+// TestLoopsCountConnections: loops drive connections of a listener that counts, and
+// close each once, when it has ended, wherever it did.
+func TestLoopsCountConnections(t *testing.T) {
+	t.Parallel()
+	up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(cellOfFlights))}
+	t.Cleanup(up.Close)
+	s := &Server{Direct: &directly{up: up}, Loops: 2, Handler: http.HandlerFunc(cellOfFlights)}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{Listener: ln}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(g) }()
+	flies, grounded := dial(t, ln.Addr().String()), dial(t, ln.Addr().String())
+	flies.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+	flies.until(`GET /a ""`)
+	grounded.send("GET /handler/b HTTP/1.1\r\nHost: a\r\n\r\n")
+	grounded.until(`GET /handler/b ""`)
+	if s.mu.Lock(); len(s.loops) != 2 {
+		t.Errorf("got %d loops", len(s.loops))
+	}
+	s.mu.Unlock()
+	if n := g.now.Load(); n != 2 {
+		t.Errorf("got %d connections, want 2", n)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-served
+	if n := g.now.Load(); n != 0 {
+		t.Errorf("got %d connections after the end", n)
+	}
+}
+
+// TestLoopsKnowDescriptorsThatCameBack: an event of a descriptor that was closed is not
+// taken for one of another connection with the same number.
+func TestLoopsKnowDescriptorsThatCameBack(t *testing.T) {
+	t.Parallel()
+	lp, err := newLoop(&Server{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.end()
+	add := func() *descriptor {
+		pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Close(pair[1]) })
+		s := &descriptor{lp: lp, fd: pair[0]}
+		if err := lp.add(s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := add()
+	late := syscall.EpollEvent{Events: syscall.EPOLLRDHUP, Fd: int32(first.fd), Pad: first.birth} //nolint:gosec // a descriptor
+	if lp.of(&late) != first {
+		t.Error("its own event is not known")
+	}
+	fd := first.fd
+	_ = first.Close()
+	second := add()
+	if second.fd != fd {
+		second.fd, lp.by[fd] = fd, second // another test has taken the number meanwhile
+	}
+	if lp.of(&late) != nil {
+		t.Error("an event of before was taken for another connection's")
+	}
+}
+
+// TestKillAfterTheLoopHasEnded: a connection that has left its loop for a goroutine is
+// closed by who learns of it late.
+func TestKillAfterTheLoopHasEnded(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	lp := &loop{ended: true}
+	c := &conn{nc: ours, cancel: func() {}}
+	c.loop.Store(lp)
+	c.kill()
+	if _, err := theirs.Read(make([]byte, 1)); err == nil {
+		t.Error("it is open")
+	}
+}
+
+// TestPanicsInFlight: whatever panics ends its connection, and nobody else's.
+func TestPanicsInFlight(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, loops int) {
+		told := make(chan any, 10)
+		_, _, addr := flown(t, loops, cellOfFlights, func(s *Server) {
+			s.Direct = panicsAt{s.Direct.(*directly)}
+			s.Panicked = func(cause any) { told <- cause }
+		})
+		for _, at := range []string{"/take", "/drop", "/answer"} {
+			bystander := dial(t, addr)
+			bystander.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+			bystander.until(`GET /first ""`)
+			c := dial(t, addr)
+			c.send("GET " + at + " HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
+			if got := c.ends(); strings.Contains(got, " 200 ") {
+				t.Errorf("%s: got %q", at, got)
+			}
+			if cause := <-told; cause != at {
+				t.Errorf("%s: told %v", at, cause)
+			}
+			bystander.send("GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			if got := bystander.ends(); !strings.Contains(got, `GET /second ""`) {
+				t.Errorf("%s: the bystander got %q", at, got)
+			}
+		}
+	})
+}
+
+// until reads up to s.
+func (w *wire) until(s string) {
+	w.tb.Helper()
+	for got := ""; !strings.HasSuffix(got, s); {
+		b, err := w.from.ReadByte()
+		if err != nil {
+			w.tb.Fatalf("got %q, then %v; want %s", got, err, s)
+		}
+		got += string(b)
+	}
+}
+
+// panicsAt panics where the path says.
+type panicsAt struct{ *directly }
+
+// Take implements Direct.
+func (d panicsAt) Take(f *Flight) bool {
+	at := strings.Clone(f.Request.Target())
+	f.Drop, f.DropAnswer = nil, nil
+	switch at {
+	case "/take":
+		panic(at)
+	case "/drop":
+		f.Drop = func(string) bool { panic(at) }
+	case "/answer":
+		f.DropAnswer = func(string) bool { panic(at) }
+	}
+	return d.directly.Take(f)
+}
