@@ -22,7 +22,7 @@ it can do. One line for each; the exit code is 1 if a goal was missed.
 
 The router is the product's default; ROUTER_ variables change it. A full run takes about
 six minutes.`,
-		Example: "  loadtest blast\n  loadtest blast --quick\n  ROUTER_ENGINE=h1 loadtest blast -o json | jq '.lines[] | {fault, errors, p99_ratio}'",
+		Example: "  loadtest blast\n  loadtest blast --quick\n  ROUTER_ENGINE=std loadtest blast -o json | jq '.lines[] | {fault, errors, p99_ratio}'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := blast.Run(cmd.Context(), o)
 			if err != nil {

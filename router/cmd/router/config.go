@@ -43,7 +43,7 @@ type settings struct {
 	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
-	Engine          string        `env:"ENGINE" envDefault:"std" help:"std (net/http), h1 (our own HTTP/1.1) or loop (h1 on event loops, Linux only)"`
+	Engine          string        `env:"ENGINE" envDefault:"h1" help:"h1 (our own HTTP/1.1), loop (h1 on event loops, Linux only) or std (net/http)"`
 	HandoverSocket  string        `env:"HANDOVER_SOCKET" help:"path of a Unix socket: a router that starts takes the listeners of the one that runs there, which then ends; empty is none"`
 	StopDelay       time.Duration `env:"STOP_DELAY" envDefault:"0s" help:"between being told to stop and no more connections, for balancers to notice"`
 	RetireTime      time.Duration `env:"RETIRE_TIME" envDefault:"15s" help:"for clients to ask once more on a connection, when another router has taken over"`
@@ -54,7 +54,7 @@ type settings struct {
 func (s *settings) Validate() error {
 	for name, ok := range map[string]bool{
 		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
-		"ENGINE must be std, h1 or loop":                  s.Engine == "std" || s.Engine == "h1" || s.Engine == "loop",
+		"ENGINE must be h1, loop or std":                  s.Engine == "std" || s.Engine == "h1" || s.Engine == "loop",
 		"ENGINE loop needs Linux":                         s.Engine != "loop" || runtime.GOOS == "linux",
 		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
 		"TABLE_MAX_TAKEN must be from 0 to 1":             s.TableMaxTaken >= 0 && s.TableMaxTaken <= 1,
