@@ -167,7 +167,7 @@ type Moves interface {
 	// gives the tenant to the target at Base+1; to Aborting it gives the tenant
 	// back to the source at Base+2, whatever phase it was in, so that what a mover
 	// says late finds another epoch; each by compare-and-set on the epoch in the same
-	// transaction. Watching sets WatchEnds. An undo that reaches Watching ends the
+	// transaction; what is wished to be cancelled is not Decided. Watching sets WatchEnds. An undo that reaches Watching ends the
 	// move that it undoes, in Undone; one that is aborted leaves the watch on. With
 	// m.Phase equal to from, only Report and Error are written; while Watching that
 	// reports of a comparison, of which the next one is due at NotBefore, and

@@ -214,6 +214,8 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 		err = problem.New(problem.Conflict, "move %s is %s", m.ID, m.Phase)
 	case moves && !from.CanBecome(said.Phase):
 		err = problem.New(problem.Conflict, "a move cannot go from %s to %q", from, said.Phase)
+	case moves && said.Phase == Decided && m.Wish == Cancel:
+		err = problem.New(problem.Conflict, "move %s is cancelled", m.ID)
 	case said.Phase == Undone:
 		err = problem.New(problem.Conflict, "move %s ends as undone when the move that undoes it is watching", m.ID)
 	case said.Phase == Completed && m.UndoneBy != "":

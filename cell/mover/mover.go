@@ -135,10 +135,9 @@ func (v *Mover) work(ctx context.Context, m directory.Move) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { v.keep(ctx, cancel, m.ID) })
-
 	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
+	wg.Go(func() { v.keep(ctx, cancel, m.ID, w.cancelled.hear) })
 	v.m.running.Inc()
 	defer v.m.running.Dec()
 	w.run(ctx)
@@ -158,15 +157,16 @@ func (v *Mover) letGo(ctx context.Context, id directory.MoveID) {
 
 // keep extends the lease until ctx ends. When it cannot be extended, it ends ctx
 // before the lease does: two thirds of the time are gone then, by this process's
-// own clock and counted from before the call.
-func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID) {
+// own clock and counted from before the call. hear is told each answer.
+func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID, hear func(directory.Move)) {
 	held := time.Now()
 	for sleep(ctx, v.cfg.LeaseTTL/6) {
 		began := time.Now()
-		_, err := v.lease(ctx, id)
+		m, err := v.lease(ctx, id)
 		switch {
 		case err == nil:
 			held = began
+			hear(m)
 		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), time.Since(held) > v.cfg.LeaseTTL*2/3:
 			lost()
 			return

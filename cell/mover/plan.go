@@ -90,9 +90,10 @@ type Facts struct {
 	Last     transfer.Received // the round that this mover made last
 	Rounds   int               // rounds made by this mover
 	Staged   bool              // the target has taken the final round
-	Frozen   time.Time         // when the pause began, or this mover took over in it; zero outside it
-	Refused  int               // freezes that did not get through: open transactions, or too much was written right before
+	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
+	Refused  int               // freezes that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
 	Broken   string            // a reason to give up: a finding, a mismatch
+	Schema   string            // fingerprint of both cells, when this mover looked first
 	WorkedAt time.Time         // when the last round was made
 }
 
@@ -101,6 +102,9 @@ type Facts struct {
 func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	if why, _ := giveUp(m, f, l, now); why != "" {
 		return Abort
+	}
+	if !f.Frozen.IsZero() && mayFreeze(m.Phase) && m.Phase != directory.Frozen && m.Phase != directory.Staged {
+		return Freeze // it may be frozen already
 	}
 	switch m.Phase {
 	case directory.Planned:
@@ -184,12 +188,16 @@ const idleRound = 2 * time.Second
 // readyToFreeze waits for the operator where one was asked for, and goes back to
 // rounds where a freeze did not get through or this mover knows nothing yet.
 func readyToFreeze(m directory.Move, f Facts, l Limits, now time.Time) Action {
-	held := m.StopAt == directory.CaughtUp && m.Wish != directory.Switch
-	switch {
+	switch held := held(m); {
 	case held && now.Sub(f.WorkedAt) < idleRound:
 		return Wait
 	case held, f.Rounds == 0, f.Last.Took > l.Drain, now.Sub(f.WorkedAt) > time.Second:
 		return Round
 	}
 	return Freeze
+}
+
+// held reports whether a move that has caught up waits for its operator.
+func held(m directory.Move) bool {
+	return m.StopAt == directory.CaughtUp && m.Wish != directory.Switch
 }

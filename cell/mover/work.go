@@ -37,26 +37,10 @@ type work struct {
 	report         Report
 	source, target directory.Cell
 	slotted        bool   // whether it has one of the mover's slots
+	released       bool   // the source of an aborted move serves again
 	told           string // why the move waits, as the record has it
+	cancelled      cancelled
 	log            *slog.Logger
-}
-
-// rest waits for about d and reports whether the work may go on. Outside the pause
-// it gives its slot to another move meanwhile: one that waits for a dead cell must
-// not keep those back that have work to do.
-func (w *work) rest(ctx context.Context, d time.Duration) bool {
-	if w.pausing() {
-		return sleep(ctx, d)
-	}
-	<-w.slots
-	w.slotted = sleep(ctx, d) && take(ctx, w.slots)
-	return w.slotted
-}
-
-// pausing reports whether the tenant waits.
-func (w *work) pausing() bool {
-	p := w.move.Phase
-	return p == directory.Frozen || p == directory.Staged || p == directory.Decided
 }
 
 // run does one thing after the other until the move waits, has ended, or is lost.
@@ -79,17 +63,28 @@ func (w *work) run(ctx context.Context) {
 			}
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, errLost) {
+		if ctx.Err() != nil || errors.Is(err, errLost) && !w.mayCancel(ctx, action) {
 			return
 		}
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
 		w.failed(err)
 		failed++
-		if !w.tell(ctx, failed) || !w.rest(ctx, w.backoff(failed)) {
+		if !w.refresh(ctx) {
 			return
 		}
-		w.refresh(ctx)
+		if w.move.Phase == from { // else it was recorded, and only the answer was lost
+			w.tell(ctx, failed)
+		}
+		if !w.rest(ctx, w.backoff(failed)) || !w.pausing() && !w.refresh(ctx) {
+			return
+		}
 	}
+}
+
+// mayCancel reports whether the directory has refused an action only because an operator
+// wishes to cancel what is still this mover's: then the tenant does not wait for another.
+func (w *work) mayCancel(ctx context.Context, a Action) bool {
+	return a == Decide && w.refresh(ctx) && w.move.Wish == directory.Cancel && w.move.Phase.BeforeDecision()
 }
 
 // backoff is short while a tenant waits.
@@ -117,14 +112,25 @@ func (w *work) failed(err error) {
 }
 
 // refresh reads the record again: an operator may wish something else by now, and
-// an Advance whose answer was lost may have been done.
-func (w *work) refresh(ctx context.Context) {
+// an Advance whose answer was lost may have been done. It reports false where the
+// record says that the lease is another's; one that cannot be read says nothing.
+func (w *work) refresh(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if m, err := w.dir.Move(ctx, w.move.ID); err == nil && m.Lease == w.move.Lease {
-		m.Error = w.move.Error
-		w.move = m
+	m, err := w.dir.Move(ctx, w.move.ID)
+	if err != nil {
+		return true
 	}
+	if m.Lease != w.move.Lease {
+		return false
+	}
+	if m.Phase == w.move.Phase {
+		m.Error = w.move.Error
+	} else {
+		w.told = m.Error
+	}
+	w.move = m
+	return true
 }
 
 // timeouts of one action; a copy may take as long as it needs.
@@ -145,8 +151,8 @@ func (w *work) do(ctx context.Context, a Action) error {
 	var err error
 	switch a {
 	case Wait:
-		if w.rest(ctx, w.cfg.Poll) {
-			w.refresh(ctx)
+		if w.rest(ctx, w.cfg.Poll) && !w.refresh(ctx) {
+			return errLost
 		}
 		return nil
 	case Reserve:
@@ -158,10 +164,13 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Round:
 		if err = w.pull(ctx, roundTimeout, m, dst, false); err == nil {
 			w.report.Rounds++
+			if w.move.Phase == directory.CaughtUp && !held(w.move) && w.facts.Last.Took > w.cfg.Limits.Drain {
+				w.facts.Refused++ // it has caught up once, and does not any more
+			}
 			return w.note(ctx)
 		}
 	case Check:
-		err = w.check(ctx, m, dst)
+		err = w.check(ctx, m, src, dst)
 	case Freeze:
 		return w.freeze(ctx, m, src, dst)
 	case Stage:
@@ -221,22 +230,36 @@ func (w *work) findCells(ctx context.Context) (err error) {
 func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	here, err := src.Preflight(ctx, m)
+	here, err := w.preflight(ctx, m, src, dst)
 	if err != nil {
-		return fmt.Errorf("preflight of %s: %w", m.Source, err)
-	}
-	there, err := dst.Preflight(ctx, m)
-	if err != nil {
-		return fmt.Errorf("preflight of %s: %w", m.Target, err)
-	}
-	for _, f := range append(here.Findings, there.Findings...) {
-		return problem.New(problem.Conflict, "preflight: %s: %s: %s (fix: %s)", f.Code, f.Table, f.Why, f.Fix)
-	}
-	if here.Fingerprint != there.Fingerprint {
-		return problem.New(problem.Conflict, "preflight: the schemas of %s and %s differ (fix: bring both to one release)", m.Source, m.Target)
+		return err
 	}
 	w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
 	return dst.Reserve(ctx, m)
+}
+
+// preflight is what the source says of itself and the tenant. Conflict where a cell is
+// unsafe, or is not what the other one is, or what both were before.
+func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source) (transfer.Report, error) {
+	here, err := src.Preflight(ctx, m)
+	if err != nil {
+		return here, fmt.Errorf("preflight of %s: %w", m.Source, err)
+	}
+	there, err := dst.Preflight(ctx, m)
+	if err != nil {
+		return here, fmt.Errorf("preflight of %s: %w", m.Target, err)
+	}
+	for _, f := range append(here.Findings, there.Findings...) {
+		return here, problem.New(problem.Conflict, "preflight: %s: %s: %s (fix: %s)", f.Code, f.Table, f.Why, f.Fix)
+	}
+	if here.Fingerprint != there.Fingerprint {
+		return here, problem.New(problem.Conflict, "preflight: the schemas of %s and %s differ (fix: bring both to one release)", m.Source, m.Target)
+	}
+	if w.facts.Schema != "" && w.facts.Schema != here.Fingerprint {
+		return here, problem.New(problem.Conflict, "preflight: the schema of %s and %s was altered during the move (fix: move again)", m.Source, m.Target)
+	}
+	w.facts.Schema = here.Fingerprint
+	return here, nil
 }
 
 // pull makes the target take a round.
@@ -246,12 +269,14 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	began := time.Now()
-	got, err := dst.Pull(ctx, m, w.source.Transfer(), final)
+	if !final {
+		w.cancelled.ends(cancel)
+		defer w.cancelled.ends(nil)
+	}
+	got, err := dst.Pull(ctx, m, w.source.Transfer(), final) // Took is of the rows: nobody waits for Redis
 	if err != nil {
 		return fmt.Errorf("round: %w", err)
 	}
-	got.Took = time.Since(began)
 	w.facts.Last, w.facts.WorkedAt, w.facts.Rounds = got, time.Now(), w.facts.Rounds+1
 	w.report.Rows += got.Totals.Rows
 	w.report.Keys += got.Totals.Keys
@@ -261,10 +286,14 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 	return nil
 }
 
-// check verifies what hashes do not show. What it finds ends the move.
-func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
+// check verifies what hashes do not show, and that no cell was altered under the move.
+// What it finds ends the move.
+func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
+	if _, err := w.preflight(ctx, m, src, dst); err != nil {
+		return err
+	}
 	found, err := dst.Verify(ctx, m)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
@@ -272,43 +301,6 @@ func (w *work) check(ctx context.Context, m transfer.Move, dst Target) error {
 	for _, f := range found {
 		return problem.New(problem.Conflict, "verify: %s: %s: %s", f.Code, f.Table, f.Why)
 	}
-	return nil
-}
-
-// freeze begins the pause and, so that it is short, makes a round right before it
-// and the final round while the directory records the phase.
-func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	if w.facts.Rounds > 0 { // not where all is copied inside the pause
-		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
-			return err
-		}
-		if w.facts.Last.Took > w.cfg.Limits.Drain { // too much has come since: rounds again
-			w.facts.Refused++
-			return nil
-		}
-	}
-	step, cancel := context.WithTimeout(ctx, stepTimeout)
-	defer cancel()
-	began := time.Now()
-	if err := src.Freeze(step, m, w.cfg.Limits.FreezeWait); err != nil {
-		w.facts.Refused++
-		return fmt.Errorf("freeze: %w", err)
-	}
-	w.facts.Frozen = began
-	staged := make(chan error, 1)
-	go func() { staged <- w.pull(ctx, roundTimeout, m, dst, true) }()
-	from, frozen := w.move.Phase, w.move
-	frozen.Phase = directory.Frozen
-	recorded := w.dir.Advance(step, frozen, from)
-	err := <-staged
-	if recorded != nil {
-		return lostOr(recorded)
-	}
-	w.move.Phase = directory.Frozen
-	if err != nil {
-		return err
-	}
-	w.facts.Staged = true
 	return nil
 }
 
@@ -399,6 +391,7 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 	if err := src.Release(step, m); err != nil {
 		return fmt.Errorf("release: %w", err)
 	}
+	w.released = true
 	if err := dst.Discard(step, m); err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
@@ -417,7 +410,9 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 // advance records a phase.
 func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	next := w.move
-	next.Phase = to
+	if next.Phase = to; to != w.move.Phase {
+		next.Previous = w.move.Phase
+	}
 	if to != directory.Aborting && to != directory.Aborted {
 		next.Error = ""
 	}

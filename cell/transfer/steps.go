@@ -140,11 +140,23 @@ func (s *Steps) query(ctx context.Context, t directory.TenantID, verb, call stri
 	case errors.Is(err, pgx.ErrNoRows):
 		return f, nil
 	case pg.Code(err) == pg.LockNotAvailable:
-		return f, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s tenant %d: its transactions did not end in time", verb, t))
+		return f, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s tenant %d: its transactions did not end in time", verb, t)).
+			With("step", busy)
 	case err != nil:
 		return f, fmt.Errorf("%s tenant %d: %w", verb, t, err)
 	}
 	return f, nil
+}
+
+// busy is the member step of the problem of a step that was not done because the
+// tenant's transactions did not end in time.
+const busy = "busy"
+
+// IsBusy reports whether err is a cell's word that a step was not done because the
+// tenant's transactions did not end in time, also on the far side of an HTTP hop.
+func IsBusy(err error) bool {
+	p, ok := errors.AsType[*problem.Error](err)
+	return ok && p.Extra["step"] == busy
 }
 
 func conflict(verb string, f fence.Fence) error {

@@ -176,6 +176,10 @@ func testAbort(t *testing.T, s *suite) {
 			t.Fatalf("base epoch: got %d, want %d", m.Base, base)
 		}
 		m = s.take(t, m, last)
+		if last == directory.Staged {
+			s.expect(t, "cancel", 0, 1, func() error { _, err := s.AskMove(s.ctx, m.ID, directory.Cancel); return err })
+			s.refuseMove(t, "decide what is cancelled", problem.Conflict, m.ID, func() error { _, err := s.say(m, directory.Decided); return err })
+		}
 		m.Error = "the pause was too long"
 		s.expect(t, "abort "+string(last), 1, 2, func() (err error) { m, err = s.say(m, directory.Aborting); return err })
 		base += 2
