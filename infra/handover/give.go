@@ -16,27 +16,54 @@ type Keeper interface {
 	TakeBack() // that one did not get ready
 }
 
-// Run gives the sockets to a process that asks for them, until ctx ends or one has
-// taken over. Only one is served at a time.
+// Run gives the sockets to a process that asks for them, until ctx ends, one has
+// taken over, or Leave is called. Only one is served at a time.
 func (s *Sockets) Run(ctx context.Context, k Keeper) error {
-	if s.control == nil {
+	s.mu.Lock()
+	control := s.control
+	s.mu.Unlock()
+	if control == nil {
 		return nil
 	}
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.control.SetDeadline(time.Now()) // Accept reports it
+		_ = control.SetDeadline(time.Now()) // Accept reports it
 	})
 	defer stop()
 	for {
-		c, err := s.control.AcceptUnix()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil // the file stays: who is starting now may have the socket
+		c, err := control.AcceptUnix()
+		switch {
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			if err == nil {
+				_ = c.Close() // it starts by itself
 			}
+			return nil // the file stays: who is starting now may have the socket
+		case exhausted(err):
+			rest(ctx, askEvery) // who asks waits meanwhile
+		case err != nil:
 			return fmt.Errorf("accept who takes over: %w", err)
-		}
-		if s.give(ctx, c, k) {
+		case s.give(ctx, c, k):
 			return nil
 		}
+	}
+}
+
+// exhausted reports whether err is of a lack that passes.
+func exhausted(err error) bool {
+	for _, lack := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
+}
+
+// rest lasts d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -44,18 +71,20 @@ func (s *Sockets) Run(ctx context.Context, k Keeper) error {
 // has taken over.
 func (s *Sockets) give(ctx context.Context, c *net.UnixConn, k Keeper) (gone bool) {
 	defer func() { _ = c.Close() }() // everything has been said
+	k.LetGo()
+	defer func() {
+		if !gone && !s.goes(ctx) {
+			_ = c.SetWriteDeadline(time.Now().Add(answerTime)) // the one before may be over
+			_, _ = c.Write([]byte(mine))                       // who has left does not need it
+			k.TakeBack()
+		}
+	}()
 	// A new process gives up readyTime after it has the sockets, or ends.
 	if c.SetDeadline(time.Now().Add(readyTime+2*answerTime)) != nil {
 		return false
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
-	k.LetGo()
-	defer func() {
-		if !gone {
-			k.TakeBack()
-		}
-	}()
 	if s.send(c) != nil {
 		return false
 	}
@@ -63,16 +92,30 @@ func (s *Sockets) give(ctx context.Context, c *net.UnixConn, k Keeper) (gone boo
 	if err != nil || said != ready || ctx.Err() != nil {
 		return false
 	}
+	// Who cannot be told is not there any more, and this process goes on.
+	if _, err := c.Write([]byte(yours)); err != nil {
+		return false
+	}
 	s.Retire()
 	close(s.taken)
-	_, _ = c.Write([]byte(yours)) // who does not hear it sees the end of the connection
 	return true
+}
+
+// goes reports whether this process is about to end anyway: then the new one is to
+// go on without an answer, and keeps what it was given.
+func (s *Sockets) goes(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired || ctx.Err() != nil
 }
 
 // send sends hello with the descriptors, the control socket's first.
 func (s *Sockets) send(c *net.UnixConn) error {
 	s.mu.Lock() // keeps them open meanwhile
 	defer s.mu.Unlock()
+	if s.retired {
+		return net.ErrClosed
+	}
 	fds, err := appendFD(nil, s.control)
 	for _, l := range s.ours {
 		if err == nil {

@@ -23,7 +23,8 @@ const (
 	askEvery   = 50 * time.Millisecond  // whether it is
 	hello      = "cellway handover 1\n" // with the descriptors
 	ready      = "ready\n"              // of the new process: it is going to accept
-	yours      = "yours\n"              // of the old one: it accepts no more
+	yours      = "yours\n"              // of the old one: it accepts no more from now on
+	mine       = "mine\n"               // of the old one: it goes on; only without a word is it gone
 )
 
 // Sockets are the listening sockets of a process. Open them, Listen at each
@@ -33,6 +34,7 @@ type Sockets struct {
 	begun   chan struct{} // until then nothing is accepted
 	taken   chan struct{} // another process is ready
 	from    *net.UnixConn // to the process that is replaced; nil where there is none
+	since   time.Time     // when that one said hello
 	systemd bool
 
 	mu      sync.Mutex
@@ -135,13 +137,26 @@ func (s *Sockets) dropUnused() error {
 func (s *Sockets) Taken() <-chan struct{} { return s.taken }
 
 // Retire accepts no more, and leaves open what servers have accepted: their Accept
-// waits until they close their listener.
+// waits until they close their listener. Nobody is given anything after it: who
+// starts now has the sockets of a process that has taken over, or listens by itself.
 func (s *Sockets) Retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retired = true
 	for _, l := range s.ours {
 		_ = l.TCPListener.Close() // Accept reports it
+	}
+	if s.control != nil { // after the others: who is refused here finds their addresses free
+		_ = s.control.Close() // Run returns
+		s.control = nil
+	}
+}
+
+// Leave is Retire for a process that ends without a successor, which can start
+// while this one finishes. Without a control socket there is none to start so.
+func (s *Sockets) Leave() {
+	if s.path != "" {
+		s.Retire()
 	}
 }
 

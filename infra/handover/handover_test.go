@@ -156,11 +156,12 @@ func TestASuccessorThatFailsChangesNothing(t *testing.T) {
 func TestAddressesThatAreNotShared(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	_, ln, _ := running(t, path)
+	first, ln, _ := running(t, path)
 	second, other := open(t, path, "127.0.0.1:0")
 	if err := second.Begin(t.Context(), fine); err != nil {
 		t.Fatal(err)
 	}
+	<-first.Taken()
 	go answer(other, "second")
 	if got := asked(t, other.Addr().String()); got != "second" {
 		t.Errorf("got %q at the new address, want second", got)

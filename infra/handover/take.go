@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,15 @@ func (s *Sockets) take(ctx context.Context) error {
 		return errors.Join(errors.New("take over: not a Unix socket"), nc.Close())
 	}
 	s.from = from
+	stop := context.AfterFunc(ctx, func() { _ = from.SetDeadline(time.Now()) })
+	defer stop()
 	fds, err := receive(from)
+	if hungUp(err) {
+		s.from = nil
+		_ = from.Close() // as its other end
+		return nil       // it ends without a successor
+	}
+	s.since = time.Now()
 	if err != nil {
 		return fmt.Errorf("take over from the process at %s: %w", s.path, err)
 	}
@@ -97,13 +106,22 @@ func (s *Sockets) take(ctx context.Context) error {
 	return err
 }
 
-// receive reads hello and the descriptors that come with it.
+// hungUp reports whether the other process has ended the connection without a word.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// receive reads hello and the descriptors that come with it. The other process
+// writes its files before, which may be large.
 func receive(c *net.UnixConn) ([]int, error) {
-	if err := c.SetDeadline(time.Now().Add(answerTime)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(readyTime)); err != nil {
 		return nil, err
 	}
 	text, rights := make([]byte, len(hello)), make([]byte, syscall.CmsgSpace(4*mostFDs))
 	n, m, _, _, err := c.ReadMsgUnix(text, rights)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,30 +148,47 @@ func (s *Sockets) succeed(ctx context.Context, check func(context.Context) error
 	if s.from == nil {
 		return nil
 	}
-	if err := await(ctx, check); err != nil {
+	ready, cancel := context.WithDeadline(ctx, s.since.Add(readyTime))
+	defer cancel()
+	if err := await(ready, check); err != nil {
 		return err
 	}
-	if err := s.from.SetDeadline(time.Now().Add(answerTime)); err != nil {
-		return fmt.Errorf("take over: %w", err)
-	}
-	answer := make([]byte, len(yours))
-	_, err := io.WriteString(s.from, ready)
-	if err == nil {
-		_, err = io.ReadFull(s.from, answer)
-	}
+	said, err := s.claim(ctx)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("the process at %s does not hand over: it said nothing for %v", s.path, answerTime)
-	case err == nil && string(answer) != yours:
-		return fmt.Errorf("the process at %s does not hand over: it said %q", s.path, answer)
+	case said == yours || hungUp(err):
+		return nil // it accepts no more, or is gone: then it accepts no more either
+	case err != nil:
+		return fmt.Errorf("the process at %s does not hand over: %w", s.path, err)
 	}
-	return nil // it accepts no more, or is gone: then it accepts no more either
+	return fmt.Errorf("the process at %s does not hand over: it said %q", s.path, said)
 }
 
-// await asks until check is content.
+// claim says that this process is ready, and returns what the other one says to it,
+// which has an end of its own: this one waits for longer.
+func (s *Sockets) claim(ctx context.Context) (string, error) {
+	if err := s.from.SetDeadline(s.since.Add(readyTime + 3*answerTime)); err != nil {
+		return "", err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.from.SetDeadline(time.Now()) })
+	defer stop()
+	_, _ = io.WriteString(s.from, ready) // who does not take it has said why, or is gone
+	r := bufio.NewReaderSize(s.from, len(yours))
+	said, err := r.ReadString('\n')
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return said, err
+	}
+	// From here on the other one cannot say it any more. Did it, in the last moment?
+	if e := errors.Join(s.from.CloseRead(), s.from.SetReadDeadline(time.Now().Add(answerTime))); e != nil {
+		return "", e
+	}
+	if said, e := r.ReadString('\n'); e == nil {
+		return said, nil
+	}
+	return "", err
+}
+
+// await asks until check is content, or ctx ends.
 func await(ctx context.Context, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTime)
-	defer cancel()
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {

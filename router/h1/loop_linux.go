@@ -269,7 +269,10 @@ func (lp *loop) goOn() {
 	lp.again, lp.spare = lp.spare[:0], turn
 	for i, c := range turn {
 		turn[i] = nil
-		if t := c.air.relay; lp.here(c) && t != nil && t.link != nil {
+		if !lp.here(c) {
+			continue // what it has is its goroutine's
+		}
+		if t := c.air.relay; t != nil && t.link != nil {
 			lp.answer(c)
 		}
 	}

@@ -122,9 +122,19 @@ func serve(ctx context.Context, s settings) (err error) {
 	defer stop()
 	context.AfterFunc(background.Context(), stop)
 	if err = socks.Begin(ctx, admin.Failing); err == nil {
-		background.Go("hand over", func(ctx context.Context) error { return socks.Run(ctx, keeper) })
+		background.Go("hand over", func(ctx context.Context) error {
+			err := socks.Run(ctx, keeper)
+			switch {
+			case err != nil: // no reason to serve nobody
+				tel.Log.ErrorContext(ctx, "no router can take over from this one any more", "error", err)
+			case s.HandoverSocket != "":
+				keeper.LetGo() // another one may start, and write the files
+			}
+			return nil
+		})
 		background.Go("wait for the end", func(context.Context) error {
 			defer stop()
+			defer socks.Leave()
 			(&farewell{s, rt, entries, admin, o.Guard, tel.Log}).wait(ctx, serving, socks.Taken())
 			return nil
 		})
