@@ -61,7 +61,8 @@ type Guard struct {
 
 	samples sampler // of requests that the WAF looks at without being waited for
 	queue   chan sample
-	said    [2]sampler // log lines, of the contract and of the WAF
+	bodies  chan struct{} // places of those that are looked into at once, and waited for
+	said    [2]sampler    // log lines, of the contract and of the WAF
 }
 
 // mostBuckets bounds the allowances that are kept: about 100 bytes each.
@@ -92,7 +93,7 @@ type route struct {
 
 // New makes a Guard that refuses nothing until Use.
 func New(reg prometheus.Registerer) *Guard {
-	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now(), queue: make(chan sample, mostSamples)}
+	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now(), queue: make(chan sample, mostSamples), bodies: make(chan struct{}, bodiesAtOnce())}
 	for _, s := range []*sampler{&g.samples, &g.said[0], &g.said[1]} {
 		s.full.Store(-int64(time.Second)) // the clock begins at 0
 	}

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -76,7 +78,7 @@ func (g *Guard) Inspect(in *Inspection) error {
 	}}
 	if l.WAF == Block {
 		s.request.Fields = waf.FieldsOf(r)
-		return g.judge(&s, true)
+		return g.block(r.Context(), &s)
 	}
 	if _, ok := g.samples.take(g.now(), ru.looks.interval); ok {
 		s.request.Fields = waf.FieldsOf(r)
@@ -148,9 +150,49 @@ func (g *Guard) Watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case s := <-g.queue:
-			_ = g.judge(&s, false) // nobody waits for it
+			g.detect(&s)
 		}
 	}
+}
+
+// detect judges a sample. Rules that do not stand what a client sends must not end
+// the process: here no server recovers.
+func (g *Guard) detect(s *sample) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.metrics.looked.WithLabelValues("failed").Inc()
+			g.say(&g.said[1], s.log, "looking at a request panicked", slog.String("request_id", s.id), slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	_ = g.judge(s, false) // nobody waits for it
+}
+
+// bodyWait is how long a request waits for others whose bodies are looked at.
+const bodyWait = 100 * time.Millisecond
+
+// bodiesAtOnce leaves the other requests a half of the cores: a body of a few
+// kilobytes takes one for many times what a request does.
+func bodiesAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+// block judges a request that waits for it.
+func (g *Guard) block(ctx context.Context, s *sample) error {
+	if len(s.request.Body) == 0 {
+		return g.judge(s, true)
+	}
+	timer := time.NewTimer(bodyWait)
+	defer timer.Stop()
+	select {
+	case g.bodies <- struct{}{}:
+		defer func() { <-g.bodies }()
+		return g.judge(s, true)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
+	g.metrics.refused.WithLabelValues("inspect_busy").Inc()
+	e := problem.New(problem.Unavailable, "too many bodies are looked into")
+	e.RetryAfter = time.Second
+	return e
 }
 
 // judge counts what the rules say, and refuses by it or logs it.

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/cellway/cellway/infra/problem"
 )
 
 const (
@@ -118,6 +121,41 @@ func TestDetectIsBounded(t *testing.T) {
 	}
 	if testutil.ToFloat64(g.metrics.looked.WithLabelValues("skipped")) == 0 {
 		t.Error("what was not looked at is not counted")
+	}
+}
+
+// TestRulesThatPanicEndNothing: who looks in the background goes on, and counts it.
+func TestRulesThatPanicEndNothing(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "{}")
+	var out bytes.Buffer
+	g.detect(&sample{id: "req-1", log: slog.New(slog.NewTextHandler(&out, nil))}) // without an engine
+	if got := testutil.ToFloat64(g.metrics.looked.WithLabelValues("failed")); got != 1 || !strings.Contains(out.String(), "req-1") {
+		t.Errorf("counted %v, logged %q", got, &out)
+	}
+}
+
+// TestBodiesThatBlockAreBounded: as many are looked into at once as there are places;
+// one more is told to come again, and a head does not wait.
+func TestBodiesThatBlockAreBounded(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "{waf: {mode: block}, routes: [{name: b, prefix: /b, inspect_body: 100}]}")
+	for range cap(g.bodies) {
+		g.bodies <- struct{}{}
+	}
+	in := &Inspection{Request: httptest.NewRequest("POST", "/b", nil), Body: []byte("a=b"), Whole: true, Log: slog.New(slog.DiscardHandler)}
+	err := g.Inspect(in)
+	if e, ok := errors.AsType[*problem.Error](err); !ok || e.Kind != problem.Unavailable || e.RetryAfter == 0 {
+		t.Errorf("got %v, want to be told to come again", err)
+	}
+	in.Body = nil
+	if err := g.Inspect(in); problem.KindOf(err) == problem.Unavailable {
+		t.Errorf("a head: got %v", err)
+	}
+	<-g.bodies
+	in.Body = []byte("a=b")
+	if err := g.Inspect(in); problem.KindOf(err) == problem.Unavailable || len(g.bodies) != cap(g.bodies)-1 {
+		t.Errorf("with a place: got %v, and %d are taken", err, len(g.bodies))
 	}
 }
 

@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
 			Name: "router_contract_violations_total", Help: "Requests that are not as the contract has it, by part and by what became of them (refused, passed).",
 		}, []string{"part", "outcome"}),
 		looked: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "router_waf_requests_total", Help: "Requests for the WAF, by outcome: clean, refused, passed (denied by rules, and let through), skipped (not looked at).",
+			Name: "router_waf_requests_total", Help: "Requests for the WAF, by outcome: clean, refused, passed (denied by rules, and let through), skipped (not looked at), failed (the rules panicked).",
 		}, []string{"outcome"}),
 		findings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_waf_findings_total", Help: "Groups of rules that requests were denied by.",

@@ -195,6 +195,8 @@ func (r *Route) validate() error {
 		return bad("name must be 1 to 40 of a-z, 0-9, _ and -")
 	case !strings.HasPrefix(r.Prefix, "/"):
 		return bad("prefix must begin with /")
+	case r.Prefix == "/signup" || strings.HasPrefix(r.Prefix, "/signup/"):
+		return bad("sign-up is no tenant's request: no route is asked for it, only what clients has")
 	case r.Auth != "" && r.Auth != "closed" && r.Auth != "open":
 		return bad("auth must be closed or open")
 	case r.MaxBody < 0:

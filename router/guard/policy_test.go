@@ -33,6 +33,7 @@ func TestPolicyRefuses(t *testing.T) {
 		"routes: [{prefix: /x}]":                                 "name",
 		"routes: [{name: Up, prefix: /x}]":                       "name",
 		"routes: [{name: x, prefix: x}]":                         "prefix",
+		"routes: [{name: x, prefix: /signup/x}]":                 "sign-up",
 		"routes: [{name: default, prefix: /}]":                   "twice",
 		"routes: [{name: x, prefix: /, max_body: -1}]":           "max_body",
 		"routes: [{name: x, prefix: /, methods: [FETCH]}]":       "FETCH",
