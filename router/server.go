@@ -33,11 +33,11 @@ func (rt *Router) NewServer() *http.Server {
 func (rt *Router) whole() time.Duration { return headTimeout + 2*rt.Hold.Time + 2*rt.CellTimeout }
 
 // Retire sends clients elsewhere without a failure: from now on each answer is its
-// connection's last (of HTTP/2: a GOAWAY goes with it), and event streams end.
-func (rt *Router) Retire() {
-	rt.retiring.Store(true)
-	rt.streams.close()
-}
+// connection's last (of HTTP/2: a GOAWAY goes with it).
+func (rt *Router) Retire() { rt.retiring.Store(true) }
+
+// EndStreams ends event streams, also those that are opened after it.
+func (rt *Router) EndStreams() { rt.streams.close() }
 
 // sayClose makes the answer its connection's last, where the router retires.
 func (rt *Router) sayClose(w http.ResponseWriter, r *http.Request) {

@@ -16,8 +16,10 @@ import (
 
 // Main runs f until it returns or the process is told to stop. It is the only
 // place that reads signals and the only one that exits. A second signal kills.
-// What a stop cancelled is no failure; the same error without a stop is one.
+// What a stop cancelled is no failure; the same error without a stop is one. Who
+// read the output and is gone ends nothing: writing fails, and that is all.
 func Main(name string, f func(ctx context.Context) error) {
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := f(ctx)

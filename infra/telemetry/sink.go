@@ -16,7 +16,7 @@ const (
 
 // A sink writes log lines to w and never makes who logs wait for w: a pipe that
 // nobody reads, or a terminal that is stopped, costs lines, which are counted, and
-// nothing else. What the runtime says of a crash does not come this way.
+// nothing else; so does one whose reader is gone. What the runtime says of a crash does not come this way.
 type sink struct {
 	w       io.Writer
 	most    int
@@ -77,7 +77,10 @@ func (s *sink) run() {
 		s.lines, s.lost = spare[:0], 0
 		s.mu.Unlock()
 		if len(lines) > 0 {
-			_, _ = s.w.Write(lines) // there is no other place to say that it fails
+			n, err := s.w.Write(lines)
+			if err != nil { // there is no other place to say it
+				s.dropped.Add(float64(bytes.Count(lines[n:], []byte{'\n'})))
+			}
 		}
 		if spare = lines; cap(spare) > sinkBytes/8 {
 			spare = nil // it was a rush

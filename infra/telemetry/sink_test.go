@@ -75,3 +75,20 @@ func TestF35AFullPipeHoldsUpNoEnd(t *testing.T) {
 		t.Error("nothing was dropped, and nothing was read")
 	}
 }
+
+// TestF35AReaderThatIsGone: what cannot be written is counted.
+func TestF35AReaderThatIsGone(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	_ = r.Close()
+	s := newSink(w, prometheus.NewRegistry(), func(int) {})
+	fmt.Fprintln(s, "nobody")
+	s.close()
+	if got := testutil.ToFloat64(s.dropped); got != 1 {
+		t.Errorf("dropped: got %v, want 1", got)
+	}
+}

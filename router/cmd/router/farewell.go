@@ -31,8 +31,10 @@ func (f *farewell) wait(told, serving context.Context, taken <-chan struct{}) {
 	case <-told.Done():
 		f.begin("router stops")
 		rest(serving, f.StopDelay)
+		f.rt.EndStreams() // balancers know: their clients do not come back here
 	case <-taken:
 		f.begin("another router has taken over")
+		f.rt.EndStreams()
 		f.untilAlone(told)
 	}
 }

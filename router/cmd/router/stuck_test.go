@@ -61,6 +61,37 @@ func TestF35NobodyReadsTheLog(t *testing.T) {
 	}
 }
 
+// TestF35WhoReadsTheLogIsGone: requests are served, and the lines counted.
+func TestF35WhoReadsTheLogIsGone(t *testing.T) {
+	t.Parallel()
+	env, s := loaded(t, echo(t).URL)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env, cmd.Stderr = append([]string{runSelf, raceEnd}, env...), w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless the test failed
+	eventually(t, func() bool { return status("http://"+s.AdminAddr+"/readyz") == http.StatusOK })
+	if got := ask(t, "http://"+s.ListenAddr+"/t/acme/x"); got != "200 " {
+		t.Errorf("got %q", got)
+	}
+	eventually(t, func() bool { return dropped(t, s.AdminAddr) > 0 })
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("told to stop: %v", err)
+	}
+}
+
 var lost = regexp.MustCompile(`(?m)^log_lines_dropped_total (\d+)`)
 
 // dropped is how many lines the router says it has dropped.
