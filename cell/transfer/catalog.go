@@ -54,7 +54,7 @@ const tables = `
 	              coalesce(array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.ord), '{}') AS types
 	         FROM pg_index i
 	        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, ord)
-	         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attname <> 'tenant_id'
+	         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attname <> 'tenant_id' AND k.ord <= i.indnkeyatts
 	        WHERE i.indrelid = c.oid AND i.indisprimary) key
 	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
 	   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -106,13 +106,20 @@ func (t Table) rowsOf(set, tenant string) string {
 	return fmt.Sprintf("%s JOIN %s t ON t.tenant_id = %s%s", keys, t.Name, tenant, on)
 }
 
-// lookedUp is a FROM item: the rows t of the tenant $1 whose keys the JSON array $2 holds,
-// each looked up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant
-// that has just come is a handful of rows to its statistics, and reading all of them, for
+// aKeyList is the set of the keys that the JSON array $2 holds; keyLists, of those in
+// the arrays that the array $2 holds.
+const (
+	aKeyList = "jsonb_array_elements($2::jsonb)"
+	keyLists = "(SELECT jsonb_array_elements(b::jsonb) FROM unnest($2::text[]) b)"
+)
+
+// lookedUp is a FROM item: the rows t of the tenant $1 whose keys are in set, each looked
+// up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant that
+// has just come is a handful of rows to its statistics, and reading all of them, for
 // every round, seems cheaper than it is.
-func (t Table) lookedUp() string {
-	keys, on := t.distinct("jsonb_array_elements($2::jsonb)")
-	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t", keys, t.Name, on)
+func (t Table) lookedUp(set string) string {
+	keys, on := t.distinct(set)
+	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t", keys, t.Name, on)
 }
 
 // digest is the select list that makes a Digest of the rows t: their number and

@@ -35,6 +35,9 @@ var (
 // they name the way to the rows themselves (Table.lookedUp), whatever the statistics say.
 const keptPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`
 
+// freePlans takes it back where a round turns out not to be one of few.
+const freePlans = `SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)`
+
 // noted reads the keys that were captured after a snapshot. The bound on xid says
 // nothing new: it is what the index knows.
 const noted = `
@@ -76,7 +79,7 @@ func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since s
 // fewSelect reads the rows of some keys, each with its two hashes behind its columns.
 func (t Table) fewSelect() string {
 	a, b := t.hashes()
-	return fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, t.lookedUp())
+	return fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, t.lookedUp(aKeyList))
 }
 
 // sendFew sends the tables of list, all of few keys and of binary form, in one round trip.

@@ -107,14 +107,14 @@ func tuples(b []byte, columns int) ([][][]byte, error) {
 // deleteKeyed deletes the rows of the keys given as a JSON array.
 func (t Table) deleteKeyed() string {
 	if !t.Parted {
-		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, t.lookedUp())
+		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, t.lookedUp(aKeyList))
 	}
-	return fmt.Sprintf("DELETE FROM %s t USING jsonb_array_elements($2::jsonb) k(pk) WHERE t.tenant_id = $1%s", t.Name, t.keyed("k.pk"))
+	return fmt.Sprintf("DELETE FROM %s d USING (SELECT t.tableoid AS part, t.ctid AS place FROM %s) t WHERE d.tableoid = t.part AND d.ctid = t.place", t.Name, t.lookedUp(aKeyList))
 }
 
 // digestKeyed hashes the rows of the keys given as a JSON array.
 func (t Table) digestKeyed() string {
-	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp())
+	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(aKeyList))
 }
 
 // insertOne stores one row; every value is given, also where the table would make it.

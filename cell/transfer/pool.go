@@ -16,6 +16,8 @@ import (
 // (cell.capture_settings).
 var textForm = map[string]string{
 	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex", "lc_monetary": "C",
+	// The statements of a round name the way to few rows: to compile them takes longer than they do, and in the pause.
+	"jit": "off",
 	// A statement of a mover that died must not go on for ever, nor hold the fence.
 	"idle_in_transaction_session_timeout": "60s",
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -147,8 +148,11 @@ func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.Tenant
 		return nil, nil, err
 	}
 	if few {
-		list, _ = split(list, func(t Table) bool { return len(keys[t.Label]) > 0 })
-		return list, keys, nil
+		list, err = s.named(ctx, tx, list, slices.Collect(maps.Keys(keys)))
+		return list, keys, err
+	}
+	if _, err := tx.Exec(ctx, freePlans); err != nil {
+		return nil, nil, fmt.Errorf("list changed tables: %w", err)
 	}
 	rows, err := tx.Query(ctx, touched, tenant, since)
 	if err != nil {
@@ -158,8 +162,30 @@ func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.Tenant
 	if err != nil {
 		return nil, nil, fmt.Errorf("list changed tables: %w", err)
 	}
-	list, _ = split(list, func(t Table) bool { return slices.Contains(names, t.Label) })
-	return list, nil, nil
+	list, err = s.named(ctx, tx, list, names)
+	return list, nil, err
+}
+
+// named is the tables of list that have one of the labels of noted keys. A label that
+// the catalog did not have when it was read may be a new table's; of one that it does
+// not have now, the changes would be lost.
+func (s *Source) named(ctx context.Context, tx pgx.Tx, list []Table, labels []string) ([]Table, error) {
+	is := func(t Table) bool { return slices.Contains(labels, t.Label) }
+	found, _ := split(list, is)
+	if len(found) == len(labels) {
+		return found, nil
+	}
+	list, err := s.tables.get(ctx, tx, true)
+	if err != nil {
+		return nil, err
+	}
+	if found, _ = split(list, is); len(found) == len(labels) {
+		return found, nil
+	}
+	for _, t := range found {
+		labels = slices.DeleteFunc(labels, func(label string) bool { return label == t.Label })
+	}
+	return nil, problem.New(problem.Conflict, "keys of %s were noted, which is no tenant table any more", labels[0])
 }
 
 // split returns the tables that are so, and the others.

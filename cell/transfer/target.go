@@ -329,7 +329,7 @@ func digestStored(ctx context.Context, tx pgx.Tx, t Table, tenant directory.Tena
 	for i, k := range keys {
 		all[i] = string(k)
 	}
-	sql = fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.rowsOf("(SELECT jsonb_array_elements(b::jsonb) FROM unnest($2::text[]) b)", "$1"))
+	sql = fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(keyLists))
 	d, err := scanDigest(tx.QueryRow(ctx, sql, tenant, all))
 	if err != nil {
 		return d, fmt.Errorf("hash: %w", err)
