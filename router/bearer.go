@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,18 +39,28 @@ func (b *bearers) replace(r *http.Request, res identify.Result, now time.Time) e
 	if !res.Foreign {
 		return nil
 	}
-	if len(b.keys) == 0 || res.Claims == nil {
-		r.Header.Del("Authorization")
-		return nil
-	}
-	value, err := b.of(*res.Claims, now)
+	value, err := b.of(res.Claims, now)
 	if err == nil {
-		r.Header.Set("Authorization", value)
+		authorize(r, value)
 	}
 	return err
 }
 
-func (b *bearers) of(c token.Claims, now time.Time) (string, error) {
+// authorize makes value what the cell gets; "" is nothing.
+func authorize(r *http.Request, value string) {
+	if value == "" {
+		r.Header.Del(authorization)
+		return
+	}
+	r.Header.Set(authorization, value)
+}
+
+// of is what the cell gets in place of a credential that says c; "" is nothing. It
+// keeps nothing of c, and allocates nothing for a token that is made already.
+func (b *bearers) of(c *token.Claims, now time.Time) (string, error) {
+	if len(b.keys) == 0 || c == nil {
+		return "", nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if window := now.UnixNano() / int64(bearerWindow); window != b.window || len(b.made) >= mostBearers {
@@ -59,7 +70,8 @@ func (b *bearers) of(c token.Claims, now time.Time) (string, error) {
 	if value, ok := b.made[of]; ok {
 		return value, nil
 	}
-	signed, err := b.keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: c.Subject}, now, bearerTTL)
+	of.subject = strings.Clone(of.subject)
+	signed, err := b.keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: of.subject}, now, bearerTTL)
 	if err != nil {
 		return "", err
 	}

@@ -58,9 +58,10 @@ type plan struct {
 	traced bool   // the caller sent one
 
 	priority, accept string // the fields
+	bearer           string // of foreign: what the cell gets instead; "" is nothing
 
 	// What the strings are made of, kept from flight to flight.
-	idText, parentText, tenantText, limitText []byte
+	idText, parentText, tenantText, limitText, userText []byte
 }
 
 // planOf is the plan that the flight keeps.
@@ -70,7 +71,7 @@ func planOf(f *h1.Flight) *plan {
 	}
 	p := &plan{}
 	p.log = &p.line.Request
-	f.State, f.Drop, f.DropAnswer = p, notForCells, notForClients
+	f.State, f.DropAnswer = p, notForClients
 	f.Answered = p.answered
 	return p
 }
@@ -87,8 +88,10 @@ func (d *direct) Take(f *h1.Flight) bool {
 	if !d.read(p, q) {
 		return false
 	}
-	decision := rt.decide(&p.head, rt.Table.View(), (*identify.Chain).Identify)
-	if decision.Verdict != Forward || decision.Foreign || rt.holds.waiting(decision.Entry) {
+	// A token that is not known yet is the handler's to verify: nobody else waits for
+	// that, and a refusal is counted once.
+	decision := rt.decide(&p.head, rt.Table.View(), (*identify.Chain).Recall)
+	if decision.Verdict != Forward || decision.Waived || rt.holds.waiting(decision.Entry) {
 		return false
 	}
 	assertion, err := rt.assertions.of(decision.Entry, f.Began)
@@ -96,6 +99,12 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	p.know(decision)
+	if decision.Foreign {
+		if p.bearer, err = rt.bearers.of(decision.Claims, f.Began); err != nil {
+			return false
+		}
+	}
+	f.Drop = dropping(decision.Foreign)
 	p.pool = d.relay.pools.of(p.entry.Cell)
 	if f.To, err = p.pool.connections.at(p.entry.Address); err != nil || !p.pool.try(classOf(q.Method(), p.priority, p.accept), p.entry.Address) {
 		return false
@@ -118,7 +127,7 @@ func (p *plan) begin(now time.Time) {
 	p.exchange = exchange{began: now, log: &p.line.Request}
 	p.first, p.second, p.said = guard.Verdict{}, guard.Verdict{}, guard.Verdict{}
 	p.line.Request = telemetry.Request{}
-	p.id, p.parent, p.traced, p.priority, p.accept = "", "", false, "", ""
+	p.id, p.parent, p.traced, p.priority, p.accept, p.bearer = "", "", false, "", "", ""
 }
 
 // read takes in the request's fields; false where one needs the handler.
@@ -164,9 +173,10 @@ func (p *plan) answered(took time.Duration, ok bool) {
 
 // know takes over what was decided, as exchange.know.
 func (p *plan) know(d Decision) {
-	p.source, p.entry = d.Source, d.Entry
+	p.source, p.foreign, p.entry = d.Source, d.Foreign, d.Entry
 	if d.Claims != nil {
-		p.log.UserHash = telemetry.HashUser(d.Claims.Subject)
+		p.userText = telemetry.AppendUser(p.userText[:0], d.Claims.Subject)
+		p.log.UserHash = text(p.userText)
 	}
 	p.tenantText = strconv.AppendInt(p.tenantText[:0], int64(d.Entry.Tenant), 10)
 	p.log.Tenant, p.log.Cell, p.log.Epoch = text(p.tenantText), string(d.Entry.Cell), int64(d.Entry.Epoch)
@@ -198,6 +208,9 @@ func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
 	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: "http"},
 		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: assertion},
 		h1.Field{Name: token.TimeLeftHeader, Value: token.TimeLeft(d.rt.CellTimeout)})
+	if p.bearer != "" {
+		f.Fields = append(f.Fields, h1.Field{Name: authorization, Value: p.bearer})
+	}
 }
 
 // Done implements h1.Direct.
@@ -261,7 +274,7 @@ func takenOver(w http.ResponseWriter) *plan {
 		return nil
 	}
 	p := f.State.(*plan)
-	p.id, p.parent = strings.Clone(p.id), strings.Clone(p.parent)
+	p.id, p.parent, p.log.UserHash = strings.Clone(p.id), strings.Clone(p.parent), strings.Clone(p.log.UserHash)
 	return p
 }
 

@@ -279,6 +279,9 @@ func (foreign) Verify(bearer, _, _ string, _ time.Time) (identify.Bearer, error)
 	return identify.Bearer{}, nil
 }
 
+// Recall implements identify.Verifier.
+func (foreign) Recall(string, time.Time) (identify.Bearer, bool) { return identify.Bearer{}, false }
+
 // TestForeignTokens: a token of an issuer names the tenant as our own does, must
 // agree with the other sources, and never reaches a cell.
 func TestForeignTokens(t *testing.T) {

@@ -237,8 +237,14 @@ const authorization = "Authorization"
 
 // drops reports whether a field of the head that was received ends here: also a
 // credential that stays at the edge.
-func (o *outgoing) drops(name string) bool {
-	return o.exchange.foreign && strings.EqualFold(name, authorization) || notForCells(name)
+func (o *outgoing) drops(name string) bool { return dropping(o.exchange.foreign)(name) }
+
+// dropping is drops for a request whose credential is foreign, or not.
+func dropping(foreign bool) func(name string) bool {
+	if foreign {
+		return notForCellsNorTheirs
+	}
+	return notForCells
 }
 
 // Set implements propagation.TextMapCarrier.
@@ -269,3 +275,8 @@ var _ propagation.TextMapCarrier = (*outgoing)(nil)
 
 // notForCells reports whether a request's header ends here.
 func notForCells(name string) bool { return saysOrigin(name) || identify.Reserved(name) }
+
+// notForCellsNorTheirs is notForCells where the credential is not for them either.
+func notForCellsNorTheirs(name string) bool {
+	return strings.EqualFold(name, authorization) || notForCells(name)
+}

@@ -140,7 +140,10 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if p := takenOver(w); p != nil {
 		x.began, x.plan, x.maxBody = p.began, p, p.maxBody
 		x.send(p.entry)
-		x.source, x.log.UserHash = p.source, p.log.UserHash
+		x.source, x.foreign, x.log.UserHash = p.source, p.foreign, p.log.UserHash
+		if p.foreign {
+			authorize(r, p.bearer)
+		}
 		tell(w, &p.said)
 		return rt.deliver(w, r, x)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
@@ -63,6 +65,22 @@ type world struct {
 	registry  *prometheus.Registry
 	log       *syncBuffer
 	client    *http.Client
+	taken     atomic.Int64 // requests, by the direct way
+}
+
+// counted is a Direct that counts what it takes.
+type counted struct {
+	h1.Direct
+	taken *atomic.Int64
+}
+
+// Take implements h1.Direct.
+func (c counted) Take(f *h1.Flight) bool {
+	ok := c.Direct.Take(f)
+	if ok {
+		c.taken.Add(1)
+	}
+	return ok
 }
 
 type syncBuffer struct {
@@ -150,11 +168,13 @@ func (w *world) newServer() run.Server {
 		return w.router.NewServer()
 	}
 	s := w.router.NewEngine()
-	switch w.engine {
-	case "handler":
+	if w.engine == "loop" {
+		s = w.router.NewLoops()
+	}
+	if w.engine == "handler" || s.Direct == nil {
 		s.Direct = nil
-	case "loop":
-		return w.router.NewLoops()
+	} else {
+		s.Direct = counted{s.Direct, &w.taken}
 	}
 	return s
 }

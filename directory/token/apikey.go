@@ -25,6 +25,9 @@ const (
 
 var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+// KeyIDLen is the length of every key's id.
+const KeyIDLen = keyID
+
 // NewAPIKey makes a key from the system's random source, and what the directory
 // is to record of it: the caller adds tenant, name and expiry.
 func NewAPIKey() (key string, record directory.Key) {

@@ -57,7 +57,10 @@ var errAssertion = problem.New(problem.Unauthenticated, "assertion is not valid"
 func (k Keys) CheckAssertion(s string, cell directory.CellID, now time.Time) (Assertion, error) {
 	body, mac, ok := cutLast(s)
 	part := strings.Split(body, ".")
-	if !ok || len(part) != 6 || part[0] != "v1" || !k.check(part[1], assertionDomain, body, mac) {
+	if !ok || len(part) != 6 || part[0] != "v1" {
+		return Assertion{}, errAssertion
+	}
+	if _, ok := k.check(part[1], assertionDomain, body, mac); !ok {
 		return Assertion{}, errAssertion
 	}
 	tenant, err1 := strconv.ParseInt(part[2], 10, 64)

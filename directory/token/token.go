@@ -11,6 +11,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -129,20 +130,40 @@ var errToken = problem.New(problem.Unauthenticated, "token is not valid")
 
 // Verify checks a token's signature and lifetime and returns what it says.
 func (k Keys) Verify(token string, now time.Time) (Claims, error) {
+	c, _, err := k.VerifyBy(token, now)
+	return c, err
+}
+
+// VerifyBy is Verify that also says which key the token was signed with.
+func (k Keys) VerifyBy(token string, now time.Time) (Claims, Key, error) {
 	var c Claims
 	body, mac, ok := cutLast(token)
 	part := strings.Split(body, ".")
-	if !ok || len(part) != 3 || part[0] != tokenPrefix || !k.check(part[1], tokenDomain, body, mac) {
-		return c, errToken
+	if !ok || len(part) != 3 || part[0] != tokenPrefix {
+		return c, Key{}, errToken
+	}
+	by, ok := k.check(part[1], tokenDomain, body, mac)
+	if !ok {
+		return c, Key{}, errToken
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(part[2])
 	if err != nil || json.Unmarshal(payload, &c) != nil {
-		return Claims{}, errToken
+		return Claims{}, Key{}, errToken
 	}
 	if now.Unix() >= c.ExpiresAt {
-		return Claims{}, problem.New(problem.Unauthenticated, "token has expired")
+		return Claims{}, Key{}, problem.New(problem.Unauthenticated, "token has expired")
 	}
-	return c, nil
+	return c, by, nil
+}
+
+// Have reports whether a key is accepted now, its secret and all.
+func (k Keys) Have(key Key) bool {
+	for i := range k {
+		if k[i].ID == key.ID {
+			return subtle.ConstantTimeCompare(k[i].Secret, key.Secret) == 1
+		}
+	}
+	return false
 }
 
 func sign(k Key, domain, body string) string {
@@ -152,13 +173,14 @@ func sign(k Key, domain, body string) string {
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-func (k Keys) check(id, domain, body, mac string) bool {
+// check is the key with the id, if the MAC is its.
+func (k Keys) check(id, domain, body, mac string) (Key, bool) {
 	for _, key := range k {
 		if key.ID == id {
-			return hmac.Equal([]byte(sign(key, domain, body)), []byte(mac))
+			return key, hmac.Equal([]byte(sign(key, domain, body)), []byte(mac))
 		}
 	}
-	return false
+	return Key{}, false
 }
 
 func cutLast(s string) (before, after string, ok bool) {

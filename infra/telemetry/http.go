@@ -45,12 +45,16 @@ func RequestFrom(ctx context.Context) *Request {
 func RequestID(ctx context.Context) string { return RequestFrom(ctx).ID }
 
 // HashUser makes a user's name fit for a log: stable, and not reversible by reading.
-func HashUser(user string) string {
+func HashUser(user string) string { return string(AppendUser(nil, user)) }
+
+// AppendUser appends what HashUser is. For names of usual length it allocates nothing.
+func AppendUser(dst []byte, user string) []byte {
 	if user == "" {
-		return ""
+		return dst
 	}
-	sum := sha256.Sum256([]byte("cellway user\x00" + user))
-	return hex.EncodeToString(sum[:8])
+	var b [128]byte
+	sum := sha256.Sum256(append(append(b[:0], "cellway user\x00"...), user...))
+	return hex.AppendEncode(dst, sum[:8])
 }
 
 // Problem answers with err, as source ("router", "cell", "directory"), and

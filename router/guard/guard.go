@@ -19,6 +19,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/identify"
 )
 
 // A Request is what a guard has to know of one.
@@ -58,6 +59,8 @@ type Guard struct {
 	bound   int64        // of open; 0: none
 	metrics *metrics
 	began   time.Time
+
+	verified identify.Recent[verified] // issuers' tokens
 
 	samples sampler // of requests that the WAF looks at without being waited for
 	queue   chan sample

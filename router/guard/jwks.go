@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,7 +97,7 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	if err := get(ctx, at, &set); err != nil {
 		return nil, err
 	}
-	ks := &keySet{byID: map[string]*oidc.IDTokenVerifier{}, fetched: now, verified: map[[sha256.Size]byte]verified{}}
+	ks := &keySet{byID: map[string]*oidc.IDTokenVerifier{}, fetched: now}
 	var public []crypto.PublicKey
 	for _, k := range set.Keys {
 		switch k.Key.(type) { // symmetric and private keys verify nothing

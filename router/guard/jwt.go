@@ -2,13 +2,11 @@ package guard
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,26 +27,25 @@ type issuer struct {
 	running atomic.Bool // a fetch is under way
 }
 
-// A keySet is what one fetch brought, and the tokens that were verified with it.
+// A keySet is what one fetch brought.
 type keySet struct {
 	byID    map[string]*oidc.IDTokenVerifier // of the key with the id
 	all     *oidc.IDTokenVerifier            // of any, for tokens that name none
 	fetched time.Time
-
-	mu       sync.Mutex
-	verified map[[sha256.Size]byte]verified
 }
 
+// A verified is whose a token is, for as long as its issuer has these keys.
 type verified struct {
 	bearer  identify.Bearer
 	expires time.Time
+	issuer  *issuer
+	keys    *keySet
 }
 
 const (
 	fetchTimeout = 5 * time.Second
 	maxJWKS      = 1 << 20          // bytes of an answer
 	refetch      = 10 * time.Second // between two fetches because of an unknown key, at least
-	mostVerified = 1 << 14          // tokens remembered per issuer
 	keysLast     = 24 * time.Hour   // an issuer that is silent for longer is not believed
 )
 
@@ -66,8 +63,8 @@ var errJWT = problem.New(problem.Unauthenticated, "token is not valid")
 // is false where bearer is no JWT, or there are no issuers.
 func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bearer, error) {
 	ru := g.rules.Load()
-	if len(ru.issuers) == 0 {
-		return identify.Bearer{}, nil
+	if b, sure := g.recall(ru, bearer, now); sure {
+		return b, nil
 	}
 	name, kid, ok := peek(bearer)
 	if !ok {
@@ -78,7 +75,7 @@ func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bea
 		return g.bad("jwt_issuer")
 	}
 	ks := is.keys.Load()
-	if ks == nil || now.Sub(ks.fetched) > keysLast {
+	if ks == nil || !ks.last(now) {
 		if at := ru.route(method, path); at != nil && at.Auth == "open" {
 			g.metrics.refused.WithLabelValues("jwt_waived").Inc()
 			return identify.Bearer{Known: true, Waived: true}, nil
@@ -93,16 +90,29 @@ func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bea
 			return g.bad("jwt_key")
 		}
 	}
-	sum := sha256.Sum256([]byte(bearer))
-	if v, ok := ks.known(sum); ok && now.Before(v.expires) {
-		return v.bearer, nil
-	}
 	v, err := is.verify(with, bearer, now)
 	if err != nil {
 		return g.bad("jwt")
 	}
-	ks.remember(sum, v)
+	v.issuer, v.keys = is, ks
+	g.verified.Put(identify.HashOf(bearer), v)
 	return v.bearer, nil
+}
+
+// Recall implements identify.Verifier.
+func (g *Guard) Recall(bearer string, now time.Time) (b identify.Bearer, sure bool) {
+	return g.recall(g.rules.Load(), bearer, now)
+}
+
+func (g *Guard) recall(ru *rules, bearer string, now time.Time) (b identify.Bearer, sure bool) {
+	if len(ru.issuers) == 0 || !looksLikeJWT(bearer) {
+		return b, true
+	}
+	v, ok := g.verified.Get(identify.HashOf(bearer))
+	if ok && now.Before(v.expires) && ru.issuers[v.issuer.Issuer.Issuer] == v.issuer && v.issuer.keys.Load() == v.keys && v.keys.last(now) {
+		return v.bearer, true
+	}
+	return b, false
 }
 
 func (g *Guard) bad(reason string) (identify.Bearer, error) {
@@ -110,10 +120,17 @@ func (g *Guard) bad(reason string) (identify.Bearer, error) {
 	return identify.Bearer{Known: true}, errJWT
 }
 
+// last reports whether the keys are still believed.
+func (ks *keySet) last(now time.Time) bool { return now.Sub(ks.fetched) <= keysLast }
+
+func looksLikeJWT(s string) bool {
+	return strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") == 2 && len(s) <= 16<<10
+}
+
 // peek is what an unverified JWT says of its issuer and key.
 func peek(bearer string) (issuer, kid string, ok bool) {
 	part := strings.Split(bearer, ".")
-	if len(part) != 3 || !strings.HasPrefix(bearer, "eyJ") || len(bearer) > 16<<10 {
+	if len(part) != 3 {
 		return "", "", false
 	}
 	var head struct {
@@ -154,22 +171,6 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 	}
 	v.bearer.Slug = slug
 	return v, nil
-}
-
-func (ks *keySet) known(sum [sha256.Size]byte) (verified, bool) {
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
-	v, ok := ks.verified[sum]
-	return v, ok
-}
-
-func (ks *keySet) remember(sum [sha256.Size]byte, v verified) {
-	ks.mu.Lock()
-	defer ks.mu.Unlock()
-	if len(ks.verified) >= mostVerified {
-		clear(ks.verified)
-	}
-	ks.verified[sum] = v
 }
 
 // issuersOf makes the policy's issuers; one that is as before keeps its keys.

@@ -175,6 +175,80 @@ func TestJWT(t *testing.T) {
 	}
 }
 
+// TestRecall: what is remembered of a token counts for as long as Verify would say
+// the same, and costs nothing; of what it is not sure it leaves to Verify.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is := newIssuer(t, public("r", &key.PublicKey))
+	policy := fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org}]", is.URL)
+	g := newGuard(t, policy)
+	fetchAll(t, g)
+	now := time.Now()
+	bearer := sign(t, jose.RS256, "r", key, claims(is))
+	sure := func(at time.Time) bool { _, sure := g.Recall(bearer, at); return sure }
+	verify := func() {
+		t.Helper()
+		if _, err := g.Verify(bearer, "GET", "/", now); err != nil {
+			t.Fatal(err)
+		}
+		if b, sure := g.Recall(bearer, now); !sure || !b.Known || b.Slug != "acme" || b.Subject != "ann" {
+			t.Fatalf("got %+v, %v", b, sure)
+		}
+	}
+	if sure(now) {
+		t.Error("it is sure of what nobody has verified")
+	}
+	verify()
+	if sure(now.Add(2 * time.Hour)) {
+		t.Error("it is sure of a token that has expired")
+	}
+	for _, other := range []string{"abc", "a.b.c", "cwt1.x"} {
+		if b, sure := g.Recall(other, now); !sure || b.Known {
+			t.Errorf("%s: got %+v, %v, want it to be nobody's", other, b, sure)
+		}
+	}
+	if _, sure := g.Recall(bearer[:len(bearer)-1], now); sure {
+		t.Error("it is sure of a token that was cut")
+	}
+	fetchAll(t, g) // other keys, for all it knows
+	if sure(now) {
+		t.Error("it is sure of a token whose issuer has other keys")
+	}
+	verify()
+	for _, changed := range []string{strings.Replace(policy, "audience: cellway", "audience: other", 1), ""} {
+		p, err := Parse([]byte(changed))
+		if err == nil {
+			err = g.Use(p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := g.Recall(bearer, now); b.Known {
+			t.Errorf("by the policy %q it is still %+v", changed, b)
+		}
+	}
+}
+
+// TestRecallTooOld: keys that are not believed any more prove nothing.
+func TestRecallTooOld(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is := newIssuer(t, public("r", &key.PublicKey))
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", is.URL))
+	fetchAll(t, g)
+	bearer := sign(t, jose.RS256, "r", key, claims(is, "exp", time.Now().Add(3*keysLast).Unix()))
+	if _, err := g.Verify(bearer, "GET", "/", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, sure := g.Recall(bearer, time.Now().Add(keysLast/2)); !sure {
+		t.Error("it is not sure while the keys last")
+	}
+	if _, sure := g.Recall(bearer, time.Now().Add(keysLast+time.Minute)); sure {
+		t.Error("it is sure when the keys are too old")
+	}
+}
+
 // TestIssuerOfOneTenant: whatever a tenant's own issuer says, its tokens are that
 // tenant's.
 func TestIssuerOfOneTenant(t *testing.T) {

@@ -18,8 +18,11 @@ type Head struct {
 
 	bearer, tenant once // Authorization, Header
 	cookies        []string
-	claims         *token.Claims // of a verified token or key; set by the chain
-	foreign        bool          // claims are of no token of ours; set by the chain
+	recalls        bool         // nothing is verified anew; set by the chain, as what follows
+	verified       bool         // there are claims
+	claims         token.Claims // of a verified token or key: a copy, the chain writes to it
+	subject        [keySubject]byte
+	foreign        bool // claims are of no token of ours
 	waived         bool
 	err            error // the first name that may not come from outside
 }
@@ -100,4 +103,15 @@ func (h *Head) note(err error) {
 	if h.err == nil {
 		h.err = err
 	}
+}
+
+// know notes what a credential says.
+func (h *Head) know(c token.Claims) { h.claims, h.verified = c, true }
+
+// known is what a credential says, nil where there was none.
+func (h *Head) known() *token.Claims {
+	if !h.verified {
+		return nil
+	}
+	return &h.claims
 }

@@ -22,6 +22,8 @@ type Chain struct {
 	Ring       *token.Ring      // which API keys are valid, which tokens revoked; nil knows none
 	Others     Verifier         // of bearers that are none of ours; nil knows none
 	Now        func() time.Time // nil is time.Now
+
+	recent Recent[recalled] // tokens of ours
 }
 
 // A Verifier says whose a bearer is that is no token and no key of ours.
@@ -29,6 +31,9 @@ type Verifier interface {
 	// Verify says so for a request of this method and path. Unauthenticated where
 	// the bearer is not valid, Unavailable where nobody can know now.
 	Verify(bearer, method, path string, now time.Time) (Bearer, error)
+	// Recall is what Verify has found and would find again, at little cost; sure is
+	// false where only Verify can tell.
+	Recall(bearer string, now time.Time) (b Bearer, sure bool)
 }
 
 // A Bearer is whose a foreign token is.
@@ -84,7 +89,7 @@ type Answer struct {
 type Result struct {
 	Entry   table.Entry
 	Source  string        // the first source that named the tenant; "" where none did
-	Claims  *token.Claims // of a verified tenant token or key
+	Claims  *token.Claims // of a verified tenant token or key; a part of the head, as is its Subject
 	Foreign bool          // what was verified is no token of ours: cells must not see it
 	Waived  bool          // a credential could not be verified, and need not be
 	Answers []Answer      // of every source, in the chain's order; by Explain only
@@ -95,12 +100,21 @@ type Result struct {
 // ReservedHeader and Invalid (malformed), Unauthenticated (a token that is not
 // valid), TenantNotFound, TenantConflict.
 func (c *Chain) Identify(h *Head, v *table.View) (Result, error) {
+	h.recalls = false
+	return c.run(h, v, nil)
+}
+
+// Recall is Identify that verifies no token: one that was not verified before, or
+// no longer would be, is an error. It allocates nothing where there is none.
+func (c *Chain) Recall(h *Head, v *table.View) (Result, error) {
+	h.recalls = true
 	return c.run(h, v, nil)
 }
 
 // Explain is Identify that also says what each source answered. It asks them
 // all, even after an error.
 func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
+	h.recalls = false
 	answers := make([]Answer, 0, len(Sources))
 	res, err := c.run(h, v, &answers)
 	res.Answers = answers
@@ -110,7 +124,7 @@ func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
 func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	var res Result
 	first := h.err
-	h.claims, h.foreign, h.waived = nil, false, false
+	h.verified, h.foreign, h.waived = false, false, false
 	var unknown, conflict error
 	for i := range Sources {
 		s := &Sources[i]
@@ -133,10 +147,10 @@ func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 		}
 	}
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
-		return Result{Claims: h.claims}, err
+		return Result{Claims: h.known()}, err
 	}
-	res.Claims, res.Foreign, res.Waived = h.claims, h.foreign, h.waived
-	if h.claims != nil {
+	res.Foreign, res.Waived = h.foreign, h.waived
+	if res.Claims = h.known(); h.verified {
 		h.claims.Tenant = res.Entry.Tenant // a foreign token may have named it by its slug
 	}
 	return res, nil

@@ -3,6 +3,7 @@ package identify
 import (
 	"net/netip"
 	"strings"
+	"unsafe"
 
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
@@ -53,7 +54,7 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 	if !token.Ours(bearer) {
 		return c.fromOther(bearer, h)
 	}
-	claims, err := c.Keys.Verify(bearer, c.now())
+	claims, err := c.verify(bearer, h.recalls)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -63,11 +64,14 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 	if c.Ring != nil && c.Ring.Revoked(claims.ID) {
 		return Ref{}, errRevoked
 	}
-	h.claims = &claims
+	h.know(claims)
 	return Ref{ID: claims.Tenant}, nil
 }
 
-var errRevoked = problem.New(problem.Unauthenticated, "token is revoked")
+var (
+	errRevoked = problem.New(problem.Unauthenticated, "token is revoked")
+	errUnasked = problem.New(problem.Unauthenticated, "token was not verified yet") // of Recall
+)
 
 // fromKey reads an API key: what it says is what the directory recorded of it.
 func (c *Chain) fromKey(key string, h *Head) (Ref, error) {
@@ -79,11 +83,18 @@ func (c *Chain) fromKey(key string, h *Head) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	subject := "key/" + id // and not a part of h, which is somebody else's memory
 	h.foreign = true
-	h.claims = &token.Claims{ID: subject[len("key/"):], Kind: token.Tenant, Tenant: tenant, Subject: subject}
+	copy(h.subject[copy(h.subject[:], keySubjectIs):], id) // id is a part of the request
+	subject := unsafe.String(&h.subject[0], keySubject)
+	h.know(token.Claims{ID: subject[len(keySubjectIs):], Kind: token.Tenant, Tenant: tenant, Subject: subject})
 	return Ref{ID: tenant}, nil
 }
+
+// The subject of an API key is keySubjectIs and the key's id.
+const (
+	keySubjectIs = "key/"
+	keySubject   = len(keySubjectIs) + token.KeyIDLen
+)
 
 var noKeys token.Ring
 
@@ -92,7 +103,7 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if c.Others == nil {
 		return Ref{}, nil
 	}
-	b, err := c.Others.Verify(bearer, h.Method, h.Path, c.now())
+	b, err := c.ask(bearer, h)
 	if err != nil || !b.Known {
 		return Ref{}, err
 	}
@@ -103,8 +114,20 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if b.Tenant == 0 && !isSlug(b.Slug) {
 		return Ref{}, problem.New(problem.Unauthenticated, "token names no tenant")
 	}
-	h.claims = &token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject}
+	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject})
 	return Ref{ID: b.Tenant, Slug: b.Slug}, nil
+}
+
+// ask asks the verifier of others' bearers.
+func (c *Chain) ask(bearer string, h *Head) (Bearer, error) {
+	if !h.recalls {
+		return c.Others.Verify(bearer, h.Method, h.Path, c.now())
+	}
+	b, sure := c.Others.Recall(bearer, c.now())
+	if !sure {
+		return Bearer{}, errUnasked
+	}
+	return b, nil
 }
 
 func fromHost(c *Chain, h *Head) (Ref, error) {
