@@ -19,7 +19,7 @@ import (
 // What a stop cancelled is no failure; the same error without a stop is one. Who
 // read the output and is gone ends nothing: writing fails, and that is all.
 func Main(name string, f func(ctx context.Context) error) {
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // not ignored: what this process starts would ignore it, too
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := f(ctx)
