@@ -100,12 +100,6 @@ func (t Table) distinct(set string) (from, on string) {
 	return fmt.Sprintf("(SELECT DISTINCT true%s FROM %s k(pk)) k", &keys, set), is.String()
 }
 
-// rowsOf is the FROM item and condition of the rows t that have one of the keys pk of set.
-func (t Table) rowsOf(set, tenant string) string {
-	keys, on := t.distinct(set)
-	return fmt.Sprintf("%s JOIN %s t ON t.tenant_id = %s%s", keys, t.Name, tenant, on)
-}
-
 // aKeyList is the set of the keys that the JSON array $2 holds; keyLists, of those in
 // the arrays that the array $2 holds.
 const (
@@ -113,13 +107,12 @@ const (
 	keyLists = "(SELECT jsonb_array_elements(b::jsonb) FROM unnest($2::text[]) b)"
 )
 
-// lookedUp is a FROM item: the rows t of the tenant $1 whose keys are in set, each looked
-// up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant that
+// lookedUp is the way that looks each row up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant that
 // has just come is a handful of rows to its statistics, and reading all of them, for
 // every round, seems cheaper than it is.
-func (t Table) lookedUp(set string) string {
+func (t Table) lookedUp(set, tenant string) string {
 	keys, on := t.distinct(set)
-	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = $1%s OFFSET 0) t", keys, t.Name, on)
+	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = %s%s OFFSET 0) t", keys, t.Name, tenant, on)
 }
 
 // digest is the select list that makes a Digest of the rows t: their number and

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cellway/cellway/directory"
 )
 
@@ -52,4 +54,13 @@ func (s *Source) AheadIs(move directory.MoveID) bool {
 	s.ahead.mu.Lock()
 	defer s.ahead.mu.Unlock()
 	return s.ahead.ready[move] != nil
+}
+
+// Scans reports whether the rows of so many keys of the table are found by reading it.
+func Scans(ctx context.Context, tx pgx.Tx, t Table, keys int64) (bool, error) {
+	found, err := t.foundBy(ctx, tx, keys)
+	if err != nil {
+		return false, err
+	}
+	return found("x", "1") == t.scanned("x", "1"), nil
 }

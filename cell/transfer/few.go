@@ -32,11 +32,10 @@ var (
 )
 
 // keptPlans lets the prepared statements of a round be planned once for a connection:
-// they name the way to the rows themselves (Table.lookedUp), whatever the statistics say.
-const keptPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`
-
-// freePlans takes it back where a round turns out not to be one of few.
-const freePlans = `SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true)`
+// they name the way to the rows themselves (Table.lookedUp), whatever the statistics
+// say. Keys are made distinct by hash: the statistics know nothing of cell.dirty either.
+const keptPlans = `
+	SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`
 
 // noted reads the keys that were captured after a snapshot. The bound on xid says
 // nothing new: it is what the index knows.
@@ -79,7 +78,7 @@ func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since s
 // fewSelect reads the rows of some keys, each with its two hashes behind its columns.
 func (t Table) fewSelect() string {
 	a, b := t.hashes()
-	return fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, t.lookedUp(aKeyList))
+	return fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, t.lookedUp(aKeyList, "$1"))
 }
 
 // sendFew sends the tables of list, all of few keys and of binary form, in one round trip.
@@ -106,7 +105,11 @@ func (s *Source) sendFew(ctx context.Context, tx pgx.Tx, out *frameWriter, list 
 		if err := out.frame(frameKeys, frames[i]); err != nil {
 			return total, err
 		}
-		d, err := sendRows(p, out)
+		rows, err := nextRows(p)
+		if err != nil {
+			return total, fmt.Errorf("send %s: %w", t.Label, err)
+		}
+		d, err := sendRows(rows, out)
 		if err != nil {
 			return total, fmt.Errorf("send %s: %w", t.Label, err)
 		}
@@ -166,13 +169,9 @@ var copyHead = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 // copyTail ends it.
 var copyTail = []byte{0xff, 0xff}
 
-// sendRows sends the next result of p as COPY would have, and hashes its rows. A
+// sendRows sends rows, whose two hashes are their last columns, as COPY would have: a
 // value's binary form is the same in COPY and in a result.
-func sendRows(p *pgconn.Pipeline, out *frameWriter) (Digest, error) {
-	rows, err := nextRows(p)
-	if err != nil {
-		return Digest{}, err
-	}
+func sendRows(rows *pgconn.ResultReader, out *frameWriter) (Digest, error) {
 	var sum digester
 	buf := append(make([]byte, 0, 4<<10), copyHead...)
 	for rows.NextRow() {
@@ -190,7 +189,7 @@ func sendRows(p *pgconn.Pipeline, out *frameWriter) (Digest, error) {
 	if _, err := rows.Close(); err != nil {
 		return Digest{}, err
 	}
-	_, err = out.Write(append(buf, copyTail...))
+	_, err := out.Write(append(buf, copyTail...))
 	return sum.digest(), err
 }
 

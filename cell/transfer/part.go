@@ -104,17 +104,20 @@ func tuples(b []byte, columns int) ([][][]byte, error) {
 	return nil, errTuples
 }
 
-// deleteKeyed deletes the rows of the keys given as a JSON array.
-func (t Table) deleteKeyed() string {
+// deleteFrom deletes the rows t of found.
+func (t Table) deleteFrom(found string) string {
 	if !t.Parted {
-		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, t.lookedUp(aKeyList))
+		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, found)
 	}
-	return fmt.Sprintf("DELETE FROM %s d USING (SELECT t.tableoid AS part, t.ctid AS place FROM %s) t WHERE d.tableoid = t.part AND d.ctid = t.place", t.Name, t.lookedUp(aKeyList))
+	return fmt.Sprintf("DELETE FROM %s d USING (SELECT t.tableoid AS part, t.ctid AS place FROM %s) t WHERE d.tableoid = t.part AND d.ctid = t.place", t.Name, found)
 }
+
+// deleteKeyed deletes the rows of the keys given as a JSON array.
+func (t Table) deleteKeyed() string { return t.deleteFrom(t.lookedUp(aKeyList, "$1")) }
 
 // digestKeyed hashes the rows of the keys given as a JSON array.
 func (t Table) digestKeyed() string {
-	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(aKeyList))
+	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(aKeyList, "$1"))
 }
 
 // insertOne stores one row; every value is given, also where the table would make it.

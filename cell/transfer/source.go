@@ -8,6 +8,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -151,7 +152,7 @@ func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.Tenant
 		list, err = s.named(ctx, tx, list, slices.Collect(maps.Keys(keys)))
 		return list, keys, err
 	}
-	if _, err := tx.Exec(ctx, freePlans); err != nil {
+	if _, err := tx.Exec(ctx, manyPlans); err != nil {
 		return nil, nil, fmt.Errorf("list changed tables: %w", err)
 	}
 	rows, err := tx.Query(ctx, touched, tenant, since)
@@ -208,30 +209,57 @@ func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table
 	}
 	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)
 	if since != "" {
-		dirty := fmt.Sprintf("SELECT DISTINCT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND xid >= pg_snapshot_xmin('%[3]s'::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, '%[3]s'::pg_snapshot)",
-			tenant, t.Label, since)
-		keys, err := sendKeys(ctx, tx, out, dirty)
+		noted := fmt.Sprintf("(SELECT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND xid >= pg_snapshot_xmin('%[3]s'::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, '%[3]s'::pg_snapshot))",
+			tenant, strings.ReplaceAll(t.Label, "'", "''"), since)
+		keys, err := sendKeys(ctx, tx, out, noted)
 		if err != nil {
 			return n, err
 		}
 		n.Keys = keys
-		from = t.rowsOf("("+dirty+")", tenant.String())
+		found, err := t.foundBy(ctx, tx, keys)
+		if err != nil {
+			return n, err
+		}
+		from = found(noted, tenant.String())
 	}
-	copyOut := fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT %s)", t.selected(), from, t.format())
-	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, copyOut); err != nil {
-		return n, err
+	send := copyRows
+	if t.Binary {
+		send = streamRows
 	}
-	d, err := scanDigest(tx.QueryRow(ctx, "SELECT "+t.digest()+" FROM "+from))
+	d, err := send(ctx, tx, out, t, from)
 	if err != nil {
-		return n, fmt.Errorf("hash: %w", err)
+		return n, err
 	}
 	n.Rows = d.Rows
 	return n, out.json(frameEnd, d)
 }
 
-// sendKeys sends the keys that query returns, in frames of bounded size.
-func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, query string) (int64, error) {
-	rows, err := tx.Query(ctx, query)
+// streamRows sends and hashes the rows t of from in one pass.
+func streamRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	a, b := t.hashes()
+	rows := tx.Conn().PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, from), nil, nil, nil, asBinary)
+	defer rows.Close()
+	defer cancel() // where it fails, what nobody reads is not sent either
+	return sendRows(rows, out)
+}
+
+// copyRows sends the rows t of from by COPY, whose text is not that of a result, and
+// hashes them in a second pass.
+func copyRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
+	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT text)", t.selected(), from)); err != nil {
+		return Digest{}, err
+	}
+	d, err := scanDigest(tx.QueryRow(ctx, fmt.Sprintf("SELECT %s FROM %s", t.digest(), from)))
+	if err != nil {
+		return d, fmt.Errorf("hash: %w", err)
+	}
+	return d, nil
+}
+
+// sendKeys sends the keys pk of set, once each, in frames of bounded size.
+func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int64, error) {
+	rows, err := tx.Query(ctx, fmt.Sprintf("SELECT DISTINCT pk FROM %s k", set))
 	if err != nil {
 		return 0, fmt.Errorf("read keys: %w", err)
 	}

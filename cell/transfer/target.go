@@ -264,12 +264,15 @@ func match(list []Table, head tableHead) (Table, error) {
 func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenant directory.TenantID, whole bool) (Totals, error) {
 	var n Totals
 	t := p.table
-	for _, batch := range p.keys {
-		tag, err := tx.Exec(ctx, t.deleteKeyed(), tenant, string(batch))
+	stored := t.Name + " t WHERE t.tenant_id = $1"
+	args := []any{tenant}
+	if !whole {
+		found, deleted, err := deleteMany(ctx, tx, p, tenant)
 		if err != nil {
-			return n, fmt.Errorf("delete changed keys: %w", err)
+			return n, err
 		}
-		n.Keys += tag.RowsAffected()
+		n.Keys = deleted
+		stored, args = found(keyLists, "$1"), append(args, p.keyLists())
 	}
 	copyIn := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s)", t.Name, t.columns(), t.format())
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, p.rest(in), copyIn); err != nil {
@@ -279,12 +282,12 @@ func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenan
 	if err := in.expect(frameEnd, &sent); err != nil {
 		return n, err
 	}
-	stored, err := digestStored(ctx, tx, t, tenant, p.keys, whole)
+	have, err := scanDigest(tx.QueryRow(ctx, fmt.Sprintf("SELECT %s FROM %s", t.digest(), stored), args...))
 	if err != nil {
-		return n, err
+		return n, fmt.Errorf("hash: %w", err)
 	}
-	n.Rows = stored.Rows
-	return n, settle(ctx, tx, t, tenant, sent, stored)
+	n.Rows = have.Rows
+	return n, settle(ctx, tx, t, tenant, sent, have)
 }
 
 // settle ends a table: what is stored is what was sent, and its sequences go on from there.
@@ -313,28 +316,6 @@ func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, tenant directory.Te
 		}
 	}
 	return nil
-}
-
-// digestStored hashes what is stored now: the whole tenant, or the keys given.
-func digestStored(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, keys [][]byte, whole bool) (Digest, error) {
-	sql := fmt.Sprintf("SELECT %s FROM %s t WHERE t.tenant_id = $1", t.digest(), t.Name)
-	if whole {
-		d, err := scanDigest(tx.QueryRow(ctx, sql, tenant))
-		if err != nil {
-			return d, fmt.Errorf("hash: %w", err)
-		}
-		return d, nil
-	}
-	all := make([]string, len(keys))
-	for i, k := range keys {
-		all[i] = string(k)
-	}
-	sql = fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(keyLists))
-	d, err := scanDigest(tx.QueryRow(ctx, sql, tenant, all))
-	if err != nil {
-		return d, fmt.Errorf("hash: %w", err)
-	}
-	return d, nil
 }
 
 // clear deletes the tenant's rows from every table: what an earlier attempt left.
