@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
 )
 
-// uncaptured lists the tenant tables whose capture trigger is missing or was
-// made for another primary key.
+// uncaptured lists the tenant tables whose capture trigger is missing, or was made
+// for another name or primary key.
 const uncaptured = `
 	SELECT c.oid::regclass::text
 	  FROM pg_class c
 	  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
-	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
-	   AND NOT EXISTS (SELECT FROM pg_trigger g
-	                    WHERE g.tgrelid = c.oid AND g.tgname = 'zz_cell_capture' AND g.tgenabled = 'A')
+	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity AND NOT cell.captured(c.oid)
 	 ORDER BY 1`
 
 // installCapture gives every tenant table the trigger that notes the keys of
@@ -32,11 +33,25 @@ func installCapture(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("list tables without capture: %w", err)
 	}
 	for _, t := range tables {
-		if _, err := conn.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, t); err != nil {
+		if err := capture(ctx, conn, t); err != nil {
 			return fmt.Errorf("install capture on %s: %w", t, err)
 		}
 	}
 	return nil
+}
+
+// capture installs it on one table. A lock that is not had at once is asked for again:
+// who waits for one keeps the table's writers waiting.
+func capture(ctx context.Context, conn *pgx.Conn, table string) error {
+	for {
+		_, err := conn.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+		if pg.Code(err) != pg.LockNotAvailable {
+			return err
+		}
+		if Wait(ctx, 200*time.Millisecond); ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // PrepareMover makes the login role of the transfer endpoint, which moverURL names

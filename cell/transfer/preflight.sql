@@ -58,8 +58,8 @@ UNION ALL
 SELECT 'truncate-allowed', name, 'nothing refuses TRUNCATE, which capture does not see', 'SELECT cell.protect(...)'
   FROM tenant t WHERE relkind <> 'f' AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = 'zz_cell_guard_truncate' AND g.tgenabled = 'A')
 UNION ALL
-SELECT 'no-capture', name, 'the capture trigger is missing or not enabled always: changes during the move would be lost', 'SELECT cell.capture(...)'
-  FROM root t WHERE relkind <> 'f' AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = 'zz_cell_capture' AND g.tgenabled = 'A')
+SELECT 'no-capture', name, 'the capture trigger is missing, not enabled always, or made for another name or key: changes during the move would be lost', 'SELECT cell.capture(...), as each start of the cell does'
+  FROM root t WHERE relkind <> 'f' AND NOT cell.captured(t.oid)
 UNION ALL
 SELECT 'always-trigger', name, 'trigger ' || g.tgname || ' is ENABLE ALWAYS or REPLICA: it would run again at the target', 'ALTER TABLE ... ENABLE TRIGGER (origin only)'
   FROM tenant t JOIN pg_trigger g ON g.tgrelid = t.oid AND g.tgenabled IN ('A', 'R') AND g.tgname NOT LIKE 'zz\_cell\_%'

@@ -59,7 +59,7 @@ var table = []mutant{
 	},
 	{
 		name: "capture-misses-a-changed-key", why: "a row that gets another key does not arrive under it",
-		in: "cell.capture_function", edit: []edit{{"IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND jsonb_build_array(%3$s) <> jsonb_build_array(%4$s)) THEN", "IF TG_OP = 'INSERT' THEN"}},
+		in: "cell.capture_body", edit: []edit{{"IF TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND jsonb_build_array(%2$s) <> jsonb_build_array(%3$s)) THEN", "IF TG_OP = 'INSERT' THEN"}},
 		pkg: transferPkg, test: "TestRoundsFollowWritersAndNothingIsLost",
 	},
 	{
