@@ -150,7 +150,8 @@ type CellRoute struct {
 // Version; a deleted tenant is a Route in state Deleted, a removed cell a
 // CellRoute in state Retired. Head is the chain's at Version, and Links are the
 // changes after Since, one for each version and in their order; a snapshot has
-// none: see Continues.
+// none: see Continues. Part, unless nil, is a router's new part in a roll-out: only
+// Poll brings it.
 type Update struct {
 	Since   Version     `json:"since"`
 	Version Version     `json:"version"`
@@ -158,6 +159,7 @@ type Update struct {
 	Cells   []CellRoute `json:"cells,omitempty"`
 	Routes  []Route     `json:"routes,omitempty"`
 	Links   []Link      `json:"links,omitempty"`
+	Part    *Part       `json:"part,omitempty"`
 }
 
 // A RouterStatus is the newest version that a router said it serves.

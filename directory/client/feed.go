@@ -27,15 +27,21 @@ func (c *Client) Snapshot(ctx context.Context) (directory.Update, error) {
 // Changes implements directory.Feed. A wait above 25 s takes several requests. It
 // is not repeated after a failure: see Watch.
 func (c *Client) Changes(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	q := url.Values{}
+	if router != "" {
+		q.Set("router", router)
+	}
+	return c.changes(ctx, since, wait, q)
+}
+
+func (c *Client) changes(ctx context.Context, since directory.Version, wait time.Duration, q url.Values) (directory.Update, error) {
+	q.Set("since", strconv.FormatInt(int64(since), 10))
 	for end := time.Now().Add(wait); ; {
 		poll := max(0, min(longestPoll, time.Until(end)))
-		q := url.Values{"since": {strconv.FormatInt(int64(since), 10)}, "wait": {poll.Round(time.Millisecond).String()}}
-		if router != "" {
-			q.Set("router", router)
-		}
+		q.Set("wait", poll.Round(time.Millisecond).String())
 		var out directory.Update
 		k := call{method: http.MethodGet, path: []string{"v1", "table", "changes"}, query: q, into: &out, wait: poll}
-		if err := c.do(ctx, k); err != nil || out.Version > since || poll < longestPoll {
+		if err := c.do(ctx, k); err != nil || out.Version > since || out.Part != nil || poll < longestPoll {
 			return out, err
 		}
 	}

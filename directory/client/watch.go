@@ -18,6 +18,9 @@ type WatchOptions struct {
 	// From is the version that the caller's table is at, for example from its
 	// copy on disk; 0 begins with a snapshot.
 	From directory.Version
+	// Poll, unless nil, is asked in place of the feed's Changes: see directory.Rollouts.
+	// Updates that it brings for the sake of their Part are applied, too.
+	Poll func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error)
 	// Wait is how long one long poll waits, and so how often a table hears that it
 	// is up to date; 0 is a second.
 	Wait time.Duration
@@ -70,6 +73,9 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 	if w.Wait <= 0 {
 		w.Wait = beat
 	}
+	if w.Poll == nil {
+		w.Poll = feed.Changes
+	}
 	for failures := 0; ctx.Err() == nil; {
 		err := w.runOnce(ctx)
 		if err == nil {
@@ -112,7 +118,7 @@ type watch struct {
 func (w *watch) runOnce(ctx context.Context) error {
 	u, err := w.next(ctx)
 	refused := false
-	if err == nil && (w.whole || u.Version > w.at) {
+	if err == nil && (w.whole || u.Version > w.at || u.Part != nil) {
 		if err = w.Apply(ctx, u); err != nil {
 			refused, err = true, fmt.Errorf("apply table version %d: %w", u.Version, err)
 		} else {
@@ -173,9 +179,9 @@ func (w *watch) next(ctx context.Context) (directory.Update, error) {
 // poll asks for changes: in good times it waits for them, for a beat.
 func (w *watch) poll(ctx context.Context) (directory.Update, error) {
 	if w.silent {
-		return w.feed.Changes(ctx, w.Router, w.at, 0)
+		return w.Poll(ctx, w.Router, w.at, 0)
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.Wait+latePoll)
 	defer cancel()
-	return w.feed.Changes(ctx, w.Router, w.at, w.Wait)
+	return w.Poll(ctx, w.Router, w.at, w.Wait)
 }

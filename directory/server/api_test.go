@@ -42,9 +42,10 @@ func TestWhoMayCall(t *testing.T) {
 		"addCell", "listCells", "getCell", "heartbeat", "listTenants", "getTenant", "placeTenant",
 		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark", "getCredentials",
 		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves", "reportLoad", "getLoad",
+		"listRollouts", "getRollout",
 	}
 	for path, item := range doc.Paths.Map() {
-		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k").Replace(path)
+		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k", "{rollout}", "ro_1").Replace(path)
 		for method, op := range item.Operations() {
 			public := op.OperationID == "signup"
 			for who, want := range map[string]int{"": 401, "Bearer": 401, "Bearer cwt1.k1.e30.AAAA": 401, "Basic eA==": 401, "tenant": 403, "service": 403, "operator": 0} {

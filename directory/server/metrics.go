@@ -17,7 +17,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-func newMetrics(reg prometheus.Registerer, d directory.Directory) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Rollouts) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "directory_http_requests_total", Help: "Requests answered.",
@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer, d directory.Directory) (*metrics, err
 			Buckets: prometheus.ExponentialBuckets(0.0005, 3, 10), NativeHistogramBucketFactor: 1.1,
 		}, []string{"route", "method"}),
 	}
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration), reg.Register(recordCollector{d}))
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
 }
 
 // knownMethods bounds the method label: a peer may send any word.
@@ -42,7 +42,10 @@ func (m *metrics) observe(route, method string, code int, took time.Duration) {
 }
 
 // A recordCollector reads the record when Prometheus asks.
-type recordCollector struct{ directory directory.Directory }
+type recordCollector struct {
+	directory directory.Directory
+	rollouts  directory.Rollouts // nil: none
+}
 
 var (
 	versionDesc   = prometheus.NewDesc("directory_table_version", "Newest version of the table.", nil, nil)
@@ -50,12 +53,14 @@ var (
 	routersDesc   = prometheus.NewDesc("directory_routers", "Routers by what they serve: the newest version (current), an older one (lagging), or unknown because silent.", []string{"status"}, nil)
 	cellsDesc     = prometheus.NewDesc("directory_cells", "Cells that are not retired, by state and health.", []string{"state", "healthy"}, nil)
 	tenantsDesc   = prometheus.NewDesc("directory_cell_tenants", "Tenants placed on the cell.", []string{"cell"}, nil)
+	rolloutDesc   = prometheus.NewDesc("directory_rollout", "1 for the roll-out that is open, by its state and the wave that it has come to.", []string{"state", "wave"}, nil)
+	stagedDesc    = prometheus.NewDesc("directory_rollout_routers", "Routers of the open roll-out's wave.", nil, nil)
 	capacityDesc  = prometheus.NewDesc("directory_cell_capacity_tenants", "Tenants that the cell is sized for.", []string{"cell"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (recordCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{versionDesc, watermarkDesc, routersDesc, cellsDesc, tenantsDesc, capacityDesc} {
+	for _, d := range []*prometheus.Desc{versionDesc, watermarkDesc, routersDesc, cellsDesc, tenantsDesc, capacityDesc, rolloutDesc, stagedDesc} {
 		ch <- d
 	}
 }
@@ -73,6 +78,14 @@ func (c recordCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if cells, err := c.directory.ListCells(ctx); err == nil {
 		collectCells(ch, cells)
+	}
+	if c.rollouts == nil {
+		return
+	}
+	// The newest one: one that is open is.
+	if list, err := c.rollouts.ListRollouts(ctx, 1); err == nil && len(list) == 1 && list[0].State.Open() {
+		ch <- gauge(rolloutDesc, 1, string(list[0].State), string(list[0].Wave))
+		ch <- gauge(stagedDesc, float64(len(list[0].Routers)))
 	}
 }
 

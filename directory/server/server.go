@@ -21,6 +21,7 @@ import (
 // Options say what is served and to whom. Directory, Keys and Registry are required.
 type Options struct {
 	Directory directory.Directory
+	Rollouts  directory.Rollouts    // nil: there are none, and none can be made
 	Keys      token.Keys            // check bearers' tokens and sign tenants'
 	Registry  prometheus.Registerer // gets the server's metrics
 	Signup    bool                  // POST /signup is open
@@ -63,7 +64,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{Options: o, signups: newLimiter(o.SignupsPerMinute)}
 	var err error
-	if s.metrics, err = newMetrics(o.Registry, o.Directory); err != nil {
+	if s.metrics, err = newMetrics(o.Registry, o.Directory, o.Rollouts); err != nil {
 		return nil, err
 	}
 	all, err := endpoints(s.handlers())
@@ -89,13 +90,15 @@ func (s *Server) handlers() map[string]handler {
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "advanceMove": s.advanceMove,
 		"witness": s.witness, "abortMoves": s.abortMoves,
 		"reportLoad": s.reportLoad, "getLoad": s.getLoad,
+		"createRollout": s.createRollout, "listRollouts": s.listRollouts, "getRollout": s.getRollout, "askRollout": s.askRollout,
 	}
 }
 
 // ServeHTTP serves the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// maxBody bounds a request's body in bytes; nothing in the contract is larger.
+// maxBody bounds a request's body in bytes; nothing in the contract is larger, but
+// for a list of changes that is rolled out.
 const maxBody = 64 << 10
 
 // serve is an endpoint as a handler: who calls, is the request in order, answer.
@@ -108,7 +111,7 @@ func (s *Server) serve(e endpoint) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), patience(e.op.Operation.OperationID))
 		defer cancel()
 		r = r.WithContext(ctx)
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, bodyOf(e.op.Operation.OperationID))
 		if err := validate(r, e.op); err != nil {
 			return err
 		}
@@ -118,6 +121,14 @@ func (s *Server) serve(e endpoint) http.Handler {
 		}
 		return err
 	})
+}
+
+// bodyOf is how many bytes an operation's body may have.
+func bodyOf(operation string) int64 {
+	if operation == "createRollout" {
+		return 16 * maxBody
+	}
+	return maxBody
 }
 
 // patience is how long an operation may take.

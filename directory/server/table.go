@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,11 +98,23 @@ func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.Stopping, cancel)()
-	u, err := s.Directory.Changes(ctx, q.Get("router"), since, min(wait, longestWait))
+	u, err := s.changes(ctx, q, since, min(wait, longestWait))
 	if errors.Is(err, context.Canceled) && s.Stopping.Err() != nil && r.Context().Err() == nil {
-		u, err = s.Directory.Changes(r.Context(), q.Get("router"), since, 0)
+		u, err = s.changes(r.Context(), q, since, 0)
 	}
 	return answer(w, http.StatusOK, u, err)
+}
+
+// changes asks for those of a router that takes part in roll-outs, if it says so.
+func (s *Server) changes(ctx context.Context, q url.Values, since directory.Version, wait time.Duration) (directory.Update, error) {
+	if s.Rollouts == nil || !q.Has("round") {
+		return s.Directory.Changes(ctx, q.Get("router"), since, wait)
+	}
+	has := directory.Report{Rollout: directory.RolloutID(q.Get("rollout"))} // the contract has checked the numbers
+	has.Round, _ = strconv.Atoi(q.Get("round"))
+	has.Requests, _ = strconv.ParseInt(q.Get("requests"), 10, 64)
+	has.Failed, _ = strconv.ParseInt(q.Get("failed"), 10, 64)
+	return s.Rollouts.Poll(ctx, q.Get("router"), since, wait, has)
 }
 
 func (s *Server) getWatermark(w http.ResponseWriter, r *http.Request) error {

@@ -89,8 +89,9 @@ func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 	return u, fail(ctx, "read table", err)
 }
 
-// since is what changed after a version.
-func (s *Store) since(ctx context.Context, v directory.Version) (directory.Update, error) {
+// since is what changed after a version and, where the router's part is another
+// than it has, that part: both of one moment.
+func (s *Store) since(ctx context.Context, v directory.Version, router string, has *directory.Report) (directory.Update, error) {
 	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
 		u.Since = v
 		if u.Version, u.Head, err = next(ctx, tx, v); err != nil {
@@ -102,6 +103,15 @@ func (s *Store) since(ctx context.Context, v directory.Version) (directory.Updat
 		}
 		if u.Links, err = pgx.CollectRows(rows, scanLink); err != nil {
 			return err
+		}
+		if has != nil {
+			p, err := part(ctx, tx, router)
+			if err != nil {
+				return err
+			}
+			if !p.Is(*has) {
+				u.Part = p
+			}
 		}
 		return fill(ctx, tx, u, changedCells, changedRoutes, int64(v))
 	})
@@ -156,11 +166,20 @@ func (s *Store) Changes(ctx context.Context, router string, since directory.Vers
 			return directory.Update{}, err
 		}
 	}
-	u, err := s.changes(ctx, router, since, wait)
+	u, err := s.changes(ctx, router, since, wait, nil)
 	return u, fail(ctx, "read changes", err)
 }
 
-func (s *Store) changes(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+// Poll implements directory.Rollouts.
+func (s *Store) Poll(ctx context.Context, router string, since directory.Version, wait time.Duration, has directory.Report) (directory.Update, error) {
+	if err := directory.CheckRouter(router); err != nil {
+		return directory.Update{}, err
+	}
+	u, err := s.changes(ctx, router, since, wait, &has)
+	return u, fail(ctx, "read changes", err)
+}
+
+func (s *Store) changes(ctx context.Context, router string, since directory.Version, wait time.Duration, has *directory.Report) (directory.Update, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	heartbeat := time.NewTicker(directory.HeartbeatTTL / 3)
@@ -168,12 +187,12 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 	for last := wait <= 0; ; {
 		// Asked for before the read: whatever commits after it wakes us.
 		newer := s.hub.newer()
-		now, head, err := s.acknowledge(ctx, router, since)
+		now, head, other, err := s.acknowledge(ctx, router, since, has)
 		if err != nil {
 			return directory.Update{}, err
 		}
-		if now > since {
-			return s.since(ctx, since)
+		if now > since || other {
+			return s.since(ctx, since, router, has)
 		}
 		if last {
 			return directory.Update{Since: since, Version: since, Head: head}, nil
@@ -192,17 +211,30 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 }
 
 // acknowledge notes that a router is alive and serves since, unless that is not
-// on the way to the record's version, which it returns with its head.
-func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version) (directory.Version, directory.Head, error) {
-	now, head, err := next(ctx, s.pool, since)
+// on the way to the record's version, which it returns with its head. Of a router
+// that takes part in roll-outs it notes what it has to say, and returns whether it
+// should have another part.
+func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version, has *directory.Report) (now directory.Version, head directory.Head, other bool, err error) {
+	now, head, err = next(ctx, s.pool, since)
 	if err != nil || router == "" {
-		return now, head, err
+		return now, head, false, err
+	}
+	if has == nil {
+		const upsert = `
+			INSERT INTO directory.routers (id, acked) VALUES ($1, $2)
+			    ON CONFLICT (id) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now(), staged = false`
+		_, err = s.pool.Exec(ctx, upsert, router, int64(since))
+		return now, head, false, err
 	}
 	const upsert = `
-		INSERT INTO directory.routers (id, acked) VALUES ($1, $2)
-		    ON CONFLICT (id) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now()`
-	_, err = s.pool.Exec(ctx, upsert, router, int64(since))
-	return now, head, err
+		  WITH heard AS (INSERT INTO directory.routers (id, acked, staged, rollout, round, requests, failed)
+		                 VALUES ($1, $2, true, $3, $4, $5, $6)
+		                     ON CONFLICT (id) DO UPDATE
+		                    SET acked = EXCLUDED.acked, seen_at = now(), staged = true, rollout = EXCLUDED.rollout,
+		                        round = EXCLUDED.round, requests = EXCLUDED.requests, failed = EXCLUDED.failed)
+		SELECT COALESCE((SELECT id <> $3 OR round <> $4 FROM directory.rollouts WHERE state = 'running'), $3 <> '')`
+	err = s.pool.QueryRow(ctx, upsert, router, int64(since), string(has.Rollout), has.Round, has.Requests, has.Failed).Scan(&other)
+	return now, head, other, err
 }
 
 // Watermark implements directory.Feed.

@@ -56,3 +56,11 @@ func TestStore(t *testing.T) {
 	t.Parallel()
 	directorytest.Run(t, func(t *testing.T) directory.Directory { return open(t, fresh(t)) })
 }
+
+func TestRollouts(t *testing.T) {
+	t.Parallel()
+	directorytest.RunRollouts(t, func(t *testing.T) directorytest.Staged {
+		s := open(t, fresh(t))
+		return directorytest.Staged{Directory: s, Rollouts: s, Step: s.StepRollout}
+	})
+}

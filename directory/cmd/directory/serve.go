@@ -29,7 +29,7 @@ func serve(ctx context.Context, cfg Config) error {
 	}
 	defer record.Close()
 	api, err := server.New(server.Options{
-		Directory: record, Keys: cfg.keys, Registry: tel.Registry, Stopping: ctx,
+		Directory: record, Rollouts: record, Keys: cfg.keys, Registry: tel.Registry, Stopping: ctx,
 		Signup: cfg.Signup == "open", SignupsPerMinute: cfg.SignupsPerMinute, TokenTTL: cfg.TokenTTL,
 	})
 	if err != nil {

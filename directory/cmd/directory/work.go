@@ -16,8 +16,9 @@ import (
 // newWork is the background work of this process.
 func newWork(cfg Config, record *store.Store, log *slog.Logger) ([]task, error) {
 	k := &keeper{leaser: record.Leaser(), holder: cfg.Instance, record: record, keep: cfg.KeepVersions, log: log}
+	st := &stager{record, log}
 	if cfg.ConsulAddr == "" {
-		return []task{{"prune", k.Run}}, nil
+		return []task{{"prune", k.Run}, {"roll-outs", st.Run}}, nil
 	}
 	agent, err := consul.New(cfg.ConsulAddr)
 	if err != nil {
@@ -25,7 +26,7 @@ func newWork(cfg Config, record *store.Store, log *slog.Logger) ([]task, error) 
 	}
 	k.leaser = agent.Leaser()
 	m := &mirror{from: agent.Membership(), to: record, log: log}
-	return []task{{"prune", k.Run}, {"mirror", m.Run}}, nil
+	return []task{{"prune", k.Run}, {"roll-outs", st.Run}, {"mirror", m.Run}}, nil
 }
 
 // A keeper forgets what nobody needs any more. It is singleton work: of all
@@ -80,6 +81,40 @@ func (k *keeper) runOnce(ctx context.Context) error {
 		k.log.InfoContext(ctx, "pruned", "changes", gone.Changes, "routers", gone.Routers, "cells", gone.Cells)
 	}
 	return err
+}
+
+// A stager takes the roll-out that is running from wave to wave. Every directory
+// process does it: the row's lock lets one of them decide, and none has to wait for
+// a lease to change hands before it can halt one.
+type stager struct {
+	record *store.Store
+	log    *slog.Logger
+}
+
+// Run steps until ctx ends.
+func (s *stager) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := s.runOnce(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "roll-out not looked at", "error", err)
+		}
+		wait(ctx, time.Second)
+	}
+	return nil
+}
+
+func (s *stager) runOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(directory.WithActor(ctx, "directory"), 30*time.Second)
+	defer cancel()
+	r, stepped, err := s.record.StepRollout(ctx)
+	if err != nil || !stepped {
+		return err
+	}
+	level := slog.LevelInfo
+	if r.State == directory.RolloutHalted {
+		level = slog.LevelWarn
+	}
+	s.log.Log(ctx, level, "roll-out goes on", "rollout", r.ID, "state", r.State, "wave", r.Wave, "routers", r.Routers, "reason", r.Reason)
+	return nil
 }
 
 // wait pauses for d, a quarter more or less, or until ctx ends.

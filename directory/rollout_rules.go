@@ -1,0 +1,298 @@
+package directory
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// MostChanges bounds a roll-out: all of its changes come to be in one transaction,
+// whose last step keeps every other change of the table waiting.
+const MostChanges = 1000
+
+const (
+	defaultSoak     = time.Minute
+	defaultRequests = 100
+	defaultMargin   = 0.02
+	longestSoak     = 24 * time.Hour
+	// judgeFrom is how many requests it takes to halt before the soak time is over.
+	judgeFrom = 20
+)
+
+// Validate reports what is wrong with a roll-out as it is asked for.
+func (n NewRollout) Validate() error {
+	var bad fieldErrors
+	bad.check(len(n.Changes) > 0 && len(n.Changes) <= MostChanges, "/changes", "must be 1 to "+strconv.Itoa(MostChanges))
+	bad.check(n.Why != "" && len(n.Why) <= 200 && plain(n.Why), "/why", "must be 1 to 200 bytes of printable text")
+	bad.check(n.Soak >= 0 && n.Soak <= longestSoak, "/soak", "must be 0 to 24 hours, in nanoseconds")
+	bad.check(valueOf(n.Requests) >= 0, "/requests", "must not be negative")
+	bad.check(valueOf(n.Margin) >= 0 && valueOf(n.Margin) <= 1, "/margin", "must be 0 to 1")
+	seen := map[string]bool{}
+	for i, c := range n.Changes {
+		at := "/changes/" + strconv.Itoa(i)
+		bad.check((c.Cell == "") != (c.Tenant <= 0), at, "must name a cell or a tenant")
+		bad.check(!seen[c.Subject()], at, "names "+c.Subject()+" twice")
+		seen[c.Subject()] = true
+		if c.Cell != "" {
+			bad.check(c.Suspended == nil && c.Hosts == nil, at, "cannot suspend or name a cell")
+			bad.check(strings.HasPrefix(c.Address, "http://") || strings.HasPrefix(c.Address, "https://"), at+"/address", "must be an http or https URL")
+			bad.check(len(c.Address) <= 255 && plain(c.Address), at+"/address", "must be at most 255 bytes of printable text")
+			continue
+		}
+		bad.check(c.Address == "", at+"/address", "is a cell's")
+		bad.check(c.Suspended != nil || c.Hosts != nil, at, "changes nothing")
+		var hosts fieldErrors
+		hosts.hosts(valueOf(c.Hosts))
+		for _, h := range hosts {
+			bad.check(false, at+h.Pointer, h.Detail)
+		}
+	}
+	return bad.err("roll-out")
+}
+
+// Subject is who is changed, as in the audit.
+func (c RolloutChange) Subject() string {
+	if c.Cell != "" {
+		return "cell/" + string(c.Cell)
+	}
+	return "tenant/" + c.Tenant.String()
+}
+
+// Of is what c changes of a tenant, as the tenant has it now.
+func (c RolloutChange) Of(suspended bool, hosts []string) RolloutChange {
+	now := RolloutChange{Tenant: c.Tenant}
+	if c.Suspended != nil {
+		now.Suspended = &suspended
+	}
+	if c.Hosts != nil {
+		now.Hosts = &hosts
+	}
+	return now
+}
+
+// Same reports whether c and d say the same. Hosts are sorted.
+func (c RolloutChange) Same(d RolloutChange) bool {
+	return c.Cell == d.Cell && c.Address == d.Address && c.Tenant == d.Tenant && valueOf(c.Suspended) == valueOf(d.Suspended) &&
+		slices.Equal(valueOf(c.Hosts), valueOf(d.Hosts))
+}
+
+// Begin is the roll-out that n asks for, with its first wave open, over a record
+// that says before of each subject.
+func (n NewRollout) Begin(id RolloutID, by string, before []RolloutChange, routers []Heard, now time.Time) (Rollout, error) {
+	r := Rollout{
+		ID: id, State: RolloutRunning, Changes: slices.Clone(n.Changes), Before: before, Why: n.Why, By: by,
+		Soak: cmp.Or(n.Soak, defaultSoak), Requests: defaultRequests, Margin: defaultMargin, Created: now,
+	}
+	if n.Requests != nil {
+		r.Requests = *n.Requests
+	}
+	if n.Margin != nil {
+		r.Margin = *n.Margin
+	}
+	for i, c := range r.Changes {
+		if c.Hosts != nil {
+			sorted := slices.Sorted(slices.Values(*c.Hosts))
+			c.Hosts, r.Changes[i].Hosts = &sorted, &sorted
+		}
+		if c.Same(before[i]) {
+			e := problem.New(problem.Invalid, "%s is so already", c.Subject())
+			e.Fields = []problem.Field{{Pointer: "/changes/" + strconv.Itoa(i), Detail: "changes nothing"}}
+			return r, e
+		}
+	}
+	r, opened := r.open(Canary, routers, now)
+	if !opened {
+		return r, problem.New(problem.Conflict, "no live router takes part in roll-outs")
+	}
+	return r, nil
+}
+
+// open opens a wave, or the next larger one where it has no router that does not
+// serve the changes already; false where there is none left.
+func (r Rollout) open(w Wave, routers []Heard, now time.Time) (Rollout, bool) {
+	var live []string
+	for _, h := range routers {
+		if h.Live {
+			live = append(live, h.Router)
+		}
+	}
+	slices.SortFunc(live, func(a, b string) int { return cmp.Or(cmp.Compare(r.rank(a), r.rank(b)), strings.Compare(a, b)) })
+	for _, w := range Waves[slices.Index(Waves, w):] {
+		size := map[Wave]int{Canary: 1, Tenth: (len(live) + 9) / 10, All: len(live)}[w]
+		members := slices.DeleteFunc(slices.Clone(r.Routers), func(id string) bool { return !slices.Contains(live, id) })
+		for _, id := range live {
+			if len(members) < size && !slices.Contains(members, id) {
+				members = append(members, id)
+			}
+		}
+		if len(members) > len(r.Routers) {
+			r.Wave, r.Routers, r.Round, r.Opened, r.Changed = w, members, r.Round+1, now, now
+			return r, true
+		}
+	}
+	return r, false
+}
+
+// rank orders the routers for this roll-out: the canary is not always the same.
+func (r Rollout) rank(router string) uint64 {
+	sum := sha256.Sum256([]byte(string(r.ID) + " " + router))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// Count adds up the reports on the open wave. What a router says of another part
+// than it has to have does not count.
+func (r Rollout) Count(routers []Heard) (t Tallies) {
+	for _, h := range routers {
+		if !h.Live || h.Rollout != r.ID || h.Round != r.Round {
+			continue
+		}
+		side := &t.Rest
+		if slices.Contains(r.Routers, h.Router) {
+			side = &t.Wave
+		}
+		side.Routers++
+		side.Requests += h.Requests
+		side.Failed += h.Failed
+	}
+	return t
+}
+
+// Next is the roll-out one step further, which is the roll-out itself where it is
+// not time for one. Done is reached last: the caller then gives the record the
+// changes. drift says which part of the record is not as the roll-out found it, ""
+// where all of it is.
+func (r Rollout) Next(routers []Heard, drift string, now time.Time) (next Rollout, stepped bool) {
+	if r.State != RolloutRunning {
+		return r, false
+	}
+	t := r.Count(routers)
+	if why := r.wrong(t, routers, drift, now); why != "" {
+		return r.Stop(RolloutHalted, why, now), true
+	}
+	if now.Sub(r.Opened) < r.Soak || t.Wave.Routers < len(r.Routers) || t.Wave.Requests < r.Requests {
+		return r, false
+	}
+	// With the soak time over, few requests count as well.
+	if why := r.worse(t, 1); why != "" {
+		return r.Stop(RolloutHalted, why, now), true
+	}
+	r.Base = r.base(t)
+	if next, opened := r.open(r.after(), routers, now); opened {
+		return next, true
+	}
+	return r.Stop(RolloutDone, "", now), true
+}
+
+// after is the wave after the open one; after the last one it is the last.
+func (r Rollout) after() Wave {
+	return Waves[min(slices.Index(Waves, r.Wave)+1, len(Waves)-1)]
+}
+
+// wrong says why the roll-out has to halt.
+func (r Rollout) wrong(t Tallies, routers []Heard, drift string, now time.Time) string {
+	if drift != "" {
+		return "the record has changed meanwhile: " + drift
+	}
+	for _, id := range r.Routers {
+		i := slices.IndexFunc(routers, func(h Heard) bool { return h.Router == id })
+		switch {
+		case i < 0 || !routers[i].Live:
+			return fmt.Sprintf("router %s of the wave has not been heard of for %s", id, HeartbeatTTL)
+		case (routers[i].Rollout != r.ID || routers[i].Round != r.Round) && now.Sub(r.Opened) > r.Soak+HeartbeatTTL:
+			return fmt.Sprintf("router %s of the wave does not take the changes: see its log", id)
+		}
+	}
+	return r.worse(t, judgeFrom)
+}
+
+// worse says that the wave's routers fare worse than the others, if they have
+// answered so many requests at least.
+func (r Rollout) worse(t Tallies, least int64) string {
+	if t.Wave.Requests < least || t.Wave.Share() <= r.base(t)+r.Margin {
+		return ""
+	}
+	return fmt.Sprintf("wave %s: %d of %d requests failed (%.1f %%), %.1f %% without the changes",
+		r.Wave, t.Wave.Failed, t.Wave.Requests, 100*t.Wave.Share(), 100*r.base(t))
+}
+
+// base is what the wave is compared with: the routers without the changes or,
+// where they are too few or too idle to tell, what they were before.
+func (r Rollout) base(t Tallies) float64 {
+	if t.Rest.Requests < judgeFrom {
+		return r.Base
+	}
+	return t.Rest.Share()
+}
+
+// Stop is the roll-out ended or halted.
+func (r Rollout) Stop(as RolloutState, why string, now time.Time) Rollout {
+	r.State, r.Reason, r.Changed = as, cut(why), now
+	return r
+}
+
+// Ask is the roll-out as an operator wishes it.
+func (r Rollout) Ask(wish RolloutWish, by string, routers []Heard, now time.Time) (Rollout, error) {
+	switch {
+	case wish == Halt && r.State == RolloutRunning:
+		return r.Stop(RolloutHalted, "asked by "+by, now), nil
+	case wish == Resume && r.State == RolloutHalted:
+		wave := r.Wave
+		r.State, r.Reason, r.Routers = RolloutRunning, "", nil
+		next, opened := r.open(wave, routers, now)
+		if !opened {
+			return r, problem.New(problem.Conflict, "no live router takes part in roll-outs")
+		}
+		return next, nil
+	case wish == Abort && r.State.Open():
+		return r.Stop(RolloutAborted, "asked by "+by, now), nil
+	case wish == Halt && r.State == RolloutHalted, wish == Resume && r.State == RolloutRunning, wish == Abort && r.State == RolloutAborted:
+		return r, nil
+	}
+	return r, problem.New(problem.Conflict, "roll-out %s is %s", r.ID, r.State)
+}
+
+// Part is a router's part in r, over the record that says u of the subjects of r.
+func (r Rollout) Part(router string, u Update) *Part {
+	p := &Part{Rollout: r.ID, Round: r.Round}
+	for _, c := range u.Cells {
+		p.Watch = append(p.Watch, c.ID)
+	}
+	for _, t := range u.Routes {
+		p.Watch = append(p.Watch, t.Cell)
+	}
+	if len(u.Routes) > 0 {
+		p.Watch = append(p.Watch, "")
+	}
+	slices.Sort(p.Watch)
+	p.Watch = slices.Compact(p.Watch)
+	if !slices.Contains(r.Routers, router) {
+		return p
+	}
+	changes := make(map[string]RolloutChange, len(r.Changes))
+	for _, c := range r.Changes {
+		changes[c.Subject()] = c
+	}
+	for _, c := range u.Cells {
+		c.Address = changes["cell/"+string(c.ID)].Address
+		p.Cells = append(p.Cells, c)
+	}
+	for _, t := range u.Routes {
+		c := changes["tenant/"+t.Tenant.String()]
+		t.State = ""
+		if c.Suspended != nil {
+			t.State = Shown(Active, *c.Suspended)
+		}
+		if c.Hosts != nil {
+			t.Hosts = *c.Hosts
+		}
+		p.Routes = append(p.Routes, t)
+	}
+	return p
+}
