@@ -21,6 +21,14 @@ var (
 	descShed     = cellDesc("router_cell_shed_total", "Requests not sent to the cell, by class and why.", "class", "reason")
 )
 
+// What bounds the connections to all cells counts.
+var (
+	descOpen    = prometheus.NewDesc("router_upstream_connections", "Connections to cells now, in use and idle.", nil, nil)
+	descMost    = prometheus.NewDesc("router_upstream_connections_max", "Connections to cells that there may be; 0 is no bound but the kernel's.", nil, nil)
+	descDropped = prometheus.NewDesc("router_upstream_dropped_total", "Idle connections to cells that were closed because a descriptor was wanted.", nil, nil)
+	descRefused = prometheus.NewDesc("router_upstream_refused_total", "Connections to cells that could not be had: all were in use.", nil, nil)
+)
+
 func cellDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"cell"}, labels...), nil)
 }
@@ -28,6 +36,7 @@ func cellDesc(name, help string, labels ...string) *prometheus.Desc {
 func describeCells(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descLimit, descInside, descWaiting, descLatency, descCircuit, descOpened, descProbes, descAttempts, descRepeats, descShed,
+		descOpen, descMost, descDropped, descRefused,
 	} {
 		ch <- d
 	}
@@ -40,6 +49,14 @@ func (p *pools[T]) collect(ch chan<- prometheus.Metric) {
 	for id, one := range p.cells {
 		one.collect(string(id), ch)
 	}
+	if p.limits.Files == nil {
+		return
+	}
+	open, most, dropped, refused := p.limits.Files.Counts()
+	ch <- prometheus.MustNewConstMetric(descOpen, prometheus.GaugeValue, float64(open))
+	ch <- prometheus.MustNewConstMetric(descMost, prometheus.GaugeValue, float64(most))
+	ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(dropped))
+	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(refused))
 }
 
 func (p *pool[T]) collect(cell string, ch chan<- prometheus.Metric) {

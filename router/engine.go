@@ -14,12 +14,20 @@ import (
 // Forwarder is a Relay.
 func (rt *Router) NewEngine() *h1.Server {
 	return &h1.Server{
-		Handler: continued(rt.Handler()), Direct: newDirect(rt), Head: headTimeout, Idle: clientIdle, Whole: rt.whole(),
+		Handler: continued(rt.Handler()), Files: rt.files(), Direct: newDirect(rt), Head: headTimeout, Idle: clientIdle, Whole: rt.whole(),
 		Limits:   h1.Limits{Head: maxHeadIn},
 		Refused:  rt.malformed,
 		Draining: rt.streams.close, // their clients find another router
 		Panicked: func(cause any) { rt.Log.Error("handler panicked", slog.Any("cause", cause)) },
 	}
+}
+
+// files bounds the connections to cells; nil where nothing does.
+func (rt *Router) files() *h1.Files {
+	if relay, ok := rt.Forwarder.(*Relay); ok {
+		return relay.pools.limits.Files
+	}
+	return nil
 }
 
 // NewLoops is NewEngine with event loops, on Linux: as many as there are processors.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/router/h1"
 )
 
 // CellLimits bound what one cell may take of the router.
@@ -19,6 +20,8 @@ type CellLimits struct {
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Timeout  time.Duration // for the head of the answer
 	Streams  int           // event streams at once, besides; 0 is 1024
+
+	Files *h1.Files // bounds the connections to all cells; nil: the kernel does
 
 	// Trust is how to make TLS to a cell whose address is https; nil can not.
 	Trust func(directory.CellID) *tls.Config
@@ -119,8 +122,11 @@ func (p *pools[T]) close(f func(T)) {
 }
 
 func newTransport(l CellLimits) *http.Transport {
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return l.Files.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, addr) })
+		},
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  l.Timeout,
 		ExpectContinueTimeout:  time.Second,
@@ -130,6 +136,22 @@ func newTransport(l CellLimits) *http.Transport {
 		MaxResponseHeaderBytes: maxHead,
 		DisableCompression:     true, // the answer is relayed as it is
 	}
+	l.Files.Join(&keeper{t, l.Files})
+	return t
+}
+
+// A keeper has a transport's idle connections, of which it can only close all.
+type keeper struct {
+	transport *http.Transport
+	files     *h1.Files
+}
+
+// DropIdle implements h1.Keeper.
+func (k *keeper) DropIdle() int {
+	before, _, _, _ := k.files.Counts()
+	k.transport.CloseIdleConnections()
+	after, _, _, _ := k.files.Counts()
+	return int(max(before-after, 0)) // others come and go meanwhile: who was told too few asks the next
 }
 
 // acquire takes a place for r, waiting for one for a bounded time among a

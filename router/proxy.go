@@ -25,6 +25,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 )
 
@@ -243,6 +244,11 @@ func notForClients(name string) bool {
 
 // cellError is what a failure of the round trip means to the client.
 func cellError(err error) error {
+	if errors.Is(err, h1.ErrNoFiles) {
+		e := problem.Wrap(problem.Unavailable, err, "the router has no connection to a cell to spare")
+		e.RetryAfter = retrySoon
+		return e
+	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||

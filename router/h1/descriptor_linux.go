@@ -115,5 +115,8 @@ func (s *descriptor) land() (net.Conn, error) {
 	f := os.NewFile(uintptr(s.fd), "tcp")
 	s.lp.by[s.fd], s.fd = nil, -1
 	nc, err := net.FileConn(f)
+	for short(err) && s.lp.dropParked() > 0 { // a goroutine would ask Files, which asks the loops
+		nc, err = net.FileConn(f)
+	}
 	return nc, errors.Join(err, f.Close())
 }

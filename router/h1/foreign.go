@@ -49,7 +49,7 @@ func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Out
 	if t.headed {
 		panic(http.ErrAbortHandler)
 	}
-	if o.Answered != nil && !t.told {
+	if o.Answered != nil && !t.told && !errors.Is(err, ErrNoFiles) {
 		o.Answered(time.Since(t.began), false)
 	}
 	if cause := r.Context().Err(); errors.Is(cause, context.Canceled) && context.Cause(r.Context()) == cause {

@@ -65,7 +65,7 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	if c.w.headed {
 		panic(http.ErrAbortHandler)
 	}
-	if o.Answered != nil && !t.told {
+	if o.Answered != nil && !t.told && !errors.Is(err, ErrNoFiles) {
 		o.Answered(time.Since(t.began), false)
 	}
 	if c.ctx.Err() != nil {

@@ -78,6 +78,7 @@ func (s *Server) startLoops() error {
 			return err
 		}
 		s.loops = append(s.loops, lp)
+		s.Files.Join(lp)
 		go lp.run() // ends when the server stops and the last connection has
 	}
 	return nil
@@ -215,6 +216,7 @@ func (lp *loop) wait() int {
 
 // end gives back what the loop has.
 func (lp *loop) end() {
+	lp.srv.Files.Leave(lp)
 	lp.mu.Lock()
 	lp.ended = true
 	jobs := lp.jobs

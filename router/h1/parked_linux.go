@@ -3,7 +3,6 @@ package h1
 import (
 	"context"
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -11,16 +10,30 @@ import (
 func (lp *loop) dial(c *conn, t *relay) {
 	c.air.dialing = true
 	go func() { // ends by the dialer's timeout; the loop goes on as long as c does
-		nc, err := t.u.dial(context.Background()) // bounded by the dialer
-		fd := -1
+		l, err := t.u.dial(context.Background()) // bounded by the dialer
 		if err == nil {
-			fd, err = descriptorOf(nc)
-			_ = nc.Close()
+			if err = lp.lift(c, l); err != nil {
+				_ = l.Close()
+			}
 		}
-		if !lp.post(func() { lp.dialed(c, t, fd, err) }) && fd >= 0 {
-			_ = syscall.Close(fd)
+		if !lp.post(func() { lp.dialed(c, t, l, err) }) && err == nil {
+			_ = l.Close()
 		}
 	}()
+}
+
+// lift makes l's connection one for the loop.
+func (lp *loop) lift(c *conn, l *link) error {
+	fd, err := descriptorOf(l.Conn)
+	for short(err) && l.files.drop() {
+		fd, err = descriptorOf(l.Conn)
+	}
+	if err != nil {
+		return err
+	}
+	_ = l.Conn.Close() // the scheduler's poller forgets it; fd is the connection
+	l.Conn = &descriptor{lp: lp, fd: fd, link: l, c: c}
+	return nil
 }
 
 // descriptorOf is a descriptor of nc's for a loop. What is no plain connection is
@@ -37,19 +50,16 @@ func descriptorOf(nc net.Conn) (int, error) {
 	return dup(raw)
 }
 
-func (lp *loop) dialed(c *conn, t *relay, fd int, err error) {
+func (lp *loop) dialed(c *conn, t *relay, l *link, err error) {
 	if !lp.here(c) || c.air.relay != t || !c.air.dialing {
-		if fd >= 0 {
-			_ = syscall.Close(fd)
+		if err == nil {
+			_ = l.Close()
 		}
 		return
 	}
 	c.air.dialing = false
 	if err == nil {
-		l := &link{}
-		s := &descriptor{lp: lp, fd: fd, link: l, c: c}
-		l.Conn = s
-		if err = lp.add(s); err == nil {
+		if err = lp.add(l.Conn.(*descriptor)); err == nil {
 			lp.send(c, t, l)
 			return
 		}
@@ -83,6 +93,27 @@ func (lp *loop) unpark(l *link) {
 			}
 		}
 	}
+}
+
+// DropIdle implements Keeper, for goroutines.
+func (lp *loop) DropIdle() int {
+	done := make(chan int, 1)
+	if !lp.post(func() { done <- lp.dropParked() }) {
+		return 0
+	}
+	return <-done // a loop waits for nobody, and its end runs what was posted
+}
+
+// dropParked closes the connection that has been idle for longest, to some cell.
+func (lp *loop) dropParked() int {
+	for u, links := range lp.parked {
+		if len(links) > 0 {
+			_ = links[0].Close()
+			lp.parked[u] = append(links[:0], links[1:]...)
+			return 1
+		}
+	}
+	return 0
 }
 
 // sweepParked closes what was idle for too long, and what belongs to nobody.

@@ -10,18 +10,19 @@ import (
 
 // secure makes TLS of a new connection to a cell. Errors are the network's, those
 // of a certificate too: who cannot prove that it is the cell does not answer.
-func (u *Upstream) secure(ctx context.Context, nc net.Conn, within time.Duration) (*link, error) {
+func (u *Upstream) secure(ctx context.Context, l *link, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	nc := l.Conn
 	s := &secured{records: records{Conn: nc}}
 	s.Conn = tls.Client(&s.records, u.TLS)
 	if err := s.HandshakeContext(ctx); err != nil {
-		_ = nc.Close()
-		return nil, &net.OpError{Op: "tls handshake", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
+		_ = l.Close()
+		return &net.OpError{Op: "tls handshake", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
 	}
-	l := newLink(nc)
+	l.ground(nc)
 	l.Conn, l.tls = s.Conn, s
-	return l, nil
+	return nil
 }
 
 // A secured is a TLS connection of which it is known whether bytes that were

@@ -25,6 +25,7 @@ type Server struct {
 	// are plain; the others get a goroutine each, as all do where it is 0, there is
 	// no Direct, or the system is not Linux.
 	Loops  int
+	Files  *Files // of the Upstreams, whose idle connections the loops keep; nil: nothing bounds those
 	Limits Limits
 	Head   time.Duration // for a request's head, from its first byte; 0 is 10 s
 	Idle   time.Duration // between two requests; 0 is 2 min

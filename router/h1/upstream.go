@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,17 +21,21 @@ type Upstream struct {
 	Dial   time.Duration // for a connection to be made; 0 is 2 s
 	Limits Limits        // of answers
 	TLS    *tls.Config   // nil: the connections are plain
+	Files  *Files        // that bounds the connections, with other Upstreams'; nil: nothing does
 
 	mu     sync.Mutex
 	links  []*link
 	sweeps *time.Timer // nil while none is idle
 	closed bool
+	joined bool // Files knows of it
 }
 
 // A link is one upstream connection.
 type link struct {
 	net.Conn
-	tls   *secured // nil where it is plain
+	files *Files      // where it is counted
+	given atomic.Bool // no more
+	tls   *secured    // nil where it is plain
 	raw   syscall.RawConn
 	peek  func(fd uintptr)
 	quiet bool // what peek found: open, and nothing to read
@@ -56,20 +62,35 @@ func (u *Upstream) get(ctx context.Context, fresh bool) (*link, error) {
 		}
 		_ = l.Close()
 	}
-	nc, err := u.dial(ctx)
+	l, err := u.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if u.TLS != nil {
-		return u.secure(ctx, nc, u.dialTime())
+	if u.TLS == nil {
+		l.ground(l.Conn)
+	} else if err := u.secure(ctx, l, u.dialTime()); err != nil {
+		return nil, err
 	}
-	return newLink(nc), nil
+	return l, nil
 }
 
 // dial makes a connection, on which get does the handshake where there is one.
-func (u *Upstream) dial(ctx context.Context) (net.Conn, error) {
+func (u *Upstream) dial(ctx context.Context) (*link, error) {
 	d := net.Dialer{Timeout: u.dialTime(), KeepAlive: 15 * time.Second}
-	return d.DialContext(ctx, "tcp", u.Addr)
+	nc, err := u.Files.make(func() (net.Conn, error) { return d.DialContext(ctx, "tcp", u.Addr) })
+	if err != nil {
+		return nil, err
+	}
+	return &link{Conn: nc, files: u.Files}, nil
+}
+
+// Close implements net.Conn.
+func (l *link) Close() error {
+	err := l.Conn.Close()
+	if !l.given.Swap(true) {
+		l.files.give()
+	}
+	return err
 }
 
 func (u *Upstream) dialTime() time.Duration {
@@ -77,12 +98,6 @@ func (u *Upstream) dialTime() time.Duration {
 		return defaultDial
 	}
 	return u.Dial
-}
-
-func newLink(nc net.Conn) *link {
-	l := &link{}
-	l.ground(nc)
-	return l
 }
 
 // ground gives l a connection that goroutines wait on.
@@ -148,6 +163,10 @@ func (u *Upstream) put(l *link) {
 		return
 	}
 	u.links = append(u.links, l)
+	if !u.joined {
+		u.joined = true
+		u.Files.Join(u)
+	}
 	if u.sweeps == nil {
 		u.sweeps = time.AfterFunc(u.maxAge(), u.sweep)
 	}
@@ -175,6 +194,18 @@ func (u *Upstream) Kept() int {
 	return len(u.links)
 }
 
+// DropIdle implements Keeper.
+func (u *Upstream) DropIdle() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.links) == 0 {
+		return 0
+	}
+	_ = u.links[0].Close()
+	u.links = slices.Delete(u.links, 0, 1)
+	return 1
+}
+
 // ended reports whether u was closed.
 func (u *Upstream) ended() bool {
 	u.mu.Lock()
@@ -195,4 +226,7 @@ func (u *Upstream) Close() {
 		_ = l.Close()
 	}
 	u.links = nil
+	if u.joined {
+		u.Files.Leave(u)
+	}
 }

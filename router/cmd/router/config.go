@@ -40,7 +40,7 @@ type settings struct {
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
-	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128"`
+	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128; cells get the other half"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
 	Engine          string        `env:"ENGINE" envDefault:"h1" help:"h1 (our own HTTP/1.1), loop (h1 on event loops, Linux only) or std (net/http)"`
@@ -111,19 +111,26 @@ func (s *settings) options() (router.Options, error) {
 }
 
 // adminSpare is how many descriptors are kept back for operators, otherFiles what
-// the process needs besides connections.
+// the process needs besides connections, and cellSpare what of those may go to
+// cells: for probes, and for requests whose client has just left.
 const (
 	adminSpare = 4
 	otherFiles = 128
+	cellSpare  = 16
 )
 
-// connections is how many connections tenants may have at once: as many as there
-// are files for, with one connection to a cell for each.
-func (s *settings) connections() int {
+// connections is how many connections tenants may have at once, and the router to
+// cells (0: nothing says): as many as there are files for, one to a cell for each of
+// a tenant's. Over HTTP/2 tenants may want more, and are told to wait.
+func (s *settings) connections() (tenants, cells int) {
 	var files syscall.Rlimit
-	if s.MaxConnections > 0 || syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
-		return s.MaxConnections
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+		return s.MaxConnections, 0
 	}
 	const enough = 1 << 24
-	return max(int(min(files.Cur, enough))-otherFiles, 2) / 2
+	most := max(int(min(files.Cur, enough))-otherFiles, 2)
+	if tenants = s.MaxConnections; tenants == 0 {
+		tenants = most / 2
+	}
+	return tenants, max(most-tenants, most/2) + cellSpare
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/h1"
 )
 
 // proofs are the certificates of the router, each nil where it is not configured.
@@ -74,7 +75,7 @@ type entry struct {
 }
 
 // listen opens every listener for tenants that is configured.
-func listen(ctx context.Context, socks *handover.Sockets, s settings, rt *router.Router, newServer func() run.Server, p proofs, o router.Options) ([]entry, error) {
+func listen(ctx context.Context, socks *handover.Sockets, s settings, rt *router.Router, newServer func() run.Server, p proofs, o router.Options, files *h1.Files) ([]entry, error) {
 	m := front.NewMetrics(o.Registry)
 	var entries []entry
 	for _, l := range []struct {
@@ -92,7 +93,7 @@ func listen(ctx context.Context, socks *handover.Sockets, s settings, rt *router
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for tenants: %w", err), closeAll(entries))
 		}
-		entries = append(entries, entry{o.Guard.Listener(ln), l.make()})
+		entries = append(entries, entry{o.Guard.Listener(files.Listener(ln)), l.make()})
 	}
 	return entries, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -95,7 +96,13 @@ func connect(t *testing.T, addr string) *caller {
 
 func (c *caller) ask(t *testing.T) {
 	t.Helper()
-	_, err := io.WriteString(c.nc, "POST /t/acme/x HTTP/1.1\r\nHost: cellway.localhost\r\nContent-Length: 2\r\n\r\nhi")
+	c.askOf(t, "acme")
+}
+
+// askOf asks a tenant.
+func (c *caller) askOf(t *testing.T, slug string) {
+	t.Helper()
+	_, err := io.WriteString(c.nc, "POST /t/"+slug+"/x HTTP/1.1\r\nHost: cellway.localhost\r\nContent-Length: 2\r\n\r\nhi")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,4 +127,86 @@ func fresh(t *testing.T, url string) int {
 	}
 	_ = resp.Body.Close()
 	return resp.StatusCode
+}
+
+// TestF21IdleConnectionsGiveWay: there are more cells than files, and each has
+// had a request. The idle connections to others are closed for the next one, and
+// no request fails.
+func TestF21IdleConnectionsGiveWay(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"std", "h1", "loop"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			env, s := loaded(t, "", "ROUTER_ENGINE="+engine)
+			slugs := make([]string, 250)
+			for i := range slugs {
+				slugs[i] = fmt.Sprintf("t%d", i)
+			}
+			saveTenants(t, s.TableFile, echo(t).URL, slugs...)
+			launchWith(t, 192, env).awaitLog("router serves")
+			var clients []*caller
+			for range 30 {
+				clients = append(clients, connect(t, s.ListenAddr))
+			}
+			for i, slug := range slugs {
+				clients[i%len(clients)].askOf(t, slug)
+			}
+			open, dropped := metric(t, s.AdminAddr, "router_upstream_connections"), metric(t, s.AdminAddr, "router_upstream_dropped_total")
+			if most := metric(t, s.AdminAddr, "router_upstream_connections_max"); open > most || dropped < float64(len(slugs))-most {
+				t.Errorf("got %v connections of %v, and %v dropped, after requests to %d cells", open, most, dropped, len(slugs))
+			}
+		})
+	}
+}
+
+// TestF21StreamsWantMoreThanThereIs: over one connection of HTTP/2 come more
+// requests at once than there may be connections to cells. Those that are one too
+// many are told so at once, the others are served, and the cell is not blamed.
+func TestF21StreamsWantMoreThanThereIs(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"std", "h1"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			const asked = 200
+			release := make(chan struct{})
+			cell := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/slow") {
+					<-release
+				}
+			}))
+			t.Cleanup(cell.Close)
+			h2c := freeAddr(t)
+			env, s := loaded(t, cell.URL, "ROUTER_ENGINE="+engine, "ROUTER_H2C_LISTEN_ADDR="+h2c)
+			launchWith(t, 192, env).awaitLog("router serves")
+			tr := &http.Transport{Protocols: &http.Protocols{}, MaxConnsPerHost: 1}
+			tr.Protocols.SetUnencryptedHTTP2(true)
+			t.Cleanup(tr.CloseIdleConnections)
+			client := &http.Client{Transport: tr, Timeout: time.Minute}
+			answers := make(chan string, asked)
+			for range asked {
+				go func() { answers <- askBy(client, "http://"+h2c+"/t/acme/slow") }() // answered below, all of them
+			}
+			most := int(metric(t, s.AdminAddr, "router_upstream_connections_max"))
+			for range asked - most {
+				if got := <-answers; !strings.HasPrefix(got, "503 ") || !strings.Contains(got, `"code":"unavailable"`) {
+					t.Errorf("one too many: got %q", got)
+				}
+			}
+			if got := fresh(t, "http://"+s.AdminAddr+"/readyz"); got != http.StatusOK {
+				t.Errorf("readyz: got %d", got)
+			}
+			close(release)
+			for range most {
+				if got := <-answers; got != "200 " {
+					t.Errorf("one of those that had a connection: got %q", got)
+				}
+			}
+			if got := askBy(client, "http://"+h2c+"/t/acme/x"); got != "200 " {
+				t.Errorf("the next one: got %q", got)
+			}
+			if metric(t, s.AdminAddr, `router_cell_circuit_opened_total{cell="c1"}`) != 0 {
+				t.Error("the cell was blamed")
+			}
+		})
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -69,7 +70,9 @@ func serve(ctx context.Context, s settings) (err error) {
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
 	o.Guard = guard.New(tel.Registry)
-	o.Guard.Bound(s.connections())
+	tenants, cells := s.connections()
+	o.Guard.Bound(tenants)
+	files := h1.NewFiles(cells)
 	o.Chain.Others = o.Guard
 	var policy *guard.File
 	if s.PolicyFile != "" {
@@ -82,10 +85,10 @@ func serve(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	proofs.tell(&o)
-	rt, newServer, closeCells := newRouter(o, s, proofs.trust())
+	rt, newServer, closeCells := newRouter(o, s, files, proofs.trust())
 	defer closeCells()
 
-	entries, err := listen(ctx, socks, s, rt, newServer, proofs, o)
+	entries, err := listen(ctx, socks, s, rt, newServer, proofs, o, files)
 	if err != nil {
 		return err
 	}
@@ -152,8 +155,8 @@ func serve(ctx context.Context, s settings) (err error) {
 
 // newRouter makes the router with the engine that is asked for, what makes servers
 // of that engine, and what closes the connections to cells.
-func newRouter(o router.Options, s settings, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
-	limits := router.CellLimits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Trust: trust}
+func newRouter(o router.Options, s settings, files *h1.Files, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
+	limits := router.CellLimits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Files: files, Trust: trust}
 	if s.Engine != "std" {
 		relay := router.NewRelay(limits)
 		o.Forwarder = relay

@@ -125,14 +125,19 @@ func testProcess(t *testing.T, engine string) {
 }
 
 // saveTable writes a table with acme on a cell at address.
-func saveTable(t *testing.T, path, address string) {
+func saveTable(t *testing.T, path, address string) { saveTenants(t, path, address, "acme") }
+
+// saveTenants writes a table with a cell at address for each tenant.
+func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	t.Helper()
+	u := directory.Update{Version: 5}
+	for i, slug := range slugs {
+		cell := directory.CellID(fmt.Sprintf("c%d", i+1))
+		u.Cells = append(u.Cells, directory.CellRoute{ID: cell, Address: address, State: directory.Ready})
+		u.Routes = append(u.Routes, directory.Route{Slug: slug, Placement: directory.Placement{Tenant: directory.TenantID(i + 1), Cell: cell, Epoch: 1, State: directory.Active}})
+	}
 	tab := table.New()
-	err := tab.Apply(directory.Update{
-		Version: 5, Cells: []directory.CellRoute{{ID: "c1", Address: address, State: directory.Ready}},
-		Routes: []directory.Route{{Slug: "acme", Placement: directory.Placement{Tenant: 1, Cell: "c1", Epoch: 1, State: directory.Active}}},
-	})
-	if err != nil {
+	if err := tab.Apply(u); err != nil {
 		t.Fatal(err)
 	}
 	tel, err := telemetry.Start(t.Context(), "test", "test", io.Discard)
@@ -158,7 +163,11 @@ func status(url string) int {
 
 func ask(t *testing.T, url string) string {
 	t.Helper()
-	resp, err := http.Get(url) //nolint:noctx // ends with the process that it asks
+	return askBy(http.DefaultClient, url)
+}
+
+func askBy(c *http.Client, url string) string {
+	resp, err := c.Get(url) //nolint:noctx // ends with the process that it asks
 	if err != nil {
 		return err.Error()
 	}

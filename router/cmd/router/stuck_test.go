@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,20 +91,26 @@ func TestF35WhoReadsTheLogIsGone(t *testing.T) {
 	}
 }
 
-var lost = regexp.MustCompile(`(?m)^log_lines_dropped_total (\d+)`)
-
 // dropped is how many lines the router says it has dropped.
-func dropped(t *testing.T, admin string) int {
+func dropped(t *testing.T, admin string) float64 {
 	t.Helper()
-	m := lost.FindStringSubmatch(metrics(t, admin))
-	if m == nil {
-		t.Fatal("no log_lines_dropped_total")
+	return metric(t, admin, "log_lines_dropped_total")
+}
+
+// metric is the value of the metric with that name and those labels.
+func metric(t *testing.T, admin, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(metrics(t, admin)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
 	}
-	n, err := strconv.Atoi(m[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	t.Fatalf("no %s", name)
+	return 0
 }
 
 // metrics is the page of that name.
