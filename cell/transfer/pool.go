@@ -27,6 +27,17 @@ var textForm = map[string]string{
 // connections. A suspect database refuses movers as it refuses tenants: once per
 // connection is enough, because the server's next run takes every connection along.
 func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
+	return open(ctx, url, size, `SELECT cell.must_serve()`)
+}
+
+// OpenReplica is Open for a Target and a Purger, whose transactions run without
+// triggers and foreign keys: a session that goes from one to the other throws away
+// the plans of all its statements, and the last round would plan them in the pause.
+func OpenReplica(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
+	return open(ctx, url, size, `SELECT cell.must_serve(); SET session_replication_role = replica`)
+}
+
+func open(ctx context.Context, url string, size int32, first string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("parse the mover's database url: it is malformed")
@@ -36,7 +47,7 @@ func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
 		cfg.ConnConfig.RuntimeParams[k] = v
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT cell.must_serve()`)
+		_, err := conn.Exec(ctx, first)
 		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

@@ -56,8 +56,12 @@ const receivedRow = `
 	SELECT round, snapshot, final FROM cell.received WHERE tenant_id = $1 AND move_id = $2`
 
 func received(ctx context.Context, db pg.DB, s Step) (Received, error) {
+	return scanReceived(db.QueryRow(ctx, receivedRow, s.Tenant, string(s.Move)))
+}
+
+func scanReceived(row pgx.Row) (Received, error) {
 	r := Received{Round: -1}
-	err := db.QueryRow(ctx, receivedRow, s.Tenant, string(s.Move)).Scan(&r.Round, &r.Snapshot, &r.Final)
+	err := row.Scan(&r.Round, &r.Snapshot, &r.Final)
 	if err != nil && err != pgx.ErrNoRows {
 		return r, fmt.Errorf("read what was received: %w", err)
 	}
@@ -72,14 +76,8 @@ func received(ctx context.Context, db pg.DB, s Step) (Received, error) {
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
 	began := time.Now()
 	var out Received
-	err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
-		if err := enterMove(ctx, tx, s, "incoming"); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, applySettings(final)); err != nil {
-			return fmt.Errorf("prepare to apply: %w", err)
-		}
-		have, err := received(ctx, tx, s)
+	err := pgx.BeginTxFunc(ctx, t.pool, pgx.TxOptions{BeginQuery: beginApply(final)}, func(tx pgx.Tx) error {
+		have, err := enterIncoming(ctx, tx, s)
 		if err != nil {
 			return err
 		}
@@ -107,22 +105,46 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 	return out, err
 }
 
-// applySettings: foreign keys and the application's triggers were checked at the
-// source, and the order of tables would break them here. Only a final round has
-// to survive a crash: an earlier one is applied again.
-func applySettings(final bool) string {
+// beginApply begins a transaction and sets it up: foreign keys and the application's
+// triggers were checked at the source, and the order of tables would break them here.
+// Only a final round has to survive a crash: an earlier one is applied again.
+func beginApply(final bool) string {
 	if final {
-		return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on"
+		return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on"
 	}
 	// The source may look for the changed keys for minutes before it sends the first.
-	return "SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = '10min'"
+	return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = '10min'"
 }
+
+const enterRow = `SELECT cell.enter_move($1, $2, $3, $4)`
 
 // enterMove opens the tenant to this transaction if the fence is in one of the
 // states and belongs to the move, and keeps the fence's row locked: of two movers
 // that act at once the later one waits, and finds what the first one left.
 func enterMove(ctx context.Context, tx pgx.Tx, s Step, states ...string) error {
-	_, err := tx.Exec(ctx, `SELECT cell.enter_move($1, $2, $3, $4)`, s.Tenant, string(s.Move), s.Epoch, states)
+	_, err := tx.Exec(ctx, enterRow, s.Tenant, string(s.Move), s.Epoch, states)
+	return s.entered(err)
+}
+
+// enterIncoming enters the move and then, in the same message, reads what was received.
+func enterIncoming(ctx context.Context, tx pgx.Tx, s Step) (Received, error) {
+	var b pgx.Batch
+	b.Queue(enterRow, s.Tenant, string(s.Move), s.Epoch, []string{"incoming"})
+	b.Queue(receivedRow, s.Tenant, string(s.Move))
+	results := tx.SendBatch(ctx, &b)
+	defer results.Close()
+	if _, err := results.Exec(); err != nil {
+		return Received{}, s.entered(err)
+	}
+	have, err := scanReceived(results.QueryRow())
+	if err != nil {
+		return have, err
+	}
+	return have, results.Close()
+}
+
+// entered is what the answer to enterRow means.
+func (s Step) entered(err error) error {
 	if pg.Code(err) == notThisMove {
 		return problem.Wrap(problem.Conflict, err, fmt.Sprintf("the fence of tenant %d does not await move %s at epoch %d", s.Tenant, s.Move, s.Epoch))
 	}

@@ -77,10 +77,7 @@ func (s *Store) known(ctx context.Context, id directory.CellID) (most directory.
 func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, aborted *int) error {
 	aborts := false
 	err := s.mutate(ctx, "abort move", func(tx pgx.Tx) (*change, error) {
-		if err := lockTenantOf(ctx, tx, id); err != nil {
-			return nil, err
-		}
-		old, now, err := lockMove(ctx, tx, id)
+		old, now, err := lockMove(ctx, tx, id, lockTenantOf)
 		if err != nil {
 			return nil, err
 		}
@@ -100,9 +97,5 @@ func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, abor
 	return err
 }
 
-// lockTenantOf locks a move's tenant, which comes before its moves.
-func lockTenantOf(ctx context.Context, tx pgx.Tx, id directory.MoveID) error {
-	const lock = `SELECT FROM directory.tenants WHERE id = (SELECT tenant FROM directory.moves WHERE id = $1) FOR NO KEY UPDATE`
-	_, err := tx.Exec(ctx, lock, id)
-	return err
-}
+// lockTenantOf locks the tenant of the move $1, which comes before its moves.
+const lockTenantOf = `SELECT FROM directory.tenants WHERE id = (SELECT tenant FROM directory.moves WHERE id = $1) FOR NO KEY UPDATE`

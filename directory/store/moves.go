@@ -53,6 +53,11 @@ func oneMove(ctx context.Context, db pg.DB, none error, sql string, args ...any)
 	if err != nil {
 		return directory.Move{}, err
 	}
+	return collectMove(rows, none)
+}
+
+// collectMove is the one move of rows; no row is the error none.
+func collectMove(rows pgx.Rows, none error) (directory.Move, error) {
 	m, err := pgx.CollectExactlyOneRow(rows, scanMove)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, none
@@ -186,6 +191,13 @@ func insertMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 
 // updateMove writes what changes in the life of a move, but for its lease.
 func updateMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
+	var batch pgx.Batch
+	queueMove(&batch, m)
+	return tx.SendBatch(ctx, &batch).Close()
+}
+
+// queueMove is updateMove in a message with others.
+func queueMove(batch *pgx.Batch, m directory.Move) {
 	const update = `
 		UPDATE directory.moves
 		   SET phase = $2, previous = $3, undone_by = NULLIF($4, ''), wish = $5, report = $6, error = $7, changed_at = $8, watch_ends = $9,
@@ -196,9 +208,8 @@ func updateMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 		text := string(m.Report)
 		report = &text
 	}
-	_, err := tx.Exec(ctx, update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, orNull(m.WatchEnds),
+	batch.Queue(update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, orNull(m.WatchEnds),
 		m.Transient, m.RetriedBy, orNull(m.NotBefore), m.StopAt)
-	return err
 }
 
 // orNull is NULL for the zero time.

@@ -28,12 +28,18 @@ func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wi
 }
 
 // lockMove keeps every other change of the move waiting, its lease included, and
-// says what time it is.
-func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID) (m directory.Move, now time.Time, err error) {
-	if m, err = getMove(ctx, tx, id, `FOR UPDATE`); err != nil {
-		return m, now, err
+// says what time it is. The statements before come first, in the same message.
+func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID, before ...string) (m directory.Move, now time.Time, err error) {
+	var batch pgx.Batch
+	for _, sql := range before {
+		batch.Queue(sql, id)
 	}
-	err = tx.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now)
+	batch.Queue(selectMoves+`WHERE id = $1 FOR UPDATE`, id).Query(func(rows pgx.Rows) (err error) {
+		m, err = collectMove(rows, problem.New(problem.NotFound, "no move %q", id))
+		return err
+	})
+	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	err = tx.SendBatch(ctx, &batch).Close()
 	return m, now.UTC(), err
 }
 
@@ -91,13 +97,11 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 // Advance implements directory.Moves.
 func (s *Store) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
 	return s.mutate(ctx, "advance move", func(tx pgx.Tx) (*change, error) {
+		var first []string
 		if said.Phase != from {
-			// The tenant before its moves, as always; a report changes neither.
-			if err := lockTenantOf(ctx, tx, said.ID); err != nil {
-				return nil, err
-			}
+			first = append(first, lockTenantOf) // the tenant before its moves, as always; a report changes neither
 		}
-		old, now, err := lockMove(ctx, tx, said.ID)
+		old, now, err := lockMove(ctx, tx, said.ID, first...)
 		if err != nil {
 			return nil, err
 		}
@@ -119,15 +123,17 @@ func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) 
 	if err := follow(ctx, tx, next); err != nil {
 		return nil, err
 	}
-	if err := updateMove(ctx, tx, next); err != nil {
-		return nil, err
-	}
 	p, gives := next.Gives()
 	if !gives {
+		if err := updateMove(ctx, tx, next); err != nil {
+			return nil, err
+		}
 		return did, s.retry(ctx, tx, next)
 	}
+	// The tenant may be waiting: all is written in one message.
 	did.tenant, did.publish = p.Tenant, true
-	return did, give(ctx, tx, next, p)
+	queueMove(&did.writes, next)
+	return did, give(ctx, tx, did, next, p)
 }
 
 // retry makes the move that tries an aborted one again.
@@ -188,8 +194,8 @@ func follow(ctx context.Context, tx pgx.Tx, next directory.Move) error {
 	return note(ctx, tx, &change{action: "move.advance", subject: directory.MoveSubject(after.ID), before: undone, after: after})
 }
 
-// give gives the tenant the placement p, if it is still m's to give.
-func give(ctx context.Context, tx pgx.Tx, m directory.Move, p directory.Placement) error {
+// give has did give the tenant the placement p, if it is still m's to give.
+func give(ctx context.Context, tx pgx.Tx, did *change, m directory.Move, p directory.Placement) error {
 	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, int64(p.Tenant))
 	if err != nil {
 		return err
@@ -201,15 +207,22 @@ func give(ctx context.Context, tx pgx.Tx, m directory.Move, p directory.Placemen
 	if _, err := lockPair(ctx, tx, before.Cell, p.Cell); err != nil {
 		return err
 	}
-	if err := place(ctx, tx, before.Cell, p); err != nil {
-		return err
-	}
+	place(&did.writes, before.Cell, p)
 	p.State = directory.Shown(p.State, t.suspended)
-	return note(ctx, tx, &change{action: "tenant.place", subject: tenantSubject(p.Tenant), before: before, after: p})
+	return queueNote(ctx, &did.writes, &change{action: "tenant.place", subject: tenantSubject(p.Tenant), before: before, after: p})
 }
 
 // note writes the audit line of one more thing that a mutation did.
 func note(ctx context.Context, tx pgx.Tx, c *change) error {
+	var batch pgx.Batch
+	if err := queueNote(ctx, &batch, c); err != nil {
+		return err
+	}
+	return tx.SendBatch(ctx, &batch).Close()
+}
+
+// queueNote is note in a message with others.
+func queueNote(ctx context.Context, batch *pgx.Batch, c *change) error {
 	before, err := document(c.before)
 	if err != nil {
 		return err
@@ -218,6 +231,6 @@ func note(ctx context.Context, tx pgx.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
-	return err
+	batch.Queue(insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
+	return nil
 }

@@ -166,11 +166,8 @@ func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell di
 	return t, trade(ctx, tx, t.ID, steps)
 }
 
-// count changes how many tenants a cell owns; the cell is locked.
-func count(ctx context.Context, tx pgx.Tx, cell directory.CellID, by int) error {
-	_, err := tx.Exec(ctx, `UPDATE directory.cells SET tenants = tenants + $2 WHERE id = $1`, cell, by)
-	return err
-}
+// countTenants changes how many tenants a cell owns; the cell is locked.
+const countTenants = `UPDATE directory.cells SET tenants = tenants + $2 WHERE id = $1`
 
 func tenantSubject(id directory.TenantID) string { return "tenant/" + id.String() }
 

@@ -56,7 +56,7 @@ func (s *Store) DeleteTenant(ctx context.Context, id directory.TenantID) error {
 		if err := directory.MayDelete(open); err != nil {
 			return nil, err
 		}
-		if err := count(ctx, tx, old.Placement.Cell, -1); err != nil {
+		if _, err := tx.Exec(ctx, countTenants, old.Placement.Cell, -1); err != nil {
 			return nil, err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM directory.claims WHERE tenant = $1`, int64(id)); err != nil {
@@ -105,13 +105,11 @@ func (s *Store) Place(ctx context.Context, p directory.Placement) error {
 		if err := directory.MayPlace(open); err != nil {
 			return nil, err
 		}
-		if err := place(ctx, tx, old.Placement.Cell, p); err != nil {
-			return nil, err
-		}
+		did := &change{action: "tenant.place", subject: tenantSubject(p.Tenant), before: old.Placement, tenant: p.Tenant, publish: true}
+		place(&did.writes, old.Placement.Cell, p)
 		p.State = directory.Shown(p.State, old.suspended)
-		return &change{
-			action: "tenant.place", subject: tenantSubject(p.Tenant), before: old.Placement, after: p, tenant: p.Tenant, publish: true,
-		}, nil
+		did.after = p
+		return did, nil
 	})
 }
 
@@ -132,17 +130,12 @@ func lockPair(ctx context.Context, tx pgx.Tx, from, to directory.CellID) (direct
 	return cells[i], nil
 }
 
-// place writes the placement and both counts.
-func place(ctx context.Context, tx pgx.Tx, from directory.CellID, p directory.Placement) error {
+// place writes, in a message with others, the placement and both counts.
+func place(batch *pgx.Batch, from directory.CellID, p directory.Placement) {
 	if from != p.Cell {
-		if err := count(ctx, tx, from, -1); err != nil {
-			return err
-		}
-		if err := count(ctx, tx, p.Cell, 1); err != nil {
-			return err
-		}
+		batch.Queue(countTenants, from, -1)
+		batch.Queue(countTenants, p.Cell, 1)
 	}
 	const update = `UPDATE directory.tenants SET cell = $2, epoch = $3, state = $4 WHERE id = $1`
-	_, err := tx.Exec(ctx, update, int64(p.Tenant), p.Cell, int64(p.Epoch), p.State)
-	return err
+	batch.Queue(update, int64(p.Tenant), p.Cell, int64(p.Epoch), p.State)
 }

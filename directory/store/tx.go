@@ -20,6 +20,7 @@ import (
 
 // A change is what a mutation did, besides the rows that it wrote itself.
 type change struct {
+	writes          pgx.Batch // statements still to be sent, before anything of the below
 	action, subject string
 	before, after   any // nil or what json.Marshal takes
 	tenant          directory.TenantID
@@ -82,34 +83,38 @@ func record(ctx context.Context, tx pgx.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
+	var d directory.Digest
+	if c.publish {
+		queueDigest(&c.writes, c, &d)
+	}
+	if c.writes.Len() > 0 {
+		if err := tx.SendBatch(ctx, &c.writes).Close(); err != nil {
+			return err
+		}
+	}
 	var batch pgx.Batch
 	batch.Queue(insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
 	if c.publish {
-		d, err := digest(ctx, tx, c)
-		if err != nil {
-			return err
-		}
 		batch.Queue(publish, int64(c.tenant), string(c.cell), d[:])
 	}
 	return tx.SendBatch(ctx, &batch).Close()
 }
 
-// digest is that of the change's subject as the feed will say it.
-func digest(ctx context.Context, tx pgx.Tx, c *change) (directory.Digest, error) {
+// queueDigest reads into d the digest of the change's subject as the feed will say it.
+func queueDigest(batch *pgx.Batch, c *change, d *directory.Digest) {
 	if c.tenant == 0 {
-		rows, err := tx.Query(ctx, oneCell, string(c.cell))
-		if err != nil {
-			return directory.Digest{}, err
-		}
-		cell, err := pgx.CollectExactlyOneRow(rows, scanCellRoute)
-		return cell.Digest(), err
+		batch.Queue(oneCell, string(c.cell)).Query(func(rows pgx.Rows) error {
+			cell, err := pgx.CollectExactlyOneRow(rows, scanCellRoute)
+			*d = cell.Digest()
+			return err
+		})
+		return
 	}
-	rows, err := tx.Query(ctx, oneRoute, int64(c.tenant))
-	if err != nil {
-		return directory.Digest{}, err
-	}
-	route, err := pgx.CollectExactlyOneRow(rows, scanRoute)
-	return route.Digest(), err
+	batch.Queue(oneRoute, int64(c.tenant)).Query(func(rows pgx.Rows) error {
+		route, err := pgx.CollectExactlyOneRow(rows, scanRoute)
+		*d = route.Digest()
+		return err
+	})
 }
 
 // document is v as JSON, NULL for nil.

@@ -10,9 +10,12 @@ import (
 	"github.com/cellway/cellway/infra/run"
 )
 
-// transferPool is the number of connections for moves: each takes one at a time,
-// a copy for as long as it runs.
-const transferPool = 16
+// The numbers of connections for moves out of the cell and for those into it: each
+// takes one at a time, a copy for as long as it runs.
+const (
+	transferPool = 12
+	replicaPool  = 12
+)
 
 // How the rows that a move leaves behind are deleted: so many at a time, with a
 // rest between, for the others in the cell.
@@ -23,7 +26,7 @@ const (
 
 // transfer makes the transfer endpoint, where the role for it is configured, nil
 // elsewhere. A cell without a certificate has it on the admin listener. The
-// function returned closes its pool.
+// function returned closes its pools.
 func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Identity) (http.Handler, func(), error) {
 	if p.cfg.MoverDatabaseURL == "" {
 		return nil, func() {}, nil
@@ -32,11 +35,16 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	if err != nil {
 		return nil, nil, err
 	}
+	replica, err := transfer.OpenReplica(ctx, string(p.cfg.MoverDatabaseURL), replicaPool)
+	if err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
 	keys := transfer.NewKeys(p.keep, p.tel.Log)
 	keys.Register(p.tel.Registry)
 	server := &transfer.Server{
-		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(pool, p.pace),
-		Purger: transfer.NewPurger(pool, purgeBatch, purgeRest), Redis: keys, Pool: pool,
+		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(replica, p.pace),
+		Purger: transfer.NewPurger(replica, purgeBatch, purgeRest), Redis: keys, Pool: pool,
 		Keys: p.cfg.tokens, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
 		Client: &http.Client{Transport: sourceTransport(id)},
@@ -44,7 +52,7 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	if id == nil {
 		admin.Handle(transfer.Prefix, server.Handler())
 	}
-	return server.Handler(), pool.Close, nil
+	return server.Handler(), func() { pool.Close(); replica.Close() }, nil
 }
 
 // sourceTransport is how the cell calls the source of a move: which cell that is,
