@@ -152,8 +152,9 @@ type Moves interface {
 	// and with ended also of those that have: the newest first, by id, from the one
 	// made last before the id given ("": the newest). limit is 1 to 1000.
 	ListMoves(ctx context.Context, tenant TenantID, ended bool, before MoveID, limit int) ([]Move, error)
-	// AskMove sets the wish. Conflict where it is too late for it; a wish that is
-	// there or fulfilled already is no error and no change.
+	// AskMove sets the wish. Conflict where it is too late for it, and for Switch also
+	// where the tenant is Suspended or the target may not take it any more, as in
+	// CreateMove; a wish that is there or fulfilled already is no error and no change.
 	AskMove(ctx context.Context, id MoveID, w Wish) (Move, error)
 	// LeaseMove takes a move for ttl, or extends the lease that holder has, also one
 	// that ran out and that nobody took since; with ttl 0 the holder gives it back.

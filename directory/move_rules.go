@@ -193,6 +193,19 @@ func (m Move) Ask(w Wish) (Move, error) {
 	return m, nil
 }
 
+// MaySwitch reports, as a Conflict, why a move that may have waited for long must not
+// be let go on: what CreateMove asked of the tenant and the target does not hold any more.
+func (m Move) MaySwitch(t Tenant, to Cell) error {
+	switch {
+	case t.Placement.State == Suspended:
+		return problem.New(problem.Conflict, "tenant %d is %s", t.ID, t.Placement.State)
+	case m.Undoes != "":
+		return to.MayOwn()
+	}
+	_, err := chooseNamed(NewTenant{Cell: to.ID, Locality: t.Locality, Tier: t.Tier}, []Cell{to})
+	return err
+}
+
 func orProceed(w Wish) string {
 	if w == Proceed {
 		return "proceed otherwise"

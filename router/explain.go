@@ -52,6 +52,8 @@ type TableInfo struct {
 	// Refusing is the version that takes too many tenants away to be served before
 	// an operator allows it; 0 where there is none.
 	Refusing directory.Version `json:"refusing,omitempty"`
+	// Rollout is the roll-out whose changes are served over the record, "" where there is none.
+	Rollout directory.RolloutID `json:"rollout,omitempty"`
 }
 
 // Admin adds the router's pages and its readiness to the admin listener: ready
@@ -146,7 +148,11 @@ func explanation(d Decision) Explanation {
 func (rt *Router) tableInfo(w http.ResponseWriter, _ *http.Request) {
 	v := rt.Table.View()
 	refusing, _ := rt.Table.Refusing()
-	writeJSON(w, TableInfo{v.Version(), age(rt.Table), v.Source(), v.Tenants(), v.Bytes(), v.Cells(), refusing})
+	info := TableInfo{v.Version(), age(rt.Table), v.Source(), v.Tenants(), v.Bytes(), v.Cells(), refusing, ""}
+	if p := rt.Table.Part(); p.Serves() {
+		info.Rollout = p.Rollout
+	}
+	writeJSON(w, info)
 }
 
 // allowTable lets updates up to the version asked for pass the guard.

@@ -15,27 +15,55 @@ import (
 // Follow keeps t up to date with feed until ctx ends, acknowledging as router
 // what t serves. A directory that is dead costs a log line now and then.
 func Follow(ctx context.Context, feed directory.Feed, router string, t *table.Table, log *slog.Logger) error {
-	return client.Watch(ctx, feed, client.WatchOptions{
-		Router: router, From: t.View().Version(),
-		Apply: func(ctx context.Context, u directory.Update) error {
-			if err := t.Apply(u); err != nil {
-				return err
-			}
-			log.DebugContext(ctx, "table applied", "version", u.Version, "routes", len(u.Routes))
-			return nil
+	return follow(ctx, feed, client.WatchOptions{Router: router}, t, log)
+}
+
+// A Feed is what a Router follows.
+type Feed interface {
+	directory.Feed
+	Poll(ctx context.Context, router string, since directory.Version, wait time.Duration, has directory.Report) (directory.Update, error)
+}
+
+// Follow is the function of that name for the Router's table, and takes the router's
+// part in roll-outs.
+func (rt *Router) Follow(ctx context.Context, feed Feed, id string) error {
+	fares := &health{cells: rt.metrics.cells}
+	return follow(ctx, feed, client.WatchOptions{
+		Router: id,
+		Poll: func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+			return feed.Poll(ctx, router, since, wait, fares.of(rt.Table.Part()))
 		},
-		Alive: func(u directory.Update) error { return t.Confirm(u.Version, u.Head) },
-		Failed: func(err error, pause time.Duration) {
-			if b, broken := errors.AsType[*directory.Breach](err); broken {
-				t.Broken(b.Reason)
-				log.WarnContext(ctx, "directory's changes do not continue the table, which stays as it is",
-					"reason", b.Reason, "error", err, "pause", pause, "version", t.View().Version())
-				return
-			}
-			log.WarnContext(ctx, "directory does not answer; the table stays as it is",
-				"error", err, "pause", pause, "version", t.View().Version())
-		},
-	})
+	}, rt.Table, rt.Log)
+}
+
+func follow(ctx context.Context, feed directory.Feed, o client.WatchOptions, t *table.Table, log *slog.Logger) error {
+	o.From = t.View().Version()
+	o.Apply = func(ctx context.Context, u directory.Update) error {
+		if err := t.Apply(u); err != nil {
+			return err
+		}
+		log.DebugContext(ctx, "table applied", "version", u.Version, "routes", len(u.Routes))
+		if u.Part != nil {
+			log.InfoContext(ctx, "part in a roll-out", "rollout", u.Part.Rollout, "round", u.Part.Round, "serves", u.Part.Serves())
+		}
+		return nil
+	}
+	o.Alive = func(u directory.Update) error { return t.Confirm(u.Version, u.Head) }
+	o.Failed = func(err error, pause time.Duration) {
+		if p := t.Part(); p.Rollout != "" && time.Since(t.Confirmed()) > directory.HeartbeatTTL {
+			t.DropPart()
+			log.WarnContext(ctx, "directory is silent: the roll-out's changes are not served any more", "rollout", p.Rollout)
+		}
+		if b, broken := errors.AsType[*directory.Breach](err); broken {
+			t.Broken(b.Reason)
+			log.WarnContext(ctx, "directory's changes do not continue the table, which stays as it is",
+				"reason", b.Reason, "error", err, "pause", pause, "version", t.View().Version())
+			return
+		}
+		log.WarnContext(ctx, "directory does not answer; the table stays as it is",
+			"error", err, "pause", pause, "version", t.View().Version())
+	}
+	return client.Watch(ctx, feed, o)
 }
 
 // RefreshFrom makes the Refresh of Options: it asks feed for what is newer than

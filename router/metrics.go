@@ -89,6 +89,12 @@ func tableMetrics(t *table.Table) []prometheus.Collector {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "router_table_files_refused_total", Help: "Table files on disk that were not as they were written: see the log.",
 		}, func() float64 { return float64(t.RefusedFiles()) }),
+		gauge("router_rollout_serving", "1 while the router serves the changes of a roll-out, which the directory's record does not have yet.", func() float64 {
+			if t.Part().Serves() {
+				return 1
+			}
+			return 0
+		}),
 		gauge("router_table_refusing_version", "Version of the table that takes too many tenants away to be served unasked; 0: none.", func() float64 {
 			v, _ := t.Refusing()
 			return float64(v)

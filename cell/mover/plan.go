@@ -93,6 +93,7 @@ type Facts struct {
 	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
 	Refused  int               // freezes that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
 	Broken   string            // a reason to give up: a finding, a mismatch
+	Checked  bool              // Check was done by this mover, and the move has not waited for its operator since
 	Schema   string            // fingerprint of both cells, when this mover looked first
 	WorkedAt time.Time         // when the last round was made
 }
@@ -185,12 +186,15 @@ func catchUp(f Facts, l Limits) Action {
 // idleRound is how often a move that waits for its operator, caught up, is kept so.
 const idleRound = 2 * time.Second
 
-// readyToFreeze waits for the operator where one was asked for, and goes back to
-// rounds where a freeze did not get through or this mover knows nothing yet.
+// readyToFreeze waits for the operator where one was asked for, checks again what may
+// have changed meanwhile, and goes back to rounds where a freeze did not get through or
+// this mover knows nothing yet.
 func readyToFreeze(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	switch held := held(m); {
 	case held && now.Sub(f.WorkedAt) < idleRound:
 		return Wait
+	case !held && !f.Checked:
+		return Check
 	case held, f.Rounds == 0, f.Last.Took > l.Drain, now.Sub(f.WorkedAt) > time.Second:
 		return Round
 	}

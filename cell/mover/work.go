@@ -151,6 +151,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 	var err error
 	switch a {
 	case Wait:
+		w.facts.Checked = false
 		if w.rest(ctx, w.cfg.Poll) && !w.refresh(ctx) {
 			return errLost
 		}
@@ -171,6 +172,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 	case Check:
 		err = w.check(ctx, m, src, dst)
+		w.facts.Checked = err == nil
 	case Freeze:
 		return w.freeze(ctx, m, src, dst)
 	case Stage:

@@ -81,6 +81,9 @@ func (m *Memory) AskMove(ctx context.Context, id directory.MoveID, w directory.W
 		return directory.Move{}, noMove(id)
 	}
 	next, err := v.Ask(w)
+	if err == nil && w == directory.Switch && next.Wish != v.Wish {
+		err = v.MaySwitch(m.tenants[v.Tenant].Tenant, m.cell(v.Target))
+	}
 	if err != nil {
 		return directory.Move{}, err
 	}

@@ -24,6 +24,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"CreateRoom", testCreateMoveRoom},
 		{"List", testListMoves},
 		{"Ask", testAskMove},
+		{"Switch", testSwitchMove},
 		{"Guards", testMoveGuards},
 		{"GuardCells", testMoveGuardsCells},
 		{"Suspend", testMoveSuspend},

@@ -21,10 +21,28 @@ func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wi
 		if out, err = old.Ask(w); err != nil || out.Wish == old.Wish {
 			return nil, err
 		}
+		if w == directory.Switch {
+			if err := maySwitch(ctx, tx, old); err != nil {
+				return nil, err
+			}
+		}
 		out.Changed = now
 		return &change{action: "move.wish", subject: directory.MoveSubject(id), before: old, after: out}, updateMove(ctx, tx, out)
 	})
 	return out, err
+}
+
+// maySwitch is MaySwitch of the tenant and the target as they are now.
+func maySwitch(ctx context.Context, tx pgx.Tx, m directory.Move) error {
+	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, int64(m.Tenant))
+	if err != nil {
+		return err
+	}
+	to, err := getCell(ctx, tx, m.Target, "")
+	if err != nil {
+		return err
+	}
+	return m.MaySwitch(t.Tenant, to)
 }
 
 // lockMove keeps every other change of the move waiting, its lease included, and

@@ -128,7 +128,7 @@ func (d *Disk) Run(ctx context.Context) error {
 		began := time.Now()
 		d.packLogged(ctx)
 		d.speedUp()
-		v := d.table.View()
+		v := d.table.record.Load()
 		if !d.saveLogged(ctx, v) {
 			wait(ctx, failedPause)
 			continue
@@ -141,13 +141,13 @@ func (d *Disk) Run(ctx context.Context) error {
 		}
 	}
 	// The stop is clean only with the newest table on disk; writing honours no context.
-	d.saveLogged(context.WithoutCancel(ctx), d.table.View())
+	d.saveLogged(context.WithoutCancel(ctx), d.table.record.Load())
 	return nil
 }
 
 // speedUp moves a base that lies in its file into huge pages.
 func (d *Disk) speedUp() {
-	if v := d.table.View(); v.base != nil && v.base == d.base && !d.fast {
+	if v := d.table.record.Load(); v.base != nil && v.base == d.base && !d.fast {
 		if fast := v.base.huge(); fast != nil {
 			d.table.rebase(v.base, fast)
 			d.base, d.fast = fast, true
@@ -158,7 +158,7 @@ func (d *Disk) speedUp() {
 // packLogged packs a table whose changes have become many. Where that cannot be
 // done they stay on top, and cost memory until the next snapshot.
 func (d *Disk) packLogged(ctx context.Context) {
-	if !d.table.View().wantsPacking(d.table.packFrom) {
+	if !d.table.record.Load().wantsPacking(d.table.packFrom) {
 		return
 	}
 	if err := d.table.pack(); err != nil {

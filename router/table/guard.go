@@ -49,7 +49,7 @@ func (g *guarding) check(v *View, u directory.Update) error {
 	g.refusing.Store(int64(u.Version))
 	g.refused.Add(1)
 	return problem.New(problem.Conflict,
-		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it", u.Version, taken, v.tenants, v.version)
+		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, v.tenants, v.version)
 }
 
 // taken is how many tenants u takes from the cells that v knows for them, or

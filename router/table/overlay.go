@@ -31,22 +31,22 @@ func (v *View) wantsPacking(packFrom int) bool {
 // with one of them is Gone: a snapshot must be packed, under another key.
 func (t *Table) pack() error {
 	t.apply.Lock()
-	from := *t.View()
+	from := *t.record.Load()
 	from.frozen = len(from.segments)
-	t.current.Store(&from)
+	_ = t.put(&from) // the same table in another form, here and below
 	t.apply.Unlock()
 
 	next, err := from.packed()
 
 	t.apply.Lock()
 	defer t.apply.Unlock()
-	v := *t.View()
+	v := *t.record.Load()
 	if err == nil && v.frozen > 0 { // else a snapshot came, which has a base of its own
 		v.base, v.segments = next, v.segments[:len(v.segments)-v.frozen]
 	}
 	v.frozen = 0
 	v.tenants = v.countTenants()
-	t.current.Store(&v)
+	_ = t.put(&v)
 	return err
 }
 

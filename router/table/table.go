@@ -34,7 +34,9 @@ type Entry struct {
 
 // A Table answers which cell owns a tenant. Make it with New.
 type Table struct {
-	current   atomic.Pointer[View]
+	current   atomic.Pointer[View] // what is served
+	record    atomic.Pointer[View] // what the directory's record says, and the disk keeps: the same unless a part is laid over it
+	part      atomic.Pointer[directory.Part]
 	confirmed atomic.Int64 // Unix nanoseconds: when the directory last spoke
 	apply     sync.Mutex   // one writer at a time
 	seed      maphash.Seed // secret, so that nobody can choose names that collide
@@ -51,11 +53,13 @@ func New() *Table {
 	for _, reason := range Reasons {
 		t.breaches[reason] = new(atomic.Int64)
 	}
-	t.current.Store(&View{seed: t.seed, source: FromNowhere, replaced: make(chan struct{})})
+	empty := &View{seed: t.seed, source: FromNowhere, replaced: make(chan struct{})}
+	t.record.Store(empty)
+	t.current.Store(empty)
 	return t
 }
 
-// View is the table as it is now. A request that asks more than once asks one View.
+// View is the table as it is served now. A request that asks more than once asks one View.
 func (t *Table) View() *View { return t.current.Load() }
 
 // Loaded reports whether a table was ever applied or loaded.
@@ -77,39 +81,47 @@ func (t *Table) Confirmed() time.Time {
 // route with a lower epoch than is known leaves the placement as it is. Changes
 // that do not continue the table's chain are a *directory.Breach (start again from
 // a snapshot), an update that breaks a rule of its own is Invalid, one that takes
-// too much away is a Conflict (see Guard); then nothing has changed. A snapshot of
+// too much away is a Conflict (see Guard); then nothing has changed but, where
+// there is no Breach, the part in a roll-out. A snapshot of
 // the table's version replaces a table that has another history.
 func (t *Table) Apply(u directory.Update) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
-	old := t.View()
+	next, err := t.next(u)
+	return t.applied(next, u, err)
+}
+
+// next is the view of the record that u makes of it; the one that there is where u
+// brings nothing or an error.
+func (t *Table) next(u directory.Update) (*View, error) {
+	old := t.record.Load()
 	loaded := old.source != FromNowhere
 	switch {
 	case u.Since > u.Version:
-		return problem.New(problem.Invalid, "update goes back from version %d to %d", u.Since, u.Version)
+		return old, problem.New(problem.Invalid, "update goes back from version %d to %d", u.Since, u.Version)
 	case loaded && u.Version < old.version && u.Since == 0:
-		return &directory.Breach{Reason: directory.Older, Detail: fmt.Sprintf("snapshot of version %d is older than version %d", u.Version, old.version)}
+		return old, &directory.Breach{Reason: directory.Older, Detail: fmt.Sprintf("snapshot of version %d is older than version %d", u.Version, old.version)}
 	case loaded && u.Version < old.version:
-		return nil // late: another asked at the same time and was faster
+		return old, nil // late: another asked at the same time and was faster
 	}
 	if err := u.Continues(old.version, old.chain); err != nil {
-		return err
+		return old, err
 	}
 	t.confirmed.Store(time.Now().UnixNano())
 	if loaded && u.Version == old.version && (u.Since != 0 || u.Head == old.chain) {
 		t.markConfirmed(old)
-		return nil
+		return t.record.Load(), nil
 	}
-	if err := t.guard.check(old, u); err != nil {
-		return err
+	// What a roll-out has taken already is not taken at once.
+	if err := t.guard.check(t.View(), u); err != nil {
+		return old, err
 	}
 	next, err := old.with(u, t.packFrom)
 	if err != nil {
-		return err
+		return old, err
 	}
 	t.guard.refusing.Store(0)
-	t.store(next)
-	return nil
+	return next, nil
 }
 
 // Confirm says that the directory has just answered that version with head is the
@@ -118,7 +130,7 @@ func (t *Table) Apply(u directory.Update) error {
 func (t *Table) Confirm(version directory.Version, head directory.Head) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
-	v := t.View()
+	v := t.record.Load()
 	if v.version == version && !v.chain.IsZero() && v.chain != head {
 		return &directory.Breach{
 			Reason: directory.Fork, Detail: fmt.Sprintf("the directory's version %d has head %x, the table's %x", version, head[:8], v.chain[:8]),
@@ -139,13 +151,7 @@ func (t *Table) markConfirmed(old *View) {
 	}
 	next := *old
 	next.source = FromDirectory
-	t.current.Store(&next)
-}
-
-// store makes next current and wakes those who wait for a change.
-func (t *Table) store(next *View) {
-	old := t.current.Swap(next)
-	close(old.replaced)
+	_ = t.put(&next) // what could be laid over old can be over it
 }
 
 // replace puts a table that was read from disk in place of an empty one.
@@ -153,7 +159,7 @@ func (t *Table) replace(next *View) {
 	t.apply.Lock()
 	defer t.apply.Unlock()
 	if t.View().source == FromNowhere {
-		t.store(next)
+		_ = t.put(next) // without a part
 	}
 }
 
@@ -177,8 +183,8 @@ func (t *Table) RefusedFiles() int64 { return t.refusedFiles.Load() }
 func (t *Table) rebase(old, same *base) {
 	t.apply.Lock()
 	defer t.apply.Unlock()
-	if v := *t.View(); v.base == old {
+	if v := *t.record.Load(); v.base == old {
 		v.base = same
-		t.current.Store(&v)
+		_ = t.put(&v) // what could be laid over old can be over it
 	}
 }

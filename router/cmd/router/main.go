@@ -101,7 +101,7 @@ func serve(ctx context.Context, s settings) (err error) {
 
 	// What requests need outlives ctx; it ends when they have.
 	background := run.NewGroup(context.WithoutCancel(ctx))
-	background.Go("follow directory", func(ctx context.Context) error { return router.Follow(ctx, feed, s.ID, tab, tel.Log) })
+	background.Go("follow directory", func(ctx context.Context) error { return rt.Follow(ctx, feed, s.ID) })
 	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
 	keeper := &keeper{parent: background.Context(), jobs: func(g *run.Group) {
 		g.Go("save table", disk.Run)
