@@ -237,7 +237,7 @@ type Tenants interface {
 	// CreateTenant claims the slug and the hosts and places the tenant at epoch 1,
 	// all or nothing. Conflict where a name is taken or no cell may take it: unless
 	// it is named, a cell with a tenant of the same Group, or one on its way there,
-	// may not.
+	// may not; and where there would be more than Quotas allow.
 	CreateTenant(ctx context.Context, t NewTenant) (Tenant, error)
 	// Tenant finds a tenant by its slug or, in decimal, its id. A deleted tenant
 	// is found by id only.

@@ -21,6 +21,8 @@ type Memory struct {
 	Now func() time.Time
 	// Keep is how many versions Changes can continue from; 0 is all of them.
 	Keep int
+	// Quotas bound CreateTenant; set them before the first call.
+	Quotas directory.Quotas
 
 	mu      sync.Mutex
 	cells   map[directory.CellID]directory.Cell
@@ -44,6 +46,7 @@ type record struct {
 	directory.Tenant
 	owned     directory.State
 	suspended bool
+	creator   string
 }
 
 // An entry says what one version changed: a tenant or, where that is 0, a cell.

@@ -21,12 +21,15 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	if err := m.free(0, t.Slug, t.Hosts); err != nil {
 		return directory.Tenant{}, err
 	}
+	if err := m.Quotas.Allow(m.listCells(), m.created(directory.Actor(ctx))); err != nil {
+		return directory.Tenant{}, err
+	}
 	cell, err := directory.ChooseCell(t, t.Apart(m.listCells(), m.ofGroup(t.Group)))
 	if err != nil {
 		return directory.Tenant{}, err
 	}
 	id := directory.TenantID(len(m.tenants) + 1)
-	r := &record{owned: directory.Active, Tenant: directory.Tenant{
+	r := &record{owned: directory.Active, creator: directory.Actor(ctx), Tenant: directory.Tenant{
 		ID: id, Slug: t.Slug, Name: t.Name, Locality: t.Locality, Tier: t.Tier,
 		Hosts:     slices.Sorted(slices.Values(t.Hosts)),
 		Placement: directory.Placement{Tenant: id, Cell: cell, Epoch: 1, State: directory.Active},
@@ -40,6 +43,16 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	m.note(ctx, "tenant.create", tenantSubject(id), nil, r.Tenant)
 	m.publish(entry{tenant: id})
 	return r.copy(), nil
+}
+
+// created is how many tenants a caller has created that are not deleted.
+func (m *Memory) created(caller string) (n int) {
+	for _, r := range m.tenants {
+		if r.creator == caller && r.owned != directory.Deleted {
+			n++
+		}
+	}
+	return n
 }
 
 // ofGroup is where the tenants of a group are, and where they are on their way to.

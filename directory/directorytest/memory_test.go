@@ -62,3 +62,12 @@ func TestMemoryKeepsSoManyVersions(t *testing.T) {
 		t.Errorf("three versions back: got %v, want gone", err)
 	}
 }
+
+func TestMemoryQuotas(t *testing.T) {
+	t.Parallel()
+	directorytest.RunQuotas(t, func(_ *testing.T, q directory.Quotas) directory.Directory {
+		m := directorytest.NewMemory()
+		m.Quotas = q
+		return m
+	})
+}

@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Rollouts) (*metrics, error) {
@@ -26,8 +27,12 @@ func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Ro
 			Name: "directory_http_request_duration_seconds", Help: "Time to answer a request; long polls include their wait.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 3, 10), NativeHistogramBucketFactor: 1.1,
 		}, []string{"route", "method"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "directory_tenants_refused_total",
+			Help: "Tenants not created, by the bound that was met: address_rate, caller_rate, caller_quota, directory_quota.",
+		}, []string{"reason"}),
 	}
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.refused), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
 }
 
 // knownMethods bounds the method label: a peer may send any word.

@@ -28,6 +28,9 @@ type Options struct {
 	// SignupsPerMinute bounds sign-ups from one address; as many may come at
 	// once. 0 is 600.
 	SignupsPerMinute int
+	// TenantsPerMinute bounds the tenants that one caller creates; as many may come
+	// at once, and all who sign up are one caller. 0 is 6000.
+	TenantsPerMinute int
 	TokenTTL         time.Duration // of a new tenant's first token; 0 is 30 days
 	// Stopping ends the waits of long polls when it ends: they answer at once, so
 	// that the process can stop and routers go on with another one. nil never does.
@@ -41,7 +44,8 @@ type Server struct {
 	mux     http.Handler
 	metrics *metrics
 	table   tableCache
-	signups *limiter
+	signups *limiter // by address
+	creates *limiter // by caller
 }
 
 // New makes a Server. It fails where contract and handlers differ or a metric is
@@ -56,13 +60,16 @@ func New(o Options) (*Server, error) {
 	if o.SignupsPerMinute <= 0 {
 		o.SignupsPerMinute = 600
 	}
+	if o.TenantsPerMinute <= 0 {
+		o.TenantsPerMinute = 6000
+	}
 	if o.Stopping == nil {
 		o.Stopping = context.Background()
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{Options: o, signups: newLimiter(o.SignupsPerMinute)}
+	s := &Server{Options: o, signups: newLimiter(o.SignupsPerMinute), creates: newLimiter(o.TenantsPerMinute)}
 	var err error
 	if s.metrics, err = newMetrics(o.Registry, o.Directory, o.Rollouts); err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 package server
 
 import (
-	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/cellway/cellway/directory"
@@ -17,16 +17,14 @@ func (s *Server) signup(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(problem.Forbidden, "sign-up is closed")
 	}
 	if wait := s.signups.take(address(r)); wait > 0 {
-		e := problem.New(problem.RateLimited, "too many sign-ups from this address")
-		e.RetryAfter = wait
-		return e
+		return s.tooMany("address_rate", wait, "one address signs up at most %d tenants a minute", s.SignupsPerMinute)
 	}
 	// The contract lets in what the public may choose: no hosts, no cell.
 	var in directory.NewTenant
 	if err := read(r, &in); err != nil {
 		return err
 	}
-	t, err := s.Directory.CreateTenant(directory.WithActor(r.Context(), signupActor), in)
+	t, err := s.create(directory.WithActor(r.Context(), signupActor), in)
 	if err != nil {
 		return err
 	}
@@ -44,13 +42,22 @@ func address(r *http.Request) string {
 	forwarded := r.Header.Values("X-Forwarded-For")
 	if len(forwarded) > 0 {
 		hops := strings.Split(forwarded[len(forwarded)-1], ",")
-		if ip := net.ParseIP(strings.TrimSpace(hops[len(hops)-1])); ip != nil {
-			return ip.String()
+		if ip, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil {
+			return network(ip)
 		}
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return host
+	return network(peer.Addr())
+}
+
+// network is an address's: of IPv6 the /64, which one client has all of.
+func network(ip netip.Addr) string {
+	ip = ip.Unmap().WithZone("")
+	if ip.Is6() {
+		return netip.PrefixFrom(ip, 64).Masked().String()
+	}
+	return ip.String()
 }

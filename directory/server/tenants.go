@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -27,8 +29,29 @@ func (s *Server) createTenant(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &in); err != nil {
 		return err
 	}
-	t, err := s.Directory.CreateTenant(r.Context(), in)
+	t, err := s.create(r.Context(), in)
 	return answer(w, http.StatusCreated, t, err)
+}
+
+// create creates a tenant, unless its caller has created too many, and counts what
+// is refused for that.
+func (s *Server) create(ctx context.Context, in directory.NewTenant) (directory.Tenant, error) {
+	if wait := s.creates.take(directory.Actor(ctx)); wait > 0 {
+		return directory.Tenant{}, s.tooMany("caller_rate", wait, "one caller creates at most %d tenants a minute", s.TenantsPerMinute)
+	}
+	t, err := s.Directory.CreateTenant(ctx, in)
+	if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra[directory.QuotaMember] != "" {
+		s.metrics.refused.WithLabelValues(p.Extra[directory.QuotaMember] + "_quota").Inc()
+	}
+	return t, err
+}
+
+// tooMany refuses a tenant that comes too soon after others.
+func (s *Server) tooMany(reason string, wait time.Duration, format string, most int) error {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	e := problem.New(problem.RateLimited, format, most)
+	e.RetryAfter = wait
+	return e
 }
 
 func (s *Server) listTenants(w http.ResponseWriter, r *http.Request) error {

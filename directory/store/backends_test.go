@@ -30,3 +30,12 @@ func TestLeaser(t *testing.T) {
 		}}
 	})
 }
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	directorytest.RunQuotas(t, func(t *testing.T, q directory.Quotas) directory.Directory {
+		s := open(t, fresh(t))
+		s.Quotas = q
+		return s
+	})
+}

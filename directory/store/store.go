@@ -3,7 +3,7 @@
 // name; several processes may use one database side by side.
 //
 // Invariants are the schema's (migrations/). Locks are always taken in the order
-// tenant, its moves, cells by id, claims by kind and name, version, so that no
+// tenant, its moves, cells by id, claims by kind and name, creator, version, so that no
 // two mutations can wait for each other.
 package store
 
@@ -26,6 +26,9 @@ var migrations embed.FS
 
 // A Store is the record. It is safe for concurrent use.
 type Store struct {
+	// Quotas bound CreateTenant; set them before the first call.
+	Quotas directory.Quotas
+
 	pool *pgxpool.Pool
 	hub  *hub
 	stop context.CancelFunc

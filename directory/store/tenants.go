@@ -106,6 +106,9 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 		if err != nil {
 			return nil, err
 		}
+		if err := s.allow(ctx, tx, cells); err != nil {
+			return nil, err
+		}
 		taken, err := ofGroup(ctx, tx, n.Group)
 		if err != nil {
 			return nil, err
@@ -120,6 +123,17 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 		return &change{action: "tenant.create", subject: tenantSubject(out.ID), after: out, tenant: out.ID, publish: true}, nil
 	})
 	return out, err
+}
+
+// allow holds another tenant of the caller's against the quotas. While the cells
+// are locked nobody else's tenant is added.
+func (s *Store) allow(ctx context.Context, tx pgx.Tx, cells []directory.Cell) error {
+	var callers int
+	const created = `SELECT COALESCE((SELECT tenants FROM directory.creators WHERE creator = $1), 0)`
+	if err := tx.QueryRow(ctx, created, directory.Actor(ctx)).Scan(&callers); err != nil {
+		return err
+	}
+	return s.Quotas.Allow(cells, callers)
 }
 
 // ofGroup is where the tenants of a group are, and where they are on their way to.
@@ -141,12 +155,12 @@ func ofGroup(ctx context.Context, tx pgx.Tx, group string) ([]directory.CellID, 
 	return pgx.CollectRows(rows, pgx.RowTo[directory.CellID])
 }
 
-// insertTenant writes the tenant, its cell's count and its claims.
+// insertTenant writes the tenant, its cell's count, its claims and its creator's count.
 func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell directory.CellID) (directory.Tenant, error) {
 	const insert = `
 		  WITH counted AS (UPDATE directory.cells SET tenants = tenants + 1 WHERE id = $5)
-		INSERT INTO directory.tenants (slug, name, locality, tier, cell, apart, pause_budget)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		INSERT INTO directory.tenants (slug, name, locality, tier, cell, apart, pause_budget, creator)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		    ON CONFLICT (slug) WHERE state <> 'deleted' DO NOTHING
 		RETURNING id, created_at`
 	t := directory.Tenant{
@@ -154,7 +168,7 @@ func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell di
 		Placement: directory.Placement{Cell: cell, Epoch: 1, State: directory.Active},
 		Group:     n.Group, PauseBudget: n.PauseBudget,
 	}
-	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell, n.Group, int64(n.PauseBudget)).Scan(&t.ID, &t.CreatedAt)
+	err := tx.QueryRow(ctx, insert, n.Slug, n.Name, n.Locality, n.Tier, cell, n.Group, int64(n.PauseBudget), directory.Actor(ctx)).Scan(&t.ID, &t.CreatedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return t, problem.New(problem.Conflict, "slug %q is taken", n.Slug) // and the count is rolled back
 	}
@@ -163,7 +177,14 @@ func insertTenant(ctx context.Context, tx pgx.Tx, n directory.NewTenant, cell di
 		return t, err
 	}
 	steps := append(claimSteps(nil, n.Hosts), claimStep{kind: "slug", name: n.Slug, take: true})
-	return t, trade(ctx, tx, t.ID, steps)
+	if err := trade(ctx, tx, t.ID, steps); err != nil {
+		return t, err
+	}
+	const counted = `
+		INSERT INTO directory.creators AS c (creator, tenants) VALUES ($1, 1)
+		    ON CONFLICT (creator) DO UPDATE SET tenants = c.tenants + 1`
+	_, err = tx.Exec(ctx, counted, directory.Actor(ctx))
+	return t, err
 }
 
 // countTenants changes how many tenants a cell owns; the cell is locked.

@@ -66,6 +66,12 @@ func (s *Store) DeleteTenant(ctx context.Context, id directory.TenantID) error {
 		if _, err := tx.Exec(ctx, update, int64(id)); err != nil {
 			return nil, err
 		}
+		const uncount = `
+			UPDATE directory.creators SET tenants = tenants - 1
+			 WHERE creator = (SELECT creator FROM directory.tenants WHERE id = $1)`
+		if _, err := tx.Exec(ctx, uncount, int64(id)); err != nil {
+			return nil, err
+		}
 		gone := old.Tenant
 		gone.Hosts, gone.Placement.State = nil, directory.Deleted
 		gone.Placement.Epoch++

@@ -20,6 +20,9 @@ type Config struct {
 	TokenKeys        config.Secret `env:"TOKEN_KEYS,required" help:"keys of tokens, id:base64,...; the first one signs"`
 	Signup           string        `env:"SIGNUP" envDefault:"open" help:"POST /signup: open or closed"`
 	SignupsPerMinute int           `env:"SIGNUPS_PER_MINUTE" envDefault:"600" help:"sign-ups from one address per minute"`
+	TenantsPerMinute int           `env:"TENANTS_PER_MINUTE" envDefault:"6000" help:"tenants that one caller creates per minute; all who sign up are one caller"`
+	MaxTenants       int           `env:"MAX_TENANTS" envDefault:"10000000" help:"tenants in all, deleted ones apart"`
+	MaxPerCaller     int           `env:"MAX_TENANTS_PER_CALLER" envDefault:"1000000" help:"of those, created by one caller"`
 	TokenTTL         time.Duration `env:"TOKEN_TTL" envDefault:"720h" help:"lifetime of the token that a sign-up gets"`
 	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
 	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"100000" help:"versions that a router may be behind before it needs a snapshot"`
@@ -40,6 +43,8 @@ func (c *Config) Validate() error {
 		return errors.New("SIGNUP must be open or closed")
 	case c.SignupsPerMinute < 1 || c.DatabasePool < 2 || c.KeepVersions < 1:
 		return errors.New("SIGNUPS_PER_MINUTE and KEEP_VERSIONS must be at least 1, DATABASE_POOL 2")
+	case c.TenantsPerMinute < 1 || c.MaxTenants < 1 || c.MaxPerCaller < 1:
+		return errors.New("TENANTS_PER_MINUTE, MAX_TENANTS and MAX_TENANTS_PER_CALLER must be at least 1")
 	case c.TokenTTL < time.Second || c.StopGrace <= 0:
 		return errors.New("TOKEN_TTL must be at least a second and STOP_GRACE positive")
 	}

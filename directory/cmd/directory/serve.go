@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/server"
 	"github.com/cellway/cellway/directory/store"
 	"github.com/cellway/cellway/infra/run"
@@ -28,9 +29,10 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer record.Close()
+	record.Quotas = directory.Quotas{Tenants: cfg.MaxTenants, PerCaller: cfg.MaxPerCaller}
 	api, err := server.New(server.Options{
 		Directory: record, Rollouts: record, Keys: cfg.keys, Registry: tel.Registry, Stopping: ctx,
-		Signup: cfg.Signup == "open", SignupsPerMinute: cfg.SignupsPerMinute, TokenTTL: cfg.TokenTTL,
+		Signup: cfg.Signup == "open", SignupsPerMinute: cfg.SignupsPerMinute, TenantsPerMinute: cfg.TenantsPerMinute, TokenTTL: cfg.TokenTTL,
 	})
 	if err != nil {
 		return err
