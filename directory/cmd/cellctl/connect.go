@@ -28,6 +28,7 @@ func (a *app) asks(f func(ctx context.Context, d api, args []string) error) func
 // api is what cellctl asks of a directory; *client.Client is it.
 type api interface {
 	directory.Directory
+	directory.Rollouts
 	IssueToken(ctx context.Context, id directory.TenantID, subject string, ttl time.Duration) (client.Token, error)
 }
 

@@ -143,7 +143,7 @@ func TestMoreMovesThanAPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f, err := readFleet(t.Context(), memory{d}, time.Now())
+	f, err := readFleet(t.Context(), memory{Memory: d}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,10 @@ func TestMoreMovesThanAPage(t *testing.T) {
 }
 
 // memory is a directory that issues no tokens.
-type memory struct{ *directorytest.Memory }
+type memory struct {
+	*directorytest.Memory
+	directory.Rollouts // nil: nobody asks
+}
 
 func (memory) IssueToken(context.Context, directory.TenantID, string, time.Duration) (client.Token, error) {
 	return client.Token{}, problem.New(problem.Forbidden, "there are no tokens here")

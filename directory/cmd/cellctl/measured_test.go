@@ -27,7 +27,7 @@ func TestRebalanceByMeasuredLoad(t *testing.T) {
 	now := time.Now()
 	plan := func() planner.Plan {
 		t.Helper()
-		f, err := readFleet(t.Context(), memory{d}, now)
+		f, err := readFleet(t.Context(), memory{Memory: d}, now)
 		if err != nil {
 			t.Fatal(err)
 		}

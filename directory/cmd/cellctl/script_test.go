@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,7 +58,7 @@ func TestScripts(t *testing.T) {
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked, "works": works,
-			"newest": newest, "until": until, "silent": silent,
+			"newest": newest, "until": until, "silent": silent, "stages": stages,
 		},
 	})
 }
@@ -68,6 +69,8 @@ type script struct {
 	keys  token.Keys
 	asked chan url.Values // the first query that its router got
 	db    string          // of its directory
+	// failing is what its router's requests do, in percent; -1 while it has none.
+	failing *atomic.Int64
 }
 
 type scriptKey struct{}
@@ -80,7 +83,8 @@ func setup(env *testscript.Env, bin string) error {
 		return err
 	}
 	addr, db := startDirectory(tb, keys)
-	env.Values[scriptKey{}] = script{tb, keys, make(chan url.Values, 1), db}
+	env.Values[scriptKey{}] = script{tb, keys, make(chan url.Values, 1), db, new(atomic.Int64)}
+	env.Values[scriptKey{}].(script).failing.Store(-1)
 	operator, err := issue(keys, "tester")
 	if err != nil {
 		return err
@@ -110,7 +114,7 @@ func startDirectory(tb testing.TB, keys token.Keys) (addr, db string) {
 	}
 	tb.Cleanup(record.Close)
 	beat(tb, record)
-	s, err := server.New(server.Options{Directory: record, Keys: keys, Registry: prometheus.NewRegistry()})
+	s, err := server.New(server.Options{Directory: record, Rollouts: record, Keys: keys, Registry: prometheus.NewRegistry()})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -191,6 +195,46 @@ func follows(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	_, err = d.Changes(ctx, args[0], mark.Version-directory.Version(lag), 0)
 	ts.Check(err)
+}
+
+// stages PERCENT: a router takes part in roll-outs until the script ends, and so many
+// of its requests fail, from now on, while it serves the changes of one.
+func stages(ts *testscript.TestScript, _ bool, args []string) {
+	s := ts.Value(scriptKey{}).(script)
+	percent, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	if s.failing.Swap(percent) >= 0 {
+		return // it polls already
+	}
+	record, err := store.Open(s.tb.Context(), s.db, 2)
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.tb.Context()))
+	var has directory.Report
+	poll := func() {
+		mark, _ := record.Watermark(ctx) // the script itself shows what is wrong
+		u, err := record.Poll(ctx, "edge-1", mark.Version, 0, has)
+		if err == nil && u.Part != nil {
+			has = directory.Report{Rollout: u.Part.Rollout, Round: u.Part.Round}
+			if u.Part.Serves() {
+				has.Requests, has.Failed = 100, s.failing.Load()
+			}
+		}
+		_, _, _ = record.StepRollout(ctx) // as the directory does
+	}
+	poll()
+	var work sync.WaitGroup
+	work.Go(func() {
+		every := time.NewTicker(20 * time.Millisecond)
+		defer every.Stop()
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-every.C:
+				poll()
+			}
+		}
+	})
+	ts.Defer(func() { cancel(); work.Wait(); record.Close() })
 }
 
 // mute sets $MUTE to the URL of a server that takes connections and never answers.
