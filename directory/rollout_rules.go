@@ -13,75 +13,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// MostChanges bounds a roll-out: all of its changes come to be in one transaction,
-// whose last step keeps every other change of the table waiting.
-const MostChanges = 1000
-
-const (
-	defaultSoak     = time.Minute
-	defaultRequests = 100
-	defaultMargin   = 0.02
-	longestSoak     = 24 * time.Hour
-	// judgeFrom is how many requests it takes to halt before the soak time is over.
-	judgeFrom = 20
-)
-
-// Validate reports what is wrong with a roll-out as it is asked for.
-func (n NewRollout) Validate() error {
-	var bad fieldErrors
-	bad.check(len(n.Changes) > 0 && len(n.Changes) <= MostChanges, "/changes", "must be 1 to "+strconv.Itoa(MostChanges))
-	bad.check(n.Why != "" && len(n.Why) <= 200 && plain(n.Why), "/why", "must be 1 to 200 bytes of printable text")
-	bad.check(n.Soak >= 0 && n.Soak <= longestSoak, "/soak", "must be 0 to 24 hours, in nanoseconds")
-	bad.check(valueOf(n.Requests) >= 0, "/requests", "must not be negative")
-	bad.check(valueOf(n.Margin) >= 0 && valueOf(n.Margin) <= 1, "/margin", "must be 0 to 1")
-	seen := map[string]bool{}
-	for i, c := range n.Changes {
-		at := "/changes/" + strconv.Itoa(i)
-		bad.check((c.Cell == "") != (c.Tenant <= 0), at, "must name a cell or a tenant")
-		bad.check(!seen[c.Subject()], at, "names "+c.Subject()+" twice")
-		seen[c.Subject()] = true
-		if c.Cell != "" {
-			bad.check(c.Suspended == nil && c.Hosts == nil, at, "cannot suspend or name a cell")
-			bad.check(strings.HasPrefix(c.Address, "http://") || strings.HasPrefix(c.Address, "https://"), at+"/address", "must be an http or https URL")
-			bad.check(len(c.Address) <= 255 && plain(c.Address), at+"/address", "must be at most 255 bytes of printable text")
-			continue
-		}
-		bad.check(c.Address == "", at+"/address", "is a cell's")
-		bad.check(c.Suspended != nil || c.Hosts != nil, at, "changes nothing")
-		var hosts fieldErrors
-		hosts.hosts(valueOf(c.Hosts))
-		for _, h := range hosts {
-			bad.check(false, at+h.Pointer, h.Detail)
-		}
-	}
-	return bad.err("roll-out")
-}
-
-// Subject is who is changed, as in the audit.
-func (c RolloutChange) Subject() string {
-	if c.Cell != "" {
-		return "cell/" + string(c.Cell)
-	}
-	return "tenant/" + c.Tenant.String()
-}
-
-// Of is what c changes of a tenant, as the tenant has it now.
-func (c RolloutChange) Of(suspended bool, hosts []string) RolloutChange {
-	now := RolloutChange{Tenant: c.Tenant}
-	if c.Suspended != nil {
-		now.Suspended = &suspended
-	}
-	if c.Hosts != nil {
-		now.Hosts = &hosts
-	}
-	return now
-}
-
-// Same reports whether c and d say the same. Hosts are sorted.
-func (c RolloutChange) Same(d RolloutChange) bool {
-	return c.Cell == d.Cell && c.Address == d.Address && c.Tenant == d.Tenant && valueOf(c.Suspended) == valueOf(d.Suspended) &&
-		slices.Equal(valueOf(c.Hosts), valueOf(d.Hosts))
-}
+// judgeFrom is how many requests it takes to halt before the soak time is over.
+const judgeFrom = 20
 
 // Begin is the roll-out that n asks for, with its first wave open, over a record
 // that says before of each subject.
