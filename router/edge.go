@@ -47,6 +47,23 @@ func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
 	})
 }
 
+// inspectSignup has the guard look into a sign-up, and keeps its body for the directory.
+func (rt *Router) inspectSignup(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	if !rt.Guard.InspectsSignup() {
+		return nil
+	}
+	b, err := readBody(w, r, signupBody)
+	if err != nil {
+		return err
+	}
+	err = rt.Guard.Inspect(&guard.Inspection{
+		Request: r, ID: x.log.ID, Client: rt.Guard.Client(guard.PeerOf(r.RemoteAddr), r.Header["X-Forwarded-For"]),
+		Signup: true, Body: b.prefix, Whole: b.whole, Log: rt.Log,
+	})
+	b.attach(r)
+	return err
+}
+
 // least is the smaller of two limits, of which 0 is none.
 func least(a, b int64) int64 {
 	if a == 0 || b > 0 && b < a {

@@ -3,7 +3,9 @@ package router_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +45,7 @@ type inspected struct {
 	metrics *prometheus.Registry
 }
 
-func inspectedOn(t testing.TB, engine, policy string) *inspected {
+func inspectedOn(t testing.TB, engine, policy string, more ...func(*router.Options)) *inspected {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"api.yaml": apiOfTest, "policy.yaml": policy} {
@@ -71,7 +73,12 @@ func inspectedOn(t testing.TB, engine, policy string) *inspected {
 	in.world = newWorldOn(t, engine, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in.asked.Add(1)
 		cell.ServeHTTP(w, r)
-	})}, func(o *router.Options, _ *router.CellLimits) { o.Guard = g })
+	})}, func(o *router.Options, _ *router.CellLimits) {
+		o.Guard = g
+		for _, change := range more {
+			change(o)
+		}
+	})
 	return in
 }
 
@@ -158,6 +165,53 @@ router_contract_violations_total{outcome="refused",part="query"} 1
 `), "router_contract_violations_total"); err != nil {
 			t.Errorf("%s: %v", engine, err)
 		}
+	}
+}
+
+// TestWAFLooksAtSignups: what the rules deny does not get to the directory where
+// they block, in the body too where that is asked for; where the policy says
+// nothing they detect. The directory gets the others as they were sent.
+func TestWAFLooksAtSignups(t *testing.T) {
+	t.Parallel()
+	const (
+		attack = `{"slug":"x","name":"1' UNION SELECT password FROM users--"}`
+		query  = "/signup?q=1%27%20OR%20%271%27=%271%27--"
+		clean  = `{"slug":"x","name":"Moon"}`
+	)
+	type signup struct {
+		path, body string
+		status     int
+	}
+	for policy, asks := range map[string][]signup{
+		"signup: {waf: block, inspect_body: 1000}": {
+			{"/signup", attack, 403}, {"/signup", clean, 200}, {query, clean, 403}, {"/signup", strings.Repeat(clean, 100), 413},
+		},
+		"signup: {waf: block}":         {{"/signup", attack, 200}, {query, clean, 403}},
+		"signup: {waf: off}":           {{query, attack, 200}},
+		"signup: {inspect_body: 1000}": {{"/signup", attack, 200}},
+		"{signup: {waf: block, inspect_body: 1000}, waf: {exclude: [{tags: [attack-sqli], routes: [signup]}]}}": {{"/signup", attack, 200}},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int32
+			dir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				_, _ = io.Copy(w, r.Body)
+			}))
+			t.Cleanup(dir.Close)
+			in := inspectedOn(t, "h1", policy, func(o *router.Options) { o.Directory = parseURL(t, dir.URL) })
+			for _, tt := range asks {
+				before := asked.Load()
+				a := in.do("POST", base, tt.path, tt.body, "Content-Type", "application/json", "Accept", "*/*")
+				passed := tt.status == 200
+				if a.StatusCode != tt.status || passed != (a.body == tt.body) || passed != (asked.Load() == before+1) {
+					t.Errorf("%s %s: got %d %s, the directory was asked %d times", tt.path, tt.body, a.StatusCode, a.body, asked.Load()-before)
+				}
+			}
+			if policy == "signup: {inspect_body: 1000}" {
+				eventually(t, "the finding", func() bool { return in.count("router_waf_requests_total", "passed") == 1 })
+			}
+		})
 	}
 }
 

@@ -161,6 +161,9 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	case Refuse:
 		return d.Err
 	case Signup:
+		if err := rt.inspectSignup(w, r, x); err != nil {
+			return err
+		}
 		rt.signup.ServeHTTP(w, r)
 		return nil
 	case Hello:

@@ -21,6 +21,7 @@ type Inspection struct {
 	ID      string
 	Client  netip.Addr
 	Tenant  directory.TenantID
+	Signup  bool   // it is a sign-up, of no tenant yet
 	Body    []byte // the first part of it, or all
 	Whole   bool   // it is all
 	Log     *slog.Logger
@@ -35,6 +36,12 @@ func (g *Guard) Inspects(method, path string) bool {
 	}
 	l, _ := ru.looksFor(method, path)
 	return l.Contract != Off || l.WAF == Block || l.WAF == Detect && g.samples.due(g.now(), ru.looks.interval)
+}
+
+// InspectsSignup is Inspects for a sign-up.
+func (g *Guard) InspectsSignup() bool {
+	ru := g.rules.Load()
+	return ru.looks != nil && ru.looks.signup.WAF != Off
 }
 
 // looksFor is what such a request is held against, and the name of its class.
@@ -55,7 +62,10 @@ func (g *Guard) Inspect(in *Inspection) error {
 		return nil
 	}
 	r := in.Request
-	l, class := ru.looksFor(r.Method, r.URL.Path)
+	l, class := ru.looks.signup, signupClass
+	if !in.Signup {
+		l, class = ru.looksFor(r.Method, r.URL.Path)
+	}
 	if l.Contract == Off && l.WAF == Off {
 		return nil
 	}

@@ -72,7 +72,10 @@ const defaultPerSecond = 25
 // validateLooks checks what is about looking into requests; routes are their names.
 func (p *Policy) validateLooks(routes map[string]bool) error {
 	contract := p.Contract.Mode.or(Off) != Off
-	all := []Looks{{Contract: p.Contract.Mode, WAF: p.WAF.Mode}}
+	if p.Signup.Contract != "" {
+		return bad("signup: it is held against the directory's contract, there")
+	}
+	all := []Looks{{Contract: p.Contract.Mode, WAF: p.WAF.Mode}, p.Signup}
 	for i := range p.Routes {
 		all = append(all, p.Routes[i].Looks)
 	}
@@ -118,7 +121,7 @@ func (x *Exclusion) validate(routes map[string]bool) error {
 		}
 	}
 	for _, name := range x.Routes {
-		if !routes[name] || name == "default" {
+		if (!routes[name] || name == "default") && name != signupClass {
 			return bad("no route %q", name)
 		}
 	}
@@ -169,13 +172,18 @@ type looks struct {
 	config   waf.Config
 	interval time.Duration // between two samples
 	general  Looks         // of requests without a route
+	signup   Looks
 }
+
+// signupClass is the class of sign-ups, which exclusions may name.
+const signupClass = "signup"
 
 // looksOf is nil where no request is looked into. An engine that had the same rules
 // is used again.
 func looksOf(p *Policy, had *looks) (*looks, error) {
 	l := &looks{general: Looks{Contract: p.Contract.Mode.or(Off), WAF: p.WAF.Mode.or(Off)}, interval: time.Second / defaultPerSecond}
-	contract, rules := l.general.Contract != Off, l.general.WAF != Off
+	l.signup = Looks{Contract: Off, WAF: p.Signup.WAF.or(l.general.WAF), InspectBody: p.Signup.InspectBody}
+	contract, rules := l.general.Contract != Off, l.general.WAF != Off || l.signup.WAF != Off
 	for _, r := range p.Routes {
 		contract = contract || r.Contract.or(Off) != Off
 		rules = rules || r.WAF.or(Off) != Off

@@ -39,6 +39,8 @@ type Policy struct {
 	Contract Contract `yaml:"contract"`
 	// WAF are rules that know attacks.
 	WAF WAF `yaml:"waf"`
+	// Signup is what sign-ups are held against: no contract, as the directory has its own.
+	Signup Looks `yaml:"signup"`
 }
 
 // Clients are the limits of one client address.
@@ -196,7 +198,7 @@ func (r *Route) validate() error {
 	case !strings.HasPrefix(r.Prefix, "/"):
 		return bad("prefix must begin with /")
 	case r.Prefix == "/signup" || strings.HasPrefix(r.Prefix, "/signup/"):
-		return bad("sign-up is no tenant's request: no route is asked for it, only what clients has")
+		return bad("sign-up is no tenant's request: no route is asked for it, only what clients and signup have")
 	case r.Auth != "" && r.Auth != "closed" && r.Auth != "open":
 		return bad("auth must be closed or open")
 	case r.MaxBody < 0:

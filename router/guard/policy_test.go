@@ -34,6 +34,8 @@ func TestPolicyRefuses(t *testing.T) {
 		"routes: [{name: Up, prefix: /x}]":                       "name",
 		"routes: [{name: x, prefix: x}]":                         "prefix",
 		"routes: [{name: x, prefix: /signup/x}]":                 "sign-up",
+		"signup: {contract: block}":                              "signup",
+		"signup: {waf: on}":                                      "off, detect or block",
 		"routes: [{name: default, prefix: /}]":                   "twice",
 		"routes: [{name: x, prefix: /, max_body: -1}]":           "max_body",
 		"routes: [{name: x, prefix: /, methods: [FETCH]}]":       "FETCH",
