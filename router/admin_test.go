@@ -197,6 +197,8 @@ func TestStaticStability(t *testing.T) {
 	if a := second.do("GET", "acme."+base, "/", ""); a.StatusCode != 200 || !strings.HasPrefix(a.body, "c1 ") {
 		t.Errorf("from disk: got %d %s", a.StatusCode, a.body)
 	}
+	// The tenant may have signed up since the file was written: nobody says that there is none.
+	second.want(second.do("GET", "newer."+base, "/", ""), 503, problem.Unavailable)
 	if e, _ := again.View().BySlug("acme"); e.Tenant != made.ID || again.View().Source() != table.FromDisk {
 		t.Errorf("got %+v from %s", e, again.View().Source())
 	}

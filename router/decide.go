@@ -44,6 +44,11 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	case !rt.Table.Loaded() && (err == nil || errors.Is(err, problem.TenantNotFound)):
 		// Who has no table knows of no tenant, and must not say that there is none.
 		err = problem.New(problem.Unavailable, "no table yet")
+	case v.Source() == table.FromDisk && errors.Is(err, problem.TenantNotFound):
+		// Nor who has a table of before the start: the tenant may be younger.
+		unsure := problem.Wrap(problem.Unavailable, err, "the directory does not answer, and the table from the disk does not know the tenant")
+		unsure.RetryAfter = retrySoon
+		err = unsure
 	case err != nil:
 	case res.Source == "":
 		d.Verdict, err = rt.global(h)

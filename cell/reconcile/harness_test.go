@@ -164,15 +164,15 @@ func (w *world) AbortMoves(ctx context.Context, id directory.CellID, incarnation
 // A cell is a cell's process: connected to a server, with or without its agent.
 type cell struct {
 	*transfer.Steps
-	w      *world
-	owner  string
-	app    *store.Store
-	source *transfer.Source
-	target *transfer.Target
-	purger *transfer.Purger
-	agent  *reconcile.Agent
-	pool   interface{ Close() }
-	stop   func() // ends the agent
+	w             *world
+	owner         string
+	app           *store.Store
+	source        *transfer.Source
+	target        *transfer.Target
+	purger        *transfer.Purger
+	agent         *reconcile.Agent
+	pool, replica interface{ Close() }
+	stop          func() // ends the agent
 }
 
 const ddl = `
@@ -208,9 +208,11 @@ func (w *world) open(t *testing.T, id directory.CellID, owner string) *cell {
 	must(t, err)
 	pool, err := transfer.Open(ctx, as(t, "mover", owner), 4)
 	must(t, err)
+	replica, err := transfer.OpenReplica(ctx, as(t, "mover", owner), 4)
+	must(t, err)
 	c := &cell{
-		w: w, owner: owner, app: s, Steps: transfer.NewSteps(pool, id), pool: pool, stop: func() {},
-		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(pool, nil), purger: transfer.NewPurger(pool, 100, 0),
+		w: w, owner: owner, app: s, Steps: transfer.NewSteps(pool, id), pool: pool, replica: replica, stop: func() {},
+		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(replica, nil), purger: transfer.NewPurger(replica, 100, 0),
 		agent: reconcile.New(reconcile.Options{
 			Store: s, Directory: w, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Registry: prometheus.NewRegistry(),
 		}),
@@ -240,6 +242,7 @@ func (c *cell) close() {
 	c.stop()
 	c.app.Close()
 	c.pool.Close()
+	c.replica.Close()
 }
 
 // write is a request of a tenant; a note is written once.

@@ -3,14 +3,19 @@ package transfer
 import (
 	"context"
 	"net/http"
+	"sync"
 
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// An answer is the source's round, asked for already and awaited by who reads it:
-// the source works while the target prepares to store.
+// An answer is the source's round, awaited by who reads it. In the pause it is asked for
+// at once: the source works while the target prepares to store. Else it is asked for
+// when it is read: who keeps a connection of the source busy has one here already, and
+// cells that copy to each other do not wait for each other's.
 type answer struct {
 	cancel context.CancelFunc
+	ask    func()
+	asked  sync.Once
 	done   chan struct{} // closed when resp and err are there
 	resp   *http.Response
 	err    error
@@ -21,18 +26,22 @@ type answer struct {
 func (s *Server) askRows(ctx context.Context, r Request, since string) *answer {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &answer{cancel: cancel, done: make(chan struct{})}
-	go func() { // ends with ctx, at the latest when the answer is closed
+	a.ask = func() {
 		defer close(a.done)
 		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since})
 		if a.err == nil && a.resp.StatusCode != http.StatusOK {
 			a.err = problem.Read(a.resp)
 		}
-	}()
+	}
+	if r.Final {
+		a.asked.Do(func() { go a.ask() }) // ends with ctx, at the latest when the answer is closed
+	}
 	return a
 }
 
 // Read reads the round; its error is the source's where that refused.
 func (a *answer) Read(p []byte) (int, error) {
+	a.asked.Do(a.ask)
 	<-a.done
 	if a.err != nil {
 		a.told = a.err
@@ -43,6 +52,7 @@ func (a *answer) Read(p []byte) (int, error) {
 
 func (a *answer) close() {
 	a.cancel()
+	a.asked.Do(func() { close(a.done) })
 	<-a.done
 	if a.resp != nil {
 		a.resp.Body.Close()

@@ -107,12 +107,23 @@ const (
 	keyLists = "(SELECT jsonb_array_elements(b::jsonb) FROM unnest($2::text[]) b)"
 )
 
-// lookedUp is the way that looks each row up by its primary key. OFFSET 0 keeps the planner from any other way: a tenant that
-// has just come is a handful of rows to its statistics, and reading all of them, for
-// every round, seems cheaper than it is.
+// lookedUp is the way that looks each row up by its primary key. OFFSET 0 keeps the
+// planner from any other way: a tenant that has just come is a handful of rows to its
+// statistics, and reading all of them, for every round, seems cheaper than it is. The
+// same statistics make every index that begins with the tenant look as good as another:
+// only the primary key's gives the order that is asked for, where sorting is off.
 func (t Table) lookedUp(set, tenant string) string {
-	keys, on := t.distinct(set)
-	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = %s%s OFFSET 0) t", keys, t.Name, tenant, on)
+	keys, _ := t.distinct(set)
+	var on, order strings.Builder
+	for i, col := range t.Key {
+		if i < len(t.Key)-1 {
+			fmt.Fprintf(&on, " AND t.%s = k.k%d", col, i)
+			continue
+		}
+		fmt.Fprintf(&on, " AND t.%[1]s >= k.k%[2]d AND t.%[1]s <= k.k%[2]d", col, i)
+		fmt.Fprintf(&order, " ORDER BY t.%s", col)
+	}
+	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = %s%s%s OFFSET 0) t", keys, t.Name, tenant, &on, &order)
 }
 
 // digest is the select list that makes a Digest of the rows t: their number and

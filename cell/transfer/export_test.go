@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,4 +64,32 @@ func Scans(ctx context.Context, tx pgx.Tx, t Table, keys int64) (bool, error) {
 		return false, err
 	}
 	return found("x", "1") == t.scanned("x", "1"), nil
+}
+
+// PlanOfFew and PlanOfMany are how the rows of keys of the table are deleted, where they
+// are few and where they are many and looked up.
+func PlanOfFew(ctx context.Context, tx pgx.Tx, t Table) ([]string, error) {
+	if _, err := tx.Exec(ctx, keptPlans); err != nil {
+		return nil, err
+	}
+	return planOf(ctx, tx, t.deleteKeyed(), `jsonb '[["1", "k1"]]'`)
+}
+
+func PlanOfMany(ctx context.Context, tx pgx.Tx, t Table) ([]string, error) {
+	if _, err := tx.Exec(ctx, manyPlans); err != nil {
+		return nil, err
+	}
+	found, err := t.foundBy(ctx, tx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return planOf(ctx, tx, t.deleteFrom(found(keyLists, "$1")), `ARRAY['[["1", "k1"]]']`)
+}
+
+func planOf(ctx context.Context, tx pgx.Tx, sql, keys string) ([]string, error) {
+	rows, err := tx.Query(ctx, "EXPLAIN "+strings.NewReplacer("$1", "7", "$2", keys).Replace(sql))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

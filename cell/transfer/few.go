@@ -20,7 +20,7 @@ import (
 // statements that stay prepared on their connection; beyond them it streams.
 const (
 	fewKeys   = 2000      // of a round, at the source
-	fewRows   = 10        // of a table, at the target: more are faster by COPY
+	fewRows   = 256       // of a table, at the target: more are faster by COPY
 	fewBytes  = 256 << 10 // of keys, and of a table's keys and COPY data at the target
 	fewTables = 32        // at the target, kept to be stored at once
 )
@@ -35,7 +35,8 @@ var (
 // they name the way to the rows themselves (Table.lookedUp), whatever the statistics
 // say. Keys are made distinct by hash: the statistics know nothing of cell.dirty either.
 const keptPlans = `
-	SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`
+	SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
+	       set_config('enable_nestloop', 'on', true)`
 
 // noted reads the keys that were captured after a snapshot. The bound on xid says
 // nothing new: it is what the index knows.
@@ -129,19 +130,26 @@ func tenantAnd(tenant directory.TenantID, keys []byte) [][]byte {
 // prepared is the text, and the name, of a statement that stays prepared: another one
 // when the table's columns have other types, because those of the parameters were
 // settled when it was prepared.
-func (t Table) prepared(sql func(Table) string) string {
-	return fmt.Sprintf("%s /* %s */", sql(t), t.Types)
+func (t Table) prepared(sql string) string { return fmt.Sprintf("%s /* %s */", sql, t.Types) }
+
+// prepare prepares a statement for a table. Where the connection has it already this
+// asks the server nothing.
+func prepare(ctx context.Context, tx pgx.Tx, t Table, sql string) (*pgconn.StatementDescription, error) {
+	text := t.prepared(sql)
+	q, err := tx.Conn().Prepare(ctx, text, text)
+	if err != nil {
+		return nil, fmt.Errorf("prepare for %s: %w", t.Label, err)
+	}
+	return q, nil
 }
 
-// prepareAll prepares one statement for each table. Where the connection has it
-// already this asks the server nothing.
+// prepareAll prepares one statement for each table.
 func prepareAll(ctx context.Context, tx pgx.Tx, list []Table, sql func(Table) string) ([]*pgconn.StatementDescription, error) {
 	out := make([]*pgconn.StatementDescription, len(list))
 	for i, t := range list {
-		text := t.prepared(sql)
 		var err error
-		if out[i], err = tx.Conn().Prepare(ctx, text, text); err != nil {
-			return nil, fmt.Errorf("prepare for %s: %w", t.Label, err)
+		if out[i], err = prepare(ctx, tx, t, sql(t)); err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
@@ -156,7 +164,7 @@ func unprepare(ctx context.Context, tx pgx.Tx, err error, list []Table, statemen
 	}
 	for _, sql := range statements {
 		for _, t := range list {
-			if tx.Conn().Deallocate(ctx, t.prepared(sql)) != nil {
+			if tx.Conn().Deallocate(ctx, t.prepared(sql(t))) != nil {
 				return // the connection is gone, and its statements with it
 			}
 		}

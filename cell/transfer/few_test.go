@@ -37,7 +37,8 @@ func TestRoundsOfFewAndOfManyKeysBringTheSame(t *testing.T) {
 		`UPDATE app.part SET label = 'new'; UPDATE app.counter SET v = v + 1; UPDATE app.thing SET n = DEFAULT;
 		 INSERT INTO app.plain (tenant_id, id, ` + plainColumns + `) SELECT tenant_id, id, ` + plainColumns + ` FROM app.thing`,
 		`UPDATE app.plain SET t = 'new'; DELETE FROM app.event`,
-		`INSERT INTO app.plain (tenant_id, id) SELECT 7, pg_catalog.gen_random_uuid() FROM pg_catalog.generate_series(1, 300)`, // more than are stored one by one
+		`INSERT INTO app.plain (tenant_id, id) SELECT 7, pg_catalog.gen_random_uuid() FROM pg_catalog.generate_series(1, 300)`, // more than are stored by statements
+		`INSERT INTO app.plain (tenant_id, id) SELECT 7, pg_catalog.gen_random_uuid() FROM pg_catalog.generate_series(1, 86)`,  // statements of each size
 		`DELETE FROM app.plain`,
 	} {
 		must(t, a.app.InTenant(ctx, mover, 1, func(ctx context.Context, tx *store.Tx) error { return execAll(ctx, tx, change) }))

@@ -79,9 +79,14 @@ func newCell(t *testing.T, id directory.CellID, ddl string, tables ...string) *c
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	replica, err := transfer.OpenReplica(ctx, mover, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(replica.Close)
 	return &cell{
 		owner: conn, mover: pool, app: s, Steps: transfer.NewSteps(pool, id),
-		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(pool, nil), purger: transfer.NewPurger(pool, 100, 0),
+		source: transfer.NewSource(pool, nil), target: transfer.NewTarget(replica, nil), purger: transfer.NewPurger(replica, 100, 0),
 	}
 }
 

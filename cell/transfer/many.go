@@ -12,10 +12,14 @@ import (
 
 // manyPlans makes the statements of a round of many keys use hashes. A tenant that has
 // just come, or a bulk change, is a handful of rows to the statistics, with which sorts
-// and loops look cheap.
+// look cheap. They are planned each time: what they find differs from round to round.
 const manyPlans = `
-	SELECT set_config('plan_cache_mode', 'auto', true), set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'off', true),
-	       set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('work_mem', '64MB', true)`
+	SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'off', true),
+	       set_config('enable_mergejoin', 'off', true), set_config('work_mem', '32MB', true), set_config('max_parallel_workers_per_gather', '0', true)`
+
+// loops says whether keys and rows may be brought together by a nested loop: what looks
+// rows up is one, and nothing else should be.
+const loops = `SELECT set_config('enable_nestloop', $1, true)`
 
 // lookUpsPerPage is how many look-ups of a row by its key cost as much as reading a
 // page of its table and trying each row against all the keys (measured: about two).
@@ -25,18 +29,23 @@ const lookUpsPerPage = 2
 const pages = `
 	SELECT (pg_relation_size($1::regclass) + coalesce((SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree($1::regclass)), 0)) / current_setting('block_size')::int`
 
-// foundBy chooses how the rows of many keys are found: each looked up, or all that the
-// tenant has read and tried against the keys, where the keys are so many that this is
-// sure to be cheaper. It goes by sizes, not by statistics, which may know nothing yet.
+// foundBy chooses, for statements after manyPlans, how the rows of many keys are found:
+// each looked up, or all that the tenant has read and tried against the keys, where the
+// keys are so many that this is sure to be cheaper. It goes by sizes, not by statistics,
+// which may know nothing yet.
 func (t Table) foundBy(ctx context.Context, tx pgx.Tx, keys int64) (way, error) {
 	var size int64
 	if err := tx.QueryRow(ctx, pages, t.Name).Scan(&size); err != nil {
 		return nil, fmt.Errorf("read the size of %s: %w", t.Label, err)
 	}
+	found, loop := t.lookedUp, "on"
 	if keys > lookUpsPerPage*size {
-		return t.scanned, nil
+		found, loop = t.scanned, "off"
 	}
-	return t.lookedUp, nil
+	if _, err := tx.Exec(ctx, loops, loop); err != nil {
+		return nil, fmt.Errorf("prepare for many keys: %w", err)
+	}
+	return found, nil
 }
 
 // A way makes, of a set of keys, the FROM item of the rows t of a tenant that have one.

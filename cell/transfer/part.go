@@ -104,12 +104,12 @@ func tuples(b []byte, columns int) ([][][]byte, error) {
 	return nil, errTuples
 }
 
-// deleteFrom deletes the rows t of found.
+// deleteFrom deletes the rows t of found, which are of the tenant $1.
 func (t Table) deleteFrom(found string) string {
 	if !t.Parted {
 		return fmt.Sprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY(SELECT t.ctid FROM %s))", t.Name, found)
 	}
-	return fmt.Sprintf("DELETE FROM %s d USING (SELECT t.tableoid AS part, t.ctid AS place FROM %s) t WHERE d.tableoid = t.part AND d.ctid = t.place", t.Name, found)
+	return fmt.Sprintf("DELETE FROM %s d USING (SELECT t.tableoid AS part, t.ctid AS place FROM %s) t WHERE d.tenant_id = $1 AND d.tableoid = t.part AND d.ctid = t.place", t.Name, found)
 }
 
 // deleteKeyed deletes the rows of the keys given as a JSON array.
@@ -120,13 +120,32 @@ func (t Table) digestKeyed() string {
 	return fmt.Sprintf("SELECT %s FROM %s", t.digest(), t.lookedUp(aKeyList, "$1"))
 }
 
-// insertOne stores one row; every value is given, also where the table would make it.
-func (t Table) insertOne() string {
+// insertSizes are the numbers of rows that one prepared statement stores, down to one.
+var insertSizes = []int{64, 16, 4, 1}
+
+// insert stores n rows; every value is given, also where the table would make it.
+func (t Table) insert(n int) string {
 	var b strings.Builder
-	for i := range t.Columns {
-		fmt.Fprintf(&b, ", $%d", i+1)
+	for row := range n {
+		for col := range t.Columns {
+			b.WriteString([]string{"), (", ", "}[min(col, 1)])
+			fmt.Fprintf(&b, "$%d", row*len(t.Columns)+col+1)
+		}
 	}
-	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE VALUES (%s)", t.Name, t.columns(), b.String()[2:])
+	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE VALUES %s)", t.Name, t.columns(), b.String()[3:])
+}
+
+// inserts is the part's rows as the parameters of statements of insertSizes.
+func (p part) inserts(do func(size int, values [][]byte) error) error {
+	rows := p.rows
+	for _, size := range insertSizes {
+		for ; len(rows) >= size; rows = rows[size:] {
+			if err := do(size, slices.Concat(rows[:size]...)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // keyList is all keys of the part as one JSON array.
@@ -156,23 +175,43 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 			return nil, nil, err
 		}
 	}
-	var statements [3][]*pgconn.StatementDescription
-	texts := []func(Table) string{Table.deleteKeyed, Table.insertOne, Table.digestKeyed}
+	texts := []func(Table) string{Table.deleteKeyed, Table.digestKeyed}
+	for _, size := range insertSizes {
+		texts = append(texts, func(t Table) string { return t.insert(size) })
+	}
 	defer func() { unprepare(ctx, tx, err, list, texts...) }()
-	for i, sql := range texts {
-		if statements[i], err = prepareAll(ctx, tx, list, sql); err != nil {
+	deletes, err := prepareAll(ctx, tx, list, Table.deleteKeyed)
+	if err != nil {
+		return nil, nil, err
+	}
+	digests, err := prepareAll(ctx, tx, list, Table.digestKeyed)
+	if err != nil {
+		return nil, nil, err
+	}
+	type insert struct {
+		*pgconn.StatementDescription
+		values [][]byte
+	}
+	inserts := make([][]insert, len(parts))
+	for i, p := range parts {
+		err := p.inserts(func(size int, values [][]byte) error {
+			q, err := prepare(ctx, tx, p.table, p.table.insert(size))
+			inserts[i] = append(inserts[i], insert{q, values})
+			return err
+		})
+		if err != nil {
 			return nil, nil, err
 		}
 	}
 	pipe := tx.Conn().PgConn().StartPipeline(ctx)
 	defer pipe.Close()
 	pipe.SendQueryParams(keptPlans, nil, nil, nil, asText)
-	for i, p := range parts {
-		pipe.SendQueryStatement(statements[0][i], tenantAnd(tenant, keys[i]), asText, asText)
-		for _, row := range p.rows {
-			pipe.SendQueryStatement(statements[1][i], row, asBinary, asText)
+	for i := range parts {
+		pipe.SendQueryStatement(deletes[i], tenantAnd(tenant, keys[i]), asText, asText)
+		for _, q := range inserts[i] {
+			pipe.SendQueryStatement(q.StatementDescription, q.values, asBinary, asText)
 		}
-		pipe.SendQueryStatement(statements[2][i], tenantAnd(tenant, keys[i]), asText, asText)
+		pipe.SendQueryStatement(digests[i], tenantAnd(tenant, keys[i]), asText, asText)
 	}
 	if err := pipe.Sync(); err != nil {
 		return nil, nil, fmt.Errorf("store rows: %w", err)
@@ -184,14 +223,14 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 	}
 	deleted, stored = make([]int64, len(parts)), make([]Digest, len(parts))
 	for i, p := range parts {
-		if deleted[i], stored[i], err = storedPart(pipe, len(p.rows)); err != nil {
+		if deleted[i], stored[i], err = storedPart(pipe, len(inserts[i])); err != nil {
 			return nil, nil, fmt.Errorf("receive %s: %w", p.table.Label, err)
 		}
 	}
 	return deleted, stored, pipe.Close()
 }
 
-// storedPart reads the answers about one part of n rows.
+// storedPart reads the answers about one part that is stored by n statements.
 func storedPart(pipe *pgconn.Pipeline, n int) (deleted int64, d Digest, err error) {
 	for i := range n + 2 {
 		rows, err := nextRows(pipe)

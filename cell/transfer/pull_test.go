@@ -23,13 +23,19 @@ func TestOfTwoPullsAtOnceOneIsAskedAgain(t *testing.T) {
 	ctx := t.Context()
 	source, err := url.Parse(a.url)
 	must(t, err)
-	var both sync.WaitGroup // have asked the source, for what follows the same snapshot
-	both.Add(2)
+	var second sync.Once // waits for the fence, having read the same as the first
 	relay := httputil.NewSingleHostReverseProxy(source)
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/rows") {
-			both.Done()
-			both.Wait()
+			second.Do(func() {
+				const waits = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%enter_move%'`
+				for n := 0; n == 0 && ctx.Err() == nil; {
+					if err := b.owner.QueryRow(ctx, waits).Scan(&n); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
 		}
 		relay.ServeHTTP(w, r)
 	}))

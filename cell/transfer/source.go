@@ -82,6 +82,11 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			if total, err = s.sendFew(ctx, tx, out, few, keys, tenant); err != nil {
 				return err
 			}
+			if len(list) > 0 {
+				if _, err := tx.Exec(ctx, manyPlans); err != nil {
+					return fmt.Errorf("prepare for many keys: %w", err)
+				}
+			}
 		}
 		for _, t := range list {
 			n, err := s.table(ctx, tx, out, t, tenant, since)

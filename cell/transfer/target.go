@@ -112,8 +112,10 @@ func beginApply(final bool) string {
 	if final {
 		return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on"
 	}
-	// The source may look for the changed keys for minutes before it sends the first.
-	return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; SET LOCAL idle_in_transaction_session_timeout = '10min'"
+	// The source may look for the changed keys for minutes before it sends the first. What
+	// was planned for the tenants of yesterday may read all of a table that has grown since.
+	return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; " +
+		"SET LOCAL idle_in_transaction_session_timeout = '10min'; SET LOCAL plan_cache_mode = force_custom_plan"
 }
 
 const enterRow = `SELECT cell.enter_move($1, $2, $3, $4)`

@@ -63,6 +63,31 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestRoundsFollowWritersAndNothingIsLost",
 	},
 	{
+		name: "capture-by-one-function", why: "two tables whose labels make one name note each other's",
+		in: "cell.capture_function", edit: []edit{{" AND NOT EXISTS (SELECT FROM used o WHERE o.name = plain AND NOT o.mine) THEN plain", " THEN plain"}},
+		pkg: transferPkg, test: "TestTablesOfLikeNamesNoteTheirOwn",
+	},
+	{
+		name: "capture-under-an-old-name", why: "the start leaves a renamed table's capture as it is",
+		in: "cell.captured", edit: []edit{{"p.prosrc = cell.capture_body(t) AND ", ""}},
+		pkg: transferPkg, test: "TestARenamedTableMoves",
+	},
+	{
+		name: "capture-as-the-session-writes", why: "a key that is noted under other settings does not find its row",
+		in: "cell.capture_settings", edit: []edit{{"SET timezone = 'UTC' SET datestyle = 'ISO, YMD' ", ""}},
+		pkg: transferPkg, test: "TestKeysAreNotedInOneForm",
+	},
+	{
+		name: "noted-keys-dropped", why: "keys of a table that the source does not know are taken for no changes",
+		in: "cell/transfer/source.go", edit: []edit{{"	return nil, problem.New(problem.Conflict, \"keys of %s were noted, which is no tenant table any more\", labels[0])", "	return found, nil"}},
+		pkg: transferPkg, test: "TestKeysOfANewTableAreNotDropped",
+	},
+	{
+		name: "place-without-partition", why: "rows of other partitions at the same place are deleted",
+		in: "cell/transfer/part.go", edit: []edit{{"WHERE d.tenant_id = $1 AND d.tableoid = t.part AND d.ctid = t.place", "WHERE d.ctid = t.place"}},
+		pkg: transferPkg, test: "TestRoundsFollowWritersAndNothingIsLost",
+	},
+	{
 		name: "cursor-stays-behind", why: "the target publishes again what the source had published",
 		in: "cell/transfer/catalog.go", edit: []edit{{"AND n.nspname NOT IN ('pg_catalog', 'information_schema')", "AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND c.relname <> 'outbox_cursor'"}},
 		pkg: transferPkg, test: "TestEventsMoveWithTheirCursor",
@@ -74,12 +99,9 @@ var table = []mutant{
 	},
 	{
 		name: "round-of-a-zombie", why: "a mover that lost its lease writes rows into another move",
-		in: "cell/transfer/target.go",
-		edit: []edit{{
-			"		if err := enterMove(ctx, tx, s, \"incoming\"); err != nil {\n			return err\n		}\n		if _, err := tx.Exec(ctx, applySettings(final))",
-			"		if _, err := tx.Exec(ctx, \"SELECT set_config('cell.tenant', $1, true)\", s.Tenant.String()); err != nil {\n			return err\n		}\n		if _, err := tx.Exec(ctx, applySettings(final))",
-		}},
-		pkg: transferPkg, test: "TestLateRoundIsRefused",
+		in:   "cell/transfer/target.go",
+		edit: []edit{{`b.Queue(enterRow, s.Tenant, string(s.Move), s.Epoch, []string{"incoming"})`, `b.Queue("SELECT set_config('cell.tenant', $1, true)", s.Tenant.String())`}},
+		pkg:  transferPkg, test: "TestLateRoundIsRefused",
 	},
 	{
 		name: "hashes-not-compared", why: "a row that changed on its way is served",
@@ -92,6 +114,21 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
+		name: "altered-under-the-move", why: "a move goes on between cells that are not what they were",
+		in: "cell/mover/work.go", edit: []edit{{"if w.facts.Schema != \"\" && w.facts.Schema != here.Fingerprint {", "if false {"}},
+		pkg: moverPkg, test: "TestCellsAlteredUnderAMoveEndIt",
+	},
+	{
+		name: "cancel-not-heard", why: "a move that was cancelled copies to its end first",
+		in: "cell/mover/pause.go", edit: []edit{{"if m.Wish == directory.Cancel && m.Phase.BeforeDecision() && c.end != nil {", "if false {"}},
+		pkg: moverPkg, test: "TestACancelIsHeardDuringTheCopy",
+	},
+	{
+		name: "held-move-not-checked-again", why: "a move that waited for days is switched by what was true then",
+		in: "cell/mover/plan.go", edit: []edit{{"case !held && !f.Checked:", "case !held && !f.Checked && held:"}},
+		pkg: moverPkg, test: "TestAHeldMoveIsCheckedAgain",
+	},
+	{
 		name: "freeze-without-lock", why: "a transaction that entered before the freeze commits after it",
 		in: "cell.freeze_move", edit: []edit{{lockTenant, ""}},
 		pkg: transferPkg, test: "TestStepsWaitForOpenTransactions",
@@ -100,6 +137,11 @@ var table = []mutant{
 		name: "freeze-at-any-epoch", why: "a late freeze stops a tenant that came back meanwhile",
 		in: "cell.freeze_move", edit: []edit{{"f.tenant_id = tenant AND f.epoch = at_epoch AND", "f.tenant_id = tenant AND"}},
 		pkg: transferPkg, test: "TestStepsOfAnotherEpochChangeNothing",
+	},
+	{
+		name: "slot-given-away-in-the-pause", why: "a frozen tenant waits for another tenant's move",
+		in: "cell/mover/pause.go", edit: []edit{{"	if w.pausing() {\n		return sleep", "	if false {\n		return sleep"}},
+		pkg: moverPkg, test: "TestAFrozenTenantKeepsItsMover",
 	},
 	{
 		name: "decide-without-compare-and-set", why: "the directory gives away a tenant that is no longer where the move began",

@@ -5,16 +5,20 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/certs"
 	"github.com/cellway/cellway/infra/run"
 )
 
-// The numbers of connections for moves out of the cell and for those into it: each
-// takes one at a time, a copy for as long as it runs.
+// The numbers of connections for moves out of the cell, for those into it, and for
+// their steps: each takes one at a time, a copy for as long as it runs, and the step
+// that a tenant waits for must not wait for copies.
 const (
-	transferPool = 12
-	replicaPool  = 12
+	transferPool = 10
+	replicaPool  = 10
+	stepsPool    = 4
 )
 
 // How the rows that a move leaves behind are deleted: so many at a time, with a
@@ -31,19 +35,28 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	if p.cfg.MoverDatabaseURL == "" {
 		return nil, func() {}, nil
 	}
-	pool, err := transfer.Open(ctx, string(p.cfg.MoverDatabaseURL), transferPool)
-	if err != nil {
-		return nil, nil, err
+	var pools []*pgxpool.Pool
+	closeAll := func() {
+		for _, pool := range pools {
+			pool.Close()
+		}
 	}
-	replica, err := transfer.OpenReplica(ctx, string(p.cfg.MoverDatabaseURL), replicaPool)
-	if err != nil {
-		pool.Close()
-		return nil, nil, err
+	for _, o := range []struct {
+		open func(context.Context, string, int32) (*pgxpool.Pool, error)
+		size int32
+	}{{transfer.Open, transferPool}, {transfer.OpenReplica, replicaPool}, {transfer.Open, stepsPool}} {
+		pool, err := o.open(ctx, string(p.cfg.MoverDatabaseURL), o.size)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		pools = append(pools, pool)
 	}
+	pool, replica, steps := pools[0], pools[1], pools[2]
 	keys := transfer.NewKeys(p.keep, p.tel.Log)
 	keys.Register(p.tel.Registry)
 	server := &transfer.Server{
-		Steps: transfer.NewSteps(pool, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(replica, p.pace),
+		Steps: transfer.NewSteps(steps, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(replica, p.pace),
 		Purger: transfer.NewPurger(replica, purgeBatch, purgeRest), Redis: keys, Pool: pool,
 		Keys: p.cfg.tokens, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
@@ -52,7 +65,7 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	if id == nil {
 		admin.Handle(transfer.Prefix, server.Handler())
 	}
-	return server.Handler(), func() { pool.Close(); replica.Close() }, nil
+	return server.Handler(), closeAll, nil
 }
 
 // sourceTransport is how the cell calls the source of a move: which cell that is,
