@@ -76,10 +76,11 @@ func list(faults []Fault) string {
 
 // startTraffic sets the tenants to work. The function returned lets them finish
 // what they have begun, until it is acknowledged, and says what went wrong beyond
-// repair.
+// repair: for one tenant, and the others go on, for to break them off would leave
+// writes of which nobody knows whether they were done.
 func (r *run) startTraffic(ctx context.Context) func() error {
 	stop := make(chan struct{})
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	for _, t := range r.movers {
 		g.Go(func() error { return t.Work(ctx, stop) })
 	}
