@@ -48,7 +48,10 @@ func TestReportStandsBetweenTheMarkers(t *testing.T) {
 	met := true
 	r := &Report{Command: "make bench", Date: "today", Rounds: 3, Warnings: []string{"the machine is busy"}, Figures: []Figure{{
 		Name: "claims", Title: "names", How: "by asking", Notes: []string{"a note"},
-		Values: []Value{{Name: "rate", Unit: "claims/s", Median: 1234, Rounds: []float64{1200, 1234, 1300}, Goal: ">= 1000", Met: &met}},
+		Values: []Value{
+			{Name: "rate", Unit: "claims/s", Median: 1234, Rounds: []float64{1200, 1234, 1300}, Goal: ">= 1000", Met: &met},
+			{Name: "a | b", Unit: "ms", Median: 7, Rounds: []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}},
+		},
 	}}}
 	got, err := between([]byte(doc), r.markdown(), "bench", r.Command)
 	if err != nil {
@@ -56,7 +59,7 @@ func TestReportStandsBetweenTheMarkers(t *testing.T) {
 	}
 	text := string(got)
 	for _, want := range []string{
-		"# Benchmarks\n", "\nafter\n", "| claims: rate | 1234 claims/s | 1200, 1234, 1300 | >= 1000: met |",
+		"# Benchmarks\n", "\nafter\n", "| claims: rate | 1234 claims/s | 1200, 1234, 1300 | >= 1000: met |", `| claims: a \| b | 7 ms | 13, 1 to 13 |`,
 		"**claims** (names): by asking", "  - a note", "**Warning**: the machine is busy", begin, end,
 	} {
 		if !strings.Contains(text, want) {

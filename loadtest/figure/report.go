@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -106,11 +107,8 @@ func (r *Report) markdown() []byte {
 	b.WriteString("| Figure | Median | Rounds | Goal |\n|---|---|---|---|\n")
 	for _, f := range r.Figures {
 		for _, v := range f.Values {
-			var rounds []string
-			for _, x := range v.Rounds {
-				rounds = append(rounds, Number(x))
-			}
-			fmt.Fprintf(&b, "| %s: %s | %s %s | %s | %s |\n", f.Name, v.Name, Number(v.Median), v.Unit, strings.Join(rounds, ", "), v.Verdict())
+			fmt.Fprintf(&b, "| %s: %s | %s %s | %s | %s |\n",
+				f.Name, strings.ReplaceAll(v.Name, "|", `\|`), Number(v.Median), v.Unit, v.rounds(), v.Verdict())
 		}
 	}
 	b.WriteString("\nHow each was measured:\n\n")
@@ -121,4 +119,17 @@ func (r *Report) markdown() []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// rounds is the value of each round; of many, from which to which they go.
+func (v Value) rounds() string {
+	const most = 12
+	if n := len(v.Rounds); n > most {
+		return fmt.Sprintf("%d, %s to %s", n, Number(slices.Min(v.Rounds)), Number(slices.Max(v.Rounds)))
+	}
+	var all []string
+	for _, x := range v.Rounds {
+		all = append(all, Number(x))
+	}
+	return strings.Join(all, ", ")
 }
