@@ -41,12 +41,10 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	switch {
 	case h.Method == http.MethodConnect || h.Method == http.MethodTrace:
 		err = problem.New(problem.MethodNotAllowed, "method %s is not served", h.Method)
-	case !rt.Table.Loaded() && (err == nil || errors.Is(err, problem.TenantNotFound)):
-		// Who has no table knows of no tenant, and must not say that there is none.
-		err = problem.New(problem.Unavailable, "no table yet")
-	case v.Source() == table.FromDisk && errors.Is(err, problem.TenantNotFound):
-		// Nor who has a table of before the start: the tenant may be younger.
-		unsure := problem.Wrap(problem.Unavailable, err, "the directory does not answer, and the table from the disk does not know the tenant")
+	case v.Source() == table.FromNowhere && err == nil, v.Source() != table.FromDirectory && errors.Is(err, problem.TenantNotFound):
+		// Who has no table, or one of before the start, must not say that there is no such
+		// tenant: it may be younger.
+		unsure := problem.Wrap(problem.Unavailable, err, "the directory has not said yet which tenants there are")
 		unsure.RetryAfter = retrySoon
 		err = unsure
 	case err != nil:

@@ -28,7 +28,8 @@ func (b bottleneck) Error() string { return b.who }
 
 const maxShare = 0.8
 
-// offer runs our generator against a contender.
+// offer runs our generator against a contender. What it brought is there also beside
+// a bottleneck: a lower bound of what the contender carries.
 func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, error) {
 	spec.Addr, spec.Tenants = c.plain, l.o.Tenants
 	if spec.For == 0 {
@@ -45,9 +46,9 @@ func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, 
 		return offered{}, err
 	}
 	var o offered
-	out, err := l.against(ctx, c, &o.cost, l.o.self, Part, "load", string(text))
-	if err != nil {
-		return o, err
+	out, refused := l.against(ctx, c, &o.cost, l.o.self, Part, "load", string(text))
+	if b := (bottleneck{}); refused != nil && !asBottleneck(refused, &b) {
+		return o, refused
 	}
 	if err := json.Unmarshal(out, &o.loadResult); err != nil {
 		return o, fmt.Errorf("read the load's result: %w", err)
@@ -55,7 +56,7 @@ func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, 
 	if o.Done == 0 {
 		return o, fmt.Errorf("%s answered none of %d requests", c.name, o.Failed)
 	}
-	return o, nil
+	return o, refused
 }
 
 // against runs a program that puts load on a contender and gives what it prints.

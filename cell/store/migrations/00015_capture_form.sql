@@ -16,8 +16,7 @@ RETURN (
                 ELSE $s$SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 3
                         SET bytea_output = 'hex' SET lc_monetary = 'C'$s$ END
       FROM pg_index i
-     CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS u (attnum, ord)
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum AND u.ord <= i.indnkeyatts
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::smallint[])
       JOIN pg_type y ON y.oid = a.atttypid
      WHERE i.indrelid = t AND i.indisprimary);
 -- +goose StatementEnd
@@ -39,7 +38,7 @@ BEGIN
       FROM (SELECT u.ord, '"' || replace(a.attname, '"', '""') || '"' AS name
               FROM pg_index i
              CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS u (attnum, ord)
-              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum AND a.attname <> 'tenant_id' AND u.ord <= i.indnkeyatts -- behind: INCLUDE
+              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum AND a.attname <> 'tenant_id'
              WHERE i.indrelid = t AND i.indisprimary) k;
     EXECUTE format($f$
         CREATE OR REPLACE FUNCTION %1$s() RETURNS trigger

@@ -6,6 +6,22 @@
 -- +goose Up
 
 -- +goose StatementBegin
+-- As before; columns behind INCLUDE are none of the key's.
+CREATE OR REPLACE FUNCTION cell.capture_settings(t regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN (
+    SELECT CASE WHEN bool_and(y.typtype = 'e' OR coalesce(nullif(y.typbasetype, 0), y.oid) = ANY (ARRAY[
+                    'int2', 'int4', 'int8', 'numeric', 'bool', 'text', 'varchar', 'bpchar', 'name', 'uuid']::regtype[])) THEN ''
+                ELSE $s$SET timezone = 'UTC' SET datestyle = 'ISO, YMD' SET intervalstyle = 'postgres' SET extra_float_digits = 3
+                        SET bytea_output = 'hex' SET lc_monetary = 'C'$s$ END
+      FROM pg_index i
+     CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS u (attnum, ord)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum AND u.ord <= i.indnkeyatts
+      JOIN pg_type y ON y.oid = a.atttypid
+     WHERE i.indrelid = t AND i.indisprimary);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- What the function that notes the keys of t's changed rows does. Names are quoted
 -- always: plpgsql reserves words that SQL does not.
 CREATE OR REPLACE FUNCTION cell.capture_body(t regclass) RETURNS text

@@ -82,10 +82,18 @@ func again(cmd *cobra.Command, args []string) string {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		global := cmd.InheritedFlags().Lookup(f.Name) != nil
 		if !global && !slices.Contains([]string{"yes", "confirm", "dry-run", "detach"}, f.Name) {
-			parts = append(parts, "--"+f.Name+"="+f.Value.String())
+			parts = append(parts, "--"+f.Name+"="+word(f.Value.String()))
 		}
 	})
 	return strings.Join(parts, " ")
+}
+
+// word is text as one word of a shell.
+func word(text string) string {
+	if !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || strings.ContainsRune("'\"\\`$&|;<>()*?[]#~!{}", c) }) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func (a *app) cellDrain() *cobra.Command {

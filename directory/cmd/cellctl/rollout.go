@@ -124,12 +124,13 @@ func (a *app) rolloutCreate() *cobra.Command {
 	var requests int64
 	var margin float64
 	var yes bool
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use: "create -f FILE --why TEXT", Short: "Show what a roll-out changes; with --yes begin it", Args: names(),
 		Long:    "FILE (- is standard input) is YAML or JSON with a list of changes: a cell's address, a tenant's\nhosts (the whole new set), or whether it is suspended:\n\n  changes:\n  - {cell: c1, address: \"http://10.0.7.1:7101\"}\n  - {tenant: acme, hosts: [www.acme.com]}\n  - {tenant: bolt, suspended: true}",
 		Example: "  cellctl rollout create -f new-network.yaml --why 'new network'\n  cellctl rollout create -f new-network.yaml --why 'new network' --soak 5m --yes",
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return required(cmd, "file", "why") },
-		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			changes, err := a.readChanges(ctx, d, file)
 			if err != nil {
 				return err
@@ -141,7 +142,7 @@ func (a *app) rolloutCreate() *cobra.Command {
 			}
 			a.showChanges(r)
 			if !yes {
-				return rolloutView.one(a, r, "cellctl rollout create -f "+file+" --why '"+why+"' --yes and the other flags as they are")
+				return rolloutView.one(a, r, again(cmd, args)+" --yes")
 			}
 			n.DryRun = false
 			if r, err = d.CreateRollout(ctx, n); err != nil {
