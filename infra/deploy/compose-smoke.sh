@@ -252,6 +252,8 @@ export DIRECTORY_PORT=0 ROUTER_1_PORT=0 ROUTER_1_ADMIN_PORT=0 ROUTER_2_PORT=0 RO
 export PROMETHEUS_PORT=0 GRAFANA_PORT=0 CONSUL_PORT=0
 infra/deploy/secrets.sh "$CELLWAY_SECRETS" || exit 1
 
+# A run that was killed left its volumes, whose passwords are not this run's.
+compose -p $project down -v --remove-orphans -t 5 >"$work/down" 2>&1 || { cat "$work/down"; exit 1; }
 say "starting ${#services[@]} containers"
 started=1
 within 400 start || { cat "$work/up"; exit 1; }
