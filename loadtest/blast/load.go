@@ -18,7 +18,7 @@ const answerTimeout = 35 * time.Second
 // An outcome is what one window's requests to one cell came to.
 type outcome struct {
 	sent, good, shed, bad int // good: from the right cell; shed: 503 with Retry-After; bad: all else
-	useful                int // good within usefulWithin
+	useful                int // good within usefulWithin, whenever it was sent
 	took                  []time.Duration
 	why                   string // of the first that was bad
 	firstGood, fastFail   time.Duration
@@ -47,7 +47,7 @@ type load struct {
 }
 
 // window ends the window before and gives its outcome. What was sent in it and
-// is not answered yet counts in no window.
+// is not answered yet counts in no window, unless it is useful in the next.
 func (l *load) window() outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,6 +113,9 @@ func (l *load) note(epoch int, took time.Duration, status int, body string, agai
 	defer l.mu.Unlock()
 	o := &l.now
 	failed := err != nil || status != http.StatusOK || body != l.cell
+	if !failed && took <= usefulWithin {
+		o.useful++ // where it arrives: else each window would lose those under way at its end
+	}
 	if epoch != l.epoch && (!failed || l.skips) {
 		return // an error to a cell that is well counts, however late it comes
 	}
@@ -121,9 +124,6 @@ func (l *load) note(epoch int, took time.Duration, status int, body string, agai
 	switch {
 	case err == nil && status == http.StatusOK && body == l.cell:
 		o.good++
-		if took <= usefulWithin {
-			o.useful++
-		}
 		if o.firstGood == 0 {
 			o.firstGood = time.Since(l.began)
 		}
