@@ -19,12 +19,12 @@ func idleFigure() *measure {
 		Figure: figure.Figure{
 			Name: "idle", Title: "what fence, guard, capture and row security cost a tenant's transaction while nothing moves",
 			How: "on a cell's Postgres, fsync on: begin with cell.enter in one round trip, insert a row, read it, commit, by the role that the cell runs as, on " +
-				"projects.projects; against the same statements on a copy of the table without row security and triggers, and begin without cell.enter. " +
+				"projects.projects; against the same statements on a copy of the table without row security and triggers, and begin without cell.enter, or with a statement that does nothing. " +
 				"64 tenants; the variants take turns, several times within a round, and a ratio is the median of the turns' ratios of transactions per second. " +
 				"One client waits for the disk and the network of its own transaction; eight share commits and fill the cores, which clients and server share.",
 			Values: []figure.Value{
 				figure.Describe("throughput, 8 clients", "ratio", ">= 0.95"), figure.Describe("throughput, 1 client", "ratio", ">= 0.95"),
-				figure.Describe("only cell.enter, 8 clients", "ratio", ""), figure.Describe("only triggers and row security, 8 clients", "ratio", ""),
+				figure.Describe("only cell.enter, 8 clients", "ratio", ""), figure.Describe("only one more statement, 8 clients", "ratio", ""), figure.Describe("only triggers and row security, 8 clients", "ratio", ""),
 				figure.Describe("guarded, 8 clients", "tx/s", ""), figure.Describe("bare, 8 clients", "tx/s", ""),
 				figure.Describe("guarded, 1 client", "tx/s", ""), figure.Describe("bare, 1 client", "tx/s", ""),
 			},
@@ -40,13 +40,17 @@ type variant struct {
 	table string
 }
 
-const asTenantSQL = `SELECT set_config('cell.tenant', $1::bigint::text, true), $2::bigint`
+const (
+	asTenantSQL = `SELECT set_config('cell.tenant', $1::bigint::text, true), $2::bigint`
+	nothingSQL  = `SELECT $1::bigint, $2::bigint` // what any statement costs, whatever it does
+)
 
 var variants = []variant{
 	{"bare", "", "bench.bare"},
 	{"guarded", enterSQL, "projects.projects"},
 	{"enter", enterSQL, "bench.bare"},
 	{"table", asTenantSQL, "projects.projects"},
+	{"statement", nothingSQL, "bench.bare"},
 }
 
 const (
@@ -130,6 +134,7 @@ func idleRound(ctx context.Context, m *measure, url string, clients int) error {
 	m.Add("bare"+suffix, loadtest.Median(rates["bare"]))
 	if clients > 1 {
 		m.Add("only cell.enter"+suffix, loadtest.Median(ratios["enter"]))
+		m.Add("only one more statement"+suffix, loadtest.Median(ratios["statement"]))
 		m.Add("only triggers and row security"+suffix, loadtest.Median(ratios["table"]))
 	}
 	return nil
