@@ -11,12 +11,15 @@ import (
 
 const (
 	sinkBytes = 1 << 20         // of lines that wait; what comes on top is dropped
-	sinkEnd   = 2 * time.Second // for what still waits when the process ends
+	sinkPause = 10 * time.Millisecond // from one write to the next
+	sinkEnd   = 2 * time.Second       // for what still waits when the process ends
 )
 
 // A sink writes log lines to w and never makes who logs wait for w: a pipe that
 // nobody reads, or a terminal that is stopped, costs lines, which are counted, and
-// nothing else; so does one whose reader is gone. What the runtime says of a crash does not come this way.
+// nothing else; so does one whose reader is gone. A line after a pause is written at
+// once, the others together: a router would else wake a goroutine and make a system call
+// for nearly each request. What the runtime says of a crash does not come this way.
 type sink struct {
 	w       io.Writer
 	most    int
@@ -28,6 +31,7 @@ type sink struct {
 	lost   int    // since tell
 	closed bool
 	wake   chan struct{} // there is something in lines, or closed
+	ending chan struct{} // closed with closed
 	done   chan struct{}
 }
 
@@ -35,7 +39,7 @@ type sink struct {
 // where w takes nothing. tell may log.
 func newSink(w io.Writer, reg prometheus.Registerer, tell func(dropped int)) *sink {
 	s := &sink{
-		w: w, most: sinkBytes, tell: tell, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		w: w, most: sinkBytes, tell: tell, wake: make(chan struct{}, 1), ending: make(chan struct{}), done: make(chan struct{}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "log_lines_dropped_total", Help: "Log lines that nobody took in time.",
 		}),
@@ -71,6 +75,8 @@ func (s *sink) signal() {
 func (s *sink) run() {
 	defer close(s.done)
 	var spare []byte
+	pause := time.NewTimer(sinkPause)
+	defer pause.Stop()
 	for range s.wake {
 		s.mu.Lock()
 		lines, lost, closed := s.lines, s.lost, s.closed
@@ -91,13 +97,21 @@ func (s *sink) run() {
 		if closed {
 			return
 		}
+		pause.Reset(sinkPause)
+		select {
+		case <-pause.C:
+		case <-s.ending:
+		}
 	}
 }
 
 // close writes what waits, if w takes it soon, and takes no more.
 func (s *sink) close() {
 	s.mu.Lock()
-	s.closed = true
+	if !s.closed {
+		s.closed = true
+		close(s.ending)
+	}
 	s.signal()
 	s.mu.Unlock()
 	timer := time.NewTimer(sinkEnd)

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -56,6 +59,41 @@ func TestF35WhoLogsNeverWaits(t *testing.T) {
 	if want := "first\n" + strings.Repeat(line, sinkBytes/len(line)) + "7 dropped\n"; p.got.String() != want {
 		t.Errorf("got %d bytes, want %d: whole lines in order", p.got.Len(), len(want))
 	}
+}
+
+// A counter is a writer that keeps what each call brought.
+type counter struct {
+	mu    sync.Mutex
+	calls []string
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, string(b))
+	return len(b), nil
+}
+
+// TestLinesGather: the first line is written at once, those of the pause after it
+// together, and the last when the sink is closed.
+func TestLinesGather(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &counter{}
+		s := newSink(c, prometheus.NewRegistry(), func(int) {})
+		fmt.Fprintln(s, "first")
+		synctest.Wait()
+		fmt.Fprintln(s, "second")
+		fmt.Fprintln(s, "third")
+		synctest.Wait()
+		time.Sleep(sinkPause)
+		synctest.Wait()
+		fmt.Fprintln(s, "last")
+		s.close()
+		if want := []string{"first\n", "second\nthird\n", "last\n"}; !slices.Equal(c.calls, want) {
+			t.Errorf("got %q, want %q", c.calls, want)
+		}
+	})
 }
 
 // TestF35AFullPipeHoldsUpNoEnd: nobody reads the pipe, and Close returns.
