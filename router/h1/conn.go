@@ -42,7 +42,7 @@ type conn struct {
 	pollErr  error
 	one      [1]byte // where the next request begins, while there are no buffers
 
-	request *http.Request // used again and again
+	request *http.Request // used again and again; nil until a handler needs it
 	url     url.URL       // the request's
 	values  []string      // of the request's header
 	reader  *bodyReader   // of the request, nil where it has no body
@@ -93,10 +93,15 @@ func (c *conn) ground(nc net.Conn) {
 	c.poll = c.pollOnce
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, stdServer)
 	c.ctx, c.cancel = context.WithCancel(ctx)
-	c.request = (&http.Request{}).WithContext(c.ctx)
-	c.request.Header = make(http.Header, 16)
-	c.w.header = make(http.Header, 8)
 	c.setTLS()
+}
+
+// forHandlers makes what only handlers need: most connections just fly.
+func (c *conn) forHandlers() {
+	if c.request == nil {
+		c.request = (&http.Request{Header: make(http.Header, 16)}).WithContext(c.ctx)
+		c.w.header = make(http.Header, 8)
+	}
 }
 
 // stdServer is what httputil.ReverseProxy looks for in a context to know that it

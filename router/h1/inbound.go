@@ -15,6 +15,7 @@ import (
 // open makes the http.Request of the head that was read. All of its strings are
 // parts of one copy of the head: they may be kept.
 func (c *conn) open() {
+	c.forHandlers()
 	r, q := c.request, &c.req
 	r.Method, r.Host, r.RemoteAddr = method(q.Method()), q.Host(), c.peer
 	r.RequestURI = q.Target()

@@ -78,6 +78,7 @@ func (r *records) inside() bool { return r.have > 0 || r.left > 0 }
 func (c *conn) setTLS() {
 	if s, ok := c.nc.(*tls.Conn); ok {
 		state := s.ConnectionState()
+		c.forHandlers()
 		c.request.TLS = &state
 	}
 }
