@@ -34,9 +34,10 @@ func New(url, token string, h *http.Client) *Client {
 	return &Client{url: strings.TrimSuffix(url, "/"), token: token, http: h}
 }
 
-// Preflight reports what would make a move unsafe here, and how much there is to move.
-func (c *Client) Preflight(ctx context.Context, m transfer.Move) (r transfer.Report, err error) {
-	err = c.call(ctx, "preflight", transfer.Request{Move: m}, &r)
+// Preflight reports what would make a move unsafe here and, where measure is set, how
+// much there is to move.
+func (c *Client) Preflight(ctx context.Context, m transfer.Move, measure bool) (r transfer.Report, err error) {
+	err = c.call(ctx, "preflight", transfer.Request{Move: m, Measure: measure}, &r)
 	return r, err
 }
 

@@ -52,11 +52,11 @@ func (d deadUntil) Purge(ctx context.Context, m transfer.Move) (int64, error) {
 	return d.fakeCell.Purge(ctx, m)
 }
 
-func (d deadUntil) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
+func (d deadUntil) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
 	if time.Now().Before(d.t) && m.Tenant == 1 {
 		return transfer.Report{}, errNet
 	}
-	return d.fakeCell.Preflight(ctx, m)
+	return d.fakeCell.Preflight(ctx, m, measure)
 }
 
 // TestMovesThatWaitKeepNobodyBack: a mover with one slot, whose oldest move waits
@@ -125,7 +125,7 @@ func TestCompareIsDoneOnceForEachWish(t *testing.T) {
 	})
 }
 
-// TestCopiesAreComparedWithoutBeingAsked: soon after the switch, every few hours, and
+// TestCopiesAreComparedWithoutBeingAsked: a minute after the switch, every few hours, and
 // once more before the kept copy goes. One that is damaged keeps the way back open.
 func TestCopiesAreComparedWithoutBeingAsked(t *testing.T) {
 	t.Parallel()
@@ -150,6 +150,7 @@ func TestCopiesAreComparedWithoutBeingAsked(t *testing.T) {
 					t.Fatalf("got %d comparisons, want %d; %s, held by %q, %v", w.compared.Load(), compared, m.Phase, m.Holder, err)
 				}
 			}
+			after(50*time.Second, 0) // those who wait for a move have the machine first
 			after(5*time.Minute, 1)
 			after(7*time.Hour, 2)
 			w.damaged.Store(damaged)

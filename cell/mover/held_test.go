@@ -22,8 +22,8 @@ type changing struct {
 	frozen         *atomic.Bool
 }
 
-func (c changing) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
-	r, err := c.fakeCell.Preflight(ctx, m)
+func (c changing) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	r, err := c.fakeCell.Preflight(ctx, m, measure)
 	if c.schema.Load() {
 		r.Fingerprint = "another"
 	}

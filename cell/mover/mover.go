@@ -31,7 +31,7 @@ type Cell interface {
 
 // Source is what a mover asks of the cell that a tenant leaves.
 type Source interface {
-	Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error)
+	Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error)
 	Arm(ctx context.Context, m transfer.Move, wait time.Duration) error
 	Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error
 	Retire(ctx context.Context, m transfer.Move) error

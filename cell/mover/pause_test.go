@@ -31,7 +31,7 @@ type pausing struct {
 	p *pause
 }
 
-func (c pausing) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
+func (c pausing) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
 	if m.Tenant != 1 {
 		select {
 		case <-time.After(30 * time.Second): // virtual
@@ -39,7 +39,7 @@ func (c pausing) Preflight(ctx context.Context, m transfer.Move) (transfer.Repor
 		}
 		return transfer.Report{}, errNet
 	}
-	return c.fakeCell.Preflight(ctx, m)
+	return c.fakeCell.Preflight(ctx, m, measure)
 }
 
 func (c pausing) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
@@ -189,8 +189,8 @@ type altered struct {
 	looks *atomic.Int32
 }
 
-func (a altered) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
-	r, err := a.fakeCell.Preflight(ctx, m)
+func (a altered) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	r, err := a.fakeCell.Preflight(ctx, m, measure)
 	if a.looks.Add(1) > 2 { // once at each cell
 		r.Fingerprint = "another"
 	}

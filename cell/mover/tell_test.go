@@ -30,11 +30,11 @@ func (s silent) hears(to directory.Phase) error {
 	return nil
 }
 
-func (s silent) Preflight(ctx context.Context, m transfer.Move) (transfer.Report, error) {
+func (s silent) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
 	if err := s.hears(directory.Reserved); err != nil {
 		return transfer.Report{}, err
 	}
-	return s.fakeCell.Preflight(ctx, m)
+	return s.fakeCell.Preflight(ctx, m, measure)
 }
 
 func (s silent) Activate(ctx context.Context, m transfer.Move) error {
@@ -125,7 +125,7 @@ func lastLine(t *testing.T, dir directory.Directory) int64 {
 // An other is a cell of another release.
 type other struct{ *fakeCell }
 
-func (o other) Preflight(context.Context, transfer.Move) (transfer.Report, error) {
+func (o other) Preflight(context.Context, transfer.Move, bool) (transfer.Report, error) {
 	return transfer.Report{Fingerprint: "another"}, nil
 }
 

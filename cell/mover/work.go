@@ -60,6 +60,9 @@ func (w *work) run(ctx context.Context) {
 			failed = 0
 			if w.move.Phase != from {
 				w.log.InfoContext(ctx, "move", "phase", w.move.Phase)
+				if w.move.Phase == directory.Watching {
+					return // the record says when there is something to do again
+				}
 			}
 			continue
 		}
@@ -232,7 +235,7 @@ func (w *work) findCells(ctx context.Context) (err error) {
 func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	here, err := w.preflight(ctx, m, src, dst)
+	here, err := w.preflight(ctx, m, src, dst, true)
 	if err != nil {
 		return err
 	}
@@ -240,14 +243,14 @@ func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cel
 	return dst.Reserve(ctx, m)
 }
 
-// preflight is what the source says of itself and the tenant. Conflict where a cell is
+// preflight is what the source says of itself and, where measure is set, the tenant. Conflict where a cell is
 // unsafe, or is not what the other one is, or what both were before.
-func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source) (transfer.Report, error) {
-	here, err := src.Preflight(ctx, m)
+func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, measure bool) (transfer.Report, error) {
+	here, err := src.Preflight(ctx, m, measure)
 	if err != nil {
 		return here, fmt.Errorf("preflight of %s: %w", m.Source, err)
 	}
-	there, err := dst.Preflight(ctx, m)
+	there, err := dst.Preflight(ctx, m, false)
 	if err != nil {
 		return here, fmt.Errorf("preflight of %s: %w", m.Target, err)
 	}
@@ -293,7 +296,7 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
-	if _, err := w.preflight(ctx, m, src, dst); err != nil {
+	if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
 		return err
 	}
 	found, err := dst.Verify(ctx, m)

@@ -120,7 +120,7 @@ func (c *fakeCell) to(when bool, next fence.Fence) error {
 	return nil
 }
 
-func (c *fakeCell) Preflight(context.Context, transfer.Move) (r transfer.Report, err error) {
+func (c *fakeCell) Preflight(context.Context, transfer.Move, bool) (r transfer.Report, err error) {
 	return transfer.Report{Fingerprint: "same", Bytes: 1 << 30}, c.w.call(func() error { return nil })
 }
 

@@ -104,7 +104,8 @@ func TestARenamedTableMoves(t *testing.T) {
 	for id, c := range map[string]*cell{"a": a, "b": b} {
 		_, err := c.owner.Exec(ctx, `ALTER TABLE app.one RENAME TO two; ALTER TABLE app.two RENAME k TO key`)
 		must(t, err)
-		r, err := transfer.Preflight(ctx, c.mover, mover)
+		var look transfer.Preflight
+		r, err := look.Report(ctx, c.mover, mover, false)
 		must(t, err)
 		if len(r.Findings) != 1 || r.Findings[0].Code != "no-capture" || !strings.Contains(r.Findings[0].Why, "another name") {
 			t.Errorf("renamed: got %+v, want what notes the old name", r.Findings)
@@ -115,7 +116,7 @@ func TestARenamedTableMoves(t *testing.T) {
 		must(t, err)
 		c.prepare(t, id)
 		must(t, tx.Rollback(ctx))
-		if r, err = transfer.Preflight(ctx, c.mover, mover); err != nil || len(r.Findings) > 0 {
+		if r, err = look.Report(ctx, c.mover, mover, true); err != nil || len(r.Findings) > 0 {
 			t.Errorf("prepared again: got %+v, %v", r.Findings, err)
 		}
 	}

@@ -16,6 +16,17 @@ const Touched = touched
 // Noted is the first statement of a round of few keys.
 const Noted = noted
 
+// Copying is a copy's way through a pace.
+func (p *Pace) Copying(ctx context.Context) (take func(n int) error, done func(), err error) {
+	return p.copying(ctx)
+}
+
+// What a turn is.
+const (
+	TurnBytes  = turnBytes
+	TurnAtMost = turnAtMost
+)
+
 // StreamEverything makes the source's rounds stream, however few their keys.
 func (s *Source) StreamEverything() { s.few = -1 }
 

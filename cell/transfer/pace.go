@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,35 +22,43 @@ type PaceOptions struct {
 
 const (
 	paceTick   = 250 * time.Millisecond
-	paceEnough = 20           // requests in a tick that make a p99 worth looking at
+	paceTicks  = 4            // in which so many requests are waited for as make a p99:
+	paceWell   = 100          // it is that of the second slowest
+	paceEnough = 20           // requests in paceTicks that are worth looking at
 	paceRise   = 2            // times the p99 without moves that make moves give way
 	paceLeast  = 256 << 10    // bytes per second that a move always gets, so that it ends
+	paceMore   = 64 << 10     // bytes per second that a calm tick gives back at least
 	paceMost   = float64(2e9) // bytes per second beyond which a bound means nothing
 	paceBurst  = 4 * chunk
+	paceLump   = 4 << 10 // bytes of a stream that wait together
 )
 
-// A Pace makes moves give way to the tenants of the cell: it halves what moves
-// may take while the p99 of the tenants' requests is high, and gives back a tenth
-// at a time when it is not (AIMD, as in Chiu and Jain 1989). The rounds inside a
+// A Pace makes moves give way to the tenants of the cell (AIMD, as in Chiu and Jain
+// 1989). While the p99 of the tenants' requests is high, it halves how many copies the
+// cell takes side by side, since one alone is nearly as quick as several; then what they
+// may take. When it is not, it gives back a little at a time. The rounds inside a
 // pause are not slowed: there a tenant waits. A nil Pace bounds nothing.
 type Pace struct {
 	latency     time.Duration
 	most        float64 // bytes per second; +Inf is no bound
 	bytes, rows *rate.Limiter
-	moved       atomic.Int64               // bytes since the last tick
-	took        [paceBuckets]atomic.Uint32 // requests since the last tick, by duration
+	turns       turns
+	moved       atomic.Int64               // bytes since the p99 was known last
+	took        [paceBuckets]atomic.Uint32 // requests since then, by duration
 	gauge       prometheus.Gauge
+	copies      prometheus.GaugeFunc
 
 	mu     sync.Mutex
+	ticks  int           // since then
 	limit  float64       // bytes per second now
 	normal time.Duration // p99 while nothing moves, smoothed; 0 is unknown
 }
 
 // NewPace makes a Pace; Run adjusts it.
 func NewPace(o PaceOptions) *Pace {
-	p := &Pace{latency: o.Latency, most: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0)}
+	p := &Pace{latency: o.Latency, most: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}}
 	if p.latency == 0 {
-		p.latency = 50 * time.Millisecond
+		p.latency = 20 * time.Millisecond
 	}
 	if o.Bytes > 0 {
 		p.most = float64(o.Bytes)
@@ -63,21 +72,31 @@ func NewPace(o PaceOptions) *Pace {
 		Name: "move_pace_bytes_per_second", Help: "What moves may take of this cell now; +Inf is no bound.",
 	})
 	p.gauge.Set(p.limit)
+	p.copies = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "move_pace_copies", Help: "How many copies into this cell may work side by side now.",
+	}, p.turns.now)
 	return p
 }
 
-// Register adds the pace's metric to reg.
-func (p *Pace) Register(reg *prometheus.Registry) { reg.MustRegister(p.gauge) }
+// Register adds the pace's metrics to reg.
+func (p *Pace) Register(reg *prometheus.Registry) { reg.MustRegister(p.gauge, p.copies) }
 
-// The buckets of durations: each twice as long as the one before, from 1 ms.
-const paceBuckets = 16
+// The buckets of durations: each half as long again as the one before, from 1 ms.
+const paceBuckets = 24
+
+// bucketEnds is the longest duration of each bucket.
+var bucketEnds = func() (ends [paceBuckets]time.Duration) {
+	d := time.Millisecond
+	for i := range ends {
+		ends[i] = d
+		d += d / 2
+	}
+	return ends
+}()
 
 // Observe tells how long a tenant's request took.
 func (p *Pace) Observe(took time.Duration) {
-	b := 0
-	for limit := time.Millisecond; b < paceBuckets-1 && took > limit; limit *= 2 {
-		b++
-	}
+	b, _ := slices.BinarySearch(bucketEnds[:paceBuckets-1], took)
 	p.took[b].Add(1)
 }
 
@@ -90,20 +109,26 @@ func (p *Pace) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
-			p99, known := p.p99()
-			p.adjust(p99, known, p.moved.Swap(0))
+			p.tick()
 		}
 	}
 }
 
-// p99 is that of the requests since the last call, rounded up to its bucket's
-// end; known is false where they were too few.
+// p99 is that of the requests since it was known last, rounded up to its bucket's
+// end; known is false where they are too few yet.
 func (p *Pace) p99() (d time.Duration, known bool) {
 	var counts [paceBuckets]uint32
 	var total uint32
 	for i := range p.took {
-		counts[i] = p.took[i].Swap(0)
+		counts[i] = p.took[i].Load()
 		total += counts[i]
+	}
+	if p.ticks++; total < paceWell && p.ticks < paceTicks {
+		return 0, false
+	}
+	p.ticks = 0
+	for i := range p.took {
+		p.took[i].Add(-counts[i])
 	}
 	if total < paceEnough {
 		return 0, false
@@ -111,25 +136,36 @@ func (p *Pace) p99() (d time.Duration, known bool) {
 	left := total / 100 // requests that may be slower
 	for i := paceBuckets - 1; i >= 0; i-- {
 		if counts[i] > left {
-			return time.Millisecond << i, true
+			return bucketEnds[i], true
 		}
 		left -= counts[i]
 	}
 	return 0, false
 }
 
-// adjust sets the limit after a tick in which moves took so many bytes.
-func (p *Pace) adjust(p99 time.Duration, known bool, moved int64) {
+// tick adjusts the bounds by what the last requests took.
+func (p *Pace) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was := p.ticks + 1
+	p99, known := p.p99()
+	if p.ticks > 0 {
+		return // too few yet
+	}
+	moved := p.moved.Swap(0)
 	switch {
 	case known && moved > 0 && p99 > max(p.latency, paceRise*p.normal):
-		p.limit = max(paceLeast, min(p.limit, float64(moved)/paceTick.Seconds())/2)
+		if !p.turns.fewer() {
+			p.limit = max(paceLeast, min(p.limit, float64(moved)/(time.Duration(was)*paceTick).Seconds())/2)
+		}
 	case p.limit < p.most:
-		p.limit = min(p.most, p.limit+max(paceLeast, p.limit/10))
-		if p.limit > paceMost {
+		if p.limit = min(p.most, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
 			p.limit = p.most
 		}
+	case moved > 0:
+		p.turns.more(was)
+	default:
+		p.turns.afresh()
 	}
 	if known && moved == 0 {
 		p.normal += (p99 - p.normal) / 4
@@ -141,12 +177,31 @@ func (p *Pace) adjust(p99 time.Duration, known bool, moved int64) {
 
 // Take waits until one more row, or piece of one, of n bytes may go.
 func (p *Pace) Take(ctx context.Context, n int) error {
-	if p == nil {
-		return nil
-	}
 	p.moved.Add(int64(n))
 	if err := p.rows.Wait(ctx); err != nil {
 		return err
 	}
 	return p.bytes.WaitN(ctx, n)
 }
+
+// stream is Take for the pieces of one stream. Small ones wait together: a table of a
+// few rows would else stand behind the large pieces of other moves with each of its frames.
+func (p *Pace) stream(ctx context.Context) func(n int) error {
+	if p == nil {
+		return unpaced
+	}
+	owed := 0
+	return func(n int) error {
+		p.moved.Add(int64(n))
+		if err := p.rows.Wait(ctx); err != nil {
+			return err
+		}
+		if owed += n; owed < paceLump {
+			return nil
+		}
+		n, owed = owed, 0
+		return p.bytes.WaitN(ctx, n)
+	}
+}
+
+func unpaced(int) error { return nil }

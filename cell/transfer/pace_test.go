@@ -13,16 +13,28 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 )
 
-// limit reads the metric, which is what operators see.
-func limit(t *testing.T, p *transfer.Pace) float64 {
+// metric reads what operators see of a pace.
+func metric(t *testing.T, p *transfer.Pace, name string) float64 {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	p.Register(reg)
 	all, err := reg.Gather()
-	if err != nil || len(all) != 1 {
-		t.Fatalf("got %d metrics, %v", len(all), err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all[0].GetMetric()[0].GetGauge().GetValue()
+	for _, m := range all {
+		if m.GetName() == name {
+			return m.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// limit is what moves may take.
+func limit(t *testing.T, p *transfer.Pace) float64 {
+	t.Helper()
+	return metric(t, p, "move_pace_bytes_per_second")
 }
 
 // TestPaceGivesWay: moves take less while the tenants' requests are slow, never

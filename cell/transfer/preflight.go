@@ -4,6 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,31 +45,74 @@ var fingerprintSQL string
 // tenants from large ones, not to count the large ones.
 const SizeLimit = 1_000_000
 
-// Preflight looks for what would make a move of the tenant unsafe, before a row is
-// copied. No findings and equal fingerprints mean that it may begin.
-func Preflight(ctx context.Context, db pg.DB, tenant directory.TenantID) (Report, error) {
-	var r Report
-	found, err := findings(ctx, db, preflightSQL)
+// A Preflight looks for what would make a move unsafe, before a row is copied, and
+// remembers what it found for as long as nothing of the schema is altered. The zero
+// Preflight is ready.
+type Preflight struct {
+	mu      sync.Mutex
+	version string // of the catalog, read before the schema
+	schema  Report // without the tenant's rows and bytes
+	tables  []Table
+}
+
+// Report is that of the database behind db. No findings and equal fingerprints mean
+// that a move may begin. Where measure is set, how much the tenant has is in it.
+func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.TenantID, measure bool) (Report, error) {
+	r, tables, err := p.look(ctx, db)
 	if err != nil {
 		return r, fmt.Errorf("preflight: %w", err)
 	}
-	r.Findings = found
+	open, err := findings(ctx, db, preparedSQL)
+	if err != nil {
+		return r, fmt.Errorf("preflight: %w", err)
+	}
+	r.Findings = slices.Concat(r.Findings, open)
+	if !measure {
+		return r, nil
+	}
+	if err := db.QueryRow(ctx, measureSQL(tables), tenant).Scan(&r.Rows, &r.Bytes); err != nil {
+		return r, fmt.Errorf("preflight: measure: %w", err)
+	}
+	return r, nil
+}
+
+// look finds what is to say of the schema, and its tables.
+func (p *Preflight) look(ctx context.Context, db pg.DB) (Report, []Table, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	version, err := catalogVersion(ctx, db)
+	if err != nil || p.version == version {
+		return p.schema, p.tables, err
+	}
+	var r Report
+	if r.Findings, err = findings(ctx, db, preflightSQL); err != nil {
+		return r, nil, err
+	}
 	if err := db.QueryRow(ctx, fingerprintSQL).Scan(&r.Fingerprint); err != nil {
-		return r, fmt.Errorf("preflight: fingerprint: %w", err)
+		return r, nil, fmt.Errorf("fingerprint: %w", err)
 	}
 	list, err := Tables(ctx, db)
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
+	p.version, p.schema, p.tables = version, r, list
+	return r, list, nil
+}
+
+// preparedSQL is the one finding that is none of the schema.
+const preparedSQL = `
+	SELECT 'prepared-transaction', '', 'prepared transaction ' || gid || ' is open: it would hold up the freeze', 'COMMIT PREPARED or ROLLBACK PREPARED'
+	  FROM pg_prepared_xacts WHERE database = current_database()`
+
+// measureSQL counts the tenant's rows, and their bytes, in all tables with one statement.
+func measureSQL(list []Table) string {
+	var b strings.Builder
+	b.WriteString("SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(size), 0)::bigint FROM (SELECT 0 AS n, 0 AS size")
 	for _, t := range list {
-		sql := fmt.Sprintf(`SELECT count(*), coalesce(sum(pg_column_size(t)), 0) FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t`, t.Name, SizeLimit)
-		var rows, size int64
-		if err := db.QueryRow(ctx, sql, tenant).Scan(&rows, &size); err != nil {
-			return r, fmt.Errorf("preflight: measure %s: %w", t.Label, err)
-		}
-		r.Rows, r.Bytes = r.Rows+rows, r.Bytes+size
+		fmt.Fprintf(&b, " UNION ALL SELECT count(*), sum(pg_column_size(t)) FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t", t.Name, SizeLimit)
 	}
-	return r, nil
+	b.WriteString(" OFFSET $1::bigint * 0) u") // that there is a $1 also where there is no table
+	return b.String()
 }
 
 func findings(ctx context.Context, db pg.DB, sql string, args ...any) ([]Finding, error) {

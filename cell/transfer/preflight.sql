@@ -94,6 +94,4 @@ UNION ALL
 SELECT 'invalid-index', name, 'index ' || i.indexrelid::regclass || ' is invalid: what it should forbid is not known', 'REINDEX or drop it' FROM tenant t JOIN pg_index i ON i.indrelid = t.oid AND NOT i.indisvalid AND t.relkind <> 'p'
 UNION ALL
 SELECT 'not-validated', name, 'constraint ' || k.conname || ' is NOT VALID: the target may refuse a row that is here', 'ALTER TABLE ... VALIDATE CONSTRAINT' FROM tenant t JOIN pg_constraint k ON k.conrelid = t.oid AND NOT k.convalidated
-UNION ALL
-SELECT 'prepared-transaction', '', 'prepared transaction ' || gid || ' is open: it would hold up the freeze', 'COMMIT PREPARED or ROLLBACK PREPARED' FROM pg_prepared_xacts WHERE database = current_database()
 ORDER BY 1, 2

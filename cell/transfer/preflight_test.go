@@ -50,7 +50,8 @@ const sound = `
 func TestPreflightRefusesUnsafeSchemas(t *testing.T) {
 	t.Parallel()
 	c := newCell(t, "a", sound, "app.ok")
-	r, err := transfer.Preflight(t.Context(), c.owner, 1)
+	var look transfer.Preflight // one: what it remembers must not hide what has been altered
+	r, err := look.Report(t.Context(), c.owner, 1, true)
 	must(t, err)
 	if len(r.Findings) != 0 {
 		t.Fatalf("findings in a sound schema: %+v", r.Findings)
@@ -61,7 +62,7 @@ func TestPreflightRefusesUnsafeSchemas(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), `SET LOCAL allow_system_table_mods = on; `+u.ddl, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatalf("%s: %v", u.code, err)
 		}
-		got, err := transfer.Preflight(t.Context(), tx, 1)
+		got, err := look.Report(t.Context(), tx, 1, true)
 		if err != nil {
 			t.Fatalf("%s: %v", u.code, err)
 		}
@@ -78,6 +79,7 @@ func TestPreflightRefusesUnsafeSchemas(t *testing.T) {
 func TestFingerprintTellsSchemasApart(t *testing.T) {
 	t.Parallel()
 	c := newCell(t, "a", sound+`; CREATE TYPE app.mood AS ENUM ('sad')`, "app.ok")
+	var look transfer.Preflight
 	fingerprint := func(ddl string) string {
 		tx, err := c.owner.Begin(t.Context())
 		must(t, err)
@@ -85,7 +87,7 @@ func TestFingerprintTellsSchemasApart(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), ddl); err != nil {
 			t.Fatalf("%s: %v", ddl, err)
 		}
-		r, err := transfer.Preflight(t.Context(), tx, 1)
+		r, err := look.Report(t.Context(), tx, 1, false)
 		must(t, err)
 		return r.Fingerprint
 	}

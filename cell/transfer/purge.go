@@ -17,6 +17,8 @@ type Purger struct {
 	pool  *pgxpool.Pool
 	batch int           // rows per transaction
 	rest  time.Duration // between two transactions, for the others in the cell
+
+	tables tableCache
 }
 
 // NewPurger makes a Purger that deletes batch rows at a time and rests between.
@@ -28,7 +30,7 @@ func NewPurger(pool *pgxpool.Pool, batch int, rest time.Duration) *Purger {
 // move at the epoch, and returns how many there were. It may be stopped at any point
 // and begun again. The fence's row stays.
 func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
-	list, err := Tables(ctx, p.pool)
+	list, err := p.tables.get(ctx, p.pool, true)
 	if err != nil {
 		return 0, err
 	}

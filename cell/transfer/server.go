@@ -29,6 +29,7 @@ const RowsType = "application/vnd.cellway.rows"
 // call needs besides.
 type Request struct {
 	Move
+	Measure   bool                       `json:"measure,omitempty"`    // preflight: how much the tenant has
 	WaitMS    int64                      `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
 	Since     string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
 	KeysSince int64                      `json:"keys_since,omitempty"` // keys: the version that the target has
@@ -53,6 +54,8 @@ type Server struct {
 	Token  string       // to show to the source cell
 	Client *http.Client // for the source cell
 	Log    *slog.Logger
+
+	look Preflight
 }
 
 // A call answers one request with a body, nil being 204.
@@ -243,7 +246,7 @@ func (s *Server) digest(ctx context.Context, r Request) (any, error) {
 }
 
 func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
-	return Preflight(ctx, s.Pool, r.Tenant)
+	return s.look.Report(ctx, s.Pool, r.Tenant, r.Measure)
 }
 
 func (s *Server) verify(ctx context.Context, r Request) (any, error) {

@@ -293,7 +293,7 @@ func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int
 // pacing waits for the pace, except inside a pause.
 func pacing(ctx context.Context, p *Pace, pausing bool) func(int) error {
 	if pausing {
-		return func(int) error { return nil }
+		return unpaced
 	}
-	return func(n int) error { return p.Take(ctx, n) }
+	return p.stream(ctx)
 }

@@ -119,6 +119,11 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestCellsAlteredUnderAMoveEndIt",
 	},
 	{
+		name: "preflight-remembered-for-ever", why: "a table that was made unsafe since the last move passes",
+		in: "cell/transfer/preflight.go", edit: []edit{{"p.version == version {", "p.version != \"\" {"}},
+		pkg: transferPkg, test: "TestPreflightRefusesUnsafeSchemas",
+	},
+	{
 		name: "cancel-not-heard", why: "a move that was cancelled copies to its end first",
 		in: "cell/mover/pause.go", edit: []edit{{"if m.Wish == directory.Cancel && m.Phase.BeforeDecision() && c.end != nil {", "if false {"}},
 		pkg: moverPkg, test: "TestACancelIsHeardDuringTheCopy",
