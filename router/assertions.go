@@ -18,6 +18,7 @@ type assertions struct {
 
 type assertionShard struct {
 	mu     sync.Mutex
+	signer *token.Signer
 	window int64
 	signed map[asserted]string
 }
@@ -36,15 +37,23 @@ func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.window != window || s.signed == nil {
-		s.window, s.signed = window, make(map[asserted]string, len(s.signed))
+		s.window = window
+		if s.signed == nil {
+			s.signed = map[asserted]string{}
+		}
+		clear(s.signed)
 	}
 	if text, ok := s.signed[key]; ok {
 		return text, nil
 	}
-	text, err := a.keys.Assert(token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
-	if err != nil {
-		return "", err
+	if s.signer == nil {
+		signer, err := a.keys.NewSigner()
+		if err != nil {
+			return "", err
+		}
+		s.signer = signer
 	}
+	text := s.signer.Assert(token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
 	s.signed[key] = text
 	return text, nil
 }

@@ -18,6 +18,7 @@ type CellLimits struct {
 	Requests int           // at once; as many again may wait for a place
 	Least    int           // the limit never goes under it; 0 is a sixteenth of Requests
 	Wait     time.Duration // for a place; 0 is 250 ms
+	Connect  time.Duration // to make a connection and, again, its TLS; 0 is 2 s
 	Timeout  time.Duration // for the head of the answer
 	Streams  int           // event streams at once, besides; 0 is 1024
 
@@ -66,6 +67,9 @@ type pool[T any] struct {
 func newPools[T any](l CellLimits, connections func(directory.CellID, CellLimits) T, probe func(context.Context, T, string) error) *pools[T] {
 	if l.Wait <= 0 {
 		l.Wait = defaultWait
+	}
+	if l.Connect <= 0 {
+		l.Connect = dialTimeout
 	}
 	if l.Streams <= 0 {
 		l.Streams = defaultStreams
@@ -122,12 +126,12 @@ func (p *pools[T]) close(f func(T)) {
 }
 
 func newTransport(l CellLimits) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	dialer := &net.Dialer{Timeout: l.Connect, KeepAlive: 15 * time.Second}
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return l.Files.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, addr) })
 		},
-		TLSHandshakeTimeout:    dialTimeout,
+		TLSHandshakeTimeout:    l.Connect,
 		ResponseHeaderTimeout:  l.Timeout,
 		ExpectContinueTimeout:  time.Second,
 		IdleConnTimeout:        idleTimeout,

@@ -86,7 +86,7 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 	if u.one != nil {
 		u.one.Close()
 	}
-	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: dialTimeout, TLS: secure, Files: u.limits.Files, Limits: h1.Limits{Head: maxHead}}
+	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: u.limits.Connect, TLS: secure, Files: u.limits.Files, Limits: h1.Limits{Head: maxHead}}
 	return u.one, nil
 }
 

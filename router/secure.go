@@ -58,7 +58,7 @@ func newSecured(id directory.CellID, l CellLimits) *http.Transport {
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, l.Connect)
 		defer cancel()
 		tc := tls.Client(nc, l.Trust(id))
 		if err := tc.HandshakeContext(ctx); err != nil {

@@ -56,6 +56,7 @@ func newSecure(t *testing.T, cells map[directory.CellID]http.Handler) *secure {
 	}
 	s.world = newWorld(t, nil, func(o *router.Options, l *router.CellLimits) {
 		o.Covering = s.hosts.Covering
+		l.Connect = 20 * time.Second // a handshake may take long here: the race detector, and tests beside this one
 		l.Trust = func(id directory.CellID) *tls.Config { return s.identity.ClientConfig(certs.RoleCell, string(id)) }
 	})
 	for id, h := range cells {

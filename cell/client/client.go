@@ -37,7 +37,7 @@ func New(url, token string, h *http.Client) *Client {
 // Preflight reports what would make a move unsafe here and, where measure is set, how
 // much there is to move.
 func (c *Client) Preflight(ctx context.Context, m transfer.Move, measure bool) (r transfer.Report, err error) {
-	err = c.call(ctx, "preflight", transfer.Request{Move: m, Measure: measure}, &r)
+	err = c.call(ctx, "preflight", transfer.Request{Move: m, Unmeasured: !measure}, &r)
 	return r, err
 }
 

@@ -24,12 +24,22 @@ func catalogVersion(ctx context.Context, db pg.DB) (string, error) {
 	return version, nil
 }
 
+// unchanged is version if it is still the catalog's, else "": what was read meanwhile may
+// be of something in between, and versions come back where it is undone.
+func unchanged(ctx context.Context, db pg.DB, version string) (string, error) {
+	now, err := catalogVersion(ctx, db)
+	if now != version {
+		now = ""
+	}
+	return now, err
+}
+
 // A tableCache keeps the list of tables for as long as the catalog's version is the
 // same. The first round of each move asks for the version, and so does the round after
 // one that the server has refused; the last round, inside the pause, does not.
 type tableCache struct {
 	mu      sync.Mutex
-	version string // read before the list: at worst the list is read once more
+	version string // the same before and after the list was read
 	list    []Table
 }
 
@@ -43,11 +53,11 @@ func (c *tableCache) get(ctx context.Context, db pg.DB, fresh bool) ([]Table, er
 	if err != nil || c.list != nil && version == c.version {
 		return c.list, err
 	}
-	list, err := Tables(ctx, db)
-	if err == nil {
-		c.version, c.list = version, list
+	if c.list, err = Tables(ctx, db); err != nil {
+		return nil, err
 	}
-	return list, err
+	c.version, err = unchanged(ctx, db, version)
+	return c.list, err
 }
 
 // refused forgets the catalog where err is of the server.

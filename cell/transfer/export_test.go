@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"io"
 	"strings"
 	"time"
 
@@ -16,9 +17,13 @@ const Touched = touched
 // Noted is the first statement of a round of few keys.
 const Noted = noted
 
-// Copying is a copy's way through a pace.
-func (p *Pace) Copying(ctx context.Context) (take func(n int) error, done func(), err error) {
-	return p.copying(ctx)
+// Copying is a copy's stream, read in turns.
+func (p *Pace) Copying(ctx context.Context, stream io.Reader) (r io.Reader, done func(), err error) {
+	c, err := p.copying(ctx, stream)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.done, nil
 }
 
 // What a turn is.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -17,7 +18,7 @@ import (
 type PaceOptions struct {
 	Bytes   int64         // per second, at most; 0 is no bound
 	Rows    int64         // per second, at most; 0 is no bound
-	Latency time.Duration // p99 of the tenants' requests that moves never react to; default 50 ms
+	Latency time.Duration // p99 of the tenants' requests that moves never react to; default 20 ms
 }
 
 const (
@@ -31,6 +32,9 @@ const (
 	paceMost   = float64(2e9) // bytes per second beyond which a bound means nothing
 	paceBurst  = 4 * chunk
 	paceLump   = 4 << 10 // bytes of a stream that wait together
+
+	paceSettle = time.Second      // after what moved last, before the p99 is what it is without
+	paceForget = 10 * time.Second // after what moved last, before what is known of the crowd is old
 )
 
 // A Pace makes moves give way to the tenants of the cell (AIMD, as in Chiu and Jain
@@ -43,20 +47,22 @@ type Pace struct {
 	most        float64 // bytes per second; +Inf is no bound
 	bytes, rows *rate.Limiter
 	turns       turns
+	copies      *semaphore.Weighted
 	moved       atomic.Int64               // bytes since the p99 was known last
 	took        [paceBuckets]atomic.Uint32 // requests since then, by duration
 	gauge       prometheus.Gauge
-	copies      prometheus.GaugeFunc
+	sideBySide  prometheus.GaugeFunc
 
 	mu     sync.Mutex
 	ticks  int           // since then
+	calm   time.Duration // since something moved
 	limit  float64       // bytes per second now
 	normal time.Duration // p99 while nothing moves, smoothed; 0 is unknown
 }
 
 // NewPace makes a Pace; Run adjusts it.
 func NewPace(o PaceOptions) *Pace {
-	p := &Pace{latency: o.Latency, most: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}}
+	p := &Pace{latency: o.Latency, most: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}, copies: semaphore.NewWeighted(turnsMost)}
 	if p.latency == 0 {
 		p.latency = 20 * time.Millisecond
 	}
@@ -72,14 +78,14 @@ func NewPace(o PaceOptions) *Pace {
 		Name: "move_pace_bytes_per_second", Help: "What moves may take of this cell now; +Inf is no bound.",
 	})
 	p.gauge.Set(p.limit)
-	p.copies = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	p.sideBySide = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "move_pace_copies", Help: "How many copies into this cell may work side by side now.",
 	}, p.turns.now)
 	return p
 }
 
 // Register adds the pace's metrics to reg.
-func (p *Pace) Register(reg *prometheus.Registry) { reg.MustRegister(p.gauge, p.copies) }
+func (p *Pace) Register(reg *prometheus.Registry) { reg.MustRegister(p.gauge, p.sideBySide) }
 
 // The buckets of durations: each half as long again as the one before, from 1 ms.
 const paceBuckets = 24
@@ -152,22 +158,25 @@ func (p *Pace) tick() {
 	if p.ticks > 0 {
 		return // too few yet
 	}
-	moved := p.moved.Swap(0)
+	took, moved := time.Duration(was)*paceTick, p.moved.Swap(0)
+	if p.calm += took; moved > 0 || p.turns.busy() {
+		p.calm = 0
+	}
 	switch {
-	case known && moved > 0 && p99 > max(p.latency, paceRise*p.normal):
+	case known && p.calm == 0 && p99 > max(p.latency, paceRise*p.normal):
 		if !p.turns.fewer() {
-			p.limit = max(paceLeast, min(p.limit, float64(moved)/(time.Duration(was)*paceTick).Seconds())/2)
+			p.limit = max(paceLeast, min(p.limit, float64(moved)/took.Seconds())/2)
 		}
 	case p.limit < p.most:
 		if p.limit = min(p.most, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
 			p.limit = p.most
 		}
-	case moved > 0:
+	case p.calm == 0:
 		p.turns.more(was)
-	default:
+	case p.calm > paceForget:
 		p.turns.afresh()
 	}
-	if known && moved == 0 {
+	if known && p.calm > paceSettle {
 		p.normal += (p99 - p.normal) / 4
 	}
 	p.limit = min(p.limit, p.most)

@@ -50,13 +50,13 @@ const SizeLimit = 1_000_000
 // Preflight is ready.
 type Preflight struct {
 	mu      sync.Mutex
-	version string // of the catalog, read before the schema
+	version string // of the catalog, the same before and after the schema was read
 	schema  Report // without the tenant's rows and bytes
 	tables  []Table
 }
 
 // Report is that of the database behind db. No findings and equal fingerprints mean
-// that a move may begin. Where measure is set, how much the tenant has is in it.
+// that a move may begin. Where measure is set, and it may, how much the tenant has is in it.
 func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.TenantID, measure bool) (Report, error) {
 	r, tables, err := p.look(ctx, db)
 	if err != nil {
@@ -67,7 +67,7 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 		return r, fmt.Errorf("preflight: %w", err)
 	}
 	r.Findings = slices.Concat(r.Findings, open)
-	if !measure {
+	if !measure || len(r.Findings) > 0 {
 		return r, nil
 	}
 	if err := db.QueryRow(ctx, measureSQL(tables), tenant).Scan(&r.Rows, &r.Bytes); err != nil {
@@ -95,8 +95,9 @@ func (p *Preflight) look(ctx context.Context, db pg.DB) (Report, []Table, error)
 	if err != nil {
 		return r, nil, err
 	}
-	p.version, p.schema, p.tables = version, r, list
-	return r, list, nil
+	p.schema, p.tables = r, list
+	p.version, err = unchanged(ctx, db, version)
+	return r, list, err
 }
 
 // preparedSQL is the one finding that is none of the schema.

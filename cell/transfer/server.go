@@ -29,13 +29,13 @@ const RowsType = "application/vnd.cellway.rows"
 // call needs besides.
 type Request struct {
 	Move
-	Measure   bool                       `json:"measure,omitempty"`    // preflight: how much the tenant has
-	WaitMS    int64                      `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
-	Since     string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
-	KeysSince int64                      `json:"keys_since,omitempty"` // keys: the version that the target has
-	SourceURL string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
-	Final     bool                       `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
-	Keys      map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
+	Unmeasured bool                       `json:"unmeasured,omitempty"` // preflight: how much the tenant has is not asked for
+	WaitMS     int64                      `json:"wait_ms,omitempty"`    // how long a step waits for the tenant's transactions
+	Since      string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
+	KeysSince  int64                      `json:"keys_since,omitempty"` // keys: the version that the target has
+	SourceURL  string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
+	Final      bool                       `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
+	Keys       map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
 }
 
 // target is the step of the side that receives.
@@ -183,7 +183,16 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 	defer s.startKeys(ctx, r, have.Round <= 0)()
 	rows := s.askRows(ctx, r, have.Snapshot)
 	defer rows.close()
-	got, err := s.Target.Apply(ctx, r.target(), r.Final, rows)
+	stream := io.Reader(rows)
+	if have.Snapshot == "" && !r.Final {
+		c, err := s.Target.pace.copying(ctx, rows)
+		if err != nil {
+			return nil, err
+		}
+		defer c.done()
+		stream = c
+	}
+	got, err := s.Target.Apply(ctx, r.target(), r.Final, stream)
 	switch {
 	case err == nil:
 		return got, nil
@@ -246,7 +255,7 @@ func (s *Server) digest(ctx context.Context, r Request) (any, error) {
 }
 
 func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
-	return s.look.Report(ctx, s.Pool, r.Tenant, r.Measure)
+	return s.look.Report(ctx, s.Pool, r.Tenant, !r.Unmeasured)
 }
 
 func (s *Server) verify(ctx context.Context, r Request) (any, error) {

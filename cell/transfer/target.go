@@ -74,15 +74,6 @@ func scanReceived(row pgx.Row) (Received, error) {
 // hashed as it was stored and compared with the source's hash before the commit.
 // A round that was applied before, or a final one, is not applied again.
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
-	pace := unpaced
-	if !final {
-		take, done, err := t.pace.copying(ctx)
-		if err != nil {
-			return Received{}, err
-		}
-		defer done()
-		pace = take
-	}
 	began := time.Now()
 	var out Received
 	err := pgx.BeginTxFunc(ctx, t.pool, pgx.TxOptions{BeginQuery: beginApply(final)}, func(tx pgx.Tx) error {
@@ -94,7 +85,7 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		if have.Final {
 			return nil
 		}
-		in := newFrameReader(stream, pace)
+		in := newFrameReader(stream, pacing(ctx, t.pace, final))
 		var head Header
 		if err := in.expect(frameRound, &head); err != nil {
 			return err

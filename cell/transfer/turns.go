@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -9,13 +10,14 @@ import (
 
 const (
 	turnsFirst = 1               // copies into a cell at once, until it is known how its tenants fare
-	turnsMost  = 16              // copies into a cell at once that nothing bounds
+	turnsMost  = 6               // copies into a cell at once: rounds need connections besides
 	turnsMore  = 1. / 8          // what a calm tick gives back
 	turnBytes  = 256 << 10       // after which a copy lets those who wait go first
 	turnAtMost = 1 * time.Second // nobody waits longer: who has a turn may itself wait, for a source that hangs
 )
 
-// turns lets a few copies work side by side, and the others wait, each for a while.
+// turns lets a few copies (round 0 of a move) work side by side, and the others wait,
+// each for a while. Later rounds do not wait: a tenant's pause may be next.
 type turns struct {
 	mu     sync.Mutex
 	limit  float64
@@ -115,30 +117,78 @@ func (t *turns) afresh() {
 	t.admit()
 }
 
-// copying takes a turn for a copy that is to be received; done gives it back. A nil
-// Pace gives every copy its turn.
-func (p *Pace) copying(ctx context.Context) (take func(n int) error, done func(), err error) {
+// busy reports whether a copy has a turn, or waits for one.
+func (t *turns) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.inside+len(t.queue) > 0
+}
+
+// A copying is a copy's stream, read in turns.
+type copying struct {
+	ctx    context.Context // of the call that copies
+	stream io.Reader
+	p      *Pace
+	held   int // bytes read in this turn
+
+	mu   sync.Mutex // who reads may still do so when the copy has ended
+	has  bool       // the turn
+	over bool
+}
+
+// copying waits for a copy's first turn. done gives back what it has.
+func (p *Pace) copying(ctx context.Context, stream io.Reader) (*copying, error) {
+	c := &copying{ctx: ctx, stream: stream, p: p, has: true}
 	if p == nil {
-		return unpaced, func() {}, nil
+		return c, nil
+	}
+	if err := p.copies.Acquire(ctx, 1); err != nil {
+		return nil, err
 	}
 	if err := p.turns.take(ctx); err != nil {
-		return nil, nil, err
+		p.copies.Release(1)
+		return nil, err
 	}
-	has, held, pay := true, 0, p.stream(ctx)
-	take = func(n int) error {
-		if held += n; held >= turnBytes && p.turns.wanted() {
-			p.turns.give()
-			has = false
-			if err := p.turns.take(ctx); err != nil {
-				return err
-			}
-			has, held = true, 0
-		}
-		return pay(n)
+	return c, nil
+}
+
+// Read reads the stream, and lets who waits go first when it has had its turn.
+func (c *copying) Read(b []byte) (int, error) {
+	n, err := c.stream.Read(b)
+	if c.held += n; err != nil || c.p == nil || c.held < turnBytes || !c.p.turns.wanted() || !c.give() {
+		return n, err
 	}
-	return take, func() {
-		if has {
-			p.turns.give()
-		}
-	}, nil
+	if err := c.p.turns.take(c.ctx); err != nil {
+		return n, err
+	}
+	c.held = 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.has = !c.over; c.over {
+		c.p.turns.give()
+	}
+	return n, nil
+}
+
+// give gives the turn back; false where there is none.
+func (c *copying) give() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.has {
+		return false
+	}
+	c.has = false
+	c.p.turns.give()
+	return true
+}
+
+func (c *copying) done() {
+	if c.p == nil {
+		return
+	}
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.give()
+	c.p.copies.Release(1)
 }

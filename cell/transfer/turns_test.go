@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,19 +11,33 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 )
 
+// zeros is a source that always has more.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// copying is a copy of zeros that has its first turn; take reads so many.
+func copying(ctx context.Context, p *transfer.Pace) (take func(n int64) error, done func(), err error) {
+	r, done, err := p.Copying(ctx, zeros{})
+	return func(n int64) error {
+		_, err := io.CopyN(io.Discard, r, n)
+		return err
+	}, done, err
+}
+
 // TestCopiesTakeTurns: of two copies one works, until it has had its turn's bytes or
 // has ended; one that nobody waits for keeps its turn.
 func TestCopiesTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p, began := transfer.NewPace(transfer.PaceOptions{}), time.Now()
-		take, done, err := p.Copying(t.Context())
+		take, done, err := copying(t.Context(), p)
 		must(t, err)
 		must(t, take(transfer.TurnBytes))
 		must(t, take(transfer.TurnBytes))
 		second, ended := make(chan struct{}), make(chan struct{})
 		go func() {
-			_, done, err := p.Copying(t.Context())
+			_, done, err := copying(t.Context(), p)
 			if err != nil {
 				t.Error(err)
 				return
@@ -61,25 +76,58 @@ func TestNobodyWaitsForACopyThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := transfer.NewPace(transfer.PaceOptions{})
-		_, hangs, err := p.Copying(t.Context())
+		_, hangs, err := copying(t.Context(), p)
 		must(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), transfer.TurnAtMost/2)
 		defer cancel()
-		if _, _, err := p.Copying(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := copying(ctx, p); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the call's own end", err)
 		}
 		began := time.Now()
-		_, done, err := p.Copying(t.Context())
+		_, done, err := copying(t.Context(), p)
 		must(t, err)
 		if took := time.Since(began); took != transfer.TurnAtMost {
 			t.Errorf("got a turn after %v, want %v", took, transfer.TurnAtMost)
 		}
 		done()
 		hangs()
-		if _, done, err = p.Copying(t.Context()); err != nil || time.Since(began) != transfer.TurnAtMost {
+		if _, done, err = copying(t.Context(), p); err != nil || time.Since(began) != transfer.TurnAtMost {
 			t.Errorf("all have ended: got %v after %v", err, time.Since(began))
 		} else {
 			done()
+		}
+	})
+}
+
+// TestATurnOfACopyThatHasEnded: one that has ended while it waited for its next turn
+// does not keep it.
+func TestATurnOfACopyThatHasEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, began := transfer.NewPace(transfer.PaceOptions{}), time.Now()
+		take, ends, err := copying(t.Context(), p)
+		must(t, err)
+		second := make(chan func())
+		go func() {
+			_, done, err := copying(t.Context(), p)
+			if err != nil {
+				t.Error(err)
+			}
+			second <- done
+		}()
+		synctest.Wait()
+		reading := make(chan error)
+		go func() { reading <- take(2 * transfer.TurnBytes) }()
+		done := <-second
+		synctest.Wait()
+		ends() // its transaction has failed; who read for it still waits
+		done()
+		must(t, <-reading)
+		_, done, err = copying(t.Context(), p)
+		must(t, err)
+		done()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("a turn came back after %v", took)
 		}
 	})
 }
@@ -95,8 +143,8 @@ func TestCopiesSideBySide(t *testing.T) {
 		go func() { ended <- p.Run(ctx) }()
 		for range 8 {
 			go func() {
-				take, done, err := p.Copying(ctx)
-				for err == nil {
+				take, done, err := copying(ctx, p)
+				for err == nil && ctx.Err() == nil {
 					time.Sleep(10 * time.Millisecond) // virtual: its work
 					err = take(transfer.TurnBytes / 4)
 				}

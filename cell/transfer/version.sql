@@ -1,8 +1,8 @@
--- One text that is another one after whatever alters the schema, and after a restart of
--- the server, which may have lost what was altered: of each row of the catalog that is
--- not the server's own, which transaction wrote it and where it is. The numbers below
--- 16384 are the server's own objects'.
-SELECT concat_ws(' ', pg_postmaster_start_time(), count(*), bit_xor(hashtextextended(concat_ws(' ', c, a, b, x, t), 0)))
+-- One text that is another one after whatever alters the schema, and after a crash, which
+-- may have lost what was altered and gives its numbers again (every recovery ends with a
+-- checkpoint): of each row of the catalog that is not the server's own, which transaction
+-- wrote it and where it is. The numbers below 16384 are the server's own objects'.
+SELECT concat_ws(' ', pg_postmaster_start_time(), (SELECT checkpoint_lsn FROM pg_control_checkpoint()), count(*), bit_xor(hashtextextended(concat_ws(' ', c, a, b, x, t), 0)))
   FROM (
     SELECT 1 AS c, oid AS a, 0 AS b, xmin AS x, ctid AS t FROM pg_class WHERE oid >= 16384
     UNION ALL SELECT 2, attrelid, attnum, xmin, ctid FROM pg_attribute WHERE attrelid >= 16384

@@ -231,6 +231,15 @@ targets_up() {
 		--data-urlencode 'query=sum(up{job=~"directory|router|cell|worker|mover"})'
 }
 
+# alerts_hold: the alerts fire for what they are about, by Prometheus's own tool.
+alerts_hold() { docker exec "$(compose -p $project ps -q prometheus)" promtool test rules /etc/prometheus/alerts_test.yml; }
+
+# alerts_loaded: Prometheus evaluates every group of alerts, and finds no fault in one.
+alerts_loaded() {
+	request GET "http://127.0.0.1:$(port prometheus 9090)/api/v1/rules" >/dev/null
+	[ "$(grep -o '"health":"ok"' "$work/body" | wc -l)" -ge "$(grep -c -E '^ +- (alert|record):' infra/deploy/prometheus/alerts.yml)" ]
+}
+
 # orderly: each of our processes ends by itself, with code 0, when told to stop.
 orderly() {
 	compose -p $project stop -t 30 directory router-1 router-2 c1 c2 c3 c1-worker c2-worker c3-worker mover || return 1
@@ -269,5 +278,7 @@ tenants_life
 walled c1 c2
 walled c2 c3
 check "Prometheus scrapes every process" within 60 targets_up
+check "its alerts fire for what they are about" alerts_hold
+check "and are evaluated" within 30 alerts_loaded
 check "every process stops by itself when told to" orderly
 [ "$failed" -eq 0 ]

@@ -43,6 +43,44 @@ func TestDashboardsNameMetricsThatExist(t *testing.T) {
 	}
 }
 
+// TestAlertsNameMetricsThatExist keeps a renamed metric from leaving an alert that
+// never fires, and an alert from having nobody told what to do about it.
+func TestAlertsNameMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	known := definedMetrics(t)
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Record, Alert, Expr string }
+		}
+	}
+	readYAML(t, "infra/deploy/prometheus/alerts.yml", &file)
+	docs, err := os.ReadFile(filepath.Join(root, "docs/OPERATIONS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := 0
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			if r.Record != "" {
+				known[r.Record] = true
+				continue
+			}
+			alerts++
+			if !strings.Contains(string(docs), "`"+r.Alert+"`") {
+				t.Errorf("docs/OPERATIONS.md does not say what to do about %s", r.Alert)
+			}
+			for _, name := range ours.FindAllString(r.Expr, -1) {
+				if !known[name] && !known[series.ReplaceAllString(name, "")] && !strings.Contains(r.Expr, ":"+name) {
+					t.Errorf("%s asks for %s, which no code defines: %s", r.Alert, name, r.Expr)
+				}
+			}
+		}
+	}
+	if alerts == 0 {
+		t.Error("there are no alerts")
+	}
+}
+
 // expressions are the queries of a dashboard.
 func expressions(t *testing.T, path string) []string {
 	t.Helper()

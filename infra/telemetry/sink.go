@@ -19,7 +19,7 @@ const (
 // nobody reads, or a terminal that is stopped, costs lines, which are counted, and
 // nothing else; so does one whose reader is gone. A line after a pause is written at
 // once, the others together: a router would else wake a goroutine and make a system call
-// for nearly each request. What the runtime says of a crash does not come this way.
+// for nearly each request. A process that is killed loses them. What the runtime says of a crash does not come this way.
 type sink struct {
 	w       io.Writer
 	most    int
@@ -88,7 +88,7 @@ func (s *sink) run() {
 				s.dropped.Add(float64(bytes.Count(lines[n:], []byte{'\n'})))
 			}
 		}
-		if spare = lines; cap(spare) > sinkBytes/8 {
+		if spare = lines; cap(spare) > sinkBytes {
 			spare = nil // it was a rush
 		}
 		if lost > 0 {

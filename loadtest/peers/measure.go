@@ -3,7 +3,9 @@ package peers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cellway/cellway/loadtest/figure"
 )
@@ -18,6 +20,8 @@ type measure struct {
 	first  func(ctx context.Context, l *lab) error // before the contenders of a round
 	ratios []ratio
 	goals  map[string]string // of our own values
+
+	refused map[string]int // rounds, by contender
 }
 
 // A ratio compares a value of ours with the same one of a peer.
@@ -29,7 +33,7 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 	if m.first != nil {
 		if err := m.first(ctx, l); err != nil {
 			if b := (bottleneck{}); errors.As(err, &b) {
-				m.Note("round %d refused: %s.", round+1, b.who)
+				m.refuse("all", b.who)
 				return nil
 			}
 			return err
@@ -47,7 +51,7 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 		var none notApplicable
 		switch {
 		case errors.As(err, &b):
-			m.Note("a round of %s refused: %s.", c.name, b.who)
+			m.refuse(c.name, b.who)
 			continue
 		case errors.As(err, &none):
 			m.Note("%s: %s.", c.name, none.why)
@@ -62,6 +66,18 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 	}
 	m.keep(l, got)
 	return nil
+}
+
+// refuse notes a round that measured load or origin: one note for each contender.
+func (m *measure) refuse(name, who string) {
+	if m.refused == nil {
+		m.refused = map[string]int{}
+	}
+	note := fmt.Sprintf("%s: %%d refused: in the last ", name)
+	before := fmt.Sprintf(note, m.refused[name])
+	m.Notes = slices.DeleteFunc(m.Notes, func(n string) bool { return strings.HasPrefix(n, before) })
+	m.refused[name]++
+	m.Note("%s%s.", fmt.Sprintf(note, m.refused[name]), who)
 }
 
 // A notApplicable is the error of a contender that has not what is measured.
