@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	sinkBytes = 1 << 20         // of lines that wait; what comes on top is dropped
+	sinkBytes = 1 << 20               // of lines that wait; what comes on top is dropped
 	sinkPause = 10 * time.Millisecond // from one write to the next
 	sinkEnd   = 2 * time.Second       // for what still waits when the process ends
 )
