@@ -251,6 +251,10 @@ func TestF19ARouterIsKilled(t *testing.T) {
 	launch(t, peerEnv).awaitLog("router serves")
 	c := &crowd{t: t}
 	c.ask("http://"+peer.ListenAddr, false, &http.Transport{MaxConnsPerHost: 1})
+	t.Cleanup(func() { // also where the test ends early
+		c.stop.Store(true)
+		c.wg.Wait()
+	})
 
 	p := launch(t, env)
 	p.awaitLog("router serves")

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +15,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/infra/local"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/table"
 )
@@ -28,15 +29,15 @@ func environ(t *testing.T, more ...string) []string {
 	}, more...)
 }
 
-// freeAddr is an address at which nobody listens.
+// freeAddr is an address at which nobody listens, and which the kernel gives to no
+// client: a router that is started again needs it again.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := local.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	return "127.0.0.1:" + strconv.Itoa(port)
 }
 
 func TestSettings(t *testing.T) {
