@@ -36,22 +36,19 @@ func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
 	key, window := asserted{e.Tenant, e.Cell, e.Epoch}, now.Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.window != window || s.signed == nil {
-		s.window = window
-		if s.signed == nil {
-			s.signed = map[asserted]string{}
-		}
-		clear(s.signed)
-	}
-	if text, ok := s.signed[key]; ok {
-		return text, nil
-	}
 	if s.signer == nil {
 		signer, err := a.keys.NewSigner()
 		if err != nil {
 			return "", err
 		}
-		s.signer = signer
+		s.signer, s.signed = signer, map[asserted]string{}
+	}
+	if s.window != window {
+		s.window = window
+		clear(s.signed)
+	}
+	if text, ok := s.signed[key]; ok {
+		return text, nil
 	}
 	text := s.signer.Assert(token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
 	s.signed[key] = text

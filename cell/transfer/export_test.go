@@ -17,6 +17,9 @@ const Touched = touched
 // Noted is the first statement of a round of few keys.
 const Noted = noted
 
+// Take waits as the first piece of a stream does.
+func (p *Pace) Take(ctx context.Context, n int) error { return p.stream(ctx)(n) }
+
 // Copying is a copy's stream, read in turns.
 func (p *Pace) Copying(ctx context.Context, stream io.Reader) (r io.Reader, done func(), err error) {
 	c, err := p.copying(ctx, stream)

@@ -184,16 +184,8 @@ func (p *Pace) tick() {
 	p.gauge.Set(p.limit)
 }
 
-// Take waits until one more row, or piece of one, of n bytes may go.
-func (p *Pace) Take(ctx context.Context, n int) error {
-	p.moved.Add(int64(n))
-	if err := p.rows.Wait(ctx); err != nil {
-		return err
-	}
-	return p.bytes.WaitN(ctx, n)
-}
-
-// stream is Take for the pieces of one stream. Small ones wait together: a table of a
+// stream is how one stream takes what it may: what is returned waits until n more bytes,
+// a row or a piece of one, may go. Small ones wait together: a table of a
 // few rows would else stand behind the large pieces of other moves with each of its frames.
 func (p *Pace) stream(ctx context.Context) func(n int) error {
 	if p == nil {
