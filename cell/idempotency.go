@@ -56,8 +56,8 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler)
 		if answer.status < 200 || answer.status > 299 {
 			return errNotKept
 		}
-		_, err = tx.Exec(ctx, keepKey, tx.Tenant, key, hash, answer.status, answer.header, append([]byte{}, answer.body.Bytes()...))
-		return err
+		tx.Queue(keepKey, tx.Tenant, key, hash, answer.status, answer.header, append([]byte{}, answer.body.Bytes()...))
+		return nil
 	})
 	if err != nil && !errors.Is(err, errNotKept) {
 		Problem(w, r, fmt.Errorf("serve once: %w", err))
@@ -68,20 +68,26 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // replay finds the answer that key has already had, nil where this is the first time.
 func replay(ctx context.Context, tx *store.Tx, key string, hash []byte) (*answer, error) {
-	var free bool
-	if err := tx.QueryRow(ctx, lockKey, tx.Tenant, key).Scan(&free); err != nil {
-		return nil, fmt.Errorf("lock idempotency key: %w", err)
-	}
-	if !free {
-		return nil, again(problem.Conflict, nil, "a request with this Idempotency-Key is under way")
-	}
 	old, stored, body := newAnswer(), []byte(nil), []byte(nil)
-	err := tx.QueryRow(ctx, findKey, tx.Tenant, key).Scan(&stored, &old.status, &old.header, &body)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil
-	case err != nil:
+	free, found := false, false
+	var b pgx.Batch
+	b.Queue(lockKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
+	b.Queue(findKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&stored, &old.status, &old.header, &body)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		found = true
+		return err
+	})
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("find idempotency key: %w", err)
+	}
+	switch {
+	case !free:
+		return nil, again(problem.Conflict, nil, "a request with this Idempotency-Key is under way")
+	case !found:
+		return nil, nil
 	case !bytes.Equal(stored, hash):
 		return nil, problem.New(problem.KeyReused, "this Idempotency-Key was used with another request")
 	}

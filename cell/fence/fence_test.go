@@ -300,33 +300,41 @@ func TestNothingPassesAfterAFreeze(t *testing.T) {
 }
 
 // A transaction that waits behind a freeze reads the fence after it, not as it
-// was when the wait began.
+// was when the wait began; also a session's first one, which enters another way.
 func TestWhoeverWaitedForAFreezeSeesIt(t *testing.T) {
 	t.Parallel()
-	s, owner := open(t)
-	ctx := t.Context()
-	admit(t, s, 1)
-	for _, sql := range []string{
-		`BEGIN`, `SELECT pg_advisory_xact_lock(cell.lock_key(1))`,
-		`UPDATE cell.fence SET state = 'frozen', epoch = 2 WHERE tenant_id = 1`,
-	} {
-		if _, err := owner.Exec(ctx, sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entered := make(chan error, 1)
-	go func() { entered <- s.InTenant(ctx, 1, 1, nothing) }()
-	const waits = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND NOT granted
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
-	for n := 0; n == 0; {
-		if err := owner.QueryRow(ctx, waits).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := owner.Exec(ctx, `COMMIT`); err != nil {
-		t.Fatal(err)
-	}
-	if f, ok := fence.Refused(<-entered); !ok || f.State != fence.Frozen || f.Epoch != 2 {
-		t.Errorf("got %+v, want frozen at 2", f)
+	for name, serving := range map[string]string{"a session that has served": "on", "a session's first": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, owner := open(t)
+			ctx := t.Context()
+			admit(t, s, 1)
+			if _, err := s.DB().Exec(ctx, `SELECT set_config('cell.serving', $1, false)`, serving); err != nil { // the pool has this one session
+				t.Fatal(err)
+			}
+			for _, sql := range []string{
+				`BEGIN`, `SELECT pg_advisory_xact_lock(cell.lock_key(1))`,
+				`UPDATE cell.fence SET state = 'frozen', epoch = 2 WHERE tenant_id = 1`,
+			} {
+				if _, err := owner.Exec(ctx, sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			entered := make(chan error, 1)
+			go func() { entered <- s.InTenant(ctx, 1, 1, nothing) }()
+			const waits = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+			for n := 0; n == 0; {
+				if err := owner.QueryRow(ctx, waits).Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := owner.Exec(ctx, `COMMIT`); err != nil {
+				t.Fatal(err)
+			}
+			if f, ok := fence.Refused(<-entered); !ok || f.State != fence.Frozen || f.Epoch != 2 {
+				t.Errorf("got %+v, want frozen at 2", f)
+			}
+		})
 	}
 }

@@ -74,9 +74,7 @@ func (r *Runner) turn(ctx context.Context, t directory.TenantID, e directory.Epo
 func (r *Runner) claim(ctx context.Context, t directory.TenantID, e directory.Epoch) (j *Job, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
-	err = r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
-		j = nil
-		var b pgx.Batch
+	err = r.store.Batch(ctx, t, e, func(b *pgx.Batch) {
 		b.Queue(rescue, t, e)
 		b.Queue(fire, t, DefaultAttempts)
 		b.Queue(claim, t, e, r.names, r.o.Claim).QueryRow(func(row pgx.Row) error {
@@ -90,13 +88,9 @@ func (r *Runner) claim(ctx context.Context, t directory.TenantID, e directory.Ep
 			j = &got
 			return err
 		})
-		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return fmt.Errorf("claim job: %w", err)
-		}
-		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("claim job: %w", err)
 	}
 	return j, nil
 }
@@ -123,22 +117,26 @@ func (r *Runner) do(ctx context.Context, t directory.TenantID, e directory.Epoch
 	defer cancel()
 	ctx, span := j.span(ctx, t, e)
 	defer func() { endSpan(span, err) }()
-	return r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
-		var payload string
-		err := tx.QueryRow(ctx, hold, t, j.ID, j.Attempt).Scan(&j.Key, &payload, &j.Due)
-		if errors.Is(err, pgx.ErrNoRows) {
+	held := false
+	holdIt := func(b *pgx.Batch) {
+		b.Queue(hold, t, j.ID, j.Attempt).QueryRow(func(row pgx.Row) error {
+			var payload string
+			err := row.Scan(&j.Key, &payload, &j.Due)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			held, j.Payload, j.Due = err == nil, []byte(payload), j.Due.UTC()
+			return err
+		})
+	}
+	return r.store.InTenantFirst(ctx, t, e, holdIt, func(ctx context.Context, tx *store.Tx) error {
+		if !held {
 			return errLost
 		}
-		if err != nil {
-			return fmt.Errorf("hold job: %w", err)
-		}
-		j.Payload, j.Due = []byte(payload), j.Due.UTC()
 		if err := r.kinds[j.Kind].call(ctx, tx, j); err != nil {
 			return &fault{err}
 		}
-		if _, err := tx.Exec(ctx, finish, t, j.ID); err != nil {
-			return &fault{fmt.Errorf("finish job: %w", err)} // the handler left the transaction broken
-		}
+		tx.Queue(finish, t, j.ID)
 		return r.hook("handled")
 	})
 }

@@ -37,42 +37,32 @@ const insert = `
 	    RETURNING last)
 	INSERT INTO cell.outbox (tenant_id, seq, id, cell, epoch, type, subject, traceparent, data)
 	SELECT $1, next.last, $2, $3, $4, $5, $6, $7, $8
-	  FROM next
-	RETURNING seq, at`
+	  FROM next`
 
-// Append writes an event in tx; it becomes visible, and is published, if and
-// only if tx commits. From the first Append on, other transactions of the tenant
-// that append wait for this one to end: append late. The trace of ctx goes with
-// the event.
-func Append(ctx context.Context, tx *store.Tx, n New) (Event, error) {
+// Append adds an event to what tx does; it is written with the commit, in the
+// same round trip, and so becomes visible, and is published, if and only if tx
+// commits. Events of a transaction are in the order of their Appends. The trace of
+// ctx goes with the event.
+func Append(ctx context.Context, tx *store.Tx, n New) error {
 	if !typeForm.MatchString(n.Type) {
-		return Event{}, fmt.Errorf("append event: type %q does not match %s", n.Type, typeForm)
+		return fmt.Errorf("append event: type %q does not match %s", n.Type, typeForm)
 	}
 	data, err := json.Marshal(n.Data)
 	if err != nil {
-		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
+		return fmt.Errorf("append event %s: %w", n.Type, err)
 	}
 	if len(data) > maxData {
-		return Event{}, fmt.Errorf("append event %s: data of %d bytes is over %d", n.Type, len(data), maxData)
+		return fmt.Errorf("append event %s: data of %d bytes is over %d", n.Type, len(data), maxData)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
+		return fmt.Errorf("append event %s: %w", n.Type, err)
 	}
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	e := Event{
-		ID: id.String(), Tenant: tx.Tenant, Type: n.Type, Subject: n.Subject, Data: data,
-		Traceparent: carrier["traceparent"], Epoch: tx.Epoch, Cell: tx.Cell,
-	}
-	err = tx.QueryRow(ctx, insert, e.Tenant, e.ID, e.Cell, e.Epoch, e.Type, e.Subject, e.Traceparent, string(data)).
-		Scan(&e.Seq, &e.Time)
-	if err != nil {
-		return Event{}, fmt.Errorf("append event %s: %w", n.Type, err)
-	}
-	e.Time = e.Time.UTC()
+	tx.Queue(insert, tx.Tenant, id.String(), tx.Cell, tx.Epoch, n.Type, n.Subject, carrier["traceparent"], string(data))
 	tx.Notify(channel, payload(tx.Tenant, tx.Epoch))
-	return e, nil
+	return nil
 }
 
 // payload is what a notification says.
@@ -102,18 +92,21 @@ func ReadPosition(ctx context.Context, tx *store.Tx) (p Position, err error) {
 	return p, nil
 }
 
+const selectEvents = `
+	SELECT id::text, tenant_id, seq, type, subject, at, data::text, traceparent, epoch, cell
+	  FROM cell.outbox`
+
 // After reads the tenant's events that follow seq, in order, at most limit.
 // Events that were removed after their time are not among them.
 func After(ctx context.Context, tx *store.Tx, seq int64, limit int) ([]Event, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT id::text, tenant_id, seq, type, subject, at, data::text, traceparent, epoch, cell
-		  FROM cell.outbox
-		 WHERE tenant_id = $1 AND seq > $2
-		 ORDER BY seq
-		 LIMIT $3`, tx.Tenant, seq, limit)
+	rows, err := tx.Query(ctx, selectEvents+` WHERE tenant_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`, tx.Tenant, seq, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
+	return collect(rows)
+}
+
+func collect(rows pgx.Rows) ([]Event, error) {
 	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Event, err error) {
 		var data string
 		err = row.Scan(&e.ID, &e.Tenant, &e.Seq, &e.Type, &e.Subject, &e.Time, &data, &e.Traceparent, &e.Epoch, &e.Cell)

@@ -185,10 +185,10 @@ func (r *Relay) work(ctx context.Context, partition int) {
 func (r *Relay) publish(ctx context.Context, t directory.TenantID, epoch directory.Epoch) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
-	events, err := r.read(ctx, t, epoch, 0)
-	for n := 0; err == nil && len(events) > 0; n++ {
-		if n == turn {
-			return true, nil
+	for range turn {
+		events, err := r.read(ctx, t, epoch)
+		if err != nil || len(events) == 0 {
+			return false, err
 		}
 		if err := r.hook("read"); err != nil {
 			return false, err
@@ -199,9 +199,28 @@ func (r *Relay) publish(ctx context.Context, t directory.TenantID, epoch directo
 		if err := r.hook("sent"); err != nil {
 			return false, err
 		}
-		events, err = r.read(ctx, t, epoch, events[len(events)-1].Seq)
+		if err := r.record(ctx, t, epoch, events[len(events)-1].Seq); err != nil {
+			return false, err
+		}
+		if len(events) < batch {
+			return false, nil // what came since, a notification tells of
+		}
 	}
-	return false, err
+	return true, nil
+}
+
+// read reads what follows the cursor.
+func (r *Relay) read(ctx context.Context, t directory.TenantID, epoch directory.Epoch) (events []Event, err error) {
+	err = r.store.Batch(ctx, t, epoch, func(b *pgx.Batch) {
+		b.Queue(selectEvents+`
+			 WHERE tenant_id = $1 AND seq > coalesce((SELECT published FROM cell.outbox_cursor WHERE tenant_id = $1), 0)
+			 ORDER BY seq
+			 LIMIT $2`, t, batch).Query(func(rows pgx.Rows) (err error) {
+			events, err = collect(rows)
+			return err
+		})
+	})
+	return events, err
 }
 
 // moveCursor never moves back: an older relay may still be at work. A cursor lost
@@ -210,23 +229,12 @@ const moveCursor = `
 	INSERT INTO cell.outbox_cursor AS c (tenant_id, published)
 	SELECT $1, $2
 	  FROM set_config('synchronous_commit', 'off', true)
-	    ON CONFLICT (tenant_id) DO UPDATE SET published = greatest(c.published, excluded.published)
-	RETURNING published`
+	    ON CONFLICT (tenant_id) DO UPDATE SET published = greatest(c.published, excluded.published)`
 
-// read records that events up to sent are published (0 records nothing) and
-// reads what follows.
-func (r *Relay) read(ctx context.Context, t directory.TenantID, epoch directory.Epoch, sent int64) (events []Event, err error) {
-	err = r.store.InTenant(ctx, t, epoch, func(ctx context.Context, tx *store.Tx) error {
-		published := int64(0)
-		sql, args := `SELECT published FROM cell.outbox_cursor WHERE tenant_id = $1`, []any{t}
-		if sent > 0 {
-			sql, args = moveCursor, []any{t, sent}
-		}
-		if err := tx.QueryRow(ctx, sql, args...).Scan(&published); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("move cursor: %w", err)
-		}
-		events, err = After(ctx, tx, published, batch)
-		return err
-	})
-	return events, err
+// record says that events up to seq are published.
+func (r *Relay) record(ctx context.Context, t directory.TenantID, epoch directory.Epoch, seq int64) error {
+	if err := r.store.Batch(ctx, t, epoch, func(b *pgx.Batch) { b.Queue(moveCursor, t, seq) }); err != nil {
+		return fmt.Errorf("move cursor: %w", err)
+	}
+	return nil
 }

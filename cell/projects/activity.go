@@ -18,9 +18,7 @@ const insertActivity = `
 // recordActivity is the consumer "activity". It does not hide a second delivery
 // with ON CONFLICT: that the inbox lets none through is what the table shows.
 func recordActivity(ctx context.Context, tx *store.Tx, e outbox.Event) error {
-	if _, err := tx.Exec(ctx, insertActivity, tx.Tenant, e.Seq, e.Type, e.Subject, e.Time, e.ID); err != nil {
-		return fmt.Errorf("record activity %d: %w", e.Seq, err)
-	}
+	tx.Queue(insertActivity, tx.Tenant, e.Seq, e.Type, e.Subject, e.Time, e.ID)
 	cell.WakeStreams(tx)
 	if e.Type == projectCreated {
 		return planSummary(ctx, tx)

@@ -37,7 +37,7 @@ func taskEvent(ctx context.Context, tx *store.Tx, kind, id string, data any) err
 
 // announce writes an event in the transaction of the change that it tells of.
 func announce(ctx context.Context, tx *store.Tx, kind, subject string, data any) error {
-	if _, err := outbox.Append(ctx, tx, outbox.New{Type: kind, Subject: subject, Data: data}); err != nil {
+	if err := outbox.Append(ctx, tx, outbox.New{Type: kind, Subject: subject, Data: data}); err != nil {
 		return fmt.Errorf("append event %s: %w", kind, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/fence"
@@ -26,20 +27,32 @@ var errEnded = errors.New("the transaction was ended by a statement within it")
 // refused, fn was not called, nothing was done. problem.Unavailable: no
 // connection. An error that begins with "commit" may have committed.
 func (s *Store) InTenant(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, fn func(ctx context.Context, tx *Tx) error) error {
-	return s.InTenantWith(ctx, pgx.TxOptions{}, tenant, epoch, fn)
+	return s.inTenant(ctx, pgx.TxOptions{}, tenant, epoch, nil, fn)
 }
 
 // InTenantWith is InTenant at another isolation level. Above READ COMMITTED the
 // fence locks its row, so such a transaction cannot be read only, and one that
 // began before a freeze fails with SQLSTATE 40001.
 func (s *Store) InTenantWith(ctx context.Context, opts pgx.TxOptions, tenant directory.TenantID, epoch directory.Epoch, fn func(ctx context.Context, tx *Tx) error) error {
-	conn, err := s.pool.Acquire(ctx)
+	return s.inTenant(ctx, opts, tenant, epoch, nil, fn)
+}
+
+// InTenantFirst is InTenant whose first statements are known beforehand: they go
+// out with BEGIN and the fence, in the same round trip, and are answered when fn
+// is called.
+func (s *Store) InTenantFirst(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, first func(b *pgx.Batch), fn func(ctx context.Context, tx *Tx) error) error {
+	return s.inTenant(ctx, pgx.TxOptions{}, tenant, epoch, first, fn)
+}
+
+func (s *Store) inTenant(ctx context.Context, opts pgx.TxOptions, tenant directory.TenantID, epoch directory.Epoch, first func(b *pgx.Batch), fn func(ctx context.Context, tx *Tx) error) error {
+	conn, err := s.acquire(ctx)
 	if err != nil {
-		return problem.Wrap(problem.Unavailable, fmt.Errorf("acquire connection: %w", err), "the cell's database does not answer")
+		return err
 	}
 	defer conn.Release() // destroys a connection that is not idle
 
-	tx, err := enter(ctx, conn, opts, tenant, epoch)
+	e := entry{opts: opts, tenant: tenant, epoch: epoch, then: first}
+	tx, err := e.send(ctx, conn)
 	committed := false
 	defer func() {
 		if !committed {
@@ -56,7 +69,7 @@ func (s *Store) InTenantWith(ctx context.Context, opts pgx.TxOptions, tenant dir
 	if conn.Conn().PgConn().TxStatus() == 'I' {
 		return errEnded
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := t.commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
@@ -64,17 +77,82 @@ func (s *Store) InTenantWith(ctx context.Context, opts pgx.TxOptions, tenant dir
 	return nil
 }
 
-// enter begins a transaction and passes the fence, in one round trip. It returns
-// the transaction also with an error, to be rolled back.
-func enter(ctx context.Context, conn *pgxpool.Conn, opts pgx.TxOptions, tenant directory.TenantID, epoch directory.Epoch) (pgx.Tx, error) {
-	var b pgx.Batch
-	b.BeginTx(opts)
-	b.Queue(`SELECT cell.enter($1, $2)`, int64(tenant), int64(epoch))
-	br := conn.SendBatch(ctx, &b)
-	if err := br.Close(); err != nil {
-		return br.Tx(), fmt.Errorf("enter tenant %d: %w", tenant, fence.Refusal(err))
+// Batch runs a whole READ COMMITTED transaction of the tenant, BEGIN, the fence,
+// what statements queues and COMMIT, in one round trip. problem.Stale and an error
+// of Postgres: nothing was done. Another error, and that of a callback of a
+// statement, may come after the commit.
+func (s *Store) Batch(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, statements func(b *pgx.Batch)) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
 	}
-	return br.Tx(), nil
+	defer conn.Release()
+	e := entry{tenant: tenant, epoch: epoch, then: func(b *pgx.Batch) {
+		statements(b)
+		queueCommit(b)
+	}}
+	tx, err := e.send(ctx, conn)
+	if err != nil {
+		rollback(ctx, tx)
+	}
+	return err
+}
+
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, problem.Wrap(problem.Unavailable, fmt.Errorf("acquire connection: %w", err), "the cell's database does not answer")
+	}
+	return conn, nil
+}
+
+// An entry begins a transaction and passes the fence; what follows them may go along.
+type entry struct {
+	opts   pgx.TxOptions
+	tenant directory.TenantID
+	epoch  directory.Epoch
+	then   func(b *pgx.Batch) // nil is nothing
+}
+
+// send makes one round trip. It returns the transaction also with an error, to be
+// rolled back. Behind a refusal Postgres runs nothing: it skips what was sent along.
+func (e entry) send(ctx context.Context, conn *pgxpool.Conn) (pgx.Tx, error) {
+	var b pgx.Batch
+	entered := false
+	b.BeginTx(e.opts)
+	b.Queue(`SELECT cell.enter($1, $2)`, int64(e.tenant), int64(e.epoch)).Exec(func(pgconn.CommandTag) error {
+		entered = true
+		return nil
+	})
+	if e.then != nil {
+		e.then(&b)
+	}
+	br := conn.SendBatch(ctx, &b)
+	err := br.Close()
+	if err != nil && !entered {
+		err = fmt.Errorf("enter tenant %d: %w", e.tenant, fence.Refusal(err))
+	}
+	return br.Tx(), err
+}
+
+// commit commits, with what was queued in the same round trip.
+func (t *Tx) commit(ctx context.Context) error {
+	if t.last.Len() == 0 {
+		return t.tx.Commit(ctx)
+	}
+	queueCommit(&t.last)
+	return t.tx.SendBatch(ctx, &t.last).Close()
+}
+
+// queueCommit makes the batch end its transaction. Postgres answers ROLLBACK, and no
+// error, where an earlier statement failed and its error was swallowed.
+func queueCommit(b *pgx.Batch) {
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
 }
 
 // rollback must also work when ctx is what ended the transaction. Where it does

@@ -17,6 +17,7 @@ type Tx struct {
 	Cell   directory.CellID // the cell that runs it
 
 	tx    pgx.Tx
+	last  pgx.Batch // goes out with the commit
 	notes []note
 }
 
@@ -39,6 +40,12 @@ func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	return t.tx.SendBatch(ctx, b)
 }
+
+// Queue adds a statement that goes out with the COMMIT, all queued ones and it in
+// one round trip, in order, after everything else. What it locks is locked no
+// longer than the commit takes. Its error is InTenant's, and then nothing was done;
+// nobody sees its result.
+func (t *Tx) Queue(sql string, args ...any) { t.last.Queue(sql, args...) }
 
 // CopyFrom writes many rows. Row security and the guard hold for each of them.
 func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {

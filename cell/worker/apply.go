@@ -40,10 +40,23 @@ func (t try) done() int64 {
 // apply does up to limit events that follow the inbox, with it, in one
 // transaction. With an error the try tells how far it came, and nothing is done.
 func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) {
-	err = g.w.store.InTenant(ctx, j.tenant, j.epoch, func(ctx context.Context, tx *store.Tx) error {
-		t = try{}
-		if t.inbox, err = g.lockInbox(ctx, tx); err != nil || t.inbox.wait > 0 {
+	var in inbox
+	found := false
+	lock := func(b *pgx.Batch) {
+		b.Queue(readInbox, j.tenant, g.consumer.Name).QueryRow(func(row pgx.Row) (err error) {
+			found, err = in.scan(row)
 			return err
+		})
+	}
+	err = g.w.store.InTenantFirst(ctx, j.tenant, j.epoch, lock, func(ctx context.Context, tx *store.Tx) error {
+		t = try{inbox: in}
+		if !found {
+			if t.inbox, err = g.lockInbox(ctx, tx); err != nil {
+				return err
+			}
+		}
+		if t.inbox.wait > 0 {
+			return nil
 		}
 		if t.events, err = follow(ctx, tx, t.inbox.last, j, limit); err != nil || len(t.events) == 0 {
 			return err
@@ -57,7 +70,8 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 		if err := g.w.hook("handled"); err != nil {
 			return err
 		}
-		return g.moveInbox(ctx, tx, t.done())
+		g.moveInbox(tx, t.done())
+		return nil
 	})
 	return t, err
 }
@@ -90,32 +104,36 @@ const newInbox = `
 	                        (SELECT last FROM cell.outbox_counter WHERE tenant_id = $1), 0)
 	    ON CONFLICT (tenant_id, consumer) DO NOTHING`
 
-// lockInbox reads the inbox and keeps others from it until the transaction ends.
-func (g *group) lockInbox(ctx context.Context, tx *store.Tx) (in inbox, err error) {
+// scan reads what readInbox found.
+func (in *inbox) scan(row pgx.Row) (found bool, err error) {
 	var wait *float64
-	scan := func() error {
-		return tx.QueryRow(ctx, readInbox, tx.Tenant, g.consumer.Name).Scan(&in.last, &in.attempts, &wait)
-	}
-	err = scan()
+	err = row.Scan(&in.last, &in.attempts, &wait)
 	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if wait != nil {
+		in.wait = time.Duration(*wait * float64(time.Second))
+	}
+	return err == nil, err
+}
+
+// lockInbox reads the inbox, which it makes where there is none, and keeps others
+// from it until the transaction ends.
+func (g *group) lockInbox(ctx context.Context, tx *store.Tx) (in inbox, err error) {
+	found, err := in.scan(tx.QueryRow(ctx, readInbox, tx.Tenant, g.consumer.Name))
+	if err == nil && !found {
 		if _, err = tx.Exec(ctx, newInbox, tx.Tenant, g.consumer.Name); err == nil {
-			err = scan()
+			_, err = in.scan(tx.QueryRow(ctx, readInbox, tx.Tenant, g.consumer.Name))
 		}
 	}
 	if err != nil {
 		return in, fmt.Errorf("lock inbox: %w", err)
 	}
-	if wait != nil {
-		in.wait = time.Duration(*wait * float64(time.Second))
-	}
 	return in, nil
 }
 
-// moveInbox says that events up to seq are done.
-func (g *group) moveInbox(ctx context.Context, tx *store.Tx, seq int64) error {
-	if _, err := tx.Exec(ctx, `UPDATE cell.inbox SET last_seq = $3, attempts = 0, retry_at = NULL, error = ''
-		WHERE tenant_id = $1 AND consumer = $2`, tx.Tenant, g.consumer.Name, seq); err != nil {
-		return fmt.Errorf("move inbox: %w", err)
-	}
-	return nil
+// moveInbox says, with the commit, that events up to seq are done.
+func (g *group) moveInbox(tx *store.Tx, seq int64) {
+	tx.Queue(`UPDATE cell.inbox SET last_seq = $3, attempts = 0, retry_at = NULL, error = ''
+		WHERE tenant_id = $1 AND consumer = $2`, tx.Tenant, g.consumer.Name, seq)
 }

@@ -62,7 +62,8 @@ func (g *group) bury(ctx context.Context, tx *store.Tx, e outbox.Event, text str
 		tx.Tenant, g.consumer.Name, e.Seq, e.ID, e.Type, string(body), text, attempts); err != nil {
 		return fmt.Errorf("bury event: %w", err)
 	}
-	return g.moveInbox(ctx, tx, e.Seq)
+	g.moveInbox(tx, e.Seq)
+	return nil
 }
 
 // backoff doubles with each attempt, up to its bound, and is jittered.

@@ -88,7 +88,7 @@ func TestMoreThanALaneRemembers(t *testing.T) {
 	const n = 3 * maxLane
 	err := st.store.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
 		for i := range n {
-			if _, err := outbox.Append(ctx, tx, outbox.New{Type: created, Subject: "x", Data: i}); err != nil {
+			if err := outbox.Append(ctx, tx, outbox.New{Type: created, Subject: "x", Data: i}); err != nil {
 				return err
 			}
 		}

@@ -166,8 +166,7 @@ func (st *stack) write(tb testing.TB, t directory.TenantID, n int, kind string) 
 
 func appendOne(ctx context.Context, s *store.Store, t directory.TenantID, kind string, i int) error {
 	return s.InTenant(ctx, t, 1, func(ctx context.Context, tx *store.Tx) error {
-		_, err := outbox.Append(ctx, tx, outbox.New{Type: kind, Subject: "task/" + strconv.Itoa(i), Data: i})
-		return err
+		return outbox.Append(ctx, tx, outbox.New{Type: kind, Subject: "task/" + strconv.Itoa(i), Data: i})
 	})
 }
 

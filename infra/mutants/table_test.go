@@ -17,6 +17,15 @@ var table = []mutant{
 		name: "guard-reads-in-the-lock's-statement", why: "a transaction that waited for a freeze reads the fence as it was before it",
 		in: "cell.enter",
 		edit: []edit{
+			{"THEN pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064) IS NOT NULL END", "THEN true END"},
+			{"FROM cell.fence r\n", "FROM cell.fence r, LATERAL pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064)\n"},
+		},
+		pkg: fencePkg, test: "TestWhoeverWaitedForAFreezeSeesIt",
+	},
+	{
+		name: "slow-guard-reads-in-the-lock's-statement", why: "the same, of a session's first transaction",
+		in: "cell.enter_slowly",
+		edit: []edit{
 			{"    got := pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064);", "   "},
 			{"FROM cell.fence r WHERE r.tenant_id OPERATOR(pg_catalog.=) tenant;", "FROM cell.fence r, LATERAL pg_catalog.pg_advisory_xact_lock_shared(tenant OPERATOR(pg_catalog.|) 8935141660703064064) WHERE r.tenant_id OPERATOR(pg_catalog.=) tenant;"},
 		},
@@ -24,7 +33,7 @@ var table = []mutant{
 	},
 	{
 		name: "guard-without-row-lock", why: "above READ COMMITTED an old snapshot passes a fence that is frozen by now",
-		in: "cell.enter", edit: []edit{{"tenant FOR SHARE;", "tenant;"}},
+		in: "cell.enter_slowly", edit: []edit{{"tenant FOR SHARE;", "tenant;"}},
 		pkg: fencePkg, test: "TestOldSnapshotsDoNotPass",
 	},
 	{

@@ -1,0 +1,122 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+const (
+	insertNote = `INSERT INTO notes.note (tenant_id, id, text) VALUES (1, $1, 'x')`
+	countNotes = `SELECT count(*) FROM notes.note`
+)
+
+func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, notes{})
+	admit(t, s, 1)
+	boom := errors.New("boom")
+	in := func(f func(ctx context.Context, tx *store.Tx) error) error { return s.InTenant(t.Context(), 1, 1, f) }
+
+	if err := in(func(ctx context.Context, tx *store.Tx) error {
+		tx.Queue(`INSERT INTO notes.note (tenant_id, id, text) SELECT 1, 1 + count(*), 'last' FROM notes.note`)
+		tx.Queue(`UPDATE notes.note SET text = 'in order' WHERE text = 'last'`)
+		return write(1, "before")(ctx, tx)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := in(func(ctx context.Context, tx *store.Tx) error {
+		var text string
+		err := tx.QueryRow(ctx, `SELECT text FROM notes.note WHERE id = 2`).Scan(&text)
+		if text != "in order" {
+			t.Errorf("got %q", text)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, c := range map[string]struct {
+		f    func(ctx context.Context, tx *store.Tx) error
+		code string
+		is   error
+	}{
+		"one fails": {code: "23505", f: func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, 3)
+			tx.Queue(insertNote, 1)
+			tx.Queue(insertNote, 4)
+			return nil
+		}},
+		"an argument that fits no type": {f: func(ctx context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, "no number")
+			return write(3, "x")(ctx, tx)
+		}},
+		"an error before": {is: boom, f: func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, 3)
+			return boom
+		}},
+		"an error of the database before, swallowed": {code: "25P02", f: func(ctx context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, 3)
+			_, _ = tx.Exec(ctx, `SELECT 1 / 0`)
+			return nil
+		}},
+	} {
+		err := in(c.f)
+		if err == nil || (c.code != "" && pg.Code(err) != c.code) || (c.is != nil && !errors.Is(err, c.is)) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if got := count(t, s, 1); got != 2 {
+			t.Fatalf("%s: %d rows are left, want 2", name, got)
+		}
+	}
+}
+
+// Whatever is known beforehand goes out with BEGIN, and behind a refusal nothing runs.
+func TestStatementsBehindTheFence(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, notes{})
+	admit(t, s, 1)
+	ctx, called := t.Context(), 0
+	add := func(id int) func(*pgx.Batch) { return func(b *pgx.Batch) { b.Queue(insertNote, id) } }
+	counted := func(_ context.Context, tx *store.Tx) error {
+		called++
+		tx.Queue(insertNote, 9)
+		return nil
+	}
+	refused := func(err error) bool { return errors.Is(err, problem.Stale) }
+	duplicate := func(err error) bool { return pg.Code(err) == "23505" }
+	done := func(err error) bool { return err == nil }
+
+	for _, step := range []struct {
+		name string
+		err  error
+		want func(error) bool
+	}{
+		{"first, at another epoch", s.InTenantFirst(ctx, 1, 2, add(1), counted), refused},
+		{"all, at another epoch", s.Batch(ctx, 1, 2, add(1)), refused},
+		{"all", s.Batch(ctx, 1, 1, func(b *pgx.Batch) { add(1)(b); add(2)(b) }), done},
+		{"all, the last fails", s.Batch(ctx, 1, 1, func(b *pgx.Batch) { add(3)(b); add(1)(b) }), duplicate},
+		{"first, it fails", s.InTenantFirst(ctx, 1, 1, add(1), counted), duplicate},
+		{"another tenant's row", s.Batch(ctx, 2, 1, add(3)), refused},
+	} {
+		if !step.want(step.err) {
+			t.Errorf("%s: got %v", step.name, step.err)
+		}
+	}
+	if got := count(t, s, 1); got != 2 || called != 0 {
+		t.Errorf("%d rows and %d calls, want 2 and 0", got, called)
+	}
+	seen := -1
+	if err := s.InTenantFirst(ctx, 1, 1, func(b *pgx.Batch) {
+		add(3)(b)
+		b.Queue(countNotes).QueryRow(func(row pgx.Row) error { return row.Scan(&seen) })
+	}, counted); err != nil || seen != 3 || called != 1 || count(t, s, 1) != 4 {
+		t.Errorf("got %v, saw %d rows before, called %d times, %d rows", err, seen, called, count(t, s, 1))
+	}
+}
