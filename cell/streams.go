@@ -135,15 +135,20 @@ func (s *streams) heard(payload string) {
 	id, err := directory.ParseTenantID(payload)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for t, seats := range s.seats {
-		if err == nil && t != id {
-			continue
-		}
-		for x := range seats {
-			select {
-			case x.wake <- struct{}{}:
-			default:
-			}
+	if err == nil {
+		wake(s.seats[id])
+		return
+	}
+	for _, seats := range s.seats {
+		wake(seats)
+	}
+}
+
+func wake(seats map[*seat]struct{}) {
+	for x := range seats {
+		select {
+		case x.wake <- struct{}{}:
+		default:
 		}
 	}
 }

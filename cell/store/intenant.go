@@ -12,6 +12,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -89,7 +90,7 @@ func (s *Store) Batch(ctx context.Context, tenant directory.TenantID, epoch dire
 	defer conn.Release()
 	e := entry{tenant: tenant, epoch: epoch, then: func(b *pgx.Batch) {
 		statements(b)
-		queueCommit(b)
+		pg.QueueCommit(b)
 	}}
 	tx, err := e.send(ctx, conn)
 	if err != nil {
@@ -140,19 +141,8 @@ func (t *Tx) commit(ctx context.Context) error {
 	if t.last.Len() == 0 {
 		return t.tx.Commit(ctx)
 	}
-	queueCommit(&t.last)
+	pg.QueueCommit(&t.last)
 	return t.tx.SendBatch(ctx, &t.last).Close()
-}
-
-// queueCommit makes the batch end its transaction. Postgres answers ROLLBACK, and no
-// error, where an earlier statement failed and its error was swallowed.
-func queueCommit(b *pgx.Batch) {
-	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "COMMIT" {
-			return pgx.ErrTxCommitRollback
-		}
-		return nil
-	})
 }
 
 // rollback must also work when ctx is what ended the transaction. Where it does

@@ -100,38 +100,6 @@ func takeFree(ctx context.Context, conn *pgx.Conn, keys []int64, held map[int64]
 	return nil
 }
 
-// Listen calls heard with the payload of each notification on channel, and with
-// "" whenever it has (re)connected: then any number may have been missed. It
-// returns nil when ctx ends.
-func (s *Store) Listen(ctx context.Context, channel string, heard func(payload string)) error {
-	for ctx.Err() == nil {
-		if err := s.listenOnce(ctx, channel, heard); err != nil && ctx.Err() == nil {
-			slog.WarnContext(ctx, "notifications lost", "channel", channel, "error", err)
-		}
-		Wait(ctx, time.Second)
-	}
-	return nil
-}
-
-func (s *Store) listenOnce(ctx context.Context, channel string, heard func(payload string)) error {
-	conn, err := s.session(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeSession(ctx, conn)
-	if _, err := conn.Exec(ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	heard("")
-	for {
-		n, err := conn.WaitForNotification(ctx)
-		if err != nil {
-			return fmt.Errorf("wait for notification: %w", err)
-		}
-		heard(n.Payload)
-	}
-}
-
 // session is a connection outside the pool. Nothing it does belongs to a trace.
 func (s *Store) session(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)

@@ -26,9 +26,10 @@ type Options struct {
 
 // A Store is a cell's database as the application sees it.
 type Store struct {
-	cell   directory.CellID
-	pool   *pgxpool.Pool
-	notify *notifier
+	cell     directory.CellID
+	pool     *pgxpool.Pool
+	notify   *notifier
+	listener *listener
 }
 
 // Open connects to url, as the role that the cell runs as. It fails where that
@@ -46,11 +47,14 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &Store{cell: o.Cell, pool: pool, notify: newNotifier(pool)}, nil
+	s := &Store{cell: o.Cell, pool: pool, notify: newNotifier(pool)}
+	s.listener = newListener(s)
+	return s, nil
 }
 
 // Close ends what runs in the background and the connections.
 func (s *Store) Close() {
+	s.listener.close()
 	s.notify.close()
 	s.pool.Close()
 }

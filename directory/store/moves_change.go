@@ -49,16 +49,25 @@ func maySwitch(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 // says what time it is. The statements before come first, in the same message.
 func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID, before ...string) (m directory.Move, now time.Time, err error) {
 	var batch pgx.Batch
+	queueLock(&batch, id, &m, &now, before...)
+	err = tx.SendBatch(ctx, &batch).Close()
+	return m, now, err
+}
+
+// queueLock is lockMove in a message with others.
+func queueLock(batch *pgx.Batch, id directory.MoveID, m *directory.Move, now *time.Time, before ...string) {
 	for _, sql := range before {
 		batch.Queue(sql, id)
 	}
 	batch.Queue(selectMoves+`WHERE id = $1 FOR UPDATE`, id).Query(func(rows pgx.Rows) (err error) {
-		m, err = collectMove(rows, problem.New(problem.NotFound, "no move %q", id))
+		*m, err = collectMove(rows, problem.New(problem.NotFound, "no move %q", id))
 		return err
 	})
-	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
-	err = tx.SendBatch(ctx, &batch).Close()
-	return m, now.UTC(), err
+	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(now)
+		*now = now.UTC()
+		return err
+	})
 }
 
 // free is a move that nobody holds.
@@ -114,15 +123,14 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 
 // Advance implements directory.Moves.
 func (s *Store) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
-	return s.mutate(ctx, "advance move", func(tx pgx.Tx) (*change, error) {
-		var first []string
-		if said.Phase != from {
-			first = append(first, lockTenantOf) // the tenant before its moves, as always; a report changes neither
-		}
-		old, now, err := lockMove(ctx, tx, said.ID, first...)
-		if err != nil {
-			return nil, err
-		}
+	var old directory.Move
+	var now time.Time
+	var first []string
+	if said.Phase != from {
+		first = append(first, lockTenantOf) // the tenant before its moves, as always; a report changes neither
+	}
+	lock := func(b *pgx.Batch) { queueLock(b, said.ID, &old, &now, first...) }
+	return s.mutateAfter(ctx, "advance move", lock, func(tx pgx.Tx) (*change, error) {
 		next, news, err := old.Advanced(said, from, now)
 		if err != nil || !news {
 			return nil, err
@@ -141,24 +149,24 @@ func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) 
 	if err := follow(ctx, tx, next); err != nil {
 		return nil, err
 	}
-	p, gives := next.Gives()
-	if !gives {
+	if next.Retryable() {
 		if err := updateMove(ctx, tx, next); err != nil {
 			return nil, err
 		}
 		return did, s.retry(ctx, tx, next)
 	}
 	// The tenant may be waiting: all is written in one message.
-	did.tenant, did.publish = p.Tenant, true
 	queueMove(&did.writes, next)
+	p, gives := next.Gives()
+	if !gives {
+		return did, nil
+	}
+	did.tenant, did.publish = p.Tenant, true
 	return did, give(ctx, tx, did, next, p)
 }
 
 // retry makes the move that tries an aborted one again.
 func (s *Store) retry(ctx context.Context, tx pgx.Tx, aborted directory.Move) error {
-	if !aborted.Retryable() {
-		return nil
-	}
 	id, err := newMoveID()
 	if err != nil {
 		return err
@@ -214,15 +222,18 @@ func follow(ctx context.Context, tx pgx.Tx, next directory.Move) error {
 
 // give has did give the tenant the placement p, if it is still m's to give.
 func give(ctx context.Context, tx pgx.Tx, did *change, m directory.Move, p directory.Placement) error {
-	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, int64(p.Tenant))
-	if err != nil {
+	var batch pgx.Batch
+	var t tenant
+	batch.Queue(selectTenants+` WHERE t.id = $1`, int64(p.Tenant)).Query(func(rows pgx.Rows) (err error) {
+		t, err = collectTenant(rows, p.Tenant)
+		return err
+	})
+	queuePair(&batch, m.Source, p.Cell, new(directory.Cell))
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return err
 	}
 	before := t.Placement
-	if err := m.Owns(before); err != nil {
-		return err
-	}
-	if _, err := lockPair(ctx, tx, before.Cell, p.Cell); err != nil {
+	if err := m.Owns(before); err != nil { // so it is m.Source's, which is locked
 		return err
 	}
 	place(&did.writes, before.Cell, p)

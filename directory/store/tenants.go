@@ -41,6 +41,11 @@ func getTenant(ctx context.Context, db pg.DB, where string, arg any) (tenant, er
 	if err != nil {
 		return tenant{}, err
 	}
+	return collectTenant(rows, arg)
+}
+
+// collectTenant is the one tenant of rows, which was asked for by arg.
+func collectTenant(rows pgx.Rows, arg any) (tenant, error) {
 	t, err := pgx.CollectExactlyOneRow(rows, scanTenant)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return t, problem.New(problem.NotFound, "no tenant \"%v\"", arg)

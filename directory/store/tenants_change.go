@@ -120,20 +120,27 @@ func (s *Store) Place(ctx context.Context, p directory.Placement) error {
 }
 
 // lockPair locks two cells, which may be one, and returns the second.
-func lockPair(ctx context.Context, tx pgx.Tx, from, to directory.CellID) (directory.Cell, error) {
-	rows, err := tx.Query(ctx, selectCells+` WHERE c.id = ANY($1) ORDER BY c.id `+forChange, []string{string(from), string(to)})
-	if err != nil {
-		return directory.Cell{}, err
-	}
-	cells, err := pgx.CollectRows(rows, scanCell)
-	if err != nil {
-		return directory.Cell{}, err
-	}
-	i := slices.IndexFunc(cells, func(c directory.Cell) bool { return c.ID == to })
-	if i < 0 {
-		return directory.Cell{}, problem.New(problem.NotFound, "no cell %q", to)
-	}
-	return cells[i], nil
+func lockPair(ctx context.Context, tx pgx.Tx, from, to directory.CellID) (second directory.Cell, err error) {
+	var batch pgx.Batch
+	queuePair(&batch, from, to, &second)
+	err = tx.SendBatch(ctx, &batch).Close()
+	return second, err
+}
+
+// queuePair is lockPair in a message with others.
+func queuePair(batch *pgx.Batch, from, to directory.CellID, second *directory.Cell) {
+	batch.Queue(selectCells+` WHERE c.id = ANY($1) ORDER BY c.id `+forChange, []string{string(from), string(to)}).Query(func(rows pgx.Rows) error {
+		cells, err := pgx.CollectRows(rows, scanCell)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(cells, func(c directory.Cell) bool { return c.ID == to })
+		if i < 0 {
+			return problem.New(problem.NotFound, "no cell %q", to)
+		}
+		*second = cells[i]
+		return nil
+	})
 }
 
 // place writes, in a message with others, the placement and both counts.

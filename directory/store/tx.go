@@ -36,14 +36,14 @@ const attempts = 4
 // mutate runs fn in a READ COMMITTED transaction and commits it with the audit
 // line and the version that fn's change asks for; a nil change is no mutation.
 func (s *Store) mutate(ctx context.Context, what string, fn func(tx pgx.Tx) (*change, error)) error {
+	return s.mutateAfter(ctx, what, func(*pgx.Batch) {}, fn)
+}
+
+// mutateAfter is mutate whose first statements are known: they go out with BEGIN,
+// in one message, and are answered when fn runs.
+func (s *Store) mutateAfter(ctx context.Context, what string, first func(b *pgx.Batch), fn func(tx pgx.Tx) (*change, error)) error {
 	for n := 1; ; n++ {
-		err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			c, err := fn(tx)
-			if err != nil || c == nil {
-				return err
-			}
-			return record(ctx, tx, c)
-		})
+		err := s.once(ctx, first, fn)
 		code := pg.Code(err)
 		if n == attempts || code != pg.DeadlockDetected && code != pg.SerializationFailure {
 			return fail(ctx, what, err)
@@ -54,6 +54,45 @@ func (s *Store) mutate(ctx context.Context, what string, fn func(tx pgx.Tx) (*ch
 			return fail(ctx, what, ctx.Err())
 		}
 	}
+}
+
+// rollbackTimeout bounds the clean-up after a failed transaction.
+const rollbackTimeout = 5 * time.Second
+
+// once is one attempt of a mutation.
+func (s *Store) once(ctx context.Context, first func(b *pgx.Batch), fn func(tx pgx.Tx) (*change, error)) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // destroys a connection that is not idle
+	var b pgx.Batch
+	b.BeginTx(pgx.TxOptions{})
+	first(&b)
+	begun := conn.SendBatch(ctx, &b)
+	tx, committed := begun.Tx(), false
+	defer func() {
+		if committed {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout) // also where ctx is what ended it
+		defer cancel()
+		_ = tx.Rollback(ctx) // the caller already has the error that matters
+	}()
+	if err := begun.Close(); err != nil {
+		return err
+	}
+	c, err := fn(tx)
+	switch {
+	case err != nil:
+		return err
+	case c == nil:
+		err = tx.Commit(ctx)
+	default:
+		err = commit(ctx, tx, c)
+	}
+	committed = err == nil
+	return err
 }
 
 const insertAudit = `
@@ -71,10 +110,11 @@ const publish = `
 	                SELECT version, NULLIF($1::bigint, 0), NULLIF($2::text, ''), $3 FROM next)
 	SELECT pg_notify('` + channel + `', '') FROM next`
 
-// record writes the audit line and, last of all, the version. What routers will
-// read of the subject, which this transaction has locked, is read before that:
-// nobody waits for it with the version row.
-func record(ctx context.Context, tx pgx.Tx, c *change) error {
+// commit writes what is left of the change, the audit line and, last of all, the
+// version, with the COMMIT in one message. What routers will read of the subject,
+// which this transaction has locked, is read before that: nobody waits for it with
+// the version row.
+func commit(ctx context.Context, tx pgx.Tx, c *change) error {
 	before, err := document(c.before)
 	if err != nil {
 		return err
@@ -83,21 +123,21 @@ func record(ctx context.Context, tx pgx.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
+	last := &c.writes
 	var d directory.Digest
 	if c.publish {
-		queueDigest(&c.writes, c, &d)
-	}
-	if c.writes.Len() > 0 {
-		if err := tx.SendBatch(ctx, &c.writes).Close(); err != nil {
+		queueDigest(last, c, &d)
+		if err := tx.SendBatch(ctx, last).Close(); err != nil {
 			return err
 		}
+		last = &pgx.Batch{}
 	}
-	var batch pgx.Batch
-	batch.Queue(insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
+	last.Queue(insertAudit, directory.Actor(ctx), c.action, c.subject, before, after)
 	if c.publish {
-		batch.Queue(publish, int64(c.tenant), string(c.cell), d[:])
+		last.Queue(publish, int64(c.tenant), string(c.cell), d[:])
 	}
-	return tx.SendBatch(ctx, &batch).Close()
+	pg.QueueCommit(last)
+	return tx.SendBatch(ctx, last).Close()
 }
 
 // queueDigest reads into d the digest of the change's subject as the feed will say it.

@@ -68,6 +68,17 @@ func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{}, fn)
 }
 
+// QueueCommit makes a batch end its transaction. Postgres answers ROLLBACK, and no
+// error, where an earlier statement failed and its error was swallowed.
+func QueueCommit(b *pgx.Batch) {
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
+}
+
 // Migrate applies the migrations in files (goose's format, *.sql at its root)
 // that the database does not have yet, under a session lock so that several
 // processes may start at once. table keeps the versions, for example
