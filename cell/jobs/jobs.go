@@ -104,7 +104,7 @@ const enqueue = `
 	RETURNING run_at <= clock_timestamp()`
 
 // Enqueue asks for a job in tx: it will be done if and only if tx commits. It
-// returns the job's id. Enqueue before outbox.Append: a handler locks in that order.
+// returns the job's id.
 func Enqueue(ctx context.Context, tx *store.Tx, n New) (id string, err error) {
 	payload, err := encode(n.Kind, n.Payload)
 	if err != nil {

@@ -93,6 +93,14 @@ func TestFailuresAreRetriedAndThenGivenUp(t *testing.T) {
 			_, _ = tx.Exec(ctx, `SELECT boom`)
 			return nil // the transaction is broken all the same
 		},
+		"queued": func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT 1/0 AS boom`)
+			return nil
+		},
+		"queued argument": func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT $1::int4`, int64(1)<<40) // refused by the driver, before it is sent
+			return nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -211,6 +219,39 @@ func TestAStopFreesTheClaim(t *testing.T) {
 	}}))
 	<-inside
 	stop()
+	if got := w.strings(t, `SELECT state || attempt FROM cell.job`); !slices.Equal(got, []string{"available0"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The same where it is told so while the claim is on its way.
+func TestAStopInTheMiddleOfAClaimFreesIt(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: 1})
+	lock, err := w.owner.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE cell.job IN SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.runner(t, quick(), noting).Run(ctx) }()
+	for waiting := 0; waiting == 0; {
+		if err := lock.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE relation = 'cell.job'::regclass AND NOT granted`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := lock.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
 	if got := w.strings(t, `SELECT state || attempt FROM cell.job`); !slices.Equal(got, []string{"available0"}) {
 		t.Errorf("got %q", got)
 	}

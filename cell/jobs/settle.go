@@ -87,7 +87,7 @@ func judge(err error, stopping bool) string {
 		}
 		return outcomeFailed // also at the commit: a constraint that is checked there
 	}
-	if _, ok := errors.AsType[*fault](err); ok || errors.Is(err, context.DeadlineExceeded) {
+	if _, ok := errors.AsType[*fault](err); ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, store.ErrArgument) {
 		return outcomeFailed
 	}
 	return outcomeFreed

@@ -72,7 +72,8 @@ func (r *Runner) turn(ctx context.Context, t directory.TenantID, e directory.Epo
 // claim fires what is due, frees what is void, and takes one job; nil where
 // there is none.
 func (r *Runner) claim(ctx context.Context, t directory.TenantID, e directory.Epoch) (j *Job, err error) {
-	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	// Also where ctx ends meanwhile: what is claimed is known then, and given back.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scanTimeout)
 	defer cancel()
 	err = r.store.Batch(ctx, t, e, func(b *pgx.Batch) {
 		b.Queue(rescue, t, e)

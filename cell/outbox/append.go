@@ -39,10 +39,10 @@ const insert = `
 	SELECT $1, next.last, $2, $3, $4, $5, $6, $7, $8
 	  FROM next`
 
-// Append adds an event to what tx does; it is written with the commit, in the
-// same round trip, and so becomes visible, and is published, if and only if tx
-// commits. Events of a transaction are in the order of their Appends. The trace of
-// ctx goes with the event.
+// Append adds an event to what tx does; it is written with the commit, last of all
+// and in the same round trip, and so becomes visible, and is published, if and only
+// if tx commits, whatever became of savepoints. Events of a transaction are in the
+// order of their Appends. The trace of ctx goes with the event.
 func Append(ctx context.Context, tx *store.Tx, n New) error {
 	if !typeForm.MatchString(n.Type) {
 		return fmt.Errorf("append event: type %q does not match %s", n.Type, typeForm)
@@ -60,7 +60,7 @@ func Append(ctx context.Context, tx *store.Tx, n New) error {
 	}
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	tx.Queue(insert, tx.Tenant, id.String(), tx.Cell, tx.Epoch, n.Type, n.Subject, carrier["traceparent"], string(data))
+	tx.QueueLast(insert, tx.Tenant, id.String(), tx.Cell, tx.Epoch, n.Type, n.Subject, carrier["traceparent"], string(data))
 	tx.Notify(channel, payload(tx.Tenant, tx.Epoch))
 	return nil
 }

@@ -107,7 +107,8 @@ func (r *Relay) lookNow() {
 }
 
 // scan finds what no notification told of: events from before the start, from a
-// process that died after its commit, of a tenant that was frozen.
+// process that died after its commit or had too many to tell of, of a tenant that
+// was frozen.
 func (r *Relay) scan(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := r.scanOnce(ctx); err != nil && ctx.Err() == nil {

@@ -115,6 +115,27 @@ func TestACommitWakesTheRelay(t *testing.T) {
 	}
 }
 
+// What commits while its tenant is being published has a notification of its own,
+// also where the batch was full to the last place.
+func TestWhatCommitsMeanwhileIsNotLeft(t *testing.T) {
+	t.Parallel()
+	for _, first := range []int{1, batch, turn * batch} {
+		s, _ := open(t)
+		rdb := openRedis(t)
+		write(t, s, 1, first)
+		r := NewRelay(s, rdb, RelayOptions{Poll: time.Hour})
+		var sent atomic.Int64
+		r.hook = func(step string) error {
+			if step == "sent" && sent.Add(1) <= 2 {
+				write(t, s, 1, 1)
+			}
+			return nil
+		}
+		start(t, r)
+		waitPublished(t, s, 1, int64(first)+2)
+	}
+}
+
 // A relay dies between any two steps: what follows repeats, identically, and
 // leaves nothing out.
 func TestCrashBetweenTheSteps(t *testing.T) {

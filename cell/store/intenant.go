@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,10 @@ import (
 
 // rollbackTimeout bounds the clean-up after a failed transaction.
 const rollbackTimeout = 5 * time.Second
+
+// ErrArgument is a queued statement's argument that is no value of its parameter's
+// type. Nothing was done.
+var ErrArgument = errors.New("an argument of a queued statement does not fit")
 
 // errEnded: fn has committed or rolled back behind our back.
 var errEnded = errors.New("the transaction was ended by a statement within it")
@@ -88,14 +93,16 @@ func (s *Store) Batch(ctx context.Context, tenant directory.TenantID, epoch dire
 		return err
 	}
 	defer conn.Release()
+	var committed *bool
 	e := entry{tenant: tenant, epoch: epoch, then: func(b *pgx.Batch) {
 		statements(b)
-		pg.QueueCommit(b)
+		committed = pg.QueueCommit(b)
 	}}
 	tx, err := e.send(ctx, conn)
-	if err != nil {
-		rollback(ctx, tx)
+	if *committed {
+		return nil
 	}
+	rollback(ctx, tx)
 	return err
 }
 
@@ -138,11 +145,19 @@ func (e entry) send(ctx context.Context, conn *pgxpool.Conn) (pgx.Tx, error) {
 
 // commit commits, with what was queued in the same round trip.
 func (t *Tx) commit(ctx context.Context) error {
-	if t.last.Len() == 0 {
+	t.queued.QueuedQueries = append(t.queued.QueuedQueries, t.last.QueuedQueries...)
+	if t.queued.Len() == 0 {
 		return t.tx.Commit(ctx)
 	}
-	pg.QueueCommit(&t.last)
-	return t.tx.SendBatch(ctx, &t.last).Close()
+	committed := pg.QueueCommit(&t.queued)
+	err := t.tx.SendBatch(ctx, &t.queued).Close()
+	switch build, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); {
+	case *committed:
+		return nil
+	case ok && strings.HasPrefix(build.Error(), "error preprocessing batch (build)"): // pgx has no other way to say which step
+		return fmt.Errorf("%w: %w", ErrArgument, err)
+	}
+	return err
 }
 
 // rollback must also work when ctx is what ended the transaction. Where it does

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -28,6 +29,9 @@ func (s *Store) Listen(ctx context.Context, channel string, heard func(payload s
 	}
 	return nil
 }
+
+// silence is how long a session may hear nothing before it has to prove that it lives.
+const silence = 15 * time.Second
 
 // A subscription is one call of Listen.
 type subscription struct {
@@ -107,6 +111,7 @@ func (l *listener) session() error {
 		return err
 	}
 	defer closeSession(l.ctx, conn)
+	defer l.forget()
 	channels := map[string]bool{}
 	for {
 		news, wait, ok := l.next(channels)
@@ -114,7 +119,10 @@ func (l *listener) session() error {
 			return nil
 		}
 		for _, channel := range news {
-			if _, err := conn.Exec(l.ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
+			if err := within(l.ctx, func(ctx context.Context) error {
+				_, err := conn.Exec(ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize())
+				return err
+			}); err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}
 			channels[channel] = true
@@ -126,8 +134,19 @@ func (l *listener) session() error {
 			l.heard(n.Channel, n.Payload)
 		case wait.Err() == nil || l.ctx.Err() != nil:
 			return fmt.Errorf("wait for notification: %w", err)
+		case errors.Is(wait.Err(), context.DeadlineExceeded):
+			if err := within(l.ctx, conn.Ping); err != nil {
+				return fmt.Errorf("listen in vain: %w", err)
+			}
 		}
 	}
+}
+
+// within bounds one statement of the session.
+func within(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
+	return f(ctx)
 }
 
 // next are the channels to listen on besides those that are, and the context of the
@@ -136,7 +155,7 @@ func (l *listener) next(channels map[string]bool) (news []string, wait context.C
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.interrupt() // the last wait is over: let go of its context
-	wait, l.waiting = context.WithCancel(l.ctx)
+	wait, l.waiting = context.WithTimeout(l.ctx, silence)
 	for _, sub := range l.subs {
 		if !channels[sub.channel] && !slices.Contains(news, sub.channel) {
 			news = append(news, sub.channel)
@@ -167,8 +186,18 @@ func (l *listener) heard(channel, payload string) {
 	}
 }
 
+// forget lets go of the last wait's context.
+func (l *listener) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.interrupt()
+	l.waiting = nil
+}
+
 // close ends the session and returns when it has ended.
 func (l *listener) close() {
-	l.stop()
+	l.mu.Lock()
+	l.stop() // under the lock: no run begins after it
+	l.mu.Unlock()
 	l.done.Wait()
 }

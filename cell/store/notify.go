@@ -84,6 +84,8 @@ func (n *notifier) take() (channels, payloads []string) {
 
 // close drops what waits and returns when the last round has ended.
 func (n *notifier) close() {
-	n.stop()
+	n.mu.Lock()
+	n.stop() // under the lock: no round begins after it
+	n.mu.Unlock()
 	n.done.Wait()
 }

@@ -25,6 +25,7 @@ func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 	in := func(f func(ctx context.Context, tx *store.Tx) error) error { return s.InTenant(t.Context(), 1, 1, f) }
 
 	if err := in(func(ctx context.Context, tx *store.Tx) error {
+		tx.QueueLast(`UPDATE notes.note SET text = 'last of all' WHERE text = 'in order'`)
 		tx.Queue(`INSERT INTO notes.note (tenant_id, id, text) SELECT 1, 1 + count(*), 'last' FROM notes.note`)
 		tx.Queue(`UPDATE notes.note SET text = 'in order' WHERE text = 'last'`)
 		return write(1, "before")(ctx, tx)
@@ -34,7 +35,7 @@ func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 	if err := in(func(ctx context.Context, tx *store.Tx) error {
 		var text string
 		err := tx.QueryRow(ctx, `SELECT text FROM notes.note WHERE id = 2`).Scan(&text)
-		if text != "in order" {
+		if text != "last of all" {
 			t.Errorf("got %q", text)
 		}
 		return err
@@ -53,9 +54,18 @@ func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 			tx.Queue(insertNote, 4)
 			return nil
 		}},
-		"an argument that fits no type": {f: func(ctx context.Context, tx *store.Tx) error {
+		"an argument that is no number": {code: "22P02", f: func(ctx context.Context, tx *store.Tx) error {
 			tx.Queue(insertNote, "no number")
 			return write(3, "x")(ctx, tx)
+		}},
+		"an argument that is too large to send": {is: store.ErrArgument, f: func(ctx context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT $1::int4`, int64(1)<<40)
+			return write(3, "x")(ctx, tx)
+		}},
+		"the same behind another statement": {is: store.ErrArgument, f: func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, 3)
+			tx.Queue(`SELECT $1::int4`, int64(1)<<40)
+			return nil
 		}},
 		"an error before": {is: boom, f: func(_ context.Context, tx *store.Tx) error {
 			tx.Queue(insertNote, 3)

@@ -1,7 +1,8 @@
 // Package store gives transactions that can see one tenant only.
 //
-// [Store.InTenant] is the one way to a tenant's rows: its first statement passes
-// the fence, which also names the tenant to row security. [Prepare] brings a
+// [Store.InTenant], with its forms [Store.InTenantFirst] and [Store.Batch], is the one
+// way to a tenant's rows: its first statement passes the fence, which also names the
+// tenant to row security. [Prepare] brings a
 // database to the state that this rests on and [Open] refuses one that is not in it.
 package store
 

@@ -16,9 +16,9 @@ type Tx struct {
 	Epoch  directory.Epoch
 	Cell   directory.CellID // the cell that runs it
 
-	tx    pgx.Tx
-	last  pgx.Batch // goes out with the commit
-	notes []note
+	tx           pgx.Tx
+	queued, last pgx.Batch // go out with the commit, last behind the others
+	notes        []note
 }
 
 // Exec runs a statement.
@@ -42,10 +42,16 @@ func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 }
 
 // Queue adds a statement that goes out with the COMMIT, all queued ones and it in
-// one round trip, in order, after everything else. What it locks is locked no
-// longer than the commit takes. Its error is InTenant's, and then nothing was done;
-// nobody sees its result.
-func (t *Tx) Queue(sql string, args ...any) { t.last.Queue(sql, args...) }
+// one round trip, in order, after everything else: also after a savepoint that is
+// rolled back, and unseen by the statements before. What it locks is locked no
+// longer than the commit takes. Its error is InTenant's, and then nothing was done
+// (ErrArgument where it could not be sent); nobody sees its result. The arguments
+// must not change any more.
+func (t *Tx) Queue(sql string, args ...any) { t.queued.Queue(sql, args...) }
+
+// QueueLast is Queue for rows that many transactions of the tenant write, such as
+// the number of its events: behind it comes nothing that waits for anything else.
+func (t *Tx) QueueLast(sql string, args ...any) { t.last.Queue(sql, args...) }
 
 // CopyFrom writes many rows. Row security and the guard hold for each of them.
 func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {

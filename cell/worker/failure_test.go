@@ -40,6 +40,14 @@ func TestPoisonBecomesADeadLetter(t *testing.T) {
 			_, _ = tx.Exec(ctx, `SELECT 1/0 AS boom`)
 			return nil
 		},
+		"queued statement": func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT 1/0 AS boom`)
+			return nil
+		},
+		"queued argument that does not fit": func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT $1::int4`, int64(1)<<40) // refused by the driver, before it is sent
+			return nil
+		},
 		"deferred constraint": func(ctx context.Context, tx *store.Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO fx.deferred (tenant_id, boom) VALUES ($1, -1)`, tx.Tenant)
 			return err

@@ -67,8 +67,11 @@ func (g *group) do(ctx context.Context, j *job) (done int64, wait time.Duration)
 // returned, or what Postgres thinks of its statements at the end. A lost
 // connection or a server that stops is nobody's attempt.
 func blames(err error, t try) bool {
-	if errors.Is(err, problem.Unavailable) {
+	switch {
+	case errors.Is(err, problem.Unavailable):
 		return false
+	case errors.Is(err, store.ErrArgument):
+		return true
 	}
 	e, fromServer := errors.AsType[*pgconn.PgError](err)
 	if !fromServer {

@@ -188,7 +188,7 @@ func apply(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 	return publishAll(ctx, tx, r)
 }
 
-// publishAll is record for every change of r at once.
+// publishAll is commit for every change of r at once.
 func publishAll(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 	u, err := routesOf(ctx, tx, r)
 	if err != nil {

@@ -136,8 +136,11 @@ func commit(ctx context.Context, tx pgx.Tx, c *change) error {
 	if c.publish {
 		last.Queue(publish, int64(c.tenant), string(c.cell), d[:])
 	}
-	pg.QueueCommit(last)
-	return tx.SendBatch(ctx, last).Close()
+	committed := pg.QueueCommit(last)
+	if err := tx.SendBatch(ctx, last).Close(); !*committed {
+		return err
+	}
+	return nil
 }
 
 // queueDigest reads into d the digest of the change's subject as the feed will say it.

@@ -68,15 +68,17 @@ func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{}, fn)
 }
 
-// QueueCommit makes a batch end its transaction. Postgres answers ROLLBACK, and no
-// error, where an earlier statement failed and its error was swallowed.
-func QueueCommit(b *pgx.Batch) {
+// QueueCommit makes a batch end its transaction. committed is true once Postgres has
+// said so, also where the connection ended right after it, with an error.
+func QueueCommit(b *pgx.Batch) (committed *bool) {
+	committed = new(bool)
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "COMMIT" {
-			return pgx.ErrTxCommitRollback
+		if *committed = tag.String() == "COMMIT"; !*committed {
+			return pgx.ErrTxCommitRollback // an earlier statement failed, and its error was swallowed
 		}
 		return nil
 	})
+	return committed
 }
 
 // Migrate applies the migrations in files (goose's format, *.sql at its root)

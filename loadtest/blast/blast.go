@@ -22,6 +22,7 @@ type Options struct {
 	Requests int           // to each cell that is well while another one is not; 0 is 100,000
 	Rounds   int           // of each fault; 0 is 9
 	Window   time.Duration // of each round, before and during the fault; 0 is 3 s
+	Herd     int           // clients that come back at once; 0 is 50,000
 	Quick    bool          // a look: fewer and shorter
 	Source   string        // the source tree, whose version is named; "" is .
 	BinDir   string        // where the router is; "" is beside this program
@@ -39,7 +40,7 @@ func Faults() []string {
 	for _, times := range overloads {
 		names = append(names, overloadName(times))
 	}
-	return names
+	return append(names, herdName)
 }
 
 // victimRate is the victim's requests a second. It has connections for connsFor
@@ -61,6 +62,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	full(&o.Requests, 10_000, 100_000)
 	full(&o.Rounds, 3, 9)
+	full(&o.Herd, 5_000, 50_000)
 	if o.Window == 0 {
 		o.Window = 3 * time.Second
 	}
@@ -71,8 +73,8 @@ func (o Options) withDefaults() (Options, error) {
 		o.Progress = io.Discard
 	}
 	switch {
-	case o.Requests < 1 || o.Rounds < 1 || o.Window < 0:
-		return o, errors.New("requests, rounds and window must be positive")
+	case o.Requests < 1 || o.Rounds < 1 || o.Window < 0 || o.Herd < 1:
+		return o, errors.New("requests, rounds, window and herd must be positive")
 	case runtime.GOOS != "linux":
 		return o, errors.New("blast needs Linux: it reads the router's memory from /proc")
 	}
@@ -100,6 +102,10 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	r = newReport(ctx, o)
+	herd, err := files(o.Herd)
+	if err != nil {
+		return nil, err
+	}
 	l, err := newLab(ctx, o)
 	if err != nil {
 		return nil, err
@@ -143,5 +149,10 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	for _, line := range lines {
 		r.add(line, o.Progress)
 	}
+	line, err := m.herd(ctx, herd)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", herdName, err)
+	}
+	r.add(line, o.Progress)
 	return r, nil
 }

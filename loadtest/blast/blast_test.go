@@ -39,7 +39,7 @@ func TestShortRun(t *testing.T) {
 			t.Fatalf("build the router: %v: %s", err, out)
 		}
 	}
-	r, err := Run(t.Context(), Options{Requests: 40, Rounds: 1, Window: 100 * time.Millisecond, Source: "../..", BinDir: bin, Progress: t.Output()})
+	r, err := Run(t.Context(), Options{Requests: 40, Rounds: 1, Window: 100 * time.Millisecond, Herd: 200, Source: "../..", BinDir: bin, Progress: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}

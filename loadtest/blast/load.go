@@ -143,6 +143,7 @@ func (l *load) note(epoch int, took time.Duration, status int, body string, agai
 // A client is one connection to the router.
 type client struct {
 	router string
+	source net.IP // nil is any
 	mu     sync.Mutex
 	nc     net.Conn
 	from   *bufio.Reader
@@ -152,12 +153,16 @@ type client struct {
 // ask sends one request and reads its answer.
 func (c *client) ask(ctx context.Context, request []byte) (status int, body string, again bool, err error) {
 	if c.nc == nil {
-		nc, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", c.router)
+		d := net.Dialer{Timeout: 5 * time.Second}
+		if c.source != nil {
+			d.LocalAddr = &net.TCPAddr{IP: c.source}
+		}
+		nc, err := d.DialContext(ctx, "tcp", c.router)
 		if err != nil {
 			return 0, "", false, err
 		}
 		c.mu.Lock()
-		c.nc, c.from = nc, bufio.NewReader(nc)
+		c.nc, c.from = nc, bufio.NewReaderSize(nc, 1024)
 		ended := c.ended
 		c.mu.Unlock()
 		if ended {

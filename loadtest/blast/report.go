@@ -43,6 +43,12 @@ type Line struct {
 	Peak           *float64 `json:"peak_per_second,omitempty"`
 	Goodput        *float64 `json:"goodput_of_peak,omitempty"`
 
+	// Of clients that come at once.
+	Clients  int      `json:"clients,omitempty"`
+	Answered int      `json:"clients_answered,omitempty"`
+	Took     *float64 `json:"last_answered_ms,omitempty"` // from the first to come
+	Tries    float64  `json:"tries_per_client,omitempty"`
+
 	Missed []string `json:"missed"` // goals
 }
 
@@ -66,7 +72,9 @@ func (l *Line) judge() {
 		}
 	}
 	miss(l.Errors > 0, "%d errors on other cells (first: %s)", l.Errors, l.Why)
-	miss(l.MemoryGrowth > memoryGoal, "memory grew by %.1f MiB, not <= %.0f", l.MemoryGrowth, memoryGoal)
+	memory := memoryGoal + herdMemory*float64(l.Clients)/1024
+	miss(l.MemoryGrowth > memory, "memory grew by %.1f MiB, not <= %.0f", l.MemoryGrowth, memory)
+	miss(l.Answered < l.Clients, "%d of %d clients had no answer", l.Clients-l.Answered, l.Clients)
 	if l.Goodput != nil {
 		miss(*l.Goodput < goodputGoal, "goodput %.3f of the peak, not >= %.2f", *l.Goodput, goodputGoal)
 		return
@@ -122,7 +130,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 			verdict = "MISSED: " + strings.Join(l.Missed, "; ")
 		}
 		attempts := "-"
-		if l.Goodput == nil {
+		if l.Goodput == nil && l.Clients == 0 {
 			ratio, before, during = fmt.Sprintf("%.3f", l.P99Ratio), fmt.Sprintf("%.2f ms", l.P99Before), fmt.Sprintf("%.2f ms", l.P99During)
 			attempts = fmt.Sprintf("%.3f", l.Attempts)
 		}
@@ -131,6 +139,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print report: %w", err)
+	}
+	for _, l := range r.Lines {
+		if l.Clients > 0 {
+			fmt.Fprintf(w, "\n%s: %d of %d clients that came at once were answered, the last after %s, with %.2f tries each; %.3f attempts at the cell for each try\n",
+				l.Fault, l.Answered, l.Clients, number(l.Took, 0, " ms"), l.Tries, l.Attempts)
+		}
 	}
 	_, err := fmt.Fprintf(w, "\n%s; %s; %s; load average %s before; %d rounds of %s; %.0f requests a second to each other cell\n",
 		r.Date, r.Version, r.Machine, r.Load, r.Rounds, r.Window, r.Rate)

@@ -17,8 +17,8 @@ func blastCommand() *cobra.Command {
 		Long: `Starts a router and eight light cells as processes and puts load on all of them. Then
 one cell is killed, stopped, slow, answers garbage, resets in the middle of bodies, or
 answers 1xx without end; each fault comes and goes several times, and the other seven are
-compared with the moment before it. At last that cell is asked for 2, 5 and 10 times what
-it can do. One line for each; the exit code is 1 if a goal was missed.
+compared with the moment before it. Then that cell is asked for 2, 5 and 10 times what it
+can do, and at last it is killed and comes back with 50,000 clients at once. One line for each; the exit code is 1 if a goal was missed.
 
 The router is the product's default; ROUTER_ variables change it. A full run takes about
 six minutes.`,
@@ -44,6 +44,7 @@ six minutes.`,
 	f.IntVar(&o.Requests, "requests", 0, "requests to each of the other cells while one is broken (default 100000)")
 	f.IntVar(&o.Rounds, "rounds", 0, "times that each fault comes and goes; the median counts (default 9)")
 	f.DurationVar(&o.Window, "window", 0, "of each round, before and during the fault (default 3s)")
+	f.IntVar(&o.Herd, "herd", 0, "clients that come back at once, as far as open files allow (default 50000)")
 	f.BoolVar(&o.Quick, "quick", false, "three rounds and a tenth of the requests, to see that it works")
 	f.StringVar(&o.Source, "source", ".", "the source tree, whose version is named")
 	f.StringVar(&o.BinDir, "bin-dir", "", "where the router is (default: beside this program)")
