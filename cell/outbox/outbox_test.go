@@ -159,6 +159,47 @@ func TestNumbersHaveNoGaps(t *testing.T) {
 	}
 }
 
+// Whoever has the tenant's next number waits for nothing any more: not for a row that
+// was queued after the event, which somebody has who waits for a number.
+func TestWhoHasTheNumberWaitsForNothing(t *testing.T) {
+	t.Parallel()
+	s, owner := open(t)
+	write(t, s, 1, 1)
+	const touch = `UPDATE cell.outbox_cursor SET published = published WHERE tenant_id = 1`
+	if _, err := owner.Exec(t.Context(), `SELECT set_config('cell.tenant', '1', false)`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := owner.Exec(t.Context(), `INSERT INTO cell.outbox_cursor (tenant_id, published) VALUES (1, 0)`); err != nil {
+		t.Fatal(err)
+	}
+	one := New{Type: created, Subject: "x"}
+	queued := make(chan error, 1)
+	err := s.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		if _, err := tx.Exec(ctx, touch); err != nil {
+			return err
+		}
+		go func() {
+			queued <- s.InTenant(ctx, 1, 1, func(ctx context.Context, tx *store.Tx) error {
+				err := Append(ctx, tx, one)
+				tx.Queue(touch)
+				return err
+			})
+		}()
+		for waiting := 0; waiting == 0; {
+			if err := owner.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting); err != nil {
+				return err
+			}
+		}
+		return Append(ctx, tx, one)
+	})
+	if err := errors.Join(err, <-queued); err != nil {
+		t.Error(err)
+	}
+	if _, pos := read(t, s, 1); pos.Last != 3 {
+		t.Errorf("%d events, want 3", pos.Last)
+	}
+}
+
 func TestAppendRefuses(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -92,6 +93,34 @@ func (p Postgres) Command() Command {
 	return Command{
 		Name: p.Name, Path: filepath.Join(p.Bin, "postgres"), Args: append([]string{"-D", p.Data}, pairs(settings)...),
 		Env: postgresEnv(), Dir: "/", Log: p.Log, User: p.User, OnOrphan: p.OnOrphan,
+	}
+}
+
+// leftoverGrace is how long what a killed server left behind may take to notice.
+const leftoverGrace = 5 * time.Second
+
+// EndLeftovers ends what a server that was killed has left behind and what would keep
+// the next one from starting. Its children notice at once that it is gone, but for one
+// that waits for a lock in the shared memory which a killed sibling held: that one waits
+// for ever. A server that runs is left alone.
+func (p Postgres) EndLeftovers(ctx context.Context) error {
+	for began := time.Now(); ; {
+		ids, err := leftovers(p.Data)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if time.Since(began) > leftoverGrace {
+			for _, id := range ids {
+				if err := id.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					return fmt.Errorf("end what %s left behind: %w", p.Name, err)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,6 +35,78 @@ func port(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// A child that does not notice that its server was killed keeps the next one from
+// starting, until it is ended.
+func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
+	t.Parallel()
+	dir := open(t)
+	bin, err := FindPostgres("")
+	if err != nil {
+		t.Skip(err)
+	}
+	user, err := Unprivileged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	srv := Postgres{
+		Name: "postgres", Bin: bin, Data: filepath.Join(dir, "data"), Port: port(t), Password: "right",
+		Log: filepath.Join(dir, "log"), User: user, OnOrphan: syscall.SIGQUIT,
+	}
+	if err := InitDB(ctx, bin, srv.Data, srv.Password, user); err != nil {
+		t.Fatal(err)
+	}
+	start := func() *Process {
+		t.Helper()
+		if err := srv.EndLeftovers(ctx); err != nil {
+			t.Fatal(err)
+		}
+		p, err := StartReady(ctx, srv.Command(), srv.Answers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := start()
+	if ids, err := leftovers(srv.Data); err != nil || len(ids) > 0 {
+		t.Fatalf("a server that runs has left %v behind, %v", ids, err)
+	}
+	stuck := childOf(t, first.PID)
+	if err := stuck.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	first.Kill()
+	if !stuck.Alive() {
+		t.Fatal("nothing was left behind")
+	}
+	second := start()
+	if stuck.Alive() {
+		t.Error("it is still there")
+	}
+	if err := second.Stop(ctx, syscall.SIGINT, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+// childOf is one child of a process.
+func childOf(t *testing.T, pid int) Identity {
+	t.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Skip(err) // no Linux
+	}
+	var child int
+	if _, err := fmt.Sscan(string(children), &child); err != nil {
+		t.Fatal(err)
+	}
+	id, err := Identify(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 func TestPostgresIsTheOneThatWasStarted(t *testing.T) {

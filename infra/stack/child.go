@@ -16,6 +16,7 @@ import (
 // the running one, if any.
 type child struct {
 	command local.Command
+	prepare func(ctx context.Context) error // before each start; nil is nothing
 	ready   func(ctx context.Context) error
 	stop    syscall.Signal
 	grace   time.Duration
@@ -56,6 +57,11 @@ func (s *Stack) launch(ctx context.Context, c *child) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	began := time.Now()
+	if c.prepare != nil {
+		if err := c.prepare(ctx); err != nil {
+			return err
+		}
+	}
 	proc, err := s.spawn(c)
 	if err != nil || proc == nil {
 		return err

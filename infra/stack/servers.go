@@ -49,7 +49,7 @@ func (s *Stack) startPostgres(ctx context.Context, name, database string) (strin
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	c := &child{command: srv.Command(), ready: srv.Answers, stop: syscall.SIGINT, grace: serverGrace}
+	c := &child{command: srv.Command(), prepare: srv.EndLeftovers, ready: srv.Answers, stop: syscall.SIGINT, grace: serverGrace}
 	s.add(c)
 	if err := s.launch(ctx, c); err != nil {
 		return "", err
