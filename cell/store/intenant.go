@@ -150,7 +150,7 @@ func (t *Tx) commit(ctx context.Context) error {
 		return t.tx.Commit(ctx)
 	}
 	committed := pg.QueueCommit(&t.queued)
-	err := t.tx.SendBatch(ctx, &t.queued).Close()
+	err := t.send(ctx)
 	switch build, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); {
 	case *committed:
 		return nil
@@ -158,6 +158,17 @@ func (t *Tx) commit(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrArgument, err)
 	}
 	return err
+}
+
+// send sends what is queued. An argument that panics where it is written down is one
+// that does not fit: whoever has queued it is no longer there to recover.
+func (t *Tx) send(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: panic: %v", ErrArgument, p)
+		}
+	}()
+	return t.tx.SendBatch(ctx, &t.queued).Close()
 }
 
 // rollback must also work when ctx is what ended the transaction. Where it does

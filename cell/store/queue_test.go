@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"testing"
 
@@ -16,6 +17,11 @@ const (
 	insertNote = `INSERT INTO notes.note (tenant_id, id, text) VALUES (1, $1, 'x')`
 	countNotes = `SELECT count(*) FROM notes.note`
 )
+
+// A bomb is a value that cannot be written down.
+type bomb struct{}
+
+func (bomb) Value() (driver.Value, error) { panic("boom") }
 
 func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 	t.Parallel()
@@ -61,6 +67,11 @@ func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 		"an argument that is too large to send": {is: store.ErrArgument, f: func(ctx context.Context, tx *store.Tx) error {
 			tx.Queue(`SELECT $1::int4`, int64(1)<<40)
 			return write(3, "x")(ctx, tx)
+		}},
+		"an argument that panics": {is: store.ErrArgument, f: func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, 3)
+			tx.Queue(insertNote, bomb{})
+			return nil
 		}},
 		"the same behind another statement": {is: store.ErrArgument, f: func(_ context.Context, tx *store.Tx) error {
 			tx.Queue(insertNote, 3)

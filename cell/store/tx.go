@@ -50,7 +50,8 @@ func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 func (t *Tx) Queue(sql string, args ...any) { t.queued.Queue(sql, args...) }
 
 // QueueLast is Queue for rows that many transactions of the tenant write, such as
-// the number of its events: behind it comes nothing that waits for anything else.
+// the number of its events: behind it come only the checks that are deferred to the
+// commit.
 func (t *Tx) QueueLast(sql string, args ...any) { t.last.Queue(sql, args...) }
 
 // CopyFrom writes many rows. Row security and the guard hold for each of them.

@@ -48,7 +48,7 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 			return err
 		})
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(limit)*g.w.o.HandleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(limit+1)*g.w.o.HandleTimeout)
 	defer cancel()
 	err = g.w.store.InTenantFirst(ctx, j.tenant, j.epoch, lock, func(ctx context.Context, tx *store.Tx) error {
 		t = try{inbox: in}

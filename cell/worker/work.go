@@ -70,12 +70,15 @@ func blames(err error, t try) bool {
 	switch {
 	case errors.Is(err, problem.Unavailable):
 		return false
-	case errors.Is(err, store.ErrArgument):
-		return true
+	case errors.Is(err, store.ErrArgument), errors.Is(err, context.DeadlineExceeded):
+		return true // what hangs with the whole database is not recorded, and so not counted
 	}
 	e, fromServer := errors.AsType[*pgconn.PgError](err)
 	if !fromServer {
 		return t.handled < len(t.events)
+	}
+	if e.Code == statementTimeout {
+		return true
 	}
 	switch e.Code[:2] {
 	case "08", "53", "57", "58", "XX": // connection, resources, operator, system, internal
@@ -83,6 +86,9 @@ func blames(err error, t try) bool {
 	}
 	return true
 }
+
+// statementTimeout is the SQLSTATE of a statement that took too long.
+const statementTimeout = "57014"
 
 func (g *group) count(t try) {
 	for _, e := range t.events {

@@ -14,21 +14,32 @@ func leftovers(data string) (ids []Identity, err error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := os.Stat(data)
+	if err != nil {
+		return nil, err
+	}
 	for _, dir := range dirs {
-		if cwd, err := os.Readlink(dir + "/cwd"); err != nil || cwd != data {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		id, err := Identify(pid) // before it is looked at: its number may be another's soon
+		if err != nil {
+			continue
+		}
+		if at, err := os.Stat(dir + "/cwd"); err != nil || !os.SameFile(at, home) {
 			continue // it is another's, or has ended
 		}
 		args, err := os.ReadFile(dir + "/cmdline")
-		pid, bad := strconv.Atoi(filepath.Base(dir))
-		if err != nil || bad != nil || len(args) == 0 {
+		if err != nil {
 			continue
 		}
-		if !bytes.HasPrefix(args, []byte("postgres: ")) {
-			return nil, nil // the server itself
-		}
-		id, err := Identify(pid)
-		if err == nil {
+		name, _, _ := bytes.Cut(args, []byte{0})
+		switch {
+		case bytes.HasPrefix(name, []byte("postgres: ")):
 			ids = append(ids, id)
+		case filepath.Base(string(name)) == "postgres":
+			return nil, nil // the server itself
 		}
 	}
 	return ids, nil

@@ -71,10 +71,12 @@ func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
 		return p
 	}
 	first := start()
+	t.Cleanup(first.Kill)
 	if ids, err := leftovers(srv.Data); err != nil || len(ids) > 0 {
 		t.Fatalf("a server that runs has left %v behind, %v", ids, err)
 	}
 	stuck := childOf(t, first.PID)
+	t.Cleanup(func() { _ = stuck.Signal(syscall.SIGKILL) })
 	if err := stuck.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +85,7 @@ func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
 		t.Fatal("nothing was left behind")
 	}
 	second := start()
+	t.Cleanup(second.Kill)
 	if stuck.Alive() {
 		t.Error("it is still there")
 	}

@@ -103,8 +103,13 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	r = newReport(ctx, o)
 	herd, err := files(o.Herd)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case herd < min(o.Herd, 100):
+		return nil, fmt.Errorf("the limit of open files leaves room for %d clients", herd)
+	case herd < o.Herd:
+		_, _ = fmt.Fprintf(o.Progress, "herd: the limit of open files leaves room for %d clients\n", herd)
 	}
 	l, err := newLab(ctx, o)
 	if err != nil {

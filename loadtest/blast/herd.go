@@ -62,9 +62,9 @@ func (m *measurement) herd(ctx context.Context, n int) (*Line, error) {
 	}
 	line.count(m.others(), false)
 	began, tries := time.Now(), &atomic.Int64{}
-	answered, leave := m.come(ctx, n, tries)
+	answered, last, leave := m.come(ctx, n, tries)
 	defer leave()
-	took := time.Since(began)
+	took := last.Sub(began)
 	line.count(m.others(), true)
 	grown, err := m.memory()
 	if err != nil {
@@ -98,14 +98,14 @@ func (m *measurement) cool(ctx context.Context) error {
 	return m.heal(ctx, "killed")
 }
 
-// come lets n clients come at once and returns how many were answered, once all are
-// or have lost their patience; leave ends their connections.
-func (m *measurement) come(ctx context.Context, n int, tries *atomic.Int64) (answered int, leave func()) {
+// come lets n clients come at once and returns how many were answered, and when the
+// last one was, once all are or have lost their patience; leave ends their connections.
+func (m *measurement) come(ctx context.Context, n int, tries *atomic.Int64) (answered int, last time.Time, leave func()) {
 	ctx, cancel := context.WithTimeout(ctx, herdPatience)
 	defer cancel()
 	clients := make([]*client, n)
 	request := []byte("GET /x HTTP/1.1\r\nHost: " + nameOf(victim) + "." + baseDomain + "\r\n\r\n")
-	var got atomic.Int64
+	var got, lastAt atomic.Int64
 	var all sync.WaitGroup
 	for i := range clients {
 		c := &client{router: m.addr, source: net.IPv4(127, 0, 1, byte(1+i%herdAddresses))}
@@ -117,6 +117,7 @@ func (m *measurement) come(ctx context.Context, n int, tries *atomic.Int64) (ans
 				tries.Add(1)
 				if status, body, _, err := c.ask(ctx, request); err == nil && status == http.StatusOK && body == nameOf(victim) {
 					got.Add(1)
+					lastAt.Store(time.Now().UnixNano())
 					return
 				}
 				_ = m.settle(ctx, rand.N(wait)) // ctx ends the loop
@@ -124,7 +125,7 @@ func (m *measurement) come(ctx context.Context, n int, tries *atomic.Int64) (ans
 		})
 	}
 	all.Wait()
-	return int(got.Load()), func() {
+	return int(got.Load()), time.Unix(0, lastAt.Load()), func() {
 		for _, c := range clients {
 			c.close()
 		}
