@@ -20,9 +20,8 @@ type Consumer struct {
 	// Handle applies the event within tx, together with the inbox entry: both or
 	// neither. Several events may share a transaction: what the one before has queued
 	// is not there yet, and an error at the commit is found by trying them one at a
-	// time. An error or a panic is
-	// retried; after the last attempt the event is parked as a dead letter and the
-	// next one is taken.
+	// time. An error or a panic is retried; after the last attempt the event is parked
+	// as a dead letter and the next one is taken.
 	Handle func(ctx context.Context, tx *store.Tx, e outbox.Event) error
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -77,7 +78,7 @@ func blames(err error, t try) bool {
 	if !fromServer {
 		return t.handled < len(t.events)
 	}
-	if e.Code == statementTimeout {
+	if e.Code == pg.QueryCanceled {
 		return true
 	}
 	switch e.Code[:2] {
@@ -86,9 +87,6 @@ func blames(err error, t try) bool {
 	}
 	return true
 }
-
-// statementTimeout is the SQLSTATE of a statement that took too long.
-const statementTimeout = "57014"
 
 func (g *group) count(t try) {
 	for _, e := range t.events {

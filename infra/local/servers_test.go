@@ -37,10 +37,9 @@ func port(t *testing.T) int {
 	return p
 }
 
-// A child that does not notice that its server was killed keeps the next one from
-// starting, until it is ended.
-func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
-	t.Parallel()
+// cluster is a new Postgres, not started, in a directory of its own.
+func cluster(ctx context.Context, t *testing.T) Postgres {
+	t.Helper()
 	dir := open(t)
 	bin, err := FindPostgres("")
 	if err != nil {
@@ -50,8 +49,6 @@ func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
 	srv := Postgres{
 		Name: "postgres", Bin: bin, Data: filepath.Join(dir, "data"), Port: port(t), Password: "right",
 		Log: filepath.Join(dir, "log"), User: user, OnOrphan: syscall.SIGQUIT,
@@ -59,6 +56,16 @@ func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
 	if err := InitDB(ctx, bin, srv.Data, srv.Password, user); err != nil {
 		t.Fatal(err)
 	}
+	return srv
+}
+
+// A child that does not notice that its server was killed keeps the next one from
+// starting, until it is ended.
+func TestWhatAKilledPostgresLeavesBehindEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	srv := cluster(ctx, t)
 	start := func() *Process {
 		t.Helper()
 		if err := srv.EndLeftovers(ctx); err != nil {
@@ -114,24 +121,10 @@ func childOf(t *testing.T, pid int) Identity {
 
 func TestPostgresIsTheOneThatWasStarted(t *testing.T) {
 	t.Parallel()
-	dir := open(t)
-	bin, err := FindPostgres("")
-	if err != nil {
-		t.Skip(err)
-	}
-	user, err := Unprivileged()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	srv := Postgres{
-		Name: "postgres", Bin: bin, Data: filepath.Join(dir, "data"), Port: port(t), Password: "right",
-		Log: filepath.Join(dir, "log"), User: user, OnOrphan: syscall.SIGQUIT,
-	}
-	if err := InitDB(ctx, bin, srv.Data, srv.Password, user); err != nil {
-		t.Fatal(err)
-	}
+	srv := cluster(ctx, t)
+	dir := filepath.Dir(srv.Data)
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("initdb left %v (%v), want the data directory alone", left, err)
 	}

@@ -125,4 +125,5 @@ const (
 	DeadlockDetected     = "40P01"
 	LockNotAvailable     = "55P03"
 	InsufficientRights   = "42501"
+	QueryCanceled        = "57014" // by its timeout, or by an operator
 )

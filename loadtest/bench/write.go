@@ -112,7 +112,7 @@ func (l *lab) spent() (map[string]time.Duration, error) {
 			if proc.Name != payer.process && (!strings.HasSuffix(payer.process, "-") || !strings.HasPrefix(proc.Name, payer.process)) {
 				continue
 			}
-			t, err := processorTime(proc.PID)
+			t, err := loadtest.ProcessorTime(proc.PID)
 			if err != nil {
 				return nil, fmt.Errorf("read the processor time of %s: %w", proc.Name, err)
 			}

@@ -51,8 +51,7 @@ func (m *measurement) herd(ctx context.Context, n int) (*Line, error) {
 	if err := m.settle(ctx, m.o.Window); err != nil {
 		return nil, err
 	}
-	calm := m.others()
-	line.count(calm, false)
+	line.count(m.others(), false)
 	if err := m.cool(ctx); err != nil {
 		return nil, err
 	}
@@ -64,7 +63,6 @@ func (m *measurement) herd(ctx context.Context, n int) (*Line, error) {
 	began, tries := time.Now(), &atomic.Int64{}
 	answered, last, leave := m.come(ctx, n, tries)
 	defer leave()
-	took := last.Sub(began)
 	line.count(m.others(), true)
 	grown, err := m.memory()
 	if err != nil {
@@ -74,7 +72,10 @@ func (m *measurement) herd(ctx context.Context, n int) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	line.MemoryGrowth, line.Answered, line.Took = grown-base, answered, new(ms(took))
+	line.MemoryGrowth, line.Answered = grown-base, answered
+	if answered > 0 {
+		line.Took = new(ms(last.Sub(began)))
+	}
 	line.Tries, line.Attempts = float64(tries.Load())/float64(max(n, 1)), (after-tried)/float64(max(tries.Load(), 1))
 	line.judge()
 	return line, ctx.Err()

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/cellway/cellway/loadtest"
 )
 
 // offered is one load on a contender, and what it cost.
@@ -68,11 +70,11 @@ func (l *lab) against(ctx context.Context, c *contender, cost *time.Duration, pr
 	if err != nil {
 		return nil, err
 	}
-	before, err := cpuOf(c.process.PID)
+	before, err := loadtest.ProcessorTime(c.process.PID)
 	if err != nil {
 		return nil, err
 	}
-	originBefore, err := cpuOf(l.origin.PID)
+	originBefore, err := loadtest.ProcessorTime(l.origin.PID)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +87,11 @@ func (l *lab) against(ctx context.Context, c *contender, cost *time.Duration, pr
 	if err != nil {
 		return nil, fmt.Errorf("%s against %s: %w: %s", filepath.Base(program), c.name, err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	after, err := cpuOf(c.process.PID)
+	after, err := loadtest.ProcessorTime(c.process.PID)
 	if err != nil {
 		return nil, err
 	}
-	originAfter, err := cpuOf(l.origin.PID)
+	originAfter, err := loadtest.ProcessorTime(l.origin.PID)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/infra/local"
+	"github.com/cellway/cellway/loadtest"
 )
 
 func syscallsFigure() *measure {
@@ -46,7 +47,7 @@ func (l *lab) strace(ctx context.Context, c *contender, conns int) (float64, err
 	}
 	table := filepath.Join(l.dir, "strace-"+c.name)
 	args := []string{"-c", "-f", "-o", table}
-	for _, pid := range family(c.process.PID) {
+	for _, pid := range loadtest.Family(c.process.PID) {
 		args = append(args, "-p", strconv.Itoa(pid))
 	}
 	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -180,7 +181,7 @@ func idleTLSFigure() *measure {
 
 // idle holds connections and gives the proxy's memory for each.
 func (l *lab) idle(ctx context.Context, c *contender, addr string, kind ...string) (map[string]float64, error) {
-	before, err := memoryOf(c.process.PID)
+	before, err := loadtest.MemoryOf(c.process.PID)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +201,7 @@ func (l *lab) idle(ctx context.Context, c *contender, addr string, kind ...strin
 		return nil, err
 	}
 	said, readErr := bufio.NewReader(out).ReadString('\n')
-	after, err := memoryOf(c.process.PID)
+	after, err := loadtest.MemoryOf(c.process.PID)
 	err = errors.Join(err, release.Close(), cmd.Wait())
 	if err != nil || said != "held\n" {
 		return nil, errors.Join(fmt.Errorf("hold %d connections: said %q", l.o.Idle, said), readErr, err)

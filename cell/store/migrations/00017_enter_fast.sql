@@ -1,5 +1,5 @@
 -- What nearly every transaction needs of cell.enter, in as few expressions as can be:
--- plpgsql prepares each of them anew in every transaction, which was most of what
+-- plpgsql prepares each of them anew in every transaction, which was half of what
 -- cell.enter cost. All else goes the way it went, in cell.enter_slowly.
 -- +goose Up
 

@@ -18,7 +18,8 @@ func blastCommand() *cobra.Command {
 one cell is killed, stopped, slow, answers garbage, resets in the middle of bodies, or
 answers 1xx without end; each fault comes and goes several times, and the other seven are
 compared with the moment before it. Then that cell is asked for 2, 5 and 10 times what it
-can do, and at last it is killed and comes back with 50,000 clients at once. One line for each; the exit code is 1 if a goal was missed.
+can do, and at last it is killed and comes back with 50,000 clients at once. One line
+for each; the exit code is 1 if a goal was missed.
 
 The router is the product's default; ROUTER_ variables change it. A full run takes about
 six minutes.`,

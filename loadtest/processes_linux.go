@@ -1,4 +1,4 @@
-package peers
+package loadtest
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// family is a process with all that it started.
-func family(pid int) []int {
+// Family is a process with all that it started.
+func Family(pid int) []int {
 	all := []int{pid}
 	children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, file := range children {
@@ -22,19 +22,19 @@ func family(pid int) []int {
 		}
 		for field := range strings.FieldsSeq(string(b)) {
 			if child, err := strconv.Atoi(field); err == nil {
-				all = append(all, family(child)...)
+				all = append(all, Family(child)...)
 			}
 		}
 	}
 	return all
 }
 
-// cpuOf is the processor time that a process and its children used, of the
+// ProcessorTime is the processor time that a process and its children used, of the
 // scheduler's own account in nanoseconds: the ticks of /proc/PID/stat are too
 // coarse for a run of a second.
-func cpuOf(pid int) (time.Duration, error) {
+func ProcessorTime(pid int) (time.Duration, error) {
 	var sum time.Duration
-	for _, p := range family(pid) {
+	for _, p := range Family(pid) {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p))
 		for _, file := range threads {
 			b, err := os.ReadFile(file)
@@ -55,11 +55,11 @@ func cpuOf(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// memoryOf is what a process and its children hold of the machine's memory, in
+// MemoryOf is what a process and its children hold of the machine's memory, in
 // bytes; what they share counts once.
-func memoryOf(pid int) (int64, error) {
+func MemoryOf(pid int) (int64, error) {
 	var sum int64
-	for _, p := range family(pid) {
+	for _, p := range Family(pid) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p))
 		if err != nil {
 			return 0, fmt.Errorf("read memory: %w", err)
