@@ -39,7 +39,7 @@ func (s *Store) credentials(ctx context.Context, since directory.Version, wait t
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	for last := wait <= 0 || since == 0; ; {
-		newer := s.hub.newer() // before the read: whatever commits after it wakes us
+		newer := s.hub.newer(aboutCredentials) // before the read: whatever commits after it wakes us
 		now, err := credentialsNow(ctx, s.pool, since)
 		if err != nil {
 			return directory.Credentials{}, err

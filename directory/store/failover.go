@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -76,11 +77,14 @@ func (s *Store) known(ctx context.Context, id directory.CellID) (most directory.
 // abort takes one move to Aborting, if it is undecided still, and counts it.
 func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, aborted *int) error {
 	aborts := false
-	err := s.mutate(ctx, "abort move", func(tx pgx.Tx) (*change, error) {
-		old, now, err := lockMove(ctx, tx, id, lockTenantOf)
-		if err != nil {
-			return nil, err
-		}
+	var old directory.Move
+	var now time.Time
+	var t tenant
+	lock := func(b *pgx.Batch) {
+		queueLock(b, id, &old, &now, lockTenantOf)
+		queueGiven(b, id, &t)
+	}
+	err := s.mutateAfter(ctx, "abort move", lock, func(tx pgx.Tx) (*change, error) {
 		var next directory.Move
 		if next, aborts = old.Abort(why, now); !aborts {
 			return nil, nil
@@ -89,7 +93,7 @@ func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, abor
 		if _, err := tx.Exec(ctx, free, id, next.Lease); err != nil {
 			return nil, err
 		}
-		return s.reach(ctx, tx, old, next)
+		return s.reach(ctx, tx, old, next, t)
 	})
 	if err == nil && aborts {
 		*aborted++

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,10 +82,24 @@ func scanCellRoute(row pgx.CollectableRow) (directory.CellRoute, error) {
 // Snapshot implements directory.Feed.
 func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 	u, err := s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
-		if u.Version, _, u.Head, err = versions(ctx, tx); err != nil {
+		var oldest directory.Version
+		var head []byte
+		if err := tx.QueryRow(ctx, newest).Scan(&u.Version, &oldest, &head); err != nil {
 			return err
 		}
-		return fill(ctx, tx, u, allCells, allRoutes)
+		copy(u.Head[:], head)
+		rows, err := tx.Query(ctx, allCells)
+		if err != nil {
+			return err
+		}
+		if u.Cells, err = pgx.CollectRows(rows, scanCellRoute); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, allRoutes); err != nil {
+			return err
+		}
+		u.Routes, err = pgx.CollectRows(rows, scanRoute)
+		return err
 	})
 	return u, fail(ctx, "read table", err)
 }
@@ -92,71 +107,127 @@ func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
 // since is what changed after a version and, where the router's part is another
 // than it has, that part: both of one moment.
 func (s *Store) since(ctx context.Context, v directory.Version, router string, has *directory.Report) (directory.Update, error) {
-	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
-		u.Since = v
-		if u.Version, u.Head, err = next(ctx, tx, v); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, links, int64(v))
-		if err != nil {
-			return err
-		}
-		if u.Links, err = pgx.CollectRows(rows, scanLink); err != nil {
-			return err
-		}
-		if has != nil {
-			p, err := part(ctx, tx, router)
-			if err != nil {
-				return err
-			}
-			if !p.Is(*has) {
-				u.Part = p
-			}
-		}
-		return fill(ctx, tx, u, changedCells, changedRoutes, int64(v))
+	n, err := s.news(ctx, v)
+	switch {
+	case err != nil || has == nil:
+		return n.Update, err
+	case n.rollout:
+		return s.sinceWithPart(ctx, v, router, *has)
+	}
+	if p := (&directory.Part{}); !p.Is(*has) {
+		n.Part = p
+	}
+	return n.Update, nil
+}
+
+// news is what changed after a version, and whether a roll-out runs.
+type news struct {
+	directory.Update
+	rollout bool
+}
+
+// readTimeout bounds the reading of news, which outlives the router that asked first.
+const readTimeout = 5 * time.Second
+
+// news reads what changed after v, once for all routers that ask at the same time: one
+// commit wakes them all. It may be older than a commit that the caller has heard of.
+func (s *Store) news(ctx context.Context, v directory.Version) (news, error) {
+	c := s.reading.DoChan(strconv.FormatInt(int64(v), 10), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		return s.readNews(ctx, v)
+	})
+	select {
+	case got := <-c:
+		n, _ := got.Val.(news)
+		return n, got.Err
+	case <-ctx.Done():
+		return news{}, ctx.Err()
+	}
+}
+
+// readNews reads one state of the record, in one message.
+func (s *Store) readNews(ctx context.Context, v directory.Version) (n news, err error) {
+	var b pgx.Batch
+	b.BeginTx(oneState)
+	queueNews(&b, v, &n)
+	pg.QueueCommit(&b)
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return n, err
+	}
+	defer conn.Release() // destroys a connection that is not idle
+	err = conn.SendBatch(ctx, &b).Close()
+	return n, err
+}
+
+// queueNews reads into n what changed after v.
+func queueNews(b *pgx.Batch, v directory.Version, n *news) {
+	n.Since = v
+	b.Queue(newest).QueryRow(func(row pgx.Row) (err error) {
+		n.Version, n.Head, err = scanNext(row, v)
+		return err
+	})
+	b.Queue(links, int64(v)).Query(func(rows pgx.Rows) (err error) {
+		n.Links, err = pgx.CollectRows(rows, scanLink)
+		return err
+	})
+	b.Queue(changedCells, int64(v)).Query(func(rows pgx.Rows) (err error) {
+		n.Cells, err = pgx.CollectRows(rows, scanCellRoute)
+		return err
+	})
+	b.Queue(changedRoutes, int64(v)).Query(func(rows pgx.Rows) (err error) {
+		n.Routes, err = pgx.CollectRows(rows, scanRoute)
+		return err
+	})
+	b.Queue(`SELECT EXISTS (SELECT FROM directory.rollouts WHERE state = 'running')`).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&n.rollout)
 	})
 }
+
+// sinceWithPart is since while a roll-out runs.
+func (s *Store) sinceWithPart(ctx context.Context, v directory.Version, router string, has directory.Report) (directory.Update, error) {
+	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) error {
+		var b pgx.Batch
+		var n news
+		queueNews(&b, v, &n)
+		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+			return err
+		}
+		*u = n.Update
+		p, err := part(ctx, tx, router)
+		if err == nil && !p.Is(has) {
+			u.Part = p
+		}
+		return err
+	})
+}
+
+// oneState is a transaction that sees one state of the record.
+var oneState = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 
 // read makes an Update in a transaction that sees one state of the record: the
 // version and everything that it stands for.
 func (s *Store) read(ctx context.Context, f func(context.Context, pgx.Tx, *directory.Update) error) (directory.Update, error) {
 	var u directory.Update
-	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, s.pool, opts, func(tx pgx.Tx) error { return f(ctx, tx, &u) })
+	err := pgx.BeginTxFunc(ctx, s.pool, oneState, func(tx pgx.Tx) error { return f(ctx, tx, &u) })
 	return u, err
 }
 
-// fill reads what two queries, which take the same arguments, give.
-func fill(ctx context.Context, tx pgx.Tx, u *directory.Update, cells, routes string, args ...any) error {
-	rows, err := tx.Query(ctx, cells, args...)
-	if err != nil {
-		return err
-	}
-	if u.Cells, err = pgx.CollectRows(rows, scanCellRoute); err != nil {
-		return err
-	}
-	if rows, err = tx.Query(ctx, routes, args...); err != nil {
-		return err
-	}
-	u.Routes, err = pgx.CollectRows(rows, scanRoute)
-	return err
-}
+// newest is the newest version, with its head, and the oldest that Changes can continue from.
+const newest = `SELECT version, oldest, head FROM directory.version`
 
-// versions are the newest, with its head, and the oldest that Changes can continue from.
-func versions(ctx context.Context, db pg.DB) (now, oldest directory.Version, head directory.Head, err error) {
+// scanNext reads newest: Gone where since is not on the way to it.
+func scanNext(row pgx.Row, since directory.Version) (now directory.Version, head directory.Head, err error) {
+	var oldest directory.Version
 	var h []byte
-	err = db.QueryRow(ctx, `SELECT version, oldest, head FROM directory.version`).Scan(&now, &oldest, &h)
-	copy(head[:], h)
-	return now, oldest, head, err
-}
-
-// next is the newest version, or Gone where since is not on the way to it.
-func next(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, directory.Head, error) {
-	now, oldest, head, err := versions(ctx, db)
-	if err == nil && (since < oldest || since > now) {
-		err = problem.New(problem.Gone, "cannot continue from version %d", since)
+	if err := row.Scan(&now, &oldest, &h); err != nil {
+		return 0, head, err
 	}
-	return now, head, err
+	if copy(head[:], h); since < oldest || since > now {
+		return now, head, problem.New(problem.Gone, "cannot continue from version %d", since)
+	}
+	return now, head, nil
 }
 
 // Changes implements directory.Feed.
@@ -184,9 +255,14 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 	defer over.Stop()
 	heartbeat := time.NewTicker(directory.HeartbeatTTL / 3)
 	defer heartbeat.Stop()
-	for last := wait <= 0; ; {
+	for last, woken := wait <= 0, false; ; woken = false {
 		// Asked for before the read: whatever commits after it wakes us.
-		newer := s.hub.newer()
+		newer := s.hub.newer(aboutTable)
+		if woken { // a tenant may be waiting for this: acknowledged it was when the wait began
+			if u, err := s.since(ctx, since, router, has); err != nil || u.Version > since {
+				return u, err
+			}
+		}
 		now, head, other, err := s.acknowledge(ctx, router, since, has)
 		if err != nil {
 			return directory.Update{}, err
@@ -199,6 +275,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 		}
 		select {
 		case <-newer:
+			woken = true
 		case <-heartbeat.C:
 		case <-over.C:
 			last = true // and look once more, so that a dead database is not taken for silence
@@ -215,7 +292,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 // that takes part in roll-outs it notes what it has to say, and returns whether it
 // should have another part.
 func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version, has *directory.Report) (now directory.Version, head directory.Head, other bool, err error) {
-	now, head, err = next(ctx, s.pool, since)
+	now, head, err = scanNext(s.pool.QueryRow(ctx, newest), since)
 	if err != nil || router == "" {
 		return now, head, false, err
 	}

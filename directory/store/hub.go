@@ -13,8 +13,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// channel is what every process listens on and every publishing commit notifies.
+// channel is what every process listens on and every publishing commit notifies, with
+// the topic of what it has changed.
 const channel = "directory"
+
+// The topics. What a release of before says, "", is of all of them.
+const (
+	aboutTable       = "table" // a version of the table, a router's part in a roll-out
+	aboutCredentials = "credentials"
+	aboutMembers     = "members"
+)
 
 // safetyPoll is how often the listener looks at the versions though nobody told
 // it to: a connection that died silently is found within this time.
@@ -23,25 +31,37 @@ const safetyPoll = time.Second
 // A hub wakes, in this process, who waits for a commit in any process.
 type hub struct {
 	mu     sync.Mutex
-	next   chan struct{} // closed and replaced by wake
+	next   map[string]chan struct{} // by topic; closed and replaced by wake
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newHub() *hub { return &hub{next: make(chan struct{}), closed: make(chan struct{})} }
-
-// newer is closed at the next wake.
-func (h *hub) newer() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.next
+func newHub() *hub {
+	h := &hub{next: map[string]chan struct{}{}, closed: make(chan struct{})}
+	for _, topic := range []string{aboutTable, aboutCredentials, aboutMembers} {
+		h.next[topic] = make(chan struct{})
+	}
+	return h
 }
 
-func (h *hub) wake() {
+// newer is closed at the topic's next wake.
+func (h *hub) newer(topic string) <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	close(h.next)
-	h.next = make(chan struct{})
+	return h.next[topic]
+}
+
+// wake wakes who waits for a topic; for one that it does not know, all.
+func (h *hub) wake(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, known := h.next[topic]
+	for t, waiting := range h.next {
+		if t == topic || !known {
+			close(waiting)
+			h.next[t] = make(chan struct{})
+		}
+	}
 }
 
 func (h *hub) close() { h.once.Do(func() { close(h.closed) }) }
@@ -82,13 +102,13 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 	}); err != nil {
 		return err
 	}
-	h.wake() // for what was committed while nobody listened
+	h.wake("") // for what was committed while nobody listened
 	var at int64
 	for {
 		before := at
-		err := heard(ctx, conn)
+		topic, err := heard(ctx, conn)
 		if err == nil {
-			h.wake()
+			h.wake(topic)
 			continue
 		}
 		if ctx.Err() != nil || !pgconn.Timeout(err) {
@@ -101,17 +121,20 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 			return fmt.Errorf("poll version: %w", err)
 		}
 		if at != before {
-			h.wake()
+			h.wake("")
 		}
 	}
 }
 
-// heard waits for a notification, at most for safetyPoll.
-func heard(ctx context.Context, conn *pgx.Conn) error {
+// heard waits for a notification, at most for safetyPoll, and tells its topic.
+func heard(ctx context.Context, conn *pgx.Conn) (topic string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, safetyPoll)
 	defer cancel()
-	_, err := conn.WaitForNotification(ctx)
-	return err
+	n, err := conn.WaitForNotification(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.Payload, nil
 }
 
 // queryTimeout bounds a short statement of our own background work.

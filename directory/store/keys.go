@@ -23,7 +23,7 @@ func scanKey(row pgx.CollectableRow) (directory.Key, error) {
 // wakes who waits, like publish.
 const nextCredentials = `
 	WITH next AS (UPDATE directory.credentials SET version = version + 1 RETURNING version)
-	SELECT version, pg_notify('` + channel + `', '') IS NULL FROM next`
+	SELECT version, pg_notify('` + channel + `', '` + aboutCredentials + `') IS NULL FROM next`
 
 func nextVersion(ctx context.Context, tx pgx.Tx) (v int64, err error) {
 	var none bool

@@ -50,7 +50,7 @@ func (m *Membership) announce(ctx context.Context, member directory.Member) erro
 			if err := beat(ctx, tx, member); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '')`)
+			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '`+aboutMembers+`')`)
 			return err
 		})
 	})
@@ -85,7 +85,7 @@ func (m *Membership) leave(ctx context.Context, member directory.Member) {
 			if _, err := tx.Exec(ctx, remove, member.ID, member.Incarnation); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '')`)
+			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '`+aboutMembers+`')`)
 			return err
 		})
 	})
@@ -105,7 +105,7 @@ func (m *Membership) Members(ctx context.Context, index uint64, wait time.Durati
 	poll := time.NewTicker(membersPoll)
 	defer poll.Stop()
 	for last := wait <= 0; ; {
-		newer := m.store.hub.newer()
+		newer := m.store.hub.newer(aboutMembers)
 		members, err := m.alive(ctx)
 		if err != nil {
 			return nil, 0, fail(ctx, "list members", err)

@@ -46,15 +46,15 @@ func maySwitch(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 }
 
 // lockMove keeps every other change of the move waiting, its lease included, and
-// says what time it is. The statements before come first, in the same message.
-func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID, before ...string) (m directory.Move, now time.Time, err error) {
+// says what time it is.
+func lockMove(ctx context.Context, tx pgx.Tx, id directory.MoveID) (m directory.Move, now time.Time, err error) {
 	var batch pgx.Batch
-	queueLock(&batch, id, &m, &now, before...)
+	queueLock(&batch, id, &m, &now)
 	err = tx.SendBatch(ctx, &batch).Close()
 	return m, now, err
 }
 
-// queueLock is lockMove in a message with others.
+// queueLock is lockMove in a message with others, after the statements before, which are of the move id, too.
 func queueLock(batch *pgx.Batch, id directory.MoveID, m *directory.Move, now *time.Time, before ...string) {
 	for _, sql := range before {
 		batch.Queue(sql, id)
@@ -125,11 +125,17 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 func (s *Store) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
 	var old directory.Move
 	var now time.Time
-	var first []string
-	if said.Phase != from {
-		first = append(first, lockTenantOf) // the tenant before its moves, as always; a report changes neither
+	var t tenant
+	lock := func(b *pgx.Batch) {
+		if said.Phase == from { // a report changes neither tenant nor cells
+			queueLock(b, said.ID, &old, &now)
+			return
+		}
+		queueLock(b, said.ID, &old, &now, lockTenantOf) // the tenant before its moves, as always
+		if _, gives := said.Gives(); gives {
+			queueGiven(b, said.ID, &t)
+		}
 	}
-	lock := func(b *pgx.Batch) { queueLock(b, said.ID, &old, &now, first...) }
 	return s.mutateAfter(ctx, "advance move", lock, func(tx pgx.Tx) (*change, error) {
 		next, news, err := old.Advanced(said, from, now)
 		if err != nil || !news {
@@ -138,12 +144,28 @@ func (s *Store) Advance(ctx context.Context, said directory.Move, from directory
 		if next.Phase == old.Phase {
 			return nil, updateMove(ctx, tx, next)
 		}
-		return s.reach(ctx, tx, old, next)
+		return s.reach(ctx, tx, old, next, t)
 	})
 }
 
-// reach writes a phase with all that belongs to it. The tenant is locked.
-func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) (*change, error) {
+// queueGiven reads, in a message with others, the tenant of a move, which is locked, and
+// then locks both cells of the move.
+func queueGiven(b *pgx.Batch, id directory.MoveID, t *tenant) {
+	const owner = ` WHERE t.id = (SELECT tenant FROM directory.moves WHERE id = $1)`
+	b.Queue(selectTenants+owner, id).Query(func(rows pgx.Rows) (err error) {
+		*t, err = collectTenant(rows, id)
+		return err
+	})
+	const both = `
+		SELECT FROM directory.cells c
+		 WHERE c.id IN (SELECT unnest(ARRAY[source, target]) FROM directory.moves WHERE id = $1)
+		 ORDER BY c.id `
+	b.Queue(both+forChange, id)
+}
+
+// reach writes a phase with all that belongs to it. The tenant is locked. Where the
+// phase gives it a placement, t is the tenant and both cells are locked, too.
+func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move, t tenant) (*change, error) {
 	did := &change{action: "move.advance", subject: directory.MoveSubject(next.ID), before: old, after: next}
 	// First the move that is undone: one at a time watches over a tenant.
 	if err := follow(ctx, tx, next); err != nil {
@@ -157,12 +179,10 @@ func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move) 
 	}
 	// The tenant may be waiting: all is written in one message.
 	queueMove(&did.writes, next)
-	p, gives := next.Gives()
-	if !gives {
-		return did, nil
+	if p, gives := next.Gives(); gives {
+		return did, give(ctx, did, next, t, p)
 	}
-	did.tenant, did.publish = p.Tenant, true
-	return did, give(ctx, tx, did, next, p)
+	return did, nil
 }
 
 // retry makes the move that tries an aborted one again.
@@ -220,24 +240,16 @@ func follow(ctx context.Context, tx pgx.Tx, next directory.Move) error {
 	return note(ctx, tx, &change{action: "move.advance", subject: directory.MoveSubject(after.ID), before: undone, after: after})
 }
 
-// give has did give the tenant the placement p, if it is still m's to give.
-func give(ctx context.Context, tx pgx.Tx, did *change, m directory.Move, p directory.Placement) error {
-	var batch pgx.Batch
-	var t tenant
-	batch.Queue(selectTenants+` WHERE t.id = $1`, int64(p.Tenant)).Query(func(rows pgx.Rows) (err error) {
-		t, err = collectTenant(rows, p.Tenant)
-		return err
-	})
-	queuePair(&batch, m.Source, p.Cell, new(directory.Cell))
-	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return err
-	}
+// give has did give the tenant t the placement p, if it is still m's to give.
+func give(ctx context.Context, did *change, m directory.Move, t tenant, p directory.Placement) error {
 	before := t.Placement
-	if err := m.Owns(before); err != nil { // so it is m.Source's, which is locked
+	if err := m.Owns(before); err != nil {
 		return err
 	}
 	place(&did.writes, before.Cell, p)
 	p.State = directory.Shown(p.State, t.suspended)
+	t.Placement = p
+	did.tenant, did.publish, did.digest = p.Tenant, true, t.route().Digest()
 	return queueNote(ctx, &did.writes, &change{action: "tenant.place", subject: tenantSubject(p.Tenant), before: before, after: p})
 }
 

@@ -173,7 +173,7 @@ func brief(r directory.Rollout) directory.Rollout {
 
 // wake tells the polls in every process, once the transaction has committed.
 func wake(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `SELECT pg_notify($1, '')`, channel)
+	_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, aboutTable)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
@@ -29,10 +30,11 @@ type Store struct {
 	// Quotas bound CreateTenant; set them before the first call.
 	Quotas directory.Quotas
 
-	pool *pgxpool.Pool
-	hub  *hub
-	stop context.CancelFunc
-	work sync.WaitGroup // the hub's loop and what Join keeps alive
+	pool    *pgxpool.Pool
+	hub     *hub
+	reading singleflight.Group // what routers are told, by the version that they have
+	stop    context.CancelFunc
+	work    sync.WaitGroup // the hub's loop and what Join keeps alive
 }
 
 var _ directory.Directory = (*Store)(nil)

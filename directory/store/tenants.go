@@ -35,6 +35,11 @@ func scanTenant(row pgx.CollectableRow) (tenant, error) {
 	return t, err
 }
 
+// route is what routers are told of the tenant.
+func (t tenant) route() directory.Route {
+	return directory.Route{Placement: t.Placement, Slug: t.Slug, Hosts: t.Hosts}
+}
+
 // getTenant is the one tenant that where finds.
 func getTenant(ctx context.Context, db pg.DB, where string, arg any) (tenant, error) {
 	rows, err := db.Query(ctx, selectTenants+where, arg)

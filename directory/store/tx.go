@@ -25,7 +25,8 @@ type change struct {
 	before, after   any // nil or what json.Marshal takes
 	tenant          directory.TenantID
 	cell            directory.CellID
-	publish         bool // routers have to know: a new version for tenant or cell
+	publish         bool             // routers have to know: a new version for tenant or cell
+	digest          directory.Digest // of what they will read then; zero: not known yet
 }
 
 // attempts bounds how often a mutation runs that Postgres broke off. The order of
@@ -108,7 +109,7 @@ const publish = `
 	             RETURNING version),
 	       line AS (INSERT INTO directory.changes (version, tenant, cell, digest)
 	                SELECT version, NULLIF($1::bigint, 0), NULLIF($2::text, ''), $3 FROM next)
-	SELECT pg_notify('` + channel + `', '') FROM next`
+	SELECT pg_notify('` + channel + `', '` + aboutTable + `') FROM next`
 
 // commit writes what is left of the change, the audit line and, last of all, the
 // version, with the COMMIT in one message. What routers will read of the subject,
@@ -123,9 +124,8 @@ func commit(ctx context.Context, tx pgx.Tx, c *change) error {
 	if err != nil {
 		return err
 	}
-	last := &c.writes
-	var d directory.Digest
-	if c.publish {
+	last, d := &c.writes, c.digest
+	if c.publish && d == (directory.Digest{}) {
 		queueDigest(last, c, &d)
 		if err := tx.SendBatch(ctx, last).Close(); err != nil {
 			return err

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	run.Main("directory", func(ctx context.Context) error {
+	run.Service("directory", func(ctx context.Context) error {
 		return command(ctx, os.Args[1:], os.Environ(), os.Stdout)
 	})
 }
