@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/cellway/cellway/infra/problem"
@@ -38,7 +39,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 		rt.metrics.repeats.WithLabelValues("body_lost").Inc()
 		return moving(err, "the tenant has moved while the body was sent")
 	}
-	if err := rt.awaitNewer(waits, r, x, b); err != nil {
+	if err := rt.awaitNewer(waits, r, x, b, err); err != nil {
 		rt.metrics.repeats.WithLabelValues("no_newer_table").Inc()
 		return err
 	}
@@ -94,10 +95,14 @@ func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *b
 	}
 }
 
-// awaitNewer waits for a table that places the tenant otherwise than x has it,
-// and asks the directory for one.
-func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, b *body) error {
-	rt.refresh()
+// awaitNewer waits, after a cell's refusal, for a table that places the tenant
+// otherwise than x has it, and asks the directory for one.
+func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, b *body, refusal error) error {
+	if undecided(refusal, x.entry) {
+		rt.refresh(refreshLater)
+	} else {
+		rt.refresh(0)
+	}
 	if err := rt.hold(ctx, r, x, b); err != nil {
 		return err
 	}
@@ -134,22 +139,51 @@ func cost(r *http.Request, b *body) int64 {
 	return n
 }
 
-// refresh starts bringing the table up to date, unless that is under way. Who
-// waits for the table hears of it by the table.
-func (rt *Router) refresh() {
+// refreshLater is how long a frozen tenant's decision is waited for before the directory
+// is asked whether it was missed. To ask it at once would only keep it from deciding.
+const refreshLater = 50 * time.Millisecond
+
+// undecided reports whether a cell refuses because it is frozen for the next placement:
+// what the directory decides then, it tells without being asked.
+func undecided(refusal error, e table.Entry) bool {
+	p, ok := errors.AsType[*problem.Error](refusal)
+	return ok && p.Extra["state"] == "frozen" && p.Extra["epoch"] == strconv.FormatInt(int64(e.Epoch)+1, 10)
+}
+
+// refresh starts bringing the table up to date after a while, unless that is under way or
+// nobody waits any more. Who waits for the table hears of it by the table.
+func (rt *Router) refresh(after time.Duration) {
 	if rt.Refresh == nil {
 		return
 	}
 	rt.wg.Go(func() {
-		_, err, _ := rt.refreshing.Do("", func() (any, error) {
-			ctx, cancel := context.WithTimeout(rt.background, rt.Hold.Time)
+		_, err, _ := rt.refreshing.Do(after.String(), func() (any, error) {
+			ctx, cancel := context.WithTimeout(rt.background, after+rt.Hold.Time)
 			defer cancel()
+			if !rest(ctx, after) || after > 0 && !rt.holds.anybody.Load() {
+				return nil, nil
+			}
 			return nil, rt.Refresh(ctx)
 		})
 		if err != nil && rt.background.Err() == nil {
 			rt.Log.WarnContext(rt.background, "table not refreshed", "error", err)
 		}
 	})
+}
+
+// rest waits for d, or false if ctx ends before.
+func rest(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // A Target is where a request goes, and the proof that we send it.
