@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 			<-ctx.Done()
 			select {}
 		})
+	case "service":
+		Service("proc", aService)
 	case "fail":
 		Main("proc", func(context.Context) error { return errors.New("open database: no route") })
 	case "canceled":

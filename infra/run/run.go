@@ -14,6 +14,13 @@ import (
 	"time"
 )
 
+// Service is Main for a process that serves for long, beside others: on Linux it first
+// begins itself again with timers that may be a millisecond late (slack).
+func Service(name string, f func(ctx context.Context) error) {
+	unhurried()
+	Main(name, f)
+}
+
 // Main runs f until it returns or the process is told to stop. It is the only
 // place that reads signals and the only one that exits. A second signal kills.
 // What a stop cancelled is no failure; the same error without a stop is one. Who

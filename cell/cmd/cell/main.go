@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	run.Main("cell", func(ctx context.Context) error {
+	run.Service("cell", func(ctx context.Context) error {
 		return command(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	})
 }

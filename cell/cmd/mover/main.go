@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	run.Main("mover", func(ctx context.Context) error {
+	run.Service("mover", func(ctx context.Context) error {
 		return command(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	})
 }

@@ -25,7 +25,7 @@ import (
 )
 
 func main() {
-	run.Main("router", func(ctx context.Context) error {
+	run.Service("router", func(ctx context.Context) error {
 		var s settings
 		if done, err := config.Command("router", prefix, os.Args[1:], os.Environ(), os.Stdout, &s); done || err != nil {
 			return err
