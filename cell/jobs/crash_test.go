@@ -20,6 +20,7 @@ import (
 const (
 	childDatabase = "CELLWAY_TEST_DATABASE_URL"
 	childStep     = "CELLWAY_TEST_STEP" // where the child says so and stands still
+	childName     = "child"             // of its sessions
 )
 
 // child is a runner in a process of its own.
@@ -50,7 +51,7 @@ func child() {
 func (w *world) spawn(tb testing.TB, step, line string) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.CommandContext(tb.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), childDatabase+"="+w.url, childStep+"="+step)
+	cmd.Env = append(os.Environ(), childDatabase+"="+w.url, childStep+"="+step, "PGAPPNAME="+childName)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -83,6 +84,10 @@ func TestAWorkerIsKilledBetweenClaimAndEnd(t *testing.T) {
 			w.admit(t, 1)
 			w.enqueue(t, 1, New{Kind: kind, Payload: "a"})
 			kill(w.spawn(t, step, step))
+			// What it asked for last is done also where nobody hears the answer: it would be claimed once more.
+			eventually(t, "the child's sessions end", func() bool {
+				return len(w.strings(t, `SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = '`+childName+`'`)) == 0
+			})
 			start(t, w.runner(t, quick(), noting))
 			w.enqueue(t, 1, New{Kind: kind, Payload: "b"})
 			eventually(t, "both jobs end", func() bool { return slices.Equal(w.states(t, 1), []string{"done", "done"}) })
