@@ -47,9 +47,10 @@ func mayFreeze(p directory.Phase) bool {
 	return false
 }
 
-// freeze begins the pause and, so that it is short, makes a round right before it
-// and the final round while the directory records the phase. Where an attempt before
-// may have frozen the tenant, the pause goes on: it has begun then.
+// freeze begins the pause and, so that it is short, makes a round right before it and
+// has the target ask for the final one beforehand: the source gives it as soon as the
+// tenant is frozen, while the directory records the phase. Where an attempt before may
+// have frozen the tenant, the pause goes on: it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
 	if w.facts.Rounds > 0 && w.facts.Frozen.IsZero() { // not where all is copied inside the pause
 		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
@@ -65,15 +66,19 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 	if w.facts.Frozen.IsZero() {
 		w.facts.Frozen = time.Now()
 	}
+	pulling, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	staged := make(chan error, 1)
+	go func() { staged <- w.pull(pulling, roundTimeout, m, dst, true) }()
 	if err := src.Freeze(step, m, w.cfg.Limits.FreezeWait); err != nil {
+		giveUp()
+		<-staged
 		w.facts.Refused++
 		if errors.Is(err, problem.Conflict) || transfer.IsBusy(err) { // the cell itself says that it is not frozen
 			w.facts.Frozen = time.Time{}
 		}
 		return fmt.Errorf("freeze: %w", err)
 	}
-	staged := make(chan error, 1)
-	go func() { staged <- w.pull(ctx, roundTimeout, m, dst, true) }()
 	from, frozen := w.move.Phase, w.move
 	frozen.Phase = directory.Frozen
 	recorded := w.dir.Advance(step, frozen, from)

@@ -151,7 +151,10 @@ func (c *fakeCell) Freeze(_ context.Context, m transfer.Move, _ time.Duration) e
 	})
 }
 
-func (c *fakeCell) Pull(_ context.Context, m transfer.Move, _ string, final bool) (got transfer.Received, err error) {
+func (c *fakeCell) Pull(ctx context.Context, m transfer.Move, _ string, final bool) (got transfer.Received, err error) {
+	if final && !c.w.awaitFreeze(ctx, m) {
+		return got, problem.New(problem.Unavailable, "not frozen yet")
+	}
 	err = c.w.call(func() error {
 		f := c.fence
 		if f.State != fence.Incoming || f.Move != string(m.ID) || f.Epoch != m.Base+1 {
@@ -171,6 +174,24 @@ func (c *fakeCell) Pull(_ context.Context, m transfer.Move, _ string, final bool
 		return nil
 	})
 	return got, err
+}
+
+// awaitFreeze waits, as a cell does, until the source does not serve the tenant any more.
+func (w *world) awaitFreeze(ctx context.Context, m transfer.Move) bool {
+	for range 100 {
+		w.mu.Lock()
+		f := w.cells[m.Source].fence
+		w.mu.Unlock()
+		if f.State != fence.Active || f.Epoch != m.Base {
+			return true
+		}
+		select {
+		case <-time.After(time.Millisecond): // virtual
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return false
 }
 
 func (c *fakeCell) Verify(context.Context, transfer.Move) ([]transfer.Finding, error) {

@@ -8,8 +8,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// An answer is the source's round, awaited by who reads it. In the pause it is asked for
-// at once: the source works while the target prepares to store. Else it is asked for
+// An answer is the source's round, awaited by who reads it. The last one is asked for at
+// once: the target prepares to store while the source waits for the freeze. Else it is asked for
 // when it is read: who keeps a connection of the source busy has one here already, and
 // cells that copy to each other do not wait for each other's.
 type answer struct {
@@ -28,7 +28,7 @@ func (s *Server) askRows(ctx context.Context, r Request, since string) *answer {
 	a := &answer{cancel: cancel, done: make(chan struct{})}
 	a.ask = func() {
 		defer close(a.done)
-		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since})
+		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since, Final: r.Final})
 		if a.err == nil && a.resp.StatusCode != http.StatusOK {
 			a.err = problem.Read(a.resp)
 		}

@@ -4,11 +4,8 @@ import (
 	"context"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/cellway/cellway/directory"
 )
 
 // Touched is the first statement of a round that reads the noted keys.
@@ -37,44 +34,6 @@ const (
 
 // StreamEverything makes the source's rounds stream, however few their keys.
 func (s *Source) StreamEverything() { s.few = -1 }
-
-// AwaitAhead waits until the round that is made ahead is there; false: none is made.
-func (s *Source) AwaitAhead(move directory.MoveID) bool {
-	s.ahead.mu.Lock()
-	e := s.ahead.ready[move]
-	s.ahead.mu.Unlock()
-	if e == nil {
-		return false
-	}
-	<-e.done
-	return e.err == nil
-}
-
-// AheadBytes bounds what is kept of a round that is made ahead.
-const AheadBytes = aheadBytes
-
-// KeepAhead keeps rounds that are made ahead for so long.
-func (s *Source) KeepAhead(d time.Duration) { s.ahead.life = d }
-
-// AwaitAheadFull waits until as much of the round that is made ahead is there as may be kept.
-func (s *Source) AwaitAheadFull(ctx context.Context, move directory.MoveID) bool {
-	s.ahead.mu.Lock()
-	e := s.ahead.ready[move]
-	s.ahead.mu.Unlock()
-	for ; e != nil && ctx.Err() == nil; <-time.After(time.Millisecond) {
-		if len(e.pieces) == cap(e.pieces) {
-			return true
-		}
-	}
-	return false
-}
-
-// AheadIs reports whether a round is kept that was made ahead.
-func (s *Source) AheadIs(move directory.MoveID) bool {
-	s.ahead.mu.Lock()
-	defer s.ahead.mu.Unlock()
-	return s.ahead.ready[move] != nil
-}
 
 // Scans reports whether the rows of so many keys of the table are found by reading it.
 func Scans(ctx context.Context, tx pgx.Tx, t Table, keys int64) (bool, error) {

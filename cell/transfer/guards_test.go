@@ -126,7 +126,8 @@ func TestArmAgainKeepsWhatWasNoted(t *testing.T) {
 }
 
 // TestRoundContinuesWhatIsThere: a round that begins later than the last one
-// ended is refused, and so is a target that serves before it has everything.
+// ended is refused, and so are a last one of a tenant that was not frozen then and a
+// target that serves before it has everything.
 func TestRoundContinuesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -153,7 +154,10 @@ func TestRoundContinuesWhatIsThere(t *testing.T) {
 		t.Errorf("activate before the last round: got %v, want conflict", err)
 	}
 	b.wantFence(t, "target", fence.Fence{State: fence.Incoming, Epoch: 2})
-	_, err = b.target.Apply(ctx, step, true, &skipped)
+	if _, err := b.target.Apply(ctx, step, true, &skipped); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("a last round of before the freeze: got %v, want unavailable", err)
+	}
+	_, err = round(t, a, b, there, true)
 	must(t, err)
 	must(t, b.Activate(ctx, there))
 	b.wantFence(t, "target", fence.Fence{State: fence.Active, Epoch: 2, Capture: true})

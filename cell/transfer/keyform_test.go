@@ -104,6 +104,7 @@ func TestKeysWithMoreThanOneTextBringTheirRowOnce(t *testing.T) {
 		same(t, "another text of one key", contents(t, b, mover), contents(t, a, mover))
 	}
 	must(t, a.do(t, mover, 1, `UPDATE app.amount SET n = 1.000, f = 0 WHERE n = 1`)) // alone: stored one by one
+	must(t, a.Freeze(ctx, there, wait))
 	_, err = round(t, a, b, there, true)
 	must(t, err)
 	same(t, "one row of one key", contents(t, b, mover), contents(t, a, mover))

@@ -17,8 +17,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// How long a round waits for the tenant's keys in Redis. It does not wait for a
-// Redis that fails: the move goes on without.
+// How long a round waits for the tenant's keys in Redis when its rows are there. It does
+// not wait for a Redis that fails: the move goes on without.
 const (
 	keysFirst = 30 * time.Second       // the copy, and the round after it
 	keysLater = 100 * time.Millisecond // above all the last, inside the pause
@@ -52,6 +52,11 @@ func (m Move) keep() keep.Move { return keep.Move{ID: m.ID, Tenant: m.Tenant, Ep
 // keys answers, at the source, with a page of the tenant's keys that changed. Where
 // the tenant is frozen for the move, late writes are shut out first.
 func (s *Server) keys(ctx context.Context, r Request) (any, error) {
+	if r.Final {
+		if err := s.awaitFreeze(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	f, err := s.Steps.Fence(ctx, r.Tenant)
 	if err != nil {
 		return nil, err
@@ -78,18 +83,23 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 	if first {
 		bound = max(bound, keysFirst)
 	}
-	ctx, cancel := context.WithTimeout(ctx, bound)
+	asked := ctx
+	ctx, cancel := context.WithCancel(asked)
 	done := make(chan error, 1)
 	go func() { done <- s.pullKeys(ctx, r) }() // ends with ctx
 	return func() {
 		defer cancel()
+		late := time.NewTimer(bound)
+		defer late.Stop()
 		var err error
 		select {
 		case err = <-done:
+		case <-late.C:
+			err = context.DeadlineExceeded
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
-		if err == nil {
+		if err == nil || asked.Err() != nil {
 			return
 		}
 		if r.Final {
@@ -109,7 +119,7 @@ func (s *Server) pullKeys(ctx context.Context, r Request) error {
 		return err
 	}
 	for {
-		p, err := s.askKeys(ctx, Request{Move: r.Move, KeysSince: since}, r.SourceURL)
+		p, err := s.askKeys(ctx, Request{Move: r.Move, KeysSince: since, Final: r.Final}, r.SourceURL)
 		if err != nil {
 			return err
 		}

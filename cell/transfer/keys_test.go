@@ -39,12 +39,18 @@ type keyed struct {
 // keyedPair is two such cells, tenant 7 at A.
 func keyedPair(t *testing.T) (a, b *keyed) {
 	t.Helper()
+	return keyedPairOf(t, "")
+}
+
+// keyedPairOf is keyedPair with tables of a module's.
+func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
+	t.Helper()
 	keys, err := token.ParseKeys(token.NewKey("k1"))
 	must(t, err)
 	service, err := keys.Issue(token.Claims{Kind: token.Service, Subject: "mover-1"}, time.Now(), time.Hour)
 	must(t, err)
 	one := func(id directory.CellID) *keyed {
-		c := &keyed{cell: newCell(t, id, ""), reg: prometheus.NewRegistry()}
+		c := &keyed{cell: newCell(t, id, ddl, tables...), reg: prometheus.NewRegistry()}
 		url := testkit.Redis(t)
 		c.keep, err = keep.Open(url, keep.Options{Timeout: 30 * time.Second})
 		must(t, err)

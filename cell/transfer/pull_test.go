@@ -1,6 +1,7 @@
 package transfer_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/problem"
@@ -65,5 +67,52 @@ func TestOfTwoPullsAtOnceOneIsAskedAgain(t *testing.T) {
 	var have transfer.Received
 	if have, err = b.Pull(ctx, there, a.url, false); err != nil || !have.Final {
 		t.Errorf("a pull after it: got %+v, %v", have, err)
+	}
+}
+
+// TestTheLastRoundIsAskedForBeforeTheFreeze: it holds what is written meanwhile, and
+// the target has done what it can by then. Who gives up leaves nothing.
+func TestTheLastRoundIsAskedForBeforeTheFreeze(t *testing.T) {
+	t.Parallel()
+	const one = oneTable + `k integer NOT NULL, PRIMARY KEY (tenant_id, k));`
+	a, b := keyedPairOf(t, one, "app.one")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	must(t, b.Client.Reserve(ctx, there))
+	must(t, a.Client.Arm(ctx, there, wait))
+	_, err := b.Pull(ctx, there, a.url, false)
+	must(t, err)
+	last := func(ctx context.Context) chan error {
+		ended := make(chan error, 1)
+		go func() {
+			got, err := b.Pull(ctx, there, a.url, true)
+			if err == nil && !got.Final {
+				err = errors.New("it is not final")
+			}
+			ended <- err
+		}()
+		const ready = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction' AND xact_start IS NOT NULL`
+		for n := 0; n == 0 && ctx.Err() == nil; {
+			must(t, b.owner.QueryRow(ctx, ready).Scan(&n))
+		}
+		return ended
+	}
+	tried, giveUp := context.WithCancel(ctx)
+	ended := last(tried)
+	giveUp()
+	if err := <-ended; err == nil {
+		t.Error("a tenant that is not frozen has a last round")
+	}
+
+	ended = last(ctx)
+	must(t, a.do(t, mover, 1, `INSERT INTO app.one (tenant_id, k) VALUES (7, 42)`))
+	must(t, a.keep.Set(ctx, durable(1, "late"), []byte("42"), 0))
+	must(t, a.Client.Freeze(ctx, there, wait))
+	must(t, <-ended)
+	same(t, "target", contents(t, b.cell, mover), contents(t, a.cell, mover))
+	must(t, b.Client.Activate(ctx, there))
+	b.want(t, 2, "late", "42")
+	if b.lost(t) != "1 0" {
+		t.Errorf("lost: %s", b.lost(t))
 	}
 }

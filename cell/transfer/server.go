@@ -34,7 +34,7 @@ type Request struct {
 	Since      string                     `json:"since,omitempty"`      // rows: the snapshot that the target has
 	KeysSince  int64                      `json:"keys_since,omitempty"` // keys: the version that the target has
 	SourceURL  string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
-	Final      bool                       `json:"final,omitempty"`      // pull: the source is frozen, nothing follows
+	Final      bool                       `json:"final,omitempty"`      // pull, rows, keys: as the source is when it is frozen, and not before; nothing follows
 	Keys       map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
 }
 
@@ -55,7 +55,8 @@ type Server struct {
 	Client *http.Client // for the source cell
 	Log    *slog.Logger
 
-	look Preflight
+	look    Preflight
+	freezes freezes
 }
 
 // A call answers one request with a body, nil being 204.
@@ -152,9 +153,15 @@ func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
 		telemetry.Problem(w, r, "cell", err)
 		return
 	}
+	if req.Final {
+		if err := s.awaitFreeze(r.Context(), req); err != nil {
+			telemetry.Problem(w, r, "cell", fence.Refusal(err))
+			return
+		}
+	}
 	w.Header().Set("Content-Type", RowsType)
 	out := &firstByte{w: w}
-	if err := s.Source.Send(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
+	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
 		if !out.written {
 			telemetry.Problem(w, r, "cell", fence.Refusal(err))
 			return
@@ -174,15 +181,16 @@ func (f *firstByte) Write(b []byte) (int, error) {
 	return f.w.Write(b)
 }
 
-// pull brings this cell, the target, up to the source's present.
+// pull brings this cell, the target, up to the source's present; the last round, to what
+// the source is when it is frozen, for which it waits.
 func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 	have, err := s.Target.Received(ctx, r.target())
 	if err != nil || have.Final {
 		return have, err
 	}
-	defer s.startKeys(ctx, r, have.Round <= 0)()
 	rows := s.askRows(ctx, r, have.Snapshot)
 	defer rows.close()
+	defer s.startKeys(ctx, r, have.Round <= 0)()
 	stream := io.Reader(rows)
 	if have.Snapshot == "" && !r.Final {
 		c, err := s.Target.pace.copying(ctx, rows)
@@ -216,15 +224,6 @@ func (s *Server) outrun(ctx context.Context, r Request, had Received, err error)
 		return err
 	}
 	return problem.Wrap(problem.Unavailable, err, "another pull was quicker")
-}
-
-// freeze begins the pause, and the last round at once.
-func (s *Server) freeze(ctx context.Context, m Move, wait time.Duration) error {
-	if err := s.Steps.Freeze(ctx, m, wait); err != nil {
-		return err
-	}
-	s.Source.Ahead(ctx, m.ID, m.Tenant)
-	return nil
 }
 
 func (s *Server) received(ctx context.Context, r Request) (any, error) {

@@ -27,7 +27,6 @@ type Source struct {
 	pool   *pgxpool.Pool
 	pace   *Pace
 	tables tableCache
-	ahead  ahead
 	few    int // keys up to which a round is one of few
 }
 
@@ -53,9 +52,9 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	var total Totals
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var pausing, unnoted bool
+		var unnoted bool
 		var generation string
-		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&generation, &head.Snapshot, &pausing, &unnoted); err != nil {
+		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&generation, &head.Snapshot, &head.Frozen, &unnoted); err != nil {
 			if err == pgx.ErrNoRows {
 				return problem.New(problem.Conflict, "tenant %d is not armed for move %s", tenant, move)
 			}
@@ -68,7 +67,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		case since != "":
 			since = form[2]
 		}
-		out := newFrameWriter(w, pacing(ctx, s.pace, pausing))
+		out := newFrameWriter(w, pacing(ctx, s.pace, head.Frozen))
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
@@ -101,31 +100,8 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		}
 		return out.w.Flush()
 	})
-	if err == nil {
-		s.ahead.note(move, head.Snapshot)
-	}
 	s.tables.refused(err)
 	return total, err
-}
-
-// Ahead makes the last round of a move whose tenant has just been frozen, so that it
-// is there, or under way, when the target asks for it.
-func (s *Source) Ahead(ctx context.Context, move directory.MoveID, tenant directory.TenantID) {
-	s.ahead.begin(ctx, move, func(ctx context.Context, e *early) error {
-		_, err := s.Stream(ctx, e, move, tenant, e.since)
-		return err
-	})
-}
-
-// Send writes a round to w as Stream does, or the one that was made ahead.
-func (s *Source) Send(ctx context.Context, w io.Writer, move directory.MoveID, tenant directory.TenantID, since string) error {
-	if e := s.ahead.take(move, since); e != nil {
-		if sent, err := e.copyTo(ctx, w); err == nil || sent {
-			return err
-		}
-	}
-	_, err := s.Stream(ctx, w, move, tenant, since)
-	return err
 }
 
 // armed checks the fence and takes the snapshot in one statement: the first of

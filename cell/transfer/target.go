@@ -72,7 +72,8 @@ func scanReceived(row pgx.Row) (Received, error) {
 // with the record of it: the target goes from one snapshot of the source to the
 // next, so what holds at the source holds here at every commit. Every table is
 // hashed as it was stored and compared with the source's hash before the commit.
-// A round that was applied before, or a final one, is not applied again.
+// A round that was applied before, or a final one, is not applied again; a final one is
+// taken only of a tenant that is frozen at the source.
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
 	began := time.Now()
 	var out Received
@@ -92,6 +93,12 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		}
 		if head.Move != string(s.Move) || head.Tenant != int64(s.Tenant) || head.Since != have.Snapshot {
 			return problem.New(problem.Conflict, "the stream continues snapshot %q of move %s, the target has %q", head.Since, head.Move, have.Snapshot)
+		}
+		if final {
+			if !head.Frozen {
+				return problem.New(problem.Unavailable, "tenant %d may still change at the source", s.Tenant)
+			}
+			began = time.Now() // until then it waited for the freeze
 		}
 		total, err := t.apply(ctx, tx, in, s, head.Since)
 		if err != nil {

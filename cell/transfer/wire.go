@@ -40,6 +40,7 @@ type Header struct {
 	Tenant   int64  `json:"tenant"`
 	Since    string `json:"since"`
 	Snapshot string `json:"snapshot"`
+	Frozen   bool   `json:"frozen,omitempty"` // the tenant was frozen for the move at Snapshot: it will not change
 }
 
 type tableHead struct {

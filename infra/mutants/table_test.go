@@ -188,6 +188,16 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestUndoBringsOnlyWhatChanged",
 	},
 	{
+		name: "final-of-a-tenant-that-is-served", why: "what is written between the last round and the freeze is lost",
+		in: "cell/transfer/target.go", edit: []edit{{"if !head.Frozen {", "if false {"}},
+		pkg: transferPkg, test: "TestRoundContinuesWhatIsThere",
+	},
+	{
+		name: "answer-before-the-freeze", why: "the last round is given while the tenant may still write",
+		in: "cell/transfer/frozen.go", edit: []edit{{"if err != nil || f.State != fence.Active || f.Epoch != r.Base {", "if err != nil || f.State != fence.Frozen || f.Epoch != r.Base {"}},
+		pkg: transferPkg, test: "TestTheLastRoundIsAskedForBeforeTheFreeze",
+	},
+	{
 		name: "release-before-the-decision", why: "the source serves again while the move can still be decided",
 		in: "cell/mover/work.go", edit: []edit{{"	case Abort:\n", "	case Abort:\n		_ = src.Release(step, m)\n"}},
 		pkg: moverPkg, test: "TestTheDirectoryDecidesFirst",

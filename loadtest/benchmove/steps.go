@@ -54,7 +54,8 @@ func readSteps(dir string, since time.Time, names ...string) ([]step, error) {
 	return all, nil
 }
 
-// A cutover is how long each step of one move's pause took.
+// A cutover is how long each step of one move's pause took: round and rows, which are
+// asked for before it, from the end of the freeze.
 type cutover struct{ freeze, round, rows, record, decide, activate time.Duration }
 
 // cutovers finds the pauses in the steps of moves that came one after the other:
@@ -62,15 +63,16 @@ type cutover struct{ freeze, round, rows, record, decide, activate time.Duration
 func cutovers(steps []step) []cutover {
 	var all []cutover
 	var c cutover
+	var frozen time.Time
 	var advances []step
 	for _, s := range steps {
 		switch {
 		case s.does("freeze"):
-			c, advances = cutover{freeze: s.Duration}, nil
+			c, frozen, advances = cutover{freeze: s.Duration}, s.Time, nil
 		case s.does("rows"):
-			c.rows = s.Duration
+			c.rows = s.Time.Sub(frozen)
 		case s.does("pull"):
-			c.round = s.Duration
+			c.round = s.Time.Sub(frozen)
 		case s.does("advance"):
 			advances = append(advances, s)
 		case s.does("activate") && c.freeze > 0 && len(advances) >= 2:

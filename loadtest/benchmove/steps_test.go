@@ -42,7 +42,7 @@ not JSON
 		t.Fatal(err)
 	}
 	got := cutovers(steps)
-	want := cutover{freeze: 3 * time.Millisecond, round: 4 * time.Millisecond, rows: 2500 * time.Microsecond, record: 2 * time.Millisecond, decide: 5 * time.Millisecond, activate: time.Millisecond}
+	want := cutover{freeze: 3 * time.Millisecond, round: 100 * time.Millisecond, rows: 50 * time.Millisecond, record: 2 * time.Millisecond, decide: 5 * time.Millisecond, activate: time.Millisecond}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("got %+v, want one: %+v", got, want)
 	}
