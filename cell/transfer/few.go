@@ -45,36 +45,31 @@ const noted = `
 	 WHERE tenant_id = $1 AND xid >= pg_snapshot_xmin($2::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
 	 LIMIT $3`
 
-// fewNoted reads the noted keys by table; ok is false where they are more than limit,
-// or long.
-func fewNoted(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, limit int) (keys map[string][]json.RawMessage, ok bool, err error) {
-	b := &pgx.Batch{}
-	b.Queue(keptPlans)
-	b.Queue(noted, tenant, since, limit+1)
-	results := tx.SendBatch(ctx, b)
-	defer results.Close()
-	if _, err := results.Exec(); err != nil {
-		return nil, false, fmt.Errorf("read keys: %w", err)
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, false, fmt.Errorf("read keys: %w", err)
-	}
-	keys = map[string][]json.RawMessage{}
-	n, size := 0, 0
-	var table string
-	var key []byte
-	_, err = pgx.ForEachRow(rows, []any{&table, &key}, func() error {
-		if n, size = n+1, size+len(key); size <= fewBytes {
-			keys[table] = append(keys[table], json.RawMessage(string(key)))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("read keys: %w", err)
-	}
-	return keys, n <= limit && size <= fewBytes, results.Close()
+// fewNoted are the noted keys by table, as far as they are few.
+type fewNoted struct {
+	keys           map[string][]json.RawMessage
+	n, size, limit int
 }
+
+// queue reads them, up to limit and a little more, in a message with others.
+func (f *fewNoted) queue(b *pgx.Batch, tenant directory.TenantID, since string, limit int) {
+	f.keys, f.limit = map[string][]json.RawMessage{}, limit
+	b.Queue(keptPlans)
+	b.Queue(noted, tenant, since, limit+1).Query(func(rows pgx.Rows) error {
+		var table string
+		var key []byte
+		_, err := pgx.ForEachRow(rows, []any{&table, &key}, func() error {
+			if f.n, f.size = f.n+1, f.size+len(key); f.size <= fewBytes {
+				f.keys[table] = append(f.keys[table], json.RawMessage(string(key)))
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// all reports whether no more keys were noted than these, and none is missing.
+func (f *fewNoted) all() bool { return f.n <= f.limit && f.size <= fewBytes }
 
 // fewSelect reads the rows of some keys, each with its two hashes behind its columns.
 func (t Table) fewSelect() string {

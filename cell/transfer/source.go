@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -51,15 +52,22 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	}
 	var total Totals
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var unnoted bool
-		var generation string
-		if err := tx.QueryRow(ctx, armed, tenant, string(move)).Scan(&generation, &head.Snapshot, &head.Frozen, &unnoted); err != nil {
+	var unnoted bool
+	var generation string
+	var dirty fewNoted
+	first := func(b *pgx.Batch) {
+		b.Queue(armed, tenant, string(move)).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&generation, &head.Snapshot, &head.Frozen, &unnoted)
 			if err == pgx.ErrNoRows {
 				return problem.New(problem.Conflict, "tenant %d is not armed for move %s", tenant, move)
 			}
-			return fmt.Errorf("take snapshot: %w", err)
+			return err
+		})
+		if form != nil {
+			dirty.queue(b, tenant, form[2], s.few)
 		}
+	}
+	err := pg.InTxAfter(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, first, func(tx pgx.Tx) error {
 		head.Snapshot = generation + head.Snapshot
 		switch {
 		case since == Everything && unnoted, since != "" && since != Everything && form[1] != generation:
@@ -71,7 +79,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
-		list, keys, err := s.changed(ctx, tx, tenant, since)
+		list, keys, err := s.changed(ctx, tx, tenant, since, dirty)
 		if err != nil {
 			return err
 		}
@@ -120,18 +128,14 @@ const touched = `
 
 // changed lists the tables to send: all, or those with captured changes. Where
 // the keys of the changes are few it returns them as well.
-func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string) ([]Table, map[string][]json.RawMessage, error) {
+func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, dirty fewNoted) ([]Table, map[string][]json.RawMessage, error) {
 	list, err := s.tables.get(ctx, tx, since == "" || since == Everything)
 	if err != nil || since == "" {
 		return list, nil, err
 	}
-	keys, few, err := fewNoted(ctx, tx, tenant, since, s.few)
-	if err != nil {
-		return nil, nil, err
-	}
-	if few {
-		list, err = s.named(ctx, tx, list, slices.Collect(maps.Keys(keys)))
-		return list, keys, err
+	if dirty.all() {
+		list, err = s.named(ctx, tx, list, slices.Collect(maps.Keys(dirty.keys)))
+		return list, dirty.keys, err
 	}
 	if _, err := tx.Exec(ctx, manyPlans); err != nil {
 		return nil, nil, fmt.Errorf("list changed tables: %w", err)

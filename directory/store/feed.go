@@ -79,29 +79,39 @@ func scanCellRoute(row pgx.CollectableRow) (directory.CellRoute, error) {
 	return c, err
 }
 
+// oneState is a transaction that sees one state of the record.
+var oneState = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// readAll runs the statements that queue adds to a batch in one message, and sees one state of the record.
+func (s *Store) readAll(ctx context.Context, queue func(b *pgx.Batch)) error {
+	return pg.InTxAfter(ctx, s.pool, oneState, func(b *pgx.Batch) {
+		queue(b)
+		pg.QueueCommit(b)
+	}, func(pgx.Tx) error { return nil })
+}
+
 // Snapshot implements directory.Feed.
-func (s *Store) Snapshot(ctx context.Context) (directory.Update, error) {
-	u, err := s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) (err error) {
-		var oldest directory.Version
-		var head []byte
-		if err := tx.QueryRow(ctx, newest).Scan(&u.Version, &oldest, &head); err != nil {
+func (s *Store) Snapshot(ctx context.Context) (u directory.Update, err error) {
+	err = s.readAll(ctx, func(b *pgx.Batch) {
+		b.Queue(newest).QueryRow(func(row pgx.Row) (err error) {
+			u.Version, _, u.Head, err = scanNewest(row)
 			return err
-		}
-		copy(u.Head[:], head)
-		rows, err := tx.Query(ctx, allCells)
-		if err != nil {
-			return err
-		}
-		if u.Cells, err = pgx.CollectRows(rows, scanCellRoute); err != nil {
-			return err
-		}
-		if rows, err = tx.Query(ctx, allRoutes); err != nil {
-			return err
-		}
+		})
+		queueRoutes(b, &u, allCells, allRoutes)
+	})
+	return u, fail(ctx, "read table", err)
+}
+
+// queueRoutes reads into u what two queries, which take the same arguments, give.
+func queueRoutes(b *pgx.Batch, u *directory.Update, cells, routes string, args ...any) {
+	b.Queue(cells, args...).Query(func(rows pgx.Rows) (err error) {
+		u.Cells, err = pgx.CollectRows(rows, scanCellRoute)
+		return err
+	})
+	b.Queue(routes, args...).Query(func(rows pgx.Rows) (err error) {
 		u.Routes, err = pgx.CollectRows(rows, scanRoute)
 		return err
 	})
-	return u, fail(ctx, "read table", err)
 }
 
 // since is what changed after a version and, where the router's part is another
@@ -135,7 +145,9 @@ func (s *Store) news(ctx context.Context, v directory.Version) (news, error) {
 	c := s.reading.DoChan(strconv.FormatInt(int64(v), 10), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
-		return s.readNews(ctx, v)
+		var n news
+		err := s.readAll(ctx, func(b *pgx.Batch) { queueNews(b, v, &n) })
+		return n, err
 	})
 	select {
 	case got := <-c:
@@ -144,21 +156,6 @@ func (s *Store) news(ctx context.Context, v directory.Version) (news, error) {
 	case <-ctx.Done():
 		return news{}, ctx.Err()
 	}
-}
-
-// readNews reads one state of the record, in one message.
-func (s *Store) readNews(ctx context.Context, v directory.Version) (n news, err error) {
-	var b pgx.Batch
-	b.BeginTx(oneState)
-	queueNews(&b, v, &n)
-	pg.QueueCommit(&b)
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return n, err
-	}
-	defer conn.Release() // destroys a connection that is not idle
-	err = conn.SendBatch(ctx, &b).Close()
-	return n, err
 }
 
 // queueNews reads into n what changed after v.
@@ -172,14 +169,7 @@ func queueNews(b *pgx.Batch, v directory.Version, n *news) {
 		n.Links, err = pgx.CollectRows(rows, scanLink)
 		return err
 	})
-	b.Queue(changedCells, int64(v)).Query(func(rows pgx.Rows) (err error) {
-		n.Cells, err = pgx.CollectRows(rows, scanCellRoute)
-		return err
-	})
-	b.Queue(changedRoutes, int64(v)).Query(func(rows pgx.Rows) (err error) {
-		n.Routes, err = pgx.CollectRows(rows, scanRoute)
-		return err
-	})
+	queueRoutes(b, &n.Update, changedCells, changedRoutes, int64(v))
 	b.Queue(`SELECT EXISTS (SELECT FROM directory.rollouts WHERE state = 'running')`).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&n.rollout)
 	})
@@ -187,47 +177,34 @@ func queueNews(b *pgx.Batch, v directory.Version, n *news) {
 
 // sinceWithPart is since while a roll-out runs.
 func (s *Store) sinceWithPart(ctx context.Context, v directory.Version, router string, has directory.Report) (directory.Update, error) {
-	return s.read(ctx, func(ctx context.Context, tx pgx.Tx, u *directory.Update) error {
-		var b pgx.Batch
-		var n news
-		queueNews(&b, v, &n)
-		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return err
-		}
-		*u = n.Update
+	var n news
+	err := pg.InTxAfter(ctx, s.pool, oneState, func(b *pgx.Batch) { queueNews(b, v, &n) }, func(tx pgx.Tx) error {
 		p, err := part(ctx, tx, router)
 		if err == nil && !p.Is(has) {
-			u.Part = p
+			n.Part = p
 		}
 		return err
 	})
-}
-
-// oneState is a transaction that sees one state of the record.
-var oneState = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-
-// read makes an Update in a transaction that sees one state of the record: the
-// version and everything that it stands for.
-func (s *Store) read(ctx context.Context, f func(context.Context, pgx.Tx, *directory.Update) error) (directory.Update, error) {
-	var u directory.Update
-	err := pgx.BeginTxFunc(ctx, s.pool, oneState, func(tx pgx.Tx) error { return f(ctx, tx, &u) })
-	return u, err
+	return n.Update, err
 }
 
 // newest is the newest version, with its head, and the oldest that Changes can continue from.
 const newest = `SELECT version, oldest, head FROM directory.version`
 
-// scanNext reads newest: Gone where since is not on the way to it.
-func scanNext(row pgx.Row, since directory.Version) (now directory.Version, head directory.Head, err error) {
-	var oldest directory.Version
+func scanNewest(row pgx.Row) (now, oldest directory.Version, head directory.Head, err error) {
 	var h []byte
-	if err := row.Scan(&now, &oldest, &h); err != nil {
-		return 0, head, err
+	err = row.Scan(&now, &oldest, &h)
+	copy(head[:], h)
+	return now, oldest, head, err
+}
+
+// scanNext reads newest: Gone where since is not on the way to it.
+func scanNext(row pgx.Row, since directory.Version) (directory.Version, directory.Head, error) {
+	now, oldest, head, err := scanNewest(row)
+	if err == nil && (since < oldest || since > now) {
+		err = problem.New(problem.Gone, "cannot continue from version %d", since)
 	}
-	if copy(head[:], h); since < oldest || since > now {
-		return now, head, problem.New(problem.Gone, "cannot continue from version %d", since)
-	}
-	return now, head, nil
+	return now, head, err
 }
 
 // Changes implements directory.Feed.

@@ -57,43 +57,15 @@ func (s *Store) mutateAfter(ctx context.Context, what string, first func(b *pgx.
 	}
 }
 
-// rollbackTimeout bounds the clean-up after a failed transaction.
-const rollbackTimeout = 5 * time.Second
-
 // once is one attempt of a mutation.
 func (s *Store) once(ctx context.Context, first func(b *pgx.Batch), fn func(tx pgx.Tx) (*change, error)) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release() // destroys a connection that is not idle
-	var b pgx.Batch
-	b.BeginTx(pgx.TxOptions{})
-	first(&b)
-	begun := conn.SendBatch(ctx, &b)
-	tx, committed := begun.Tx(), false
-	defer func() {
-		if committed {
-			return
+	return pg.InTxAfter(ctx, s.pool, pgx.TxOptions{}, first, func(tx pgx.Tx) error {
+		c, err := fn(tx)
+		if err != nil || c == nil {
+			return err
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout) // also where ctx is what ended it
-		defer cancel()
-		_ = tx.Rollback(ctx) // the caller already has the error that matters
-	}()
-	if err := begun.Close(); err != nil {
-		return err
-	}
-	c, err := fn(tx)
-	switch {
-	case err != nil:
-		return err
-	case c == nil:
-		err = tx.Commit(ctx)
-	default:
-		err = commit(ctx, tx, c)
-	}
-	committed = err == nil
-	return err
+		return commit(ctx, tx, c)
+	})
 }
 
 const insertAudit = `

@@ -68,6 +68,45 @@ func InTx(ctx context.Context, db Beginner, fn func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{}, fn)
 }
 
+// rollbackTimeout bounds the clean-up after a failed transaction.
+const rollbackTimeout = 5 * time.Second
+
+// InTxAfter is InTx with opts where the first statements are known: they go out with
+// BEGIN, in one message, and are answered when fn runs. fn may have committed itself, by
+// a batch of QueueCommit.
+func InTxAfter(ctx context.Context, pool *pgxpool.Pool, opts pgx.TxOptions, first func(b *pgx.Batch), fn func(tx pgx.Tx) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // destroys a connection that is not idle
+	var b pgx.Batch
+	b.BeginTx(opts)
+	first(&b)
+	begun := conn.SendBatch(ctx, &b)
+	tx, over := begun.Tx(), false
+	defer func() {
+		if over {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout) // also where ctx is what ended it
+		defer cancel()
+		_ = tx.Rollback(ctx) // the caller already has the error that matters
+	}()
+	if err := begun.Close(); err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if over = conn.Conn().PgConn().TxStatus() == 'I'; over {
+		return nil
+	}
+	err = tx.Commit(ctx)
+	over = err == nil
+	return err
+}
+
 // QueueCommit makes a batch end its transaction. committed is true once Postgres has
 // said so, also where the connection ended right after it, with an error.
 func QueueCommit(b *pgx.Batch) (committed *bool) {
