@@ -37,7 +37,7 @@ func New(url, token string, h *http.Client) *Client {
 // Preflight reports what would make a move unsafe here and, where measure is set, how
 // much there is to move.
 func (c *Client) Preflight(ctx context.Context, m transfer.Move, measure bool) (r transfer.Report, err error) {
-	err = c.call(ctx, "preflight", transfer.Request{Move: m, Unmeasured: !measure}, &r)
+	err = c.call(ctx, "preflight", transfer.Request{Move: m, Unmeasured: !measure, AsksEarly: true}, &r)
 	return r, err
 }
 
@@ -58,9 +58,10 @@ func (c *Client) Arm(ctx context.Context, m transfer.Move, wait time.Duration) e
 	return c.call(ctx, "arm", transfer.Request{Move: m, WaitMS: wait.Milliseconds()}, nil)
 }
 
-// Pull makes the target take one round from the source at sourceURL.
+// Pull makes the target take one round from the source at sourceURL; a final one as soon
+// as the tenant is frozen there, for which it waits a while.
 func (c *Client) Pull(ctx context.Context, m transfer.Move, sourceURL string, final bool) (r transfer.Received, err error) {
-	err = c.call(ctx, "pull", transfer.Request{Move: m, SourceURL: sourceURL, Final: final}, &r)
+	err = c.call(ctx, "pull", transfer.Request{Move: m, SourceURL: sourceURL, Final: final, AsksEarly: final}, &r)
 	return r, err
 }
 

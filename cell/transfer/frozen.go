@@ -11,8 +11,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// How long who asks for a last round waits for the freeze, and how often it looks for
-// one that another process of the cell has made.
+// How long who asks for a last round waits for the freeze where nobody takes the question
+// back, and how often it looks for one that another process of the cell has made.
 const (
 	freezeAwaited = 2 * time.Second
 	freezeLook    = 50 * time.Millisecond
@@ -75,7 +75,7 @@ func (s *Server) awaitFreeze(ctx context.Context, r Request) error {
 	look := time.NewTicker(freezeLook)
 	defer look.Stop()
 	for {
-		f, err := s.Steps.Fence(ctx, r.Tenant)
+		f, err := fence.Get(ctx, s.Pool, r.Tenant) // not by a connection of the steps: others may wait there
 		if err != nil || f.State != fence.Active || f.Epoch != r.Base {
 			return err
 		}

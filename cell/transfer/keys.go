@@ -73,23 +73,26 @@ func (s *Server) keys(ctx context.Context, r Request) (any, error) {
 }
 
 // startKeys brings the tenant's keys up to the source's present while the rows are
-// brought; the function returned waits for that, and not for long. What fails is
-// logged, and does not end the move: Redis is not the authority.
-func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait func()) {
+// brought; the function returned, told whether the rows are stored and how long that
+// took, waits for that, and not for long. What fails is logged, and does not end the
+// move: Redis is not the authority.
+func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait func(stored bool, took time.Duration)) {
 	if s.Redis == nil {
-		return func() {}
+		return func(bool, time.Duration) {}
 	}
 	bound := s.Redis.Wait
 	if first {
 		bound = max(bound, keysFirst)
 	}
-	asked := ctx
-	ctx, cancel := context.WithCancel(asked)
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.pullKeys(ctx, r) }() // ends with ctx
-	return func() {
+	return func(stored bool, took time.Duration) {
 		defer cancel()
-		late := time.NewTimer(bound)
+		if !stored {
+			return
+		}
+		late := time.NewTimer(max(bound-took, 0))
 		defer late.Stop()
 		var err error
 		select {
@@ -99,7 +102,7 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
-		if err == nil || asked.Err() != nil {
+		if err == nil {
 			return
 		}
 		if r.Final {

@@ -2,6 +2,7 @@ package transfer_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -114,5 +116,35 @@ func TestTheLastRoundIsAskedForBeforeTheFreeze(t *testing.T) {
 	b.want(t, 2, "late", "42")
 	if b.lost(t) != "1 0" {
 		t.Errorf("lost: %s", b.lost(t))
+	}
+}
+
+// TestACellOfBeforeRefusesToBeAskedEarly: it would take for the last round what comes
+// before the freeze.
+func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {
+	t.Parallel()
+	var asked transfer.Request
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = transfer.Request{}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer old.Close()
+	c := client.New(old.URL, "", old.Client())
+	for _, tt := range []struct {
+		what string
+		ask  func() error
+		want bool
+	}{
+		{"preflight", func() error { _, err := c.Preflight(t.Context(), there, true); return err }, true},
+		{"a last round", func() error { _, err := c.Pull(t.Context(), there, "", true); return err }, true},
+		{"another round", func() error { _, err := c.Pull(t.Context(), there, "", false); return err }, false},
+	} {
+		// What a cell does not know it refuses: read is strict.
+		if err := tt.ask(); err != nil || asked.AsksEarly != tt.want {
+			t.Errorf("%s: asks early is %v, %v, want %v", tt.what, asked.AsksEarly, err, tt.want)
+		}
 	}
 }

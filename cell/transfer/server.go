@@ -36,6 +36,10 @@ type Request struct {
 	SourceURL  string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
 	Final      bool                       `json:"final,omitempty"`      // pull, rows, keys: as the source is when it is frozen, and not before; nothing follows
 	Keys       map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
+
+	// preflight, and pull where Final: the last round is asked for before the freeze. A cell of
+	// before that took what came then for the last one; it refuses a member that it does not know.
+	AsksEarly bool `json:"asks_early,omitempty"`
 }
 
 // target is the step of the side that receives.
@@ -183,14 +187,18 @@ func (f *firstByte) Write(b []byte) (int, error) {
 
 // pull brings this cell, the target, up to the source's present; the last round, to what
 // the source is when it is frozen, for which it waits.
-func (s *Server) pull(ctx context.Context, r Request) (any, error) {
+func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	have, err := s.Target.Received(ctx, r.target())
 	if err != nil || have.Final {
 		return have, err
 	}
+	keys := s.startKeys(ctx, r, have.Round <= 0)
 	rows := s.askRows(ctx, r, have.Snapshot)
-	defer rows.close()
-	defer s.startKeys(ctx, r, have.Round <= 0)()
+	var got Received
+	defer func() {
+		rows.close() // the source need not wait for the keys
+		keys(err == nil, got.Took)
+	}()
 	stream := io.Reader(rows)
 	if have.Snapshot == "" && !r.Final {
 		c, err := s.Target.pace.copying(ctx, rows)
@@ -200,7 +208,7 @@ func (s *Server) pull(ctx context.Context, r Request) (any, error) {
 		defer c.done()
 		stream = c
 	}
-	got, err := s.Target.Apply(ctx, r.target(), r.Final, stream)
+	got, err = s.Target.Apply(ctx, r.target(), r.Final, stream)
 	switch {
 	case err == nil:
 		return got, nil

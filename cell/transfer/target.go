@@ -76,14 +76,17 @@ func scanReceived(row pgx.Row) (Received, error) {
 // taken only of a tenant that is frozen at the source.
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
 	began := time.Now()
-	var out Received
-	err := pgx.BeginTxFunc(ctx, t.pool, pgx.TxOptions{BeginQuery: beginApply(final)}, func(tx pgx.Tx) error {
-		have, err := enterIncoming(ctx, tx, s)
-		if err != nil {
+	var have, out Received
+	first := func(b *pgx.Batch) {
+		b.Queue(settings(final))
+		b.Queue(enterRow, s.Tenant, string(s.Move), s.Epoch, []string{"incoming"})
+		b.Queue(receivedRow, s.Tenant, string(s.Move)).QueryRow(func(row pgx.Row) (err error) {
+			have, err = scanReceived(row)
 			return err
-		}
-		out = have
-		if have.Final {
+		})
+	}
+	err := pg.InTxAfter(ctx, t.pool, pgx.TxOptions{}, first, func(tx pgx.Tx) error {
+		if out = have; have.Final {
 			return nil
 		}
 		in := newFrameReader(stream, pacing(ctx, t.pace, final))
@@ -109,20 +112,24 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 	})
 	out.Took = time.Since(began)
 	t.tables.refused(err)
+	if pg.Code(err) == notThisMove {
+		err = s.entered(err)
+	}
 	return out, err
 }
 
-// beginApply begins a transaction and sets it up: foreign keys and the application's
+// settings sets the transaction of a round up: foreign keys and the application's
 // triggers were checked at the source, and the order of tables would break them here.
 // Only a final round has to survive a crash: an earlier one is applied again.
-func beginApply(final bool) string {
+func settings(final bool) string {
 	if final {
-		return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = on"
+		return `SELECT set_config('session_replication_role', 'replica', true), set_config('synchronous_commit', 'on', true)`
 	}
 	// The source may look for the changed keys for minutes before it sends the first. What
 	// was planned for the tenants of yesterday may read all of a table that has grown since.
-	return "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL synchronous_commit = off; " +
-		"SET LOCAL idle_in_transaction_session_timeout = '10min'; SET LOCAL plan_cache_mode = force_custom_plan"
+	return `
+		SELECT set_config('session_replication_role', 'replica', true), set_config('synchronous_commit', 'off', true),
+		       set_config('idle_in_transaction_session_timeout', '10min', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
 }
 
 const enterRow = `SELECT cell.enter_move($1, $2, $3, $4)`
@@ -133,23 +140,6 @@ const enterRow = `SELECT cell.enter_move($1, $2, $3, $4)`
 func enterMove(ctx context.Context, tx pgx.Tx, s Step, states ...string) error {
 	_, err := tx.Exec(ctx, enterRow, s.Tenant, string(s.Move), s.Epoch, states)
 	return s.entered(err)
-}
-
-// enterIncoming enters the move and then, in the same message, reads what was received.
-func enterIncoming(ctx context.Context, tx pgx.Tx, s Step) (Received, error) {
-	var b pgx.Batch
-	b.Queue(enterRow, s.Tenant, string(s.Move), s.Epoch, []string{"incoming"})
-	b.Queue(receivedRow, s.Tenant, string(s.Move))
-	results := tx.SendBatch(ctx, &b)
-	defer results.Close()
-	if _, err := results.Exec(); err != nil {
-		return Received{}, s.entered(err)
-	}
-	have, err := scanReceived(results.QueryRow())
-	if err != nil {
-		return have, err
-	}
-	return have, results.Close()
 }
 
 // entered is what the answer to enterRow means.

@@ -62,6 +62,9 @@ func (s *Store) AddCell(ctx context.Context, c directory.Cell) (directory.Cell, 
 		if err = beat(ctx, tx, directory.Member{ID: c.ID, Address: c.Address, Incarnation: c.Incarnation}); err != nil {
 			return nil, err
 		}
+		if err = wake(ctx, tx, aboutMembers); err != nil {
+			return nil, err
+		}
 		out, err = getCell(ctx, tx, c.ID, "")
 		return did, err
 	})

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"strconv"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -115,9 +115,9 @@ func queueRoutes(b *pgx.Batch, u *directory.Update, cells, routes string, args .
 }
 
 // since is what changed after a version and, where the router's part is another
-// than it has, that part: both of one moment.
-func (s *Store) since(ctx context.Context, v directory.Version, router string, has *directory.Report) (directory.Update, error) {
-	n, err := s.news(ctx, v)
+// than it has, that part: both of one moment. known is a version that is there for sure.
+func (s *Store) since(ctx context.Context, v, known directory.Version, router string, has *directory.Report) (directory.Update, error) {
+	n, err := s.news(ctx, v, known)
 	switch {
 	case err != nil || has == nil:
 		return n.Update, err
@@ -140,9 +140,10 @@ type news struct {
 const readTimeout = 5 * time.Second
 
 // news reads what changed after v, once for all routers that ask at the same time: one
-// commit wakes them all. It may be older than a commit that the caller has heard of.
-func (s *Store) news(ctx context.Context, v directory.Version) (news, error) {
-	c := s.reading.DoChan(strconv.FormatInt(int64(v), 10), func() (any, error) {
+// commit wakes them all. It holds known, which some caller has read, and may lack what
+// another has only heard of.
+func (s *Store) news(ctx context.Context, v, known directory.Version) (news, error) {
+	c := s.reading.DoChan(fmt.Sprint(v, known), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
 		defer cancel()
 		var n news
@@ -236,7 +237,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 		// Asked for before the read: whatever commits after it wakes us.
 		newer := s.hub.newer(aboutTable)
 		if woken { // a tenant may be waiting for this: acknowledged it was when the wait began
-			if u, err := s.since(ctx, since, router, has); err != nil || u.Version > since {
+			if u, err := s.since(ctx, since, since, router, has); err != nil || u.Version > since {
 				return u, err
 			}
 		}
@@ -245,7 +246,7 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 			return directory.Update{}, err
 		}
 		if now > since || other {
-			return s.since(ctx, since, router, has)
+			return s.since(ctx, since, now, router, has)
 		}
 		if last {
 			return directory.Update{Since: since, Version: since, Head: head}, nil

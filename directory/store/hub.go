@@ -66,6 +66,12 @@ func (h *hub) wake(topic string) {
 
 func (h *hub) close() { h.once.Do(func() { close(h.closed) }) }
 
+// wake wakes who waits for a topic in every process, once the transaction has committed.
+func wake(ctx context.Context, tx pgx.Tx, topic string) error {
+	_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, topic)
+	return err
+}
+
 // run listens until ctx ends, on one connection after the other.
 func (h *hub) run(ctx context.Context, pool *pgxpool.Pool) {
 	for ctx.Err() == nil {

@@ -50,8 +50,7 @@ func (m *Membership) announce(ctx context.Context, member directory.Member) erro
 			if err := beat(ctx, tx, member); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '`+aboutMembers+`')`)
-			return err
+			return wake(ctx, tx, aboutMembers)
 		})
 	})
 }
@@ -85,8 +84,7 @@ func (m *Membership) leave(ctx context.Context, member directory.Member) {
 			if _, err := tx.Exec(ctx, remove, member.ID, member.Incarnation); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `SELECT pg_notify('`+channel+`', '`+aboutMembers+`')`)
-			return err
+			return wake(ctx, tx, aboutMembers)
 		})
 	})
 	if err != nil { // it is forgotten after HeartbeatTTL

@@ -94,7 +94,7 @@ func (s *Store) CreateRollout(ctx context.Context, n directory.NewRollout) (dire
 			return nil, problem.New(problem.Conflict, "another roll-out was begun at the same time")
 		}
 		if err == nil {
-			err = wake(ctx, tx)
+			err = wake(ctx, tx, aboutTable)
 		}
 		return &change{action: "rollout.create", subject: rolloutSubject(r.ID), after: r}, err
 	})
@@ -162,19 +162,13 @@ func save(ctx context.Context, tx pgx.Tx, old, r directory.Rollout, action strin
 		return nil, err
 	}
 	c := &change{action: action, subject: rolloutSubject(r.ID), before: brief(old), after: brief(r)}
-	return c, wake(ctx, tx)
+	return c, wake(ctx, tx, aboutTable)
 }
 
 // brief is what an audit line says of a step: the changes are in the first one.
 func brief(r directory.Rollout) directory.Rollout {
 	r.Changes, r.Before = nil, nil
 	return r
-}
-
-// wake tells the polls in every process, once the transaction has committed.
-func wake(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, channel, aboutTable)
-	return err
 }
 
 // staged is the routers that take part in roll-outs, and the time.

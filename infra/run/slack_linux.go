@@ -27,8 +27,8 @@ const unhurriedEnv = "CELLWAY_TIMER_SLACK_SET"
 
 // unhurried gives the process its slack. Threads have it from the one that made them,
 // and sysmon is older than main: the program begins again, which keeps slack, process id
-// and open files. Where that is not allowed, or the slack was given to it, it goes on as
-// it is.
+// and open files. Where that is not allowed, or it has as much slack already, it goes on
+// as it is.
 func unhurried() {
 	begun := os.Getenv(unhurriedEnv) != ""
 	if os.Unsetenv(unhurriedEnv) != nil || begun {
@@ -43,8 +43,14 @@ func unhurried() {
 	if has, ok := timerSlack(); !ok || has >= slack {
 		return
 	}
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(slack), 0); errno == 0 {
-		_ = syscall.Exec(exe, os.Args, append(os.Environ(), unhurriedEnv+"=1")) // comes back only where it may not
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, uintptr(slack), 0); errno != 0 {
+		return
+	}
+	var files syscall.Rlimit
+	limited := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+	_ = syscall.Exec(exe, os.Args, append(os.Environ(), unhurriedEnv+"=1")) // comes back only where it may not
+	if limited == nil {
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) // Exec has given back the limit that Go raises at the start
 	}
 }
 
