@@ -57,6 +57,57 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestInTxAfter: what is known goes with BEGIN; fn's error, one of a first statement and
+// the caller's end undo all, and the connection lives on; fn may commit by itself.
+func TestInTxAfter(t *testing.T) {
+	t.Parallel()
+	pool := open(t, testkit.Postgres(t))
+	if _, err := pool.Exec(t.Context(), "CREATE TABLE items (id int PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+	first := func(id int) func(*pgx.Batch) {
+		return func(b *pgx.Batch) { b.Queue("INSERT INTO items (id) VALUES ($1)", id) }
+	}
+	insert := func(ctx context.Context, tx pgx.Tx, id int) error {
+		_, err := tx.Exec(ctx, "INSERT INTO items (id) VALUES ($1)", id)
+		return err
+	}
+	broken := errors.New("broken")
+	ending, end := context.WithCancel(t.Context())
+	for _, tt := range []struct {
+		what string
+		ctx  context.Context
+		id   int
+		fn   func(ctx context.Context, tx pgx.Tx) error
+		ok   bool
+	}{
+		{"a commit", t.Context(), 1, func(ctx context.Context, tx pgx.Tx) error { return insert(ctx, tx, 2) }, true},
+		{"fn's own commit", t.Context(), 3, func(ctx context.Context, tx pgx.Tx) error {
+			var b pgx.Batch
+			first(4)(&b)
+			QueueCommit(&b)
+			return tx.SendBatch(ctx, &b).Close()
+		}, true},
+		{"fn fails", t.Context(), 5, func(ctx context.Context, tx pgx.Tx) error { return errors.Join(insert(ctx, tx, 6), broken) }, false},
+		{"a first statement fails", t.Context(), 1, func(context.Context, pgx.Tx) error { t.Error("fn runs"); return nil }, false},
+		{"the caller goes away", ending, 7, func(ctx context.Context, tx pgx.Tx) error { end(); return insert(ctx, tx, 8) }, false},
+	} {
+		err := InTxAfter(tt.ctx, pool, pgx.TxOptions{}, first(tt.id), func(tx pgx.Tx) error { return tt.fn(tt.ctx, tx) })
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: got %v, want success: %v", tt.what, err, tt.ok)
+		}
+	}
+	if got := count(t, pool, "SELECT count(*) FROM items WHERE id <= 4"); got != 4 {
+		t.Errorf("got %d rows of what was committed, want 4", got)
+	}
+	if got := count(t, pool, "SELECT count(*) FROM items"); got != 4 {
+		t.Errorf("got %d rows, want none of what failed", got)
+	}
+	if n := pool.Stat().NewConnsCount(); n != 1 {
+		t.Errorf("%d connections were made, want the first to live on", n)
+	}
+}
+
 func TestInTx(t *testing.T) {
 	t.Parallel()
 	pool := open(t, testkit.Postgres(t))

@@ -9,8 +9,8 @@ import (
 
 // slack is by how much the kernel may be late when it wakes a thread of a service that
 // sleeps. While a Go program has work, a thread of its runtime (sysmon) sleeps 20 us and
-// looks again; with the kernel's default slack of 50 us each service is woken ten
-// thousand times a second for that, and takes the core from one that works. With a
+// looks again; with the kernel's default slack of 50 us each service is woken up to
+// ten thousand times a second for that, and takes the core from one that works. With a
 // millisecond, a tenant's write costs a fifth less processor time (docs/BENCHMARKS.md).
 // Timers are late by that much; what waits for the network is woken at once, as ever.
 const slack = time.Millisecond
