@@ -5,19 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/cellway/cellway/infra/run"
 )
 
-// Pause waits for d or the end of ctx, and reports whether ctx still lives.
-func Pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+// Pause is run.Pause, by a name that packages with a run of their own can use.
+func Pause(ctx context.Context, d time.Duration) bool { return run.Pause(ctx, d) }
 
 // Until calls done every so often until it reports true. An error of done ends
 // the wait; when ctx ends first, the error says what was waited for.

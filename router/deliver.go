@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -160,7 +161,7 @@ func (rt *Router) refresh(after time.Duration) {
 		_, err, _ := rt.refreshing.Do(after.String(), func() (any, error) {
 			ctx, cancel := context.WithTimeout(rt.background, after+rt.Hold.Time)
 			defer cancel()
-			if !rest(ctx, after) || after > 0 && !rt.holds.anybody.Load() {
+			if !run.Pause(ctx, after) || after > 0 && !rt.holds.anybody.Load() {
 				return nil, nil
 			}
 			return nil, rt.Refresh(ctx)
@@ -169,21 +170,6 @@ func (rt *Router) refresh(after time.Duration) {
 			rt.Log.WarnContext(rt.background, "table not refreshed", "error", err)
 		}
 	})
-}
-
-// rest waits for d, or false if ctx ends before.
-func rest(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // A Target is where a request goes, and the proof that we send it.

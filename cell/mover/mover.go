@@ -12,6 +12,7 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // A Directory is what a mover needs of the directory. *directory/client.Client is one.
@@ -176,12 +177,5 @@ func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.
 
 // sleep waits for about d and reports whether ctx still lives.
 func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d*3/4 + rand.N(d/2+1))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return run.Pause(ctx, d*3/4+rand.N(d/2+1))
 }

@@ -17,8 +17,9 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// How long a round waits for the tenant's keys in Redis when its rows are there. It does
-// not wait for a Redis that fails: the move goes on without.
+// How long a round gives the tenant's keys in Redis, from when its rows began to come:
+// the last one, from the freeze. It does not wait for a Redis that fails: the move goes on
+// without.
 const (
 	keysFirst = 30 * time.Second       // the copy, and the round after it
 	keysLater = 100 * time.Millisecond // above all the last, inside the pause
@@ -92,16 +93,7 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 		if !stored {
 			return
 		}
-		late := time.NewTimer(max(bound-took, 0))
-		defer late.Stop()
-		var err error
-		select {
-		case err = <-done:
-		case <-late.C:
-			err = context.DeadlineExceeded
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
+		err := arrived(done, bound-took)
 		if err == nil {
 			return
 		}
@@ -110,6 +102,24 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 		}
 		s.Redis.log.WarnContext(ctx, "the move goes on without all of the tenant's redis keys",
 			"tenant", r.Tenant, "move", r.ID, "final", r.Final, "error", err)
+	}
+}
+
+// arrived is what done says, if it does within d. What is there already counts also where
+// the time is over: rows may take longer than the keys are given.
+func arrived(done <-chan error, d time.Duration) error {
+	select {
+	case err := <-done:
+		return err
+	default:
+	}
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case err := <-done: // soon, where its context has ended
+		return err
+	case <-late.C:
+		return context.DeadlineExceeded
 	}
 }
 

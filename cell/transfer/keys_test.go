@@ -30,10 +30,10 @@ import (
 type keyed struct {
 	*cell
 	*client.Client
-	url  string
-	keep *keep.Keep
-	raw  *redis.Client
-	reg  *prometheus.Registry
+	url, token string
+	keep       *keep.Keep
+	raw        *redis.Client
+	reg        *prometheus.Registry
 }
 
 // keyedPair is two such cells, tenant 7 at A.
@@ -68,7 +68,7 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 			server.Close()
 			_, _ = c.keep.Close(), c.raw.Close()
 		})
-		c.url, c.Client = server.URL, client.New(server.URL, service, server.Client())
+		c.url, c.token, c.Client = server.URL, service, client.New(server.URL, service, server.Client())
 		return c
 	}
 	a, b = one("a"), one("b")
@@ -244,4 +244,26 @@ func (c bareKeys) EvalSha(ctx context.Context, sha string, keys []string, args .
 
 func (c bareKeys) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	return c.Client.Eval(ctx, script, []string{strings.TrimPrefix(keys[0], "rate:")}, args...)
+}
+
+// TestKeysThatAreThereAreNotLate, however long the rows took; what is not there is.
+func TestKeysThatAreThereAreNotLate(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for range 100 { // a choice of two would find the time over in half of them
+		for _, d := range []time.Duration{-time.Hour, 0, time.Hour} {
+			done := make(chan error, 2)
+			done <- nil
+			done <- broken
+			if err := transfer.Arrived(done, d); err != nil {
+				t.Fatalf("got %v, want the keys", err)
+			}
+			if err := transfer.Arrived(done, d); !errors.Is(err, broken) {
+				t.Fatalf("got %v, want what broke them", err)
+			}
+		}
+	}
+	if err := transfer.Arrived(make(chan error), -time.Second); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the time to be over", err)
+	}
 }

@@ -120,31 +120,45 @@ func TestTheLastRoundIsAskedForBeforeTheFreeze(t *testing.T) {
 }
 
 // TestACellOfBeforeRefusesToBeAskedEarly: it would take for the last round what comes
-// before the freeze.
+// before the freeze. That a member it does not know is refused, cells have always done.
 func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {
 	t.Parallel()
-	var asked transfer.Request
-	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = transfer.Request{}
-		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
-			t.Error(err)
+	before := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var asked struct { // what a cell of before knows of it
+			transfer.Move
+			Unmeasured bool   `json:"unmeasured"`
+			SourceURL  string `json:"source_url"`
+			Final      bool   `json:"final"`
+		}
+		dec := json.NewDecoder(r.Body)
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&asked); err != nil {
+			problem.Write(w, problem.Wrap(problem.Invalid, err, "not a request"), problem.Where{Source: "cell"})
+			return
 		}
 		_, _ = w.Write([]byte("{}"))
 	}))
-	defer old.Close()
-	c := client.New(old.URL, "", old.Client())
-	for _, tt := range []struct {
-		what string
-		ask  func() error
-		want bool
-	}{
-		{"preflight", func() error { _, err := c.Preflight(t.Context(), there, true); return err }, true},
-		{"a last round", func() error { _, err := c.Pull(t.Context(), there, "", true); return err }, true},
-		{"another round", func() error { _, err := c.Pull(t.Context(), there, "", false); return err }, false},
-	} {
-		// What a cell does not know it refuses: read is strict.
-		if err := tt.ask(); err != nil || asked.AsksEarly != tt.want {
-			t.Errorf("%s: asks early is %v, %v, want %v", tt.what, asked.AsksEarly, err, tt.want)
-		}
+	defer before.Close()
+	c := client.New(before.URL, "", before.Client())
+	if _, err := c.Preflight(t.Context(), there, true); !errors.Is(err, problem.Invalid) {
+		t.Errorf("preflight: got %v, want invalid", err)
+	}
+	if _, err := c.Pull(t.Context(), there, "", true); !errors.Is(err, problem.Invalid) {
+		t.Errorf("a last round: got %v, want invalid", err)
+	}
+	if _, err := c.Pull(t.Context(), there, "", false); err != nil {
+		t.Errorf("another round: got %v, want an answer", err)
+	}
+
+	a, _ := keyedPair(t)
+	body := `{"move":"mv_1","tenant":7,"base_epoch":1,"source":"a","target":"b","of_a_later_release":true}`
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+transfer.Prefix+"preflight", strings.NewReader(body))
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	if err := problem.Read(resp); !errors.Is(err, problem.Invalid) {
+		t.Errorf("a member of a later release: got %v, want invalid", err)
 	}
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/infra/telemetry"
 )
 
@@ -107,7 +108,7 @@ func (c *Client) do(ctx context.Context, k call) error {
 		if err == nil || n == attempts || !unanswered(err) || ctx.Err() != nil {
 			return err
 		}
-		if pause(ctx, backoff(n, 50*time.Millisecond, time.Second)) != nil {
+		if !run.Pause(ctx, backoff(n, 50*time.Millisecond, time.Second)) {
 			return err
 		}
 	}
@@ -193,16 +194,4 @@ func backoff(attempt int, first, most time.Duration) time.Duration {
 		limit = min(most, first<<(attempt-1))
 	}
 	return rand.N(limit) + time.Millisecond
-}
-
-// pause waits for d; the error is ctx's.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

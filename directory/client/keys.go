@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // AddKey implements directory.Keys.
@@ -101,7 +102,7 @@ func WatchCredentials(ctx context.Context, keys directory.Keys, from directory.V
 		failures++
 		d := backoff(failures, firstPause, mostPause)
 		failed(err, d)
-		_ = pause(ctx, d) // the loop looks at ctx
+		run.Pause(ctx, d) // the loop looks at ctx
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // WatchOptions say what to follow and what to do with it.
@@ -97,7 +98,7 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 		if w.Failed != nil {
 			w.Failed(err, d)
 		}
-		_ = pause(ctx, d) // the loop looks at ctx
+		run.Pause(ctx, d) // the loop looks at ctx
 	}
 	return nil
 }

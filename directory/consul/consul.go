@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/cellway/cellway/infra/run"
 )
 
 // A Client speaks to one agent, usually the one on this machine.
@@ -51,12 +53,8 @@ func blocking(ctx context.Context, index uint64, wait time.Duration) (*api.Query
 
 // pause waits for d, a quarter more or less; the error is ctx's.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d*3/4 + rand.N(d/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
+	if run.Pause(ctx, d*3/4+rand.N(d/2)) {
 		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return ctx.Err()
 }

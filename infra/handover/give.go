@@ -8,6 +8,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/cellway/cellway/infra/run"
 )
 
 // A Keeper has what only one process may have, such as files that it writes.
@@ -38,7 +40,7 @@ func (s *Sockets) Run(ctx context.Context, k Keeper) error {
 			}
 			return nil // the file stays: who is starting now may have the socket
 		case exhausted(err):
-			rest(ctx, askEvery) // who asks waits meanwhile
+			run.Pause(ctx, askEvery) // who asks waits meanwhile
 		case err != nil:
 			return fmt.Errorf("accept who takes over: %w", err)
 		case s.give(ctx, c, k):
@@ -55,16 +57,6 @@ func exhausted(err error) bool {
 		}
 	}
 	return false
-}
-
-// rest lasts d, or until ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // give hands the sockets to the process at the other end, and reports whether it

@@ -30,7 +30,7 @@ func (f *farewell) wait(told, serving context.Context, taken <-chan struct{}) {
 		f.admin.SetReady(false)
 	case <-told.Done():
 		f.begin("router stops")
-		rest(serving, f.StopDelay)
+		run.Pause(serving, f.StopDelay)
 		f.rt.EndStreams() // balancers know: their clients do not come back here
 	case <-taken:
 		f.begin("another router has taken over")
@@ -59,20 +59,10 @@ func (f *farewell) untilAlone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, f.RetireTime)
 	defer cancel()
 	for {
-		rest(ctx, aloneEvery)
+		run.Pause(ctx, aloneEvery)
 		if ctx.Err() != nil || f.guard.Connected() == 0 {
 			return
 		}
-	}
-}
-
-// rest lasts d, or until ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }
 
