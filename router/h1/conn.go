@@ -20,7 +20,7 @@ const (
 )
 
 // A conn is a client's connection. Its goroutine does everything but watching
-// for a client that leaves, and uploads that take long.
+// for a client that leaves, and uploads that take long; while it naps it has none.
 type conn struct {
 	srv     *Server
 	nc      net.Conn
@@ -36,6 +36,11 @@ type conn struct {
 	tunnel  bool                 // under srv.mu
 	touched time.Time
 	until   time.Time // the exchange's end at the latest
+
+	tired   bool   // idle for so long that it naps
+	wakeful bool   // it does not nap before the next request
+	napped  bool   // the Server's naps know its socket
+	number  uint64 // of its last nap; under naps.mu
 
 	*buffers // nil while there is nothing to read
 	poll     func(fd uintptr) bool
@@ -109,7 +114,7 @@ func (c *conn) forHandlers() {
 var stdServer = &http.Server{ReadHeaderTimeout: time.Second}
 
 func (c *conn) serve() {
-	defer c.end()
+	defer c.leave()
 	for first := true; c.await(first) == nil; first = false {
 		if !c.readHead() || !c.exchange() {
 			return
@@ -138,6 +143,7 @@ func (c *conn) kill() {
 	}
 	c.cancel()
 	_ = c.nc.Close()
+	c.srv.naps.rouse(c)
 }
 
 // shut closes a connection that is idle, from outside.
@@ -146,6 +152,7 @@ func (c *conn) shut() {
 		return
 	}
 	_ = c.nc.Close()
+	c.srv.naps.rouse(c)
 }
 
 func (c *conn) acquire() {
@@ -206,6 +213,7 @@ func (c *conn) await(first bool) error {
 		err = c.awaitByte()
 	}
 	if err != nil {
+		c.tired = canNap && !first && !c.wakeful && timedOut(err)
 		return err
 	}
 	if !c.state.CompareAndSwap(idle, active) {
@@ -235,16 +243,32 @@ func (c *conn) pollOnce(fd uintptr) bool {
 	}
 }
 
-// touch puts off the end of the connection. It is called for every request and
-// mostly does nothing: the deadline is the longest there is, and a second more
-// or less does not matter.
+// touch puts off the end of the connection, and its nap. It is called for every
+// request and mostly does nothing: the deadline of writes is the longest there is,
+// and half of the time until the nap more or less does not matter.
 func (c *conn) touch() {
 	now := time.Now()
-	if now.Sub(c.touched) < time.Second {
+	if now.Sub(c.touched) < c.srv.Nap/2 {
 		return
 	}
 	c.touched = now
-	_ = c.nc.SetDeadline(now.Add(max(c.srv.Idle, c.srv.Whole) + time.Second)) // a read will report it
+	_ = c.nc.SetWriteDeadline(c.longest(now)) // a write will report it
+	c.readLazily()
+}
+
+// readLazily gives reads the deadline that they have between two requests. An
+// exchange that reads sets its own.
+func (c *conn) readLazily() {
+	end := c.longest(c.touched)
+	if nap := c.touched.Add(c.srv.Nap); canNap && !c.wakeful && nap.Before(end) {
+		end = nap
+	}
+	_ = c.nc.SetReadDeadline(end) // a read will report it
+}
+
+// longest is the longest deadline there is.
+func (c *conn) longest(now time.Time) time.Time {
+	return now.Add(max(c.srv.Idle, c.srv.Whole) + time.Second)
 }
 
 // retouch is touch after the deadline was changed.
@@ -285,9 +309,10 @@ func (c *conn) readHead() bool {
 		case n > 0:
 			c.req.Alias(c.in[c.from : c.from+n])
 			c.from += n
+			slow, c.wakeful = slow || c.wakeful, false
 			c.touch()
 			if slow {
-				c.retouch()
+				c.readLazily()
 			}
 			return true
 		}

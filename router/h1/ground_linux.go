@@ -31,7 +31,7 @@ func (lp *loop) ground(c *conn, next func(c *conn)) {
 	}
 	c.loop.Store(nil)
 	go func() { // ends with the connection, as one that never was in a loop
-		defer c.end()
+		defer c.leave()
 		_ = nc.SetWriteDeadline(time.Now().Add(c.srv.Whole)) // the write will report it
 		if len(a.pending) > 0 {
 			if _, err := nc.Write(a.pending); err != nil {

@@ -119,7 +119,7 @@ func TestKillAfterTheLoopHasEnded(t *testing.T) {
 	t.Parallel()
 	ours, theirs := net.Pipe()
 	lp := &loop{ended: true}
-	c := &conn{nc: ours, cancel: func() {}}
+	c := &conn{srv: &Server{}, nc: ours, cancel: func() {}}
 	c.loop.Store(lp)
 	c.kill()
 	if _, err := theirs.Read(make([]byte, 1)); err == nil {

@@ -17,3 +17,13 @@ func (*loop) kill(*conn)       {}
 func (*Server) startLoops() error { return nil }
 
 func (*Server) adopt(net.Conn) bool { return false }
+
+// naps are for Linux only, too.
+type naps struct{}
+
+const canNap = false
+
+func (*naps) rouse(*conn) {}
+func (*naps) stop()       {}
+
+func (c *conn) leave() { c.end() }

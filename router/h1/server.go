@@ -29,6 +29,7 @@ type Server struct {
 	Limits Limits
 	Head   time.Duration // for a request's head, from its first byte; 0 is 10 s
 	Idle   time.Duration // between two requests; 0 is 2 min
+	Nap    time.Duration // idle, until a connection gives its goroutine and its memory back, on Linux; 0 is 2 s
 	Whole  time.Duration // for one exchange; 0 is 2 min
 	Upload time.Duration // between two pieces of a body; 0 is 30 s
 	Tunnel time.Duration // without a byte either way; 0 is 10 min
@@ -54,6 +55,7 @@ type Server struct {
 	buffers  sync.Pool
 	loops    []*loop
 	turn     int // of them, whose the next connection is
+	naps     naps
 }
 
 // A Wrapped is a connection that adds nothing to the one that it wraps but to note
@@ -77,7 +79,7 @@ func (s *Server) start(ln net.Listener) error {
 		for _, d := range []struct {
 			field *time.Duration
 			value time.Duration
-		}{{&s.Head, 10 * time.Second}, {&s.Idle, 2 * time.Minute}, {&s.Whole, 2 * time.Minute}, {&s.Upload, 30 * time.Second}, {&s.Tunnel, 10 * time.Minute}} {
+		}{{&s.Head, 10 * time.Second}, {&s.Idle, 2 * time.Minute}, {&s.Nap, 2 * time.Second}, {&s.Whole, 2 * time.Minute}, {&s.Upload, 30 * time.Second}, {&s.Tunnel, 10 * time.Minute}} {
 			if *d.field <= 0 {
 				*d.field = d.value
 			}
@@ -223,6 +225,7 @@ func (s *Server) stopListening() {
 		lp.post(lp.stop)
 	}
 	s.loops = nil
+	s.naps.stop()
 	for ln := range s.lns {
 		_ = ln.Close() // Accept reports it
 		delete(s.lns, ln)

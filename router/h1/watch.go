@@ -57,6 +57,12 @@ func (c *conn) look() {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for n == 0 && c.wants && timedOut(err) { // the deadline was the nap's
+		_ = c.nc.SetReadDeadline(c.longest(time.Now())) // the read will report it
+		c.mu.Unlock()
+		n, err = c.nc.Read(at)
+		c.mu.Lock()
+	}
 	c.to += n
 	if n == 0 && c.wants && !timedOut(err) {
 		c.gone = true
