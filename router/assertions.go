@@ -20,8 +20,12 @@ type assertionShard struct {
 	mu     sync.Mutex
 	signer *token.Signer
 	window int64
-	signed map[asserted]string
+	signed map[asserted]span
+	text   []byte // of the signed, one after the other; used again for the next window
 }
+
+// A span is a part of a shard's text.
+type span struct{ from, to int }
 
 // asserted is what of an assertion is not the window.
 type asserted struct {
@@ -32,6 +36,12 @@ type asserted struct {
 
 // of is the assertion for a request to e at now.
 func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
+	text, err := a.appendTo(nil, e, now)
+	return string(text), err
+}
+
+// appendTo appends the assertion for a request to e at now to dst.
+func (a *assertions) appendTo(dst []byte, e table.Entry, now time.Time) ([]byte, error) {
 	s := &a.shards[uint64(e.Tenant)%uint64(len(a.shards))] //nolint:gosec // any spread will do
 	key, window := asserted{e.Tenant, e.Cell, e.Epoch}, now.Unix()
 	s.mu.Lock()
@@ -39,18 +49,20 @@ func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
 	if s.signer == nil {
 		signer, err := a.keys.NewSigner()
 		if err != nil {
-			return "", err
+			return dst, err
 		}
-		s.signer, s.signed = signer, map[asserted]string{}
+		s.signer, s.signed = signer, map[asserted]span{}
 	}
 	if s.window != window {
-		s.window = window
+		s.window, s.text = window, s.text[:0]
 		clear(s.signed)
 	}
-	if text, ok := s.signed[key]; ok {
-		return text, nil
+	at, ok := s.signed[key]
+	if !ok {
+		at.from = len(s.text)
+		s.text = s.signer.AppendAssert(s.text, token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
+		at.to = len(s.text)
+		s.signed[key] = at
 	}
-	text := s.signer.Assert(token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
-	s.signed[key] = text
-	return text, nil
+	return append(dst, s.text[at.from:at.to]...), nil
 }

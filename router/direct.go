@@ -61,7 +61,7 @@ type plan struct {
 	bearer           string // of foreign: what the cell gets instead; "" is nothing
 
 	// What the strings are made of, kept from flight to flight.
-	idText, parentText, tenantText, limitText, userText []byte
+	idText, parentText, tenantText, limitText, userText, assertText []byte
 }
 
 // planOf is the plan that the flight keeps.
@@ -94,8 +94,8 @@ func (d *direct) Take(f *h1.Flight) bool {
 	if decision.Verdict != Forward || decision.Waived || rt.holds.waiting(decision.Entry) {
 		return false
 	}
-	assertion, err := rt.assertions.of(decision.Entry, f.Began)
-	if err != nil {
+	var err error
+	if p.assertText, err = rt.assertions.appendTo(p.assertText[:0], decision.Entry, f.Began); err != nil {
 		return false
 	}
 	p.know(decision)
@@ -115,7 +115,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	f.Timeout = rt.CellTimeout
-	d.say(f, p, assertion)
+	d.say(f, p)
 	p.line.Method, p.line.Path = p.head.Method, path
 	return true
 }
@@ -183,7 +183,7 @@ func (p *plan) know(d Decision) {
 }
 
 // say adds what the cell and the client are told.
-func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
+func (d *direct) say(f *h1.Flight, p *plan) {
 	if p.id == "" {
 		p.idText = telemetry.AppendID(p.idText[:0])
 		p.id = text(p.idText)
@@ -206,7 +206,7 @@ func (d *direct) say(f *h1.Flight, p *plan, assertion string) {
 		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
 	}
 	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: "http"},
-		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: assertion},
+		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: text(p.assertText)},
 		h1.Field{Name: token.TimeLeftHeader, Value: token.TimeLeft(d.rt.CellTimeout)})
 	if p.bearer != "" {
 		f.Fields = append(f.Fields, h1.Field{Name: authorization, Value: p.bearer})

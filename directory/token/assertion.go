@@ -54,9 +54,9 @@ func (k Keys) NewSigner() (*Signer, error) {
 	return &Signer{head: "v1." + k[0].ID + ".", mac: hmac.New(sha256.New, k[0].Secret)}, nil
 }
 
-// Assert signs a: "v1.kid.tenant.cell.epoch.window.mac". Equal assertions give
-// equal text, so a router may keep one for the length of its window.
-func (s *Signer) Assert(a Assertion) string {
+// AppendAssert appends a, signed, to dst: "v1.kid.tenant.cell.epoch.window.mac". Equal
+// assertions give equal text, so a router may keep one for the length of its window.
+func (s *Signer) AppendAssert(dst []byte, a Assertion) []byte {
 	s.text = append(append(s.text[:0], assertionDomain...), s.head...)
 	s.text = append(strconv.AppendInt(s.text, int64(a.Tenant), 10), '.')
 	s.text = append(append(s.text, a.Cell...), '.')
@@ -65,8 +65,8 @@ func (s *Signer) Assert(a Assertion) string {
 	s.mac.Reset()
 	s.mac.Write(s.text)
 	s.sum = s.mac.Sum(s.sum[:0])
-	s.text = base64.RawURLEncoding.AppendEncode(append(s.text, '.'), s.sum)
-	return string(s.text[len(assertionDomain):])
+	dst = append(append(dst, s.text[len(assertionDomain):]...), '.')
+	return base64.RawURLEncoding.AppendEncode(dst, s.sum)
 }
 
 // Assert signs one assertion; who makes many has a Signer.
@@ -75,7 +75,7 @@ func (k Keys) Assert(a Assertion) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.Assert(a), nil
+	return string(s.AppendAssert(nil, a)), nil
 }
 
 // errAssertion is the one answer to every bad assertion.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -92,31 +93,55 @@ func parseStrace(table string) (float64, error) {
 func allocationsFigure() *measure {
 	return &measure{
 		Figure: describe("P5-allocations", "heap of our router for one request",
-			"the Go runtime's counters at /metrics before and after the load of P1; what reading them allocates is taken off."),
+			"by how much the Go runtime's counters at /metrics grow while the load of P1 runs, connections made and all at its size, and how much while nothing is asked for as long; the difference for each request."),
 		unit: "", once: true, self: true, goals: map[string]string{"allocations per request": "= 0", "GC cycles per minute": "<= 2"},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-			var at [3]map[string]float64
-			var o offered
-			var err error
-			for i := range at {
-				if i == 2 {
-					if o, err = l.atRate(ctx, c, loadSpec{Path: kilobyte}); err != nil {
-						return nil, err
-					}
-				}
-				if at[i], err = scrape(ctx, c.admin); err != nil {
-					return nil, err
-				}
+			usual, err := l.atRate(ctx, c, loadSpec{Path: kilobyte})
+			if err != nil {
+				return nil, err
 			}
-			grown := func(name string) float64 { return max(0, at[2][name]-at[1][name]-(at[1][name]-at[0][name])) }
-			rounded := func(v float64) float64 { return float64(int(v*100+0.5)) / 100 } // the table's follower and timers go on
+			still, err := l.growth(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			loaded := make(chan error, 1)
+			spec := loadSpec{Path: kilobyte, Rate: int(float64(usual.Done) / usual.Took.Seconds()), For: 2 * l.o.For}
+			go func() {
+				_, err := l.offer(ctx, c, spec)
+				loaded <- err
+			}()
+			loadtest.Pause(ctx, l.o.For/2)
+			busy, err := l.growth(ctx, c)
+			if err = errors.Join(err, <-loaded); err != nil {
+				return nil, err
+			}
+			perRequest := func(name string) float64 { // to a tenth: what the timers allocate is not the same each time
+				return max(0, math.Round((busy[name]-still[name])/(float64(spec.Rate)*l.o.For.Seconds())*10)/10)
+			}
 			return map[string]float64{
-				"allocations per request": rounded(grown("go_memstats_mallocs_total") / float64(o.Done)),
-				"bytes per request":       rounded(grown("go_memstats_alloc_bytes_total") / float64(o.Done)),
-				"GC cycles per minute":    grown("go_gc_duration_seconds_count") / o.Took.Minutes(),
+				"allocations per request": perRequest("go_memstats_mallocs_total"),
+				"bytes per request":       perRequest("go_memstats_alloc_bytes_total"),
+				"GC cycles per minute":    busy["go_gc_duration_seconds_count"] / l.o.For.Minutes(),
 			}, nil
 		},
 	}
+}
+
+// growth is by how much a contender's counters grow in the time of one load.
+func (l *lab) growth(ctx context.Context, c *contender) (map[string]float64, error) {
+	before, err := scrape(ctx, c.admin)
+	if err != nil {
+		return nil, err
+	}
+	loadtest.Pause(ctx, l.o.For)
+	after, err := scrape(ctx, c.admin)
+	if err != nil {
+		return nil, err
+	}
+	for name, v := range before {
+		after[name] -= v
+	}
+	return after, nil
 }
 
 // scrape is the metrics without labels at an admin listener.

@@ -33,6 +33,7 @@ type loop struct {
 	swept  time.Time
 	turn   int // where in conns the next sweep begins
 	sweeps int
+	eager  bool // events are likely to be there already
 
 	mu    sync.Mutex
 	jobs  []func()
@@ -195,11 +196,14 @@ func (lp *loop) run() {
 	}
 }
 
-// wait waits for events: first without leaving the processor, then for long.
+// wait waits for events. Where the wait before had several, or found some there, more
+// are likely: then it looks first without leaving the processor.
 func (lp *loop) wait() int {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(lp.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(lp.events))), uintptr(len(lp.events)), 0, 0, 0)
-	if errno == 0 && n > 0 {
-		return int(n) //nolint:gosec // at most len(events)
+	if lp.eager {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(lp.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(lp.events))), uintptr(len(lp.events)), 0, 0, 0)
+		if errno == 0 && n > 0 {
+			return int(n) //nolint:gosec // at most len(events)
+		}
 	}
 	runtime.Gosched()
 	pause := int(sweepEvery / time.Millisecond)
@@ -209,6 +213,7 @@ func (lp *loop) wait() int {
 	for {
 		n, err := syscall.EpollWait(lp.epoll, lp.events, pause)
 		if err != syscall.EINTR { //nolint:errorlint // an Errno as the kernel gave it
+			lp.eager = n > 1
 			return n
 		}
 	}
