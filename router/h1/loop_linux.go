@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // A loop is one goroutine that drives many connections: it waits for all of them
@@ -18,7 +16,6 @@ import (
 // goroutine of its own, with what has been received and sent.
 type loop struct {
 	srv    *Server
-	epoll  int
 	waker  [2]int // a pipe that ends a wait
 	over   bool   // it takes no more connections, and ends with its last
 	by     []*descriptor
@@ -33,7 +30,7 @@ type loop struct {
 	swept  time.Time
 	turn   int // where in conns the next sweep begins
 	sweeps int
-	eager  bool // events are likely to be there already
+	waiting
 
 	mu    sync.Mutex
 	jobs  []func()
@@ -124,13 +121,17 @@ func (s *Server) adopt(nc net.Conn) bool {
 }
 
 func newLoop(s *Server) (lp *loop, err error) {
-	lp = &loop{srv: s, parked: map[*Upstream][]*link{}, events: make([]syscall.EpollEvent, 128), swept: time.Now(), epoll: -1, waker: [2]int{-1, -1}}
+	lp = &loop{srv: s, parked: map[*Upstream][]*link{}, events: make([]syscall.EpollEvent, 128), swept: time.Now(), waiting: waiting{epoll: -1}, waker: [2]int{-1, -1}}
 	defer func() {
 		if err != nil {
 			lp.end()
 		}
 	}()
-	if lp.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+	lp.look = func(uintptr) bool {
+		lp.found = lp.glance()
+		return lp.found > 0
+	}
+	if err = lp.open(); err != nil {
 		return lp, fmt.Errorf("make an event loop: %w", err)
 	}
 	if err = syscall.Pipe2(lp.waker[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC); err != nil {
@@ -196,29 +197,6 @@ func (lp *loop) run() {
 	}
 }
 
-// wait waits for events. Where the wait before had several, or found some there, more
-// are likely: then it looks first without leaving the processor.
-func (lp *loop) wait() int {
-	if lp.eager {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(lp.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(lp.events))), uintptr(len(lp.events)), 0, 0, 0)
-		if errno == 0 && n > 0 {
-			return int(n) //nolint:gosec // at most len(events)
-		}
-	}
-	runtime.Gosched()
-	pause := int(sweepEvery / time.Millisecond)
-	if len(lp.again) > 0 {
-		pause = 0
-	}
-	for {
-		n, err := syscall.EpollWait(lp.epoll, lp.events, pause)
-		if err != syscall.EINTR { //nolint:errorlint // an Errno as the kernel gave it
-			lp.eager = n > 1
-			return n
-		}
-	}
-}
-
 // end gives back what the loop has.
 func (lp *loop) end() {
 	lp.srv.Files.Leave(lp)
@@ -234,7 +212,7 @@ func (lp *loop) end() {
 			_ = l.Close()
 		}
 	}
-	_, _, _ = syscall.Close(lp.epoll), syscall.Close(lp.waker[0]), syscall.Close(lp.waker[1])
+	_, _, _ = lp.shut(), syscall.Close(lp.waker[0]), syscall.Close(lp.waker[1])
 }
 
 // of is whose event it is, nil where it is the loop's own or of one that has gone.
@@ -374,7 +352,8 @@ func (lp *loop) kill(c *conn) {
 
 // sweep looks for what is overdue, a part of the connections at a time.
 func (lp *loop) sweep() {
-	now := time.Now()
+	lp.now = time.Now()
+	now := lp.now
 	if now.Sub(lp.swept) < sweepEvery {
 		return
 	}
