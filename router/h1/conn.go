@@ -45,6 +45,7 @@ type conn struct {
 	*buffers // nil while there is nothing to read
 	poll     func(fd uintptr) bool
 	pollErr  error
+	push     pusher
 	one      [1]byte // where the next request begins, while there are no buffers
 
 	request *http.Request // used again and again; nil until a handler needs it
@@ -96,6 +97,7 @@ func (c *conn) ground(nc net.Conn) {
 		c.raw, _ = sc.SyscallConn() // nil where it fails: then reads are plain
 	}
 	c.poll = c.pollOnce
+	c.push.raw = c.raw
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, stdServer)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.setTLS()

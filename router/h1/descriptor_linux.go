@@ -7,7 +7,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // A descriptor is a connection in a loop. A read of it does not wait, and a write takes
@@ -28,30 +27,23 @@ type descriptor struct {
 // turnBytes is how much of an answer is relayed before others have their turn.
 const turnBytes = 256 << 10
 
-// errAgain says that there is nothing to read now.
-var errAgain = errors.New("nothing to read now")
-
 // Read implements net.Conn.
 func (s *descriptor) Read(p []byte) (int, error) {
-	for s.spent < turnBytes {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch {
-		case errno == syscall.EINTR:
-			continue
-		case errno == syscall.EAGAIN:
-			return 0, errAgain
-		case errno != 0:
-			return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", errno)}
-		case n == 0:
-			return 0, io.EOF
-		}
-		s.full = int(n) == len(p) //nolint:gosec // at most len(p)
-		if s.link != nil {
-			s.spent += int(n) //nolint:gosec // as above
-		}
-		return int(n), nil //nolint:gosec // as above
+	if s.spent >= turnBytes {
+		return 0, errAgain
 	}
-	return 0, errAgain
+	n, err := readNow(uintptr(s.fd), p)
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	s.full = n == len(p)
+	if s.link != nil {
+		s.spent += n
+	}
+	return n, nil
 }
 
 // quiet reports whether an idle connection is open and has nothing to read.
@@ -65,17 +57,15 @@ func (s *descriptor) quiet() bool {
 func (s *descriptor) Write(p []byte) (int, error) {
 	rest := p
 	for len(rest) > 0 && len(s.pending) == 0 {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(rest))), uintptr(len(rest)))
-		switch errno {
-		case 0:
-			rest = rest[n:]
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		n, err := writeNow(uintptr(s.fd), rest)
+		switch {
+		case err == errAgain: //nolint:errorlint // it is what writeNow returns
 			s.pending = append(s.pending, rest...)
-			rest = nil
-		default:
-			return 0, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", errno)}
+			return len(p), nil
+		case err != nil:
+			return 0, err
 		}
+		rest = rest[n:]
 	}
 	s.pending = append(s.pending, rest...)
 	return len(p), nil

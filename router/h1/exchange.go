@@ -129,6 +129,14 @@ func (x *Exchange) Closed() Fault {
 	return None
 }
 
+// Left is how many bytes of body are known to be to come.
+func (x *Exchange) Left() int64 {
+	if x.phase != inBody {
+		return 0
+	}
+	return x.body.Left()
+}
+
 // Trailer is the answer's trailer fields, as lines, once it has ended.
 func (x *Exchange) Trailer() []byte { return x.body.Trailer() }
 

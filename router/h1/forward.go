@@ -109,7 +109,8 @@ type relay struct {
 	x        Exchange
 	in       []byte
 	from, to int
-	out      []byte
+	long
+	out []byte
 	upload
 }
 
@@ -120,10 +121,13 @@ const (
 )
 
 var relays = sync.Pool{New: func() any {
-	return &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
+	t := &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
+	t.poll = t.pollOnce
+	return t
 }}
 
 func (t *relay) free() {
+	t.narrow()
 	if len(t.in) > answerBytes {
 		t.in = make([]byte, answerBytes)
 	}
@@ -308,6 +312,7 @@ func (t *relay) more() (done bool, err error) {
 	if err := t.flush(); err != nil {
 		return false, err
 	}
+	t.narrow()
 	switch {
 	case t.from == t.to:
 		t.from, t.to = 0, 0
@@ -317,7 +322,7 @@ func (t *relay) more() (done bool, err error) {
 	case t.to == len(t.in):
 		t.in = append(t.in, make([]byte, len(t.in))...)
 	}
-	n, err := t.link.Read(t.in[t.to:])
+	n, err := t.read()
 	t.to += n
 	if n > 0 || err == nil {
 		t.heard = true

@@ -109,6 +109,7 @@ type bodyReader struct {
 	c     *conn
 	rest  []byte // of the part that was read last
 	waits bool   // the client waits for 100
+	now   bool   // a Read does not wait: it says 0, nil
 	err   error
 }
 
@@ -119,6 +120,11 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil && len(b.rest) == 0 && len(p) > 0 {
+		if b.straight(p) {
+			var n int
+			n, b.err = b.into(p)
+			return n, b.err
+		}
 		b.rest, b.err = b.next()
 	}
 	n := copy(p, b.rest)

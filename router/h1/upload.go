@@ -98,31 +98,51 @@ func (t *relay) write() error {
 // that reads no more may have answered.
 func (t *relay) rest() {
 	defer close(t.over)
-	buf := make([]byte, inline)
+	p := pieces{c: t.c, from: t.r.Body, sized: t.framer.length >= 0}
+	defer p.done()
+	push := pusher{raw: t.link.raw}
+	if t.link.tls != nil {
+		push.raw = nil
+	}
 	for {
-		size, err := t.r.Body.Read(buf)
+		piece, err := p.next()
 		ended := errors.Is(err, io.EOF)
 		if err != nil && !ended {
 			t.fail(err)
 			return
 		}
-		if ferr := t.frame(buf[:size]); ferr != nil {
+		out, ferr := t.framed(piece)
+		if ferr != nil {
 			t.fail(ferr)
 			return
 		}
-		if ended || t.framer.Whole() {
-			if !t.endFrame() {
+		last := ended || t.framer.Whole()
+		if last {
+			var whole bool
+			if out, whole = t.framer.End(out, nil); !whole {
 				t.fail(io.ErrUnexpectedEOF)
 				return
 			}
 			t.whole.Store(true)
-			t.err = t.write()
-			return
 		}
-		if t.err = t.write(); t.err != nil {
+		if t.err = push.write(t.link.Conn, out); t.err != nil || last {
 			return
 		}
 	}
+}
+
+// framed is a piece of the body with its framing: as it is where it needs none.
+func (t *relay) framed(piece []byte) ([]byte, error) {
+	if t.framer.length >= 0 {
+		_, ok := t.framer.Before(nil, len(piece))
+		if !ok {
+			return nil, http.ErrContentLength
+		}
+		return piece, nil
+	}
+	t.out = t.out[:0]
+	err := t.frame(piece)
+	return t.out, err
 }
 
 // fail ends the exchange because of the client.

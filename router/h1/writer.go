@@ -116,7 +116,7 @@ func (w *writer) part(p []byte) {
 	if len(c.out)+len(p) <= cap(c.out) && len(p) < direct {
 		c.out = append(c.out, p...)
 	} else if w.flush() == nil {
-		_, w.err = c.nc.Write(p)
+		w.err = c.push.write(c.nc, p)
 	}
 	c.out = w.framer.After(c.out)
 }

@@ -1,0 +1,34 @@
+package h1
+
+import (
+	"net"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// readNow reads what there is, without waiting. The scheduler is not told: it would
+// give the processor to another thread while much is copied.
+func readNow(fd uintptr, p []byte) (int, error) {
+	return callNow(syscall.SYS_READ, "read", fd, p)
+}
+
+// writeNow writes what the kernel takes, as readNow reads.
+func writeNow(fd uintptr, p []byte) (int, error) {
+	return callNow(syscall.SYS_WRITE, "write", fd, p)
+}
+
+func callNow(call uintptr, name string, fd uintptr, p []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(n), nil //nolint:gosec // at most len(p)
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, errAgain
+		default:
+			return 0, &net.OpError{Op: name, Net: "tcp", Err: os.NewSyscallError(name, errno)}
+		}
+	}
+}
