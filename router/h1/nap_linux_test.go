@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 func TestIdleConnectionsHaveNoGoroutine(t *testing.T) {
 	eachShelter(t, func(t *testing.T, start func(func(*Server)) *napper) {
 		n := start(nil)
-		wires := make([]*wire, 64)
+		wires := make([]*wire, 24)
 		for i := range wires {
 			wires[i] = n.dial(t)
 		}
@@ -123,10 +122,7 @@ func TestHalfARecordOverANap(t *testing.T) {
 		if n.tls == nil {
 			t.Skip("no records")
 		}
-		w := dial(t, n.Addr().String())
-		raw := &halver{Conn: w.Conn}
-		w.Conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // this test's certificate
-		w.from = bufio.NewReader(w.Conn)
+		w, raw := n.dialHalver(t)
 		before, during := false, false
 		for i := 0; !before || !during; i++ {
 			nonce := fmt.Sprint("n", i)
@@ -149,6 +145,24 @@ func TestHalfARecordOverANap(t *testing.T) {
 			raw.rest(t)
 			n.gets(t, w, nonce)
 		}
+	})
+}
+
+// TestHalfARecordPutsOffTheEndOnce: who sends a part of a record and no more is not
+// waited for without end.
+func TestHalfARecordPutsOffTheEndOnce(t *testing.T) {
+	t.Parallel()
+	eachShelter(t, func(t *testing.T, start func(func(*Server)) *napper) {
+		t.Parallel()
+		n := start(func(s *Server) { s.Idle, s.Whole = 50*time.Millisecond, 50*time.Millisecond })
+		if n.tls == nil {
+			t.Skip("no records")
+		}
+		w, raw := n.dialHalver(t)
+		n.asks(t, w, "first")
+		raw.halve = true
+		w.send(request("second"))
+		w.ends()
 	})
 }
 
@@ -189,7 +203,7 @@ func TestNapsWhileClientsComeAndGo(t *testing.T) {
 		n := start(func(s *Server) { s.Idle = time.Millisecond })
 		var all sync.WaitGroup
 		for i := range 16 {
-			wires := make([]*wire, 8)
+			wires := make([]*wire, 4)
 			for j := range wires {
 				wires[j] = n.dial(t)
 			}

@@ -198,3 +198,12 @@ func (h *halver) rest(t *testing.T) {
 	}
 	h.kept = nil
 }
+
+// dialHalver is dial over TLS with a halver below it.
+func (n *napper) dialHalver(t *testing.T) (*wire, *halver) {
+	w := dial(t, n.Addr().String())
+	raw := &halver{Conn: w.Conn}
+	w.Conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // this test's certificate
+	w.from = bufio.NewReader(w.Conn)
+	return w, raw
+}
