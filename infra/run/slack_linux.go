@@ -34,9 +34,6 @@ func unhurried() {
 	if os.Unsetenv(unhurriedEnv) != nil || begun {
 		return
 	}
-	if runtime.GOMAXPROCS(0) == 1 { // sysmon is what hands a lone P on, when its thread is in a system call
-		return
-	}
 	exe, err := os.Executable()
 	if err != nil {
 		return

@@ -17,12 +17,13 @@ type idles struct {
 }
 
 func (k *idles) DropIdle() int {
-	if k.left.Add(-1) < 0 {
-		k.left.Add(1)
-		return 0
+	for n := k.left.Load(); n > 0; n = k.left.Load() {
+		if k.left.CompareAndSwap(n, n-1) { // never below 0: who looks then would miss one that comes
+			k.files.give()
+			return 1
+		}
 	}
-	k.files.give()
-	return 1
+	return 0
 }
 
 // keep makes so many connections that are idle.
