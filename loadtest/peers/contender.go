@@ -164,6 +164,17 @@ func reverseProxy() *contender {
 	}}
 }
 
+// floorName is the contender that no proxy can be under.
+const floorName = "floor"
+
+// floor is what the kernel alone takes: see relay_linux.go.
+func floor() *contender {
+	return &contender{name: floorName, about: "a relay of bytes that reads no request and chooses nothing: what any proxy must ask of the kernel", plan: func(_ context.Context, l *lab, c *contender, _ string) (local.Command, error) {
+		c.tls = ""
+		return local.Command{Path: l.o.self, Args: []string{Part, "relay", c.plain, l.originAddr}}, nil
+	}}
+}
+
 // program is a contender that a binary and a configuration make.
 func program(name, path, about string, configure func(l *lab, c *contender, dir string) (files map[string]string, args []string)) *contender {
 	return &contender{name: name, about: about, plan: func(_ context.Context, l *lab, c *contender, dir string) (local.Command, error) {

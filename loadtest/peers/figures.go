@@ -39,7 +39,7 @@ func rateFigure() *measure {
 	return &measure{
 		Figure: describe("P2-rate", "requests a second that one core carries",
 			"wrk, 1 thread, 64 keep-alive connections, answers of 1 KiB, one tenant's name."),
-		unit: "1/s", ratios: []ratio{{"", "nginx", ">= 1.25"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		unit: "1/s", floor: true, ratios: []ratio{{"", "nginx", ">= 1.25"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}, {"", floorName, ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			r, err := l.wrk(ctx, c, "http://"+c.plain+kilobyte)
 			if err != nil {
@@ -69,7 +69,9 @@ func cpuFigure() *measure {
 		Figure: describe("P1-cpu", "processor time of the proxy for one request",
 			"our open-loop generator at 10,000 requests a second, or at 0.7 of what the proxy carries where that is less; 64 connections, "+
 				"100,000 tenants in turn, answers of 1 KiB; the scheduler's account of the proxy's threads."),
-		unit: "us", ratios: []ratio{{"", "nginx", "<= 0.75"}, {"", "haproxy", "<= 0.75"}, {"", "reverseproxy", "<= 0.3"}, {"", "caddy", ""}, {"", "traefik", ""}},
+		unit: "us", floor: true, ratios: []ratio{
+			{"", "nginx", "<= 0.75"}, {"", "haproxy", "<= 0.75"}, {"", "reverseproxy", "<= 0.3"}, {"", "caddy", ""}, {"", "traefik", ""}, {"", floorName, ""},
+		},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			o, err := l.atRate(ctx, c, loadSpec{Path: kilobyte})
 			return map[string]float64{"": o.perRequest()}, err
@@ -94,7 +96,7 @@ func latencyFigure() *measure {
 		Figure: describe("P3-latency", "time that the proxy adds to a request at half load",
 			"open loop at half of what nginx carries (a half or a quarter of that where load and origin, on one core, have no room for it), or half of what "+
 				"the proxy itself does where that is less; each request counts from when it was to be sent; the same quantile of the same load on the origin itself is taken off."),
-		unit: "us", goals: map[string]string{"p50": "<= 30"},
+		unit: "us", floor: true, goals: map[string]string{"p50": "<= 30"},
 		ratios: []ratio{{"p99", "nginx", "<= 1"}, {"p99.9", "nginx", "<= 1.2"}, {"p99", "haproxy", ""}, {"p99", "reverseproxy", ""}},
 		first: func(ctx context.Context, l *lab) error {
 			reference := l.byName("nginx")

@@ -118,6 +118,7 @@ func (l *lab) find(ctx context.Context) error {
 		l.take(p.make(path))
 	}
 	l.take(reverseProxy())
+	l.take(floor())
 	return nil
 }
 

@@ -16,6 +16,7 @@ type measure struct {
 	unit   string
 	once   bool // counts and bytes, which do not change from round to round
 	self   bool // of our router alone
+	floor  bool // also of the relay that does nothing
 	run    func(ctx context.Context, l *lab, c *contender) (map[string]float64, error)
 	first  func(ctx context.Context, l *lab) error // before the contenders of a round
 	ratios []ratio
@@ -43,7 +44,7 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 	n := len(l.contenders)
 	for i := range n {
 		c := l.contenders[(i+round)%n]
-		if m.self && c.name != l.ours {
+		if m.self && c.name != l.ours || !m.floor && c.name == floorName {
 			continue
 		}
 		values, err := m.run(ctx, l, c)
@@ -105,6 +106,9 @@ func (m *measure) keep(l *lab, got map[string]map[string]float64) {
 		ours, theirs := got[l.ours], got[r.peer]
 		if ours != nil && theirs != nil && theirs[r.kind] > 0 {
 			m.put(join(l.ours+" / "+r.peer, r.kind), "x", r.goal, ours[r.kind]/theirs[r.kind])
+		}
+		if floor := got[floorName]; floor != nil && theirs != nil && (r.peer == "nginx" || r.peer == "haproxy") && theirs[r.kind] > 0 { // what nobody can be under
+			m.put(join(floorName+" / "+r.peer, r.kind), "x", "", floor[r.kind]/theirs[r.kind])
 		}
 	}
 }

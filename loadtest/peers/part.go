@@ -19,8 +19,8 @@ import (
 // Part is the hidden subcommand that is one process of the benchmark.
 const Part = "peers-part"
 
-// RunPart is that process: "origin ADDR", "load SPEC", "hold ADDR N [tls]" or
-// "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
+// RunPart is that process: "origin ADDR", "load SPEC", "hold ADDR N [tls]",
+// "relay ADDR ORIGIN" or "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
 func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	switch {
 	case len(args) == 2 && args[0] == "origin":
@@ -41,6 +41,15 @@ func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 			return fmt.Errorf("connections to hold: %w", err)
 		}
 		return hold(ctx, args[1], n, args[3] == "tls", in, out)
+	case len(args) == 3 && args[0] == "relay":
+		ended := make(chan error, 1)
+		go func() { ended <- relay(args[1], args[2]) }() // ends with the process
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			return err
+		}
 	case len(args) == 7 && args[0] == "proxy":
 		return serveReverseProxy(ctx, args[1:])
 	}

@@ -37,7 +37,7 @@ says so; a run that origin or load limited is refused.`,
 	f := cmd.Flags()
 	f.VarP(&out, "output", "o", "how to print the result")
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(peers.Names(), ", "))
-	f.StringSliceVar(&o.Peers, "peers", nil, "measure only these proxies: cellway-ENGINE, nginx, haproxy, caddy, traefik, reverseproxy")
+	f.StringSliceVar(&o.Peers, "peers", nil, "measure only these proxies: cellway-ENGINE, nginx, haproxy, caddy, traefik, reverseproxy, floor")
 	f.BoolVar(&o.Quick, "quick", false, "two short rounds, to see that it works")
 	f.IntVar(&o.Rounds, "rounds", 0, "interleaved rounds (default 7)")
 	f.DurationVar(&o.For, "for", 0, "how long each load lasts (default 3s)")
