@@ -76,7 +76,7 @@ func (s *Sockets) Listen(ctx context.Context, addr string) (net.Listener, error)
 			return s.own(ln), nil
 		}
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	ln, err := quiet.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

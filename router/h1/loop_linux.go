@@ -171,8 +171,9 @@ func (lp *loop) post(f func()) bool {
 	if lp.ended {
 		return false
 	}
-	lp.jobs = append(lp.jobs, f)
-	_, _ = syscall.Write(lp.waker[1], []byte{0}) // a full pipe wakes as well
+	if lp.jobs = append(lp.jobs, f); len(lp.jobs) == 1 { // else who came first has written, and work has not taken them yet
+		_, _ = syscall.Write(lp.waker[1], []byte{0}) // a full pipe wakes as well
+	}
 	return true
 }
 
