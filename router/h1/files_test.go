@@ -40,7 +40,12 @@ func keep(t *testing.T, f *Files, n int64) *idles {
 	return k
 }
 
-func noConn() (net.Conn, error) { return closedConn{}, nil }
+// unused is a connection that is only counted.
+type unused struct{ net.Conn }
+
+func (unused) Close() error { return nil }
+
+func noConn() (net.Conn, error) { return unused{}, nil }
 
 func TestFilesTakeFromWhatIsIdle(t *testing.T) {
 	t.Parallel()
@@ -67,7 +72,7 @@ func TestFilesOutOfDescriptors(t *testing.T) {
 	dials := 0
 	dial := func(context.Context) (net.Conn, error) {
 		if dials++; dials == 3 {
-			return closedConn{}, nil
+			return unused{}, nil
 		}
 		return nil, &net.OpError{Op: "dial", Err: syscall.EMFILE}
 	}
@@ -95,7 +100,7 @@ func (l *scarce) Accept() (net.Conn, error) {
 	if l.fails--; l.fails >= 0 {
 		return nil, &net.OpError{Op: "accept", Err: syscall.ENFILE}
 	}
-	return closedConn{}, nil
+	return unused{}, nil
 }
 
 func TestFilesForClients(t *testing.T) {
