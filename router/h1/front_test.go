@@ -96,6 +96,18 @@ func (w *wire) send(s string) {
 	}
 }
 
+// until reads up to s.
+func (w *wire) until(s string) {
+	w.tb.Helper()
+	for got := ""; !strings.HasSuffix(got, s); {
+		b, err := w.from.ReadByte()
+		if err != nil {
+			w.tb.Fatalf("got %q, then %v; want %s", got, err, s)
+		}
+		got += string(b)
+	}
+}
+
 // answer reads one answer to a request with the method given.
 func (w *wire) answer(method string) (status int, body string, resp *http.Response, err error) {
 	for {

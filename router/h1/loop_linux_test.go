@@ -156,18 +156,6 @@ func TestPanicsInFlight(t *testing.T) {
 	})
 }
 
-// until reads up to s.
-func (w *wire) until(s string) {
-	w.tb.Helper()
-	for got := ""; !strings.HasSuffix(got, s); {
-		b, err := w.from.ReadByte()
-		if err != nil {
-			w.tb.Fatalf("got %q, then %v; want %s", got, err, s)
-		}
-		got += string(b)
-	}
-}
-
 // panicsAt panics where the path says.
 type panicsAt struct{ *directly }
 
