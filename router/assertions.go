@@ -36,8 +36,8 @@ type asserted struct {
 
 // of is the assertion for a request to e at now.
 func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
-	text, err := a.appendTo(nil, e, now)
-	return string(text), err
+	b, err := a.appendTo(make([]byte, 0, 192), e, now)
+	return text(b), err // nobody else has it
 }
 
 // appendTo appends the assertion for a request to e at now to dst.

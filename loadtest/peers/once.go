@@ -93,7 +93,7 @@ func parseStrace(table string) (float64, error) {
 func allocationsFigure() *measure {
 	return &measure{
 		Figure: describe("P5-allocations", "heap of our router for one request",
-			"by how much the Go runtime's counters at /metrics grow while the load of P1 runs, connections made and all at its size, and how much while nothing is asked for as long; the difference for each request."),
+			"by how much the Go runtime's counters at /metrics grow while the load of P1 runs, connections made and all at its size, and how much while nothing is asked for as long; the difference for each request, to a tenth. (TestUsualRequestAllocatesNothing counts exactly.)"),
 		unit: "", once: true, self: true, goals: map[string]string{"allocations per request": "= 0", "GC cycles per minute": "<= 2"},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			usual, err := l.atRate(ctx, c, loadSpec{Path: kilobyte})
@@ -115,7 +115,7 @@ func allocationsFigure() *measure {
 			if err = errors.Join(err, <-loaded); err != nil {
 				return nil, err
 			}
-			perRequest := func(name string) float64 { // to a tenth: what the timers allocate is not the same each time
+			perRequest := func(name string) float64 { // what the timers allocate is not the same each time
 				return max(0, math.Round((busy[name]-still[name])/(float64(spec.Rate)*l.o.For.Seconds())*10)/10)
 			}
 			return map[string]float64{

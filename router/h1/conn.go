@@ -40,7 +40,9 @@ type conn struct {
 	tired   bool   // idle for so long that it naps
 	wakeful bool   // it does not nap before the next request
 	napped  bool   // the Server's naps know its socket
-	number  uint64 // of its last nap; under naps.mu
+	number  uint64 // of its last nap; under naps.mu, as its neighbours among those who nap
+	older   *conn
+	newer   *conn
 
 	*buffers // nil while there is nothing to read
 	poll     func(fd uintptr) bool
@@ -144,8 +146,7 @@ func (c *conn) kill() {
 		return
 	}
 	c.cancel()
-	_ = c.nc.Close()
-	c.srv.naps.rouse(c)
+	c.closeFromOutside()
 }
 
 // shut closes a connection that is idle, from outside.
@@ -153,6 +154,12 @@ func (c *conn) shut() {
 	if lp := c.loop.Load(); lp != nil && lp.post(func() { lp.close(c) }) {
 		return
 	}
+	c.closeFromOutside()
+}
+
+// closeFromOutside is for who does not serve the connection: first the connection, so
+// that nobody goes on, and then its nap.
+func (c *conn) closeFromOutside() {
 	_ = c.nc.Close()
 	c.srv.naps.rouse(c)
 }

@@ -376,7 +376,7 @@ func (lp *loop) sweep() {
 			lp.close(c)
 		}
 	}
-	if lp.sweeps++; lp.sweeps%sweepParts == 0 {
+	if lp.sweeps++; lp.sweeps%sweepParts == 0 || len(lp.conns) == 0 { // without clients it sweeps once a second
 		lp.sweepParked(now)
 	}
 }

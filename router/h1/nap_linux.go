@@ -23,8 +23,9 @@ type naps struct {
 	epoll int
 	over  bool // no more
 	by    map[uint64]*conn
-	first uint64 // the nap that may be the oldest, all of which last Server.Idle
-	last  uint64 // the newest: each has a number of its own, which its event comes with
+	last  uint64 // the newest: each nap has a number of its own, which its event comes with
+
+	oldest, newest *conn // who naps, in the order of the naps: all last Server.Idle
 }
 
 // canNap says that naps are to be had here.
@@ -98,12 +99,36 @@ func (n *naps) begin(c *conn, raw syscall.RawConn) bool {
 		return false
 	}
 	c.napped, c.number, c.air.due = true, number, time.Now().Add(c.srv.Idle)
-	n.by[number], n.last = c, number
-	if len(n.by) == 1 {
-		n.first = number
+	n.last = number
+	if n.add(c); n.oldest == c {
 		_ = n.file.SetReadDeadline(c.air.due) // open has seen that it works
 	}
 	return true
+}
+
+func (n *naps) add(c *conn) {
+	n.by[c.number] = c
+	if c.older = n.newest; c.older != nil {
+		c.older.newer = c
+	} else {
+		n.oldest = c
+	}
+	n.newest = c
+}
+
+func (n *naps) remove(c *conn) {
+	delete(n.by, c.number)
+	if c.older != nil {
+		c.older.newer = c.newer
+	} else {
+		n.oldest = c.newer
+	}
+	if c.newer != nil {
+		c.newer.older = c.older
+	} else {
+		n.newest = c.older
+	}
+	c.older, c.newer = nil, nil
 }
 
 // open makes the epoll, once.
@@ -156,7 +181,9 @@ func (n *naps) take(number uint64) *conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.by[number]
-	delete(n.by, number)
+	if c != nil {
+		n.remove(c)
+	}
 	return c
 }
 
@@ -166,16 +193,12 @@ func (n *naps) overdue() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now, next := time.Now(), time.Time{}
-	for ; n.first <= n.last; n.first++ {
-		c := n.by[n.first]
-		if c == nil {
-			continue
-		}
+	for c := n.oldest; c != nil; c = n.oldest {
 		if now.Before(c.air.due) {
 			next = c.air.due
 			break
 		}
-		delete(n.by, n.first)
+		n.remove(c)
 		go c.end() // which may have to wait for the client to take a last record
 	}
 	if !n.over {
@@ -194,7 +217,7 @@ func (n *naps) rouse(c *conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.by[c.number] == c {
-		delete(n.by, c.number)
+		n.remove(c)
 		go c.end()
 	}
 }

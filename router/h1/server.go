@@ -84,6 +84,7 @@ func (s *Server) start(ln net.Listener) error {
 				*d.field = d.value
 			}
 		}
+		s.Nap = min(s.Nap, s.Idle)
 	}
 	s.lns[ln] = struct{}{}
 	return nil

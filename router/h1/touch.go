@@ -3,11 +3,11 @@ package h1
 import "time"
 
 // touch puts off the end of the connection, and its nap. It is called for every
-// request and mostly does nothing: the deadline of writes is the longest there is,
-// and half of the time until the nap more or less does not matter.
+// request and mostly does nothing: the deadline of writes is the longest there is and
+// a second, and half of the time until the nap more or less does not matter.
 func (c *conn) touch() {
 	now := time.Now()
-	if now.Sub(c.touched) < c.srv.Nap/2 {
+	if now.Sub(c.touched) < min(c.srv.Nap/2, time.Second) {
 		return
 	}
 	c.touched = now

@@ -1,6 +1,8 @@
 package h1
 
 import (
+	"net"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -40,3 +42,47 @@ func TestALoopThatIsIdleHasNoProcessor(t *testing.T) {
 }
 
 func waitIdly(lp *loop, found chan<- int) { found <- lp.wait() }
+
+// TestLoopsWithoutClientsGiveUpConnections to cells that are too old, though they look
+// more seldom.
+func TestLoopsWithoutClientsGiveUpConnections(t *testing.T) {
+	t.Parallel()
+	lp, err := newLoop(&Server{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lp.end()
+	up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(cellOfFlights)), MaxAge: time.Second}
+	t.Cleanup(up.Close)
+	l, err := up.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lp.lift(nil, l); err != nil {
+		t.Fatal(err)
+	}
+	s := l.Conn.(*descriptor)
+	if err := lp.add(s); err != nil {
+		t.Fatal(err)
+	}
+	lp.park(up, l, s)
+	l.since = time.Now().Add(-2 * time.Second)
+	lp.swept = time.Now().Add(-time.Second)
+	lp.sweep()
+	if len(lp.parked[up]) != 0 || s.fd >= 0 {
+		t.Error("it is kept")
+	}
+}
+
+func TestANapIsNoLongerThanIdle(t *testing.T) {
+	t.Parallel()
+	s := &Server{Nap: time.Hour, Idle: time.Second}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	if err := s.start(ln); err != nil || s.Nap != s.Idle {
+		t.Errorf("got %v, %v", s.Nap, err)
+	}
+}

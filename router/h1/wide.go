@@ -117,6 +117,9 @@ func (t *relay) narrow() {
 	if t.wide == nil {
 		return
 	}
+	if t.to-t.from > len(t.own) {
+		t.own = make([]byte, t.to-t.from)
+	}
 	n := copy(t.own, t.in[t.from:t.to])
 	t.in, t.own, t.from, t.to = t.own, nil, 0, n
 	wides.back(t.wide)
