@@ -167,12 +167,14 @@ func reverseProxy() *contender {
 // floorName is the contender that no proxy can be under.
 const floorName = "floor"
 
-// floor is what the kernel alone takes: see relay_linux.go.
+// floor is what remains where nothing is decided: see serveFloor.
 func floor() *contender {
-	return &contender{name: floorName, about: "a relay of bytes that reads no request and chooses nothing: what any proxy must ask of the kernel", plan: func(_ context.Context, l *lab, c *contender, _ string) (local.Command, error) {
-		c.tls = ""
-		return local.Command{Path: l.o.self, Args: []string{Part, "relay", c.plain, l.originAddr}}, nil
-	}}
+	return &contender{
+		name: floorName, about: "reads no request and chooses nothing: plain, a relay of bytes by epoll; over TLS, net/http with an answer of its own, without an origin",
+		plan: func(_ context.Context, l *lab, c *contender, _ string) (local.Command, error) {
+			return local.Command{Path: l.o.self, Args: []string{Part, "floor", c.plain, c.tls, l.originAddr, l.cert.certFile, l.cert.keyFile}}, nil
+		},
+	}
 }
 
 // program is a contender that a binary and a configuration make.

@@ -180,7 +180,7 @@ func chunkedFigure() *measure {
 func tlsFigure() *measure {
 	return &measure{
 		Figure: describe("P11-tls", "processor time of one request over TLS", "wrk, 64 keep-alive connections, TLS 1.3 with ECDSA P-256, handshakes included."),
-		unit:   "us", ratios: []ratio{{"", "nginx", "<= 1.3"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
+		unit:   "us", floor: true, ratios: []ratio{{"", "nginx", "<= 1.3"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}, {"", floorName, ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			if c.tls == "" {
 				return nil, notApplicable{"no TLS"}
@@ -194,7 +194,7 @@ func tlsFigure() *measure {
 func h2Figure() *measure {
 	return &measure{
 		Figure: describe("P12-h2", "processor time of one request over HTTP/2", "h2load, 4 connections of 25 streams each, TLS, answers of 1 KiB."),
-		unit:   "us", ratios: []ratio{{"", "nginx", "<= 1"}, {"", "caddy", "<= 0.6"}, {"", "haproxy", ""}},
+		unit:   "us", floor: true, ratios: []ratio{{"", "nginx", "<= 1"}, {"", "caddy", "<= 0.6"}, {"", "haproxy", ""}, {"", floorName, ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			if c.tls == "" {
 				return nil, notApplicable{"no TLS"}

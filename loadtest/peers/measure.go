@@ -107,7 +107,7 @@ func (m *measure) keep(l *lab, got map[string]map[string]float64) {
 		if ours != nil && theirs != nil && theirs[r.kind] > 0 {
 			m.put(join(l.ours+" / "+r.peer, r.kind), "x", r.goal, ours[r.kind]/theirs[r.kind])
 		}
-		if floor := got[floorName]; floor != nil && theirs != nil && (r.peer == "nginx" || r.peer == "haproxy") && theirs[r.kind] > 0 { // what nobody can be under
+		if floor := got[floorName]; floor != nil && theirs != nil && r.peer != floorName && theirs[r.kind] > 0 { // what nobody can be under
 			m.put(join(floorName+" / "+r.peer, r.kind), "x", "", floor[r.kind]/theirs[r.kind])
 		}
 	}

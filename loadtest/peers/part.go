@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,7 +22,7 @@ import (
 const Part = "peers-part"
 
 // RunPart is that process: "origin ADDR", "load SPEC", "hold ADDR N [tls]",
-// "relay ADDR ORIGIN" or "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
+// "floor PLAIN TLS ORIGIN CERT KEY" or "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
 func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	switch {
 	case len(args) == 2 && args[0] == "origin":
@@ -41,15 +43,8 @@ func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) er
 			return fmt.Errorf("connections to hold: %w", err)
 		}
 		return hold(ctx, args[1], n, args[3] == "tls", in, out)
-	case len(args) == 3 && args[0] == "relay":
-		ended := make(chan error, 1)
-		go func() { ended <- relay(args[1], args[2]) }() // ends with the process
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-ended:
-			return err
-		}
+	case len(args) == 6 && args[0] == "floor":
+		return serveFloor(ctx, args[1:])
 	case len(args) == 7 && args[0] == "proxy":
 		return serveReverseProxy(ctx, args[1:])
 	}
@@ -142,6 +137,28 @@ func serveReverseProxy(ctx context.Context, args []string) error {
 		return errors.Join(server.Close(), secure.Close())
 	case err := <-ended:
 		return errors.Join(err, server.Close(), secure.Close())
+	}
+}
+
+// serveFloor is what no proxy can be under: over plain TCP a relay that copies bytes, over
+// TLS net/http, whose HTTP/2 our router has, with answers of its own that ask nobody.
+func serveFloor(ctx context.Context, args []string) error {
+	plain, overTLS, originAddr, cert, key := args[0], args[1], args[2], args[3], args[4]
+	bodies := bytes.Repeat([]byte("x"), 64<<10)
+	server := &http.Server{Addr: overTLS, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		size, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/b/")) // 0 of what is no number
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = w.Write(bodies[:min(size, len(bodies))])
+	})}
+	ended := make(chan error, 2)
+	go func() { ended <- relay(plain, originAddr) }() // ends with the process
+	go func() { ended <- server.ListenAndServeTLS(cert, key) }()
+	select {
+	case <-ctx.Done():
+		return server.Close()
+	case err := <-ended:
+		return errors.Join(err, server.Close())
 	}
 }
 
