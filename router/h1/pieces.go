@@ -47,6 +47,9 @@ func (p *pieces) done() {
 	p.wide = nil
 }
 
+// direct is from which size on a read of a body goes past the connection's buffer.
+const direct = 4 << 10
+
 // straight reports whether a read of the body may go into p, past the connection's
 // buffer.
 func (b *bodyReader) straight(p []byte) bool {

@@ -99,8 +99,8 @@ func (w *writer) flush() error {
 	return w.err
 }
 
-// direct is from which size on a part of a body is sent from where it is.
-const direct = 4 << 10
+// framing is room for what comes after a part of a body and before the next one.
+const framing = 32
 
 // part writes some of the body, with its framing.
 func (w *writer) part(p []byte) {
@@ -113,9 +113,12 @@ func (w *writer) part(p []byte) {
 		w.err = http.ErrContentLength
 		return
 	}
-	if len(c.out)+len(p) <= cap(c.out) && len(p) < direct {
+	if len(c.out)+len(p)+framing > cap(c.out) && w.flush() != nil {
+		return
+	}
+	if len(c.out)+len(p)+framing <= cap(c.out) { // a copy costs less than a call, which wakes who reads
 		c.out = append(c.out, p...)
-	} else if w.flush() == nil {
+	} else {
 		w.err = c.push.write(c.nc, p)
 	}
 	c.out = w.framer.After(c.out)
