@@ -79,6 +79,38 @@ func listen(addr string) (int, error) {
 	return fd, nil
 }
 
+// accept takes a connection that waits; false where none is left, or the limit is
+// reached and the client sees it.
+func accept(ln int) (fd int, ok bool) {
+	fd, _, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+	if err != nil {
+		return -1, false
+	}
+	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	return fd, true
+}
+
+// An outlet is a socket, and what is still to be sent to it.
+type outlet struct {
+	fd  int
+	out []byte
+}
+
+// flush sends what the socket takes; false means that it is over.
+func (c *outlet) flush() bool {
+	for len(c.out) > 0 {
+		n, err := syscall.Write(c.fd, c.out)
+		if err == syscall.EAGAIN {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		c.out = c.out[n:]
+	}
+	return true
+}
+
 // dial connects, and gives a socket that does not block.
 func dial(addr string) (int, error) {
 	to, err := sockaddr(addr)

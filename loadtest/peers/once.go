@@ -231,10 +231,7 @@ func (l *lab) idle(ctx context.Context, c *contender, addr string, kind ...strin
 	}
 	said, readErr := bufio.NewReader(out).ReadString('\n')
 	if readErr == nil {
-		select {
-		case <-time.After(settles):
-		case <-ctx.Done():
-		}
+		loadtest.Pause(ctx, settles)
 	}
 	after, err := loadtest.MemoryOf(c.process.PID)
 	err = errors.Join(err, release.Close(), cmd.Wait())

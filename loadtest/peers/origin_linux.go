@@ -49,22 +49,20 @@ type originLoop struct {
 }
 
 type originConn struct {
-	fd int
+	outlet
 	framing
-	out []byte // what is still to be sent
 }
 
 func (o *originLoop) accept(ln int) {
 	for {
-		fd, _, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-		if err != nil {
-			return // none is left, or the limit is reached and the client sees it
+		fd, ok := accept(ln)
+		if !ok {
+			return
 		}
-		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 		for len(o.conns) <= fd {
 			o.conns = append(o.conns, nil)
 		}
-		o.conns[fd] = &originConn{fd: fd}
+		o.conns[fd] = &originConn{outlet: outlet{fd: fd}}
 		if o.p.add(fd) != nil {
 			o.conns[fd] = nil
 			_ = syscall.Close(fd)
@@ -107,20 +105,6 @@ func (o *originLoop) drive(c *originConn) bool {
 			return true
 		}
 	}
-}
-
-func (c *originConn) flush() bool {
-	for len(c.out) > 0 {
-		n, err := syscall.Write(c.fd, c.out)
-		if err == syscall.EAGAIN {
-			return true
-		}
-		if err != nil {
-			return false
-		}
-		c.out = c.out[n:]
-	}
-	return true
 }
 
 // answer is the whole response to a path; each is made once and never changed.

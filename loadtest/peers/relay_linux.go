@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"bytes"
 	"runtime"
 	"syscall"
 )
@@ -30,7 +31,7 @@ func relay(addr, origin string) error {
 		for _, e := range events {
 			if int(e.Fd) == ln {
 				r.accept(ln)
-			} else if c := r.conns[e.Fd]; c != nil && !r.drive(c, e.Events) {
+			} else if c := r.conns[e.Fd]; c != nil && !r.drive(c) {
 				r.close(c)
 			}
 		}
@@ -46,24 +47,22 @@ type relayLoop struct {
 
 // A relayConn is one side; what it reads goes to its peer.
 type relayConn struct {
-	fd   int
+	outlet
 	peer *relayConn
-	out  []byte // what is still to be sent to it
 }
 
 func (r *relayLoop) accept(ln int) {
 	for {
-		fd, _, err := syscall.Accept4(ln, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-		if err != nil {
-			return // none is left
+		fd, ok := accept(ln)
+		if !ok {
+			return
 		}
-		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 		up, err := dial(r.origin)
 		if err != nil {
 			_ = syscall.Close(fd)
 			return
 		}
-		a, b := &relayConn{fd: fd}, &relayConn{fd: up}
+		a, b := &relayConn{outlet: outlet{fd: fd}}, &relayConn{outlet: outlet{fd: up}}
 		a.peer, b.peer = b, a
 		for _, c := range []*relayConn{a, b} {
 			for len(r.conns) <= c.fd {
@@ -79,14 +78,20 @@ func (r *relayLoop) accept(ln int) {
 }
 
 // drive does what a side allows now; false means that both are over.
-func (r *relayLoop) drive(c *relayConn, events uint32) bool {
+func (r *relayLoop) drive(c *relayConn) bool {
+	full := len(c.out) > 0
 	if !c.flush() {
 		return false
 	}
-	if events&syscall.EPOLLIN == 0 && len(c.peer.out) > 0 {
-		return true
+	if full && len(c.out) == 0 && !r.copy(c.peer) { // who had to wait for that
+		return false
 	}
-	for len(c.peer.out) == 0 {
+	return r.copy(c)
+}
+
+// copy sends on what can be read, until there is no more or the peer takes no more.
+func (r *relayLoop) copy(c *relayConn) bool {
+	for to := c.peer; len(to.out) == 0; {
 		n, err := syscall.Read(c.fd, r.in)
 		switch {
 		case err == syscall.EAGAIN:
@@ -94,27 +99,12 @@ func (r *relayLoop) drive(c *relayConn, events uint32) bool {
 		case err != nil || n == 0:
 			return false
 		}
-		if c.peer.out = r.in[:n]; !c.peer.flush() {
-			return false
+		to.out = r.in[:n]
+		ok := to.flush()
+		to.out = bytes.Clone(to.out) // r.in is used again
+		if !ok || n < len(r.in) {
+			return ok
 		}
-		c.peer.out = append([]byte(nil), c.peer.out...)
-		if n < len(r.in) {
-			return true
-		}
-	}
-	return true
-}
-
-func (c *relayConn) flush() bool {
-	for len(c.out) > 0 {
-		n, err := syscall.Write(c.fd, c.out)
-		if err == syscall.EAGAIN {
-			return true
-		}
-		if err != nil {
-			return false
-		}
-		c.out = c.out[n:]
 	}
 	return true
 }

@@ -47,11 +47,7 @@ func (s *descriptor) Read(p []byte) (int, error) {
 }
 
 // quiet reports whether an idle connection is open and has nothing to read.
-func (s *descriptor) quiet() bool {
-	var b [1]byte
-	_, _, err := syscall.Recvfrom(s.fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
-}
+func (s *descriptor) quiet() bool { return !somethingThere(uintptr(s.fd)) }
 
 // Write implements net.Conn.
 func (s *descriptor) Write(p []byte) (int, error) {
@@ -101,7 +97,7 @@ func (s *descriptor) SetWriteDeadline(time.Time) error { return nil }
 
 // land takes the descriptor out of the loop, for a goroutine.
 func (s *descriptor) land() (net.Conn, error) {
-	_ = syscall.EpollCtl(s.lp.epoll, syscall.EPOLL_CTL_DEL, s.fd, nil) // closing ends the watching as well, but here is a copy
+	_ = syscall.EpollCtl(s.lp.epoll.fd, syscall.EPOLL_CTL_DEL, s.fd, nil) // closing ends the watching as well, but here is a copy
 	f := os.NewFile(uintptr(s.fd), "tcp")
 	s.lp.by[s.fd], s.fd = nil, -1
 	nc, err := net.FileConn(f)

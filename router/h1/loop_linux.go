@@ -121,7 +121,7 @@ func (s *Server) adopt(nc net.Conn) bool {
 }
 
 func newLoop(s *Server) (lp *loop, err error) {
-	lp = &loop{srv: s, parked: map[*Upstream][]*link{}, events: make([]syscall.EpollEvent, 128), swept: time.Now(), waiting: waiting{epoll: -1}, waker: [2]int{-1, -1}}
+	lp = &loop{srv: s, parked: map[*Upstream][]*link{}, events: make([]syscall.EpollEvent, 128), swept: time.Now(), waker: [2]int{-1, -1}}
 	defer func() {
 		if err != nil {
 			lp.end()
@@ -131,7 +131,7 @@ func newLoop(s *Server) (lp *loop, err error) {
 		lp.found = lp.glance()
 		return lp.found > 0
 	}
-	if err = lp.open(); err != nil {
+	if lp.epoll, err = newWatched("loop"); err != nil {
 		return lp, fmt.Errorf("make an event loop: %w", err)
 	}
 	if err = syscall.Pipe2(lp.waker[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC); err != nil {
@@ -158,7 +158,7 @@ func dup(raw syscall.RawConn) (fd int, err error) {
 // descriptor that had the same number before and has been closed since.
 func (lp *loop) watch(fd int, birth int32, events uint32) error {
 	e := syscall.EpollEvent{Events: events, Fd: int32(fd), Pad: birth} //nolint:gosec // a descriptor
-	if err := syscall.EpollCtl(lp.epoll, syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
+	if err := syscall.EpollCtl(lp.epoll.fd, syscall.EPOLL_CTL_ADD, fd, &e); err != nil {
 		return fmt.Errorf("watch a descriptor: %w", err)
 	}
 	return nil
@@ -213,7 +213,10 @@ func (lp *loop) end() {
 			_ = l.Close()
 		}
 	}
-	_, _, _ = lp.shut(), syscall.Close(lp.waker[0]), syscall.Close(lp.waker[1])
+	if lp.epoll != nil {
+		_ = lp.epoll.file.Close()
+	}
+	_, _ = syscall.Close(lp.waker[0]), syscall.Close(lp.waker[1])
 }
 
 // of is whose event it is, nil where it is the loop's own or of one that has gone.

@@ -2,9 +2,7 @@ package h1
 
 import (
 	"crypto/tls"
-	"errors"
 	"net/url"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -19,9 +17,8 @@ import (
 // first the connection and then the nap, as a descriptor that is closed is silent.
 type naps struct {
 	mu    sync.Mutex
-	file  *os.File // the epoll; nil before the first nap
-	epoll int
-	over  bool // no more
+	epoll *watched // nil before the first nap
+	over  bool     // no more
 	by    map[uint64]*conn
 	last  uint64 // the newest: each nap has a number of its own, which its event comes with
 
@@ -93,7 +90,7 @@ func (n *naps) begin(c *conn, raw syscall.RawConn) bool {
 	var err error
 	cerr := raw.Control(func(fd uintptr) {
 		e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(number), Pad: int32(number >> 32)} //nolint:gosec // halves of the number
-		err = syscall.EpollCtl(n.epoll, op, int(fd), &e)
+		err = syscall.EpollCtl(n.epoll.fd, op, int(fd), &e)
 	})
 	if cerr != nil || err != nil { // closed, or more than the kernel watches
 		return false
@@ -101,7 +98,7 @@ func (n *naps) begin(c *conn, raw syscall.RawConn) bool {
 	c.napped, c.number, c.air.due = true, number, time.Now().Add(c.srv.Idle)
 	n.last = number
 	if n.add(c); n.oldest == c {
-		_ = n.file.SetReadDeadline(c.air.due) // open has seen that it works
+		_ = n.epoll.file.SetReadDeadline(c.air.due) // newWatched has seen that it works
 	}
 	return true
 }
@@ -132,22 +129,15 @@ func (n *naps) remove(c *conn) {
 }
 
 // open makes the epoll, once.
-func (n *naps) open() error {
-	if n.file != nil {
+func (n *naps) open() (err error) {
+	if n.epoll != nil {
 		return nil
 	}
-	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
+	if n.epoll, err = newWatched("naps"); err != nil {
 		return err
 	}
-	_ = syscall.SetNonblock(epoll, true) // which only tells NewFile that it can be waited for
-	f := os.NewFile(uintptr(epoll), "naps")
-	raw, err := f.SyscallConn()
-	if err = errors.Join(err, f.SetReadDeadline(time.Time{})); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	n.file, n.epoll, n.by = f, epoll, map[uint64]*conn{}
-	go n.run(raw) // ends with the server, which closes f
+	n.by = map[uint64]*conn{}
+	go n.run(n.epoll.raw) // ends with the server, which closes the epoll
 	return nil
 }
 
@@ -202,7 +192,7 @@ func (n *naps) overdue() {
 		go c.end() // which may have to wait for the client to take a last record
 	}
 	if !n.over {
-		_ = n.file.SetReadDeadline(next) // as above
+		_ = n.epoll.file.SetReadDeadline(next) // as above
 	}
 }
 
@@ -227,7 +217,7 @@ func (n *naps) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.over = true
-	if n.file != nil {
-		_ = n.file.Close() // run reports it
+	if n.epoll != nil {
+		_ = n.epoll.file.Close() // run reports it
 	}
 }

@@ -113,6 +113,19 @@ func TestNapsAreNoLongerThanIdle(t *testing.T) {
 	})
 }
 
+func TestNapsBeginWithinIdle(t *testing.T) {
+	t.Parallel()
+	s := &Server{Nap: time.Hour, Idle: time.Second}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	if err := s.start(ln); err != nil || s.Nap != s.Idle {
+		t.Errorf("got %v, %v", s.Nap, err)
+	}
+}
+
 // TestHalfARecordOverANap: a TLS record whose first half was received before the nap,
 // and one whose first half ends the nap, are whole when the second half comes.
 func TestHalfARecordOverANap(t *testing.T) {

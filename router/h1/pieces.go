@@ -99,7 +99,7 @@ func (b *bodyReader) await() {
 	}
 }
 
-// somethingThere reports whether a read would not wait.
+// somethingThere reports whether a read would not wait: there are bytes, or the end.
 func somethingThere(fd uintptr) bool {
 	var b [1]byte
 	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

@@ -106,11 +106,7 @@ func (l *link) ground(nc net.Conn) {
 	if sc, ok := nc.(syscall.Conn); ok {
 		l.raw, _ = sc.SyscallConn() // nil where it fails: then alive says no
 	}
-	l.peek = func(fd uintptr) {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		l.quiet = err == syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
-	}
+	l.peek = func(fd uintptr) { l.quiet = !somethingThere(fd) }
 }
 
 // alive reports whether an idle connection is open and silent. Bytes that nobody

@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"os"
 	"runtime"
 	"syscall"
 	"time"
@@ -13,40 +12,16 @@ import (
 // takes up to ten milliseconds. A wait by the scheduler's poller costs three calls more.
 // So a loop keeps the processor while events are near, and gives it away after keepFor.
 type waiting struct {
-	epoll int
-	file  *os.File        // of epoll, which the scheduler's poller watches
-	poll  syscall.RawConn // of file
+	epoll *watched
 	look  func(uintptr) bool
 	found int       // by look
 	eager bool      // events are likely to be there already
 	now   time.Time // of the last sweep
 	gave  time.Time // when it has given the processor away
-	wakes time.Time // file's deadline
+	wakes time.Time // the epoll's deadline
 }
 
 const keepFor = time.Millisecond
-
-func (w *waiting) open() (err error) {
-	if w.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
-		return err
-	}
-	err = syscall.SetNonblock(w.epoll, true) // else the scheduler's poller is not asked to watch it
-	w.file = os.NewFile(uintptr(w.epoll), "epoll")
-	if err == nil {
-		err = w.file.SetReadDeadline(time.Time{}) // fails where it does not watch it
-	}
-	if err == nil {
-		w.poll, err = w.file.SyscallConn()
-	}
-	return err
-}
-
-func (w *waiting) shut() error {
-	if w.file == nil {
-		return nil
-	}
-	return w.file.Close()
-}
 
 // wait waits for events, until the next sweep at the latest. Where the wait before had
 // several, or found some there, more are likely: then it looks before it waits.
@@ -64,7 +39,7 @@ func (lp *loop) wait() int {
 	if busy {
 		return 0
 	}
-	n, err := syscall.EpollWait(lp.epoll, lp.events, int(keepFor/time.Millisecond))
+	n, err := syscall.EpollWait(lp.epoll.fd, lp.events, int(keepFor/time.Millisecond))
 	if err != nil {
 		return 0
 	}
@@ -82,10 +57,10 @@ func (lp *loop) give() int {
 	}
 	if !until.Equal(lp.wakes) {
 		lp.wakes = until
-		_ = lp.file.SetReadDeadline(until) // open has tried it
+		_ = lp.epoll.file.SetReadDeadline(until) // newWatched has seen that it works
 	}
 	lp.found = 0
-	_ = lp.poll.Read(lp.look) // fails at the deadline: nothing was found
+	_ = lp.epoll.raw.Read(lp.look) // fails at the deadline: nothing was found
 	lp.gave = time.Now()
 	lp.eager = lp.found > 1
 	return lp.found
@@ -93,7 +68,7 @@ func (lp *loop) give() int {
 
 // glance takes the events that are there.
 func (lp *loop) glance() int {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(lp.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(lp.events))), uintptr(len(lp.events)), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(lp.epoll.fd), uintptr(unsafe.Pointer(unsafe.SliceData(lp.events))), uintptr(len(lp.events)), 0, 0, 0)
 	if errno != 0 {
 		return 0
 	}

@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -71,18 +70,5 @@ func TestLoopsWithoutClientsGiveUpConnections(t *testing.T) {
 	lp.sweep()
 	if len(lp.parked[up]) != 0 || s.fd >= 0 {
 		t.Error("it is kept")
-	}
-}
-
-func TestANapIsNoLongerThanIdle(t *testing.T) {
-	t.Parallel()
-	s := &Server{Nap: time.Hour, Idle: time.Second}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	if err := s.start(ln); err != nil || s.Nap != s.Idle {
-		t.Errorf("got %v, %v", s.Nap, err)
 	}
 }
