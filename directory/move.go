@@ -10,9 +10,9 @@ import (
 // MoveID names a move: "mv_" and a sortable suffix.
 type MoveID string
 
-// Phase is how far a move is. A phase is recorded after the step that reaches it,
-// so a mover that died left at most one step done and not recorded; every step
-// may be done again.
+// Phase is how far a move is. A phase is recorded after the step that reaches it, so a
+// mover that died left at most one step done and not recorded; Frozen is recorded before,
+// so that no tenant is frozen unrecorded. Every step may be done again.
 type Phase string
 
 // The phases in order. Decided is the point of no return: from it on a move is
@@ -23,7 +23,7 @@ const (
 	Armed     Phase = "armed"     // the source notes the keys of rows that change
 	Copied    Phase = "copied"    // round 0 is at the target
 	CaughtUp  Phase = "caught_up" // the last drain is predicted to fit the pause budget; everything is verified
-	Frozen    Phase = "frozen"    // the source refuses the tenant: the pause has begun
+	Frozen    Phase = "frozen"    // the source refuses the tenant, or is about to: the pause begins
 	Staged    Phase = "staged"    // the target holds everything, and says so
 	Decided   Phase = "decided"   // the directory names the target: the compare-and-set was won
 	Activated Phase = "activated" // the target serves: the pause is over

@@ -38,6 +38,11 @@ func (c inOrder) only(ctx context.Context, step string, m transfer.Move, phases 
 	*c.early = append(*c.early, fmt.Sprintf("%s while the record says %s (%v)", step, stored.Phase, err))
 }
 
+func (c inOrder) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	c.only(ctx, "freeze", m, directory.Frozen)
+	return c.fakeCell.Freeze(ctx, m, wait)
+}
+
 func (c inOrder) Activate(ctx context.Context, m transfer.Move) error {
 	c.only(ctx, "activate", m, directory.Decided)
 	return c.fakeCell.Activate(ctx, m)
@@ -63,8 +68,8 @@ func (c inOrder) Purge(ctx context.Context, m transfer.Move) (int64, error) {
 	return c.fakeCell.Purge(ctx, m)
 }
 
-// TestTheDirectoryDecidesFirst: no cell begins to serve, and none gives up what
-// it has, before the directory has recorded that it is so. Random stories see a
+// TestTheDirectoryDecidesFirst: no cell begins to serve, none ceases to and none gives
+// up what it has, before the directory has recorded that it is so. Random stories see a
 // breach only where another mover's word comes between the two.
 func TestTheDirectoryDecidesFirst(t *testing.T) {
 	t.Parallel()

@@ -24,35 +24,31 @@ func (w *work) rest(ctx context.Context, d time.Duration) bool {
 	return w.slotted
 }
 
-// pausing reports whether the tenant waits, or may: the freeze may have been done
-// where its answer, or the record of it, was lost, and an abort ends no pause before
-// the source serves again.
+// pausing reports whether the tenant waits, or may: the freeze may have been done where its
+// answer was lost, or by a mover before, and an abort ends no pause before the source serves
+// again.
 func (w *work) pausing() bool {
-	switch p := w.move.Phase; p {
-	case directory.Frozen, directory.Staged, directory.Decided:
+	switch w.move.Phase {
+	case directory.Frozen, directory.Staged:
+		return !w.facts.Frozen.IsZero()
+	case directory.Decided:
 		return true
 	case directory.Aborting:
-		return !w.released && (!w.facts.Frozen.IsZero() || mayFreeze(w.move.Previous))
-	default:
-		return p.BeforeDecision() && !w.facts.Frozen.IsZero()
-	}
-}
-
-// mayFreeze reports whether the source of a move whose record says p may be frozen.
-func mayFreeze(p directory.Phase) bool {
-	switch p {
-	case directory.Armed, directory.CaughtUp, directory.Frozen, directory.Staged:
-		return true
+		return !w.released && (!w.facts.Frozen.IsZero() || mayBeFrozen(w.move.Previous))
 	}
 	return false
 }
 
-// freeze begins the pause and, so that it is short, makes a round right before it and
-// has the target ask for the final one beforehand: the source gives it as soon as the
-// tenant is frozen, while the directory records the phase. Where an attempt before may
-// have frozen the tenant, the pause goes on: it has begun then.
+// mayBeFrozen reports whether the source of a move whose record says p may be frozen.
+func mayBeFrozen(p directory.Phase) bool { return p == directory.Frozen || p == directory.Staged }
+
+// freeze begins the pause. What need not be in it is done before: a round, so that the last
+// one is short; the record, so that no crash leaves a frozen tenant that nobody knows of;
+// and the target's question for the last round, which the source answers as soon as the
+// tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
+// it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	if w.facts.Rounds > 0 && w.facts.Frozen.IsZero() { // not where all is copied inside the pause
+	if w.facts.Frozen.IsZero() && !w.copiesInPause() {
 		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
 			return err
 		}
@@ -61,34 +57,54 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 			return nil
 		}
 	}
+	pulling, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	staged := make(chan error, 1)
+	go func() { staged <- w.pull(pulling, roundTimeout, m, dst, true) }()
+	if err := w.freezeSource(ctx, m, src); err != nil {
+		giveUp()
+		<-staged
+		return err
+	}
+	defer time.AfterFunc(w.pauseLeft(), giveUp).Stop()
+	err := <-staged
+	w.facts.Staged = err == nil
+	return err
+}
+
+// copiesInPause reports whether the tenant is so small that all of it is copied inside the pause.
+func (w *work) copiesInPause() bool {
+	return w.move.Phase == directory.Armed || w.move.Phase == directory.Frozen && w.move.Previous == directory.Armed
+}
+
+// freezeSource records that the source is to be frozen, and freezes it.
+func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) error {
+	if w.move.Phase != directory.Frozen {
+		if err := w.advance(ctx, directory.Frozen); err != nil {
+			return err
+		}
+	}
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if w.facts.Frozen.IsZero() {
 		w.facts.Frozen = time.Now()
 	}
-	pulling, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	staged := make(chan error, 1)
-	go func() { staged <- w.pull(pulling, roundTimeout, m, dst, true) }()
-	if err := src.Freeze(step, m, w.cfg.Limits.FreezeWait); err != nil {
-		giveUp()
-		<-staged
-		w.facts.Refused++
-		if errors.Is(err, problem.Conflict) || transfer.IsBusy(err) { // the cell itself says that it is not frozen
-			w.facts.Frozen = time.Time{}
-		}
-		return fmt.Errorf("freeze: %w", err)
+	err := src.Freeze(step, m, w.cfg.Limits.FreezeWait)
+	if err == nil {
+		w.facts.Froze = true
+		return nil
 	}
-	from, frozen := w.move.Phase, w.move
-	frozen.Phase = directory.Frozen
-	recorded := w.dir.Advance(step, frozen, from)
-	err := <-staged
-	w.facts.Staged = err == nil
-	if recorded != nil {
-		return lostOr(fmt.Errorf("record frozen: %w", recorded))
+	w.facts.Refused++
+	if errors.Is(err, problem.Conflict) || transfer.IsBusy(err) { // the cell itself says that it is not frozen
+		w.facts.Frozen = time.Time{}
 	}
-	w.move.Phase, w.move.Previous = directory.Frozen, from
-	return err
+	return fmt.Errorf("freeze: %w", err)
+}
+
+// pauseLeft is how long the last round may take: a pause that is over its budget is
+// aborted at once, and not when a cell that hangs answers.
+func (w *work) pauseLeft() time.Duration {
+	return max(time.Until(w.facts.Frozen.Add(w.cfg.Limits.Pause)), 0) + 50*time.Millisecond
 }
 
 // A cancelled ends what takes long when the operator cancels the move meanwhile.

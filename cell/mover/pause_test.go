@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/mover"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
@@ -129,6 +130,43 @@ func TestAFrozenTenantKeepsItsMover(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dying is a source whose mover dies when it is about to freeze it.
+type dying struct {
+	*fakeCell
+	die func()
+}
+
+func (d dying) Freeze(ctx context.Context, _ transfer.Move, _ time.Duration) error {
+	d.die()
+	return ctx.Err()
+}
+
+// TestARecordedFreezeIsMade: the record of a freeze comes before it, so a mover that takes
+// over where it was not made makes it, and its pause is within the budget.
+func TestARecordedFreezeIsMade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
+		life, die := context.WithCancel(ctx)
+		first := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
+		if err := first.Run(life); err != nil {
+			t.Fatal(err)
+		}
+		left, err := dir.Move(ctx, m.ID)
+		if f := w.cells["a"].fence; err != nil || left.Phase != directory.Frozen || f.State != fence.Active {
+			t.Fatalf("left at %s with a fence that is %s, %v", left.Phase, f.State, err)
+		}
+		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return w.cells[c.ID] }, slog.New(slog.DiscardHandler))
+		go func() { _ = second.Run(ctx) }()
+		if m, err = settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Watching {
+			t.Errorf("got %s (%s), %v, want it to arrive", m.Phase, m.Error, err)
+		}
+	})
 }
 
 // A behind is a target whose rounds are short until it has caught up, and long then.

@@ -89,6 +89,7 @@ type Facts struct {
 	Size     int64             // bytes of the tenant, by preflight; 0 where this mover made none
 	Last     transfer.Received // the round that this mover made last
 	Rounds   int               // rounds made by this mover
+	Froze    bool              // the source has told this mover that the tenant is frozen
 	Staged   bool              // the target has taken the final round
 	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
 	Refused  int               // freezes that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
@@ -103,9 +104,6 @@ type Facts struct {
 func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	if why, _ := giveUp(m, f, l, now); why != "" {
 		return Abort
-	}
-	if !f.Frozen.IsZero() && mayFreeze(m.Phase) && m.Phase != directory.Frozen && m.Phase != directory.Staged {
-		return Freeze // it may be frozen already
 	}
 	switch m.Phase {
 	case directory.Planned:
@@ -122,10 +120,13 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	case directory.CaughtUp:
 		return readyToFreeze(m, f, l, now)
 	case directory.Frozen, directory.Staged:
-		if !f.Staged {
+		switch {
+		case f.Staged:
+			return Decide
+		case f.Froze || m.Phase == directory.Staged:
 			return Stage
 		}
-		return Decide
+		return Freeze // recorded, and not known to be done
 	case directory.Decided:
 		return Activate
 	case directory.Activated:

@@ -46,10 +46,10 @@ type work struct {
 // run does one thing after the other until the move waits, has ended, or is lost.
 func (w *work) run(ctx context.Context) {
 	failed := 0
+	if mayBeFrozen(w.move.Phase) {
+		w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
+	}
 	for ctx.Err() == nil && w.slotted {
-		if w.facts.Frozen.IsZero() && (w.move.Phase == directory.Frozen || w.move.Phase == directory.Staged) {
-			w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
-		}
 		action := Next(w.move, w.facts, w.cfg.Limits, time.Now())
 		if action == Nothing || (action == Wait && w.move.Phase == directory.Watching) {
 			return
@@ -179,9 +179,8 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Freeze:
 		return w.freeze(ctx, m, src, dst)
 	case Stage:
-		if err = w.pull(ctx, roundTimeout, m, dst, true); err == nil {
-			w.facts.Staged = true
-		}
+		err = w.pull(ctx, w.pauseLeft(), m, dst, true)
+		w.facts.Staged = err == nil
 		return err
 	case Decide:
 	case Activate:
@@ -269,9 +268,6 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 
 // pull makes the target take a round.
 func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move, dst Target, final bool) error {
-	if final { // a pause that is over its budget is aborted: at once, and not when a cell that hangs answers
-		timeout = max(time.Until(w.facts.Frozen.Add(w.cfg.Limits.Pause)), 0) + 50*time.Millisecond
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if !final {

@@ -170,7 +170,7 @@ end: do
   /* Copied, a round, Staged: read a snapshot; one transaction at the target that also
    * moves the progress on; prune the keys that the snapshot held. */
   :: atomic { AT(Armed) && D.round > 0 -> to = Copied }
-  :: atomic { ((AT(Armed) && D.round == 0) || AT(Frozen) || (AT(Copied) && D.round <= ROUNDS)) && step == 0 && !S.suspect ->
+  :: atomic { (step == 0 && ((AT(Armed) && D.round == 0) || (AT(Copied) && D.round <= ROUNDS)) || (AT(Frozen) && step == 4)) && !S.suspect ->
        snap = S.rows; keys = S.dirty; round = D.round; step = 1 }
   :: atomic { step == 1 && COPIES && BUG == PRUNE_BEFORE_COMMIT -> S.dirty = S.dirty & ~keys; step = 2 }
   :: atomic { step == (BUG == PRUNE_BEFORE_COMMIT -> 2 : 1) && COPIES && !D.suspect ->
@@ -186,12 +186,14 @@ end: do
   :: atomic { AT(Copied) && step == 0 -> to = CaughtUp }
   :: atomic { AT(CaughtUp) && back < 1 -> back++; to = Copied }
 
-  /* Frozen: under the exclusive lock. The pause begins. A small tenant is copied in it. */
-  :: atomic { (AT(CaughtUp) || (AT(Armed) && step == 0)) && !S.suspect && (LOCK(SRC) || BUG == FREEZE_WITHOUT_LOCK) ->
+  /* Frozen: recorded first, then done under the exclusive lock, again by each mover that
+   * does not know of it. The pause begins. A small tenant is copied in it. */
+  :: atomic { AT(CaughtUp) || (AT(Armed) && step == 0) -> to = Frozen }
+  :: atomic { AT(Frozen) && step == 0 && !S.suspect && (LOCK(SRC) || BUG == FREEZE_WITHOUT_LOCK) ->
        if :: BUG == SKIP_FREEZE -> skip
           :: BUG == FREEZE_ANY_EPOCH && S.st == ACTIVE -> fence(SRC, FROZEN, S.epoch+1, m)
           :: BUG != SKIP_FREEZE && S.st == ACTIVE && S.epoch == E && MY(S) -> fence(SRC, FROZEN, E+1, m)
-          :: else fi; to = Frozen }
+          :: else fi; step = 4 }
 
   /* Decided: the one compare-and-set, also by a mover that did not record Staged. */
   :: atomic { AT(Staged) && BUG == ACTIVATE_BEFORE_CAS && D.st == INCOMING && MY(D) -> fence(DST, ACTIVE, E+1, m); D.capture = true }
@@ -222,7 +224,7 @@ end: do
   :: atomic { UNDECIDED(phase) ->
        if :: MINE && epoch == E ->
              assert(!(won[m] & 1) || I12); won[m] = won[m] | 2;
-             if :: BUG == ABORT_KEEPS_EPOCH || (BUG == ABORT_BUMPS_LATE && phase < CaughtUp) -> skip
+             if :: BUG == ABORT_KEEPS_EPOCH || (BUG == ABORT_BUMPS_LATE && phase < Frozen) -> skip
                 :: else -> epoch = E+2 fi;
              mv[m].phase = Aborting; phase = Aborting; abandon()
           :: else -> if :: BUG == UNFREEZE_WITHOUT_CAS -> phase = Aborting; abandon() :: else -> forget() fi

@@ -158,6 +158,11 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestAFrozenTenantKeepsItsMover",
 	},
 	{
+		name: "freeze-recorded-is-freeze-done", why: "who takes over waits for a freeze that nobody makes",
+		in: "cell/mover/plan.go", edit: []edit{{"case f.Froze || m.Phase == directory.Staged:", "case true:"}},
+		pkg: moverPkg, test: "TestARecordedFreezeIsMade",
+	},
+	{
 		name: "decide-without-compare-and-set", why: "the directory gives away a tenant that is no longer where the move began",
 		in: "directory/move_rules.go", edit: []edit{{" || p.Epoch != m.Base", ""}},
 		pkg: storePkg, test: "TestMovesDoNotPlaceWhatIsNotTheirs",

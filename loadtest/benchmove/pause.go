@@ -23,7 +23,7 @@ func pauseFigure() *measure {
 				"acknowledgement of a write that was committed at the epoch before the move to the first one at the move's epoch; the tenant's own " +
 				"events say which is which. Half of the moves are whole ones (copy, rounds, cutover), half undo them. A tenant makes 20 of them. " +
 				"The mover's own pause runs from its freeze to the activation's answer. Steps are medians of what cells and directory took to answer " +
-				"the mover within the pause, from their access logs: freeze, then from its end the last round while the directory records that the tenant is frozen, " +
+				"the mover, from their access logs: the record that the tenant is frozen, before the pause; freeze, then from its end the last round, " +
 				"then decide, then activate. The clients' pause holds also the way through router and cell, and the time between two writes.",
 			Values: []figure.Value{
 				figure.Describe("p50", "ms", "<= 15"), figure.Describe("p99", "ms", "<= 100"), figure.Describe("max", "ms", ""),

@@ -59,24 +59,25 @@ func readSteps(dir string, since time.Time, names ...string) ([]step, error) {
 type cutover struct{ freeze, round, rows, record, decide, activate time.Duration }
 
 // cutovers finds the pauses in the steps of moves that came one after the other:
-// each ends with an activation, and begins with the last freeze before it.
+// each ends with an activation, and begins with the last freeze before it, which is
+// recorded right before.
 func cutovers(steps []step) []cutover {
 	var all []cutover
 	var c cutover
 	var frozen time.Time
-	var advances []step
+	var last time.Duration // of the record that was made last
 	for _, s := range steps {
 		switch {
 		case s.does("freeze"):
-			c, frozen, advances = cutover{freeze: s.Duration}, s.Time, nil
+			c, frozen, last = cutover{freeze: s.Duration, record: last}, s.Time, 0
 		case s.does("rows"):
 			c.rows = s.Time.Sub(frozen)
 		case s.does("pull"):
 			c.round = s.Time.Sub(frozen)
 		case s.does("advance"):
-			advances = append(advances, s)
-		case s.does("activate") && c.freeze > 0 && len(advances) >= 2:
-			c.record, c.decide, c.activate = advances[0].Duration, advances[1].Duration, s.Duration
+			last = s.Duration
+		case s.does("activate") && c.freeze > 0 && last > 0:
+			c.decide, c.activate = last, s.Duration
 			all = append(all, c)
 			c = cutover{}
 		}

@@ -27,7 +27,7 @@ not JSON
 {"time":"2026-11-23T03:00:01.2Z","msg":"request","path":"/transfer/v1/pull","status":200,"duration":4000000}
 {"time":"2026-11-23T03:00:01.3Z","msg":"request","path":"/transfer/v1/activate","status":204,"duration":1000000}
 `,
-		"directory": `{"time":"2026-11-23T03:00:01.19Z","msg":"request","path":"/v1/moves/mv_1/advance","status":204,"duration":2000000}
+		"directory": `{"time":"2026-11-23T03:00:01.08Z","msg":"request","path":"/v1/moves/mv_1/advance","status":204,"duration":2000000}
 {"time":"2026-11-23T03:00:01.25Z","msg":"request","path":"/v1/moves/mv_1/advance","status":204,"duration":5000000}
 {"time":"2026-11-23T03:00:01.35Z","msg":"request","path":"/v1/moves/mv_1/advance","status":204,"duration":6}
 `,
