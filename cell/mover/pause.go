@@ -59,17 +59,25 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 	}
 	pulling, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	staged := make(chan error, 1)
-	go func() { staged <- w.pull(pulling, roundTimeout, m, dst, true) }()
+	var got transfer.Received
+	pulled, url := make(chan error, 1), w.source.Transfer()
+	go func() {
+		var err error
+		got, err = dst.Pull(pulling, m, url, true)
+		pulled <- err
+	}()
 	if err := w.freezeSource(ctx, m, src); err != nil {
 		giveUp()
-		<-staged
+		<-pulled
 		return err
 	}
 	defer time.AfterFunc(w.pauseLeft(), giveUp).Stop()
-	err := <-staged
-	w.facts.Staged = err == nil
-	return err
+	if err := <-pulled; err != nil {
+		return fmt.Errorf("round: %w", err)
+	}
+	w.took(got)
+	w.facts.Staged = true
+	return nil
 }
 
 // copiesInPause reports whether the tenant is so small that all of it is copied inside the pause.

@@ -278,13 +278,18 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 	if err != nil {
 		return fmt.Errorf("round: %w", err)
 	}
+	w.took(got)
+	return nil
+}
+
+// took notes a round.
+func (w *work) took(got transfer.Received) {
 	w.facts.Last, w.facts.WorkedAt, w.facts.Rounds = got, time.Now(), w.facts.Rounds+1
 	w.report.Rows += got.Totals.Rows
 	w.report.Keys += got.Totals.Keys
 	w.report.Bytes += got.Totals.Bytes
 	w.report.LastRound, w.report.Verified = got.Took, time.Now()
 	w.m.rows.Add(float64(got.Totals.Rows))
-	return nil
 }
 
 // check verifies what hashes do not show, and that no cell was altered under the move.
