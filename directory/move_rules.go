@@ -162,7 +162,8 @@ func (m Move) Ask(w Wish) (Move, error) {
 	var may, fulfilled bool
 	switch w {
 	case Proceed:
-		may = !m.Phase.Ended() && m.Phase != Aborting && m.Wish != Complete
+		switched := m.StopAt == CaughtUp && (m.Phase == Frozen || m.Phase == Staged) // it does not wait there any more
+		may = !m.Phase.Ended() && m.Phase != Aborting && m.Wish != Complete && !switched
 	case Switch:
 		may = m.Phase.BeforeDecision()
 	case Cancel:

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -33,6 +34,7 @@ type Cell interface {
 // Source is what a mover asks of the cell that a tenant leaves.
 type Source interface {
 	Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error)
+	Fence(ctx context.Context, t directory.TenantID) (fence.Fence, error)
 	Arm(ctx context.Context, m transfer.Move, wait time.Duration) error
 	Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error
 	Retire(ctx context.Context, m transfer.Move) error

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -48,7 +49,7 @@ func mayBeFrozen(p directory.Phase) bool { return p == directory.Frozen || p == 
 // tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
 // it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	if w.facts.Frozen.IsZero() && !w.copiesInPause() {
+	if w.facts.Frozen.IsZero() && !copiesInPause(w.move) {
 		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
 			return err
 		}
@@ -66,7 +67,19 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 		got, err = dst.Pull(pulling, m, url, true)
 		pulled <- err
 	}()
-	if err := w.freezeSource(ctx, m, src); err != nil {
+	err := w.recordFreeze(ctx)
+	if err == nil {
+		select {
+		case err = <-pulled: // nobody is to wait for a question that has failed
+			if err != nil {
+				return fmt.Errorf("round: %w", err)
+			}
+			pulled <- nil
+		default:
+		}
+		err = w.freezeSource(ctx, m, src)
+	}
+	if err != nil {
 		giveUp()
 		<-pulled
 		return err
@@ -80,21 +93,36 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 	return nil
 }
 
-// copiesInPause reports whether the tenant is so small that all of it is copied inside the pause.
-func (w *work) copiesInPause() bool {
-	return w.move.Phase == directory.Armed || w.move.Phase == directory.Frozen && w.move.Previous == directory.Armed
+// recordFreeze records that the source is to be frozen.
+func (w *work) recordFreeze(ctx context.Context) error {
+	w.facts.Knows = true // also where the answer is lost: no mover before has frozen it
+	if w.move.Phase == directory.Frozen {
+		return nil
+	}
+	return w.advance(ctx, directory.Frozen)
 }
 
-// freezeSource records that the source is to be frozen, and freezes it.
-func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) error {
-	if w.move.Phase != directory.Frozen {
-		if err := w.advance(ctx, directory.Frozen); err != nil {
-			return err
-		}
+// look finds out whether a mover before has made the freeze that is recorded.
+func (w *work) look(ctx context.Context, m transfer.Move, src Source) error {
+	ctx, cancel := context.WithTimeout(ctx, w.pauseLeft())
+	defer cancel()
+	f, err := src.Fence(ctx, m.Tenant)
+	if err != nil {
+		return fmt.Errorf("look at the fence: %w", err)
 	}
+	w.facts.Knows, w.facts.Froze = true, f.State == fence.Frozen && f.Move == string(m.ID) && f.Epoch == m.Base+1
+	if !w.facts.Froze {
+		w.facts.Frozen = time.Time{}
+	}
+	return nil
+}
+
+// freezeSource freezes the tenant.
+func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) error {
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	if w.facts.Frozen.IsZero() {
+	first := w.facts.Frozen.IsZero()
+	if first {
 		w.facts.Frozen = time.Now()
 	}
 	err := src.Freeze(step, m, w.cfg.Limits.FreezeWait)
@@ -103,7 +131,7 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 		return nil
 	}
 	w.facts.Refused++
-	if errors.Is(err, problem.Conflict) || transfer.IsBusy(err) { // the cell itself says that it is not frozen
+	if errors.Is(err, problem.Conflict) || first && transfer.IsBusy(err) { // the cell itself says that it is not frozen; an attempt before may be what it is busy with
 		w.facts.Frozen = time.Time{}
 	}
 	return fmt.Errorf("freeze: %w", err)

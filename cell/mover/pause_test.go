@@ -14,6 +14,7 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A pause is what tenant 1's cells and its directory do at the freeze.
@@ -144,7 +145,8 @@ func (d dying) Freeze(ctx context.Context, _ transfer.Move, _ time.Duration) err
 }
 
 // TestARecordedFreezeIsMade: the record of a freeze comes before it, so a mover that takes
-// over where it was not made makes it, and its pause is within the budget.
+// over where it was not made makes it, as carefully as if it were the first: the tenant was
+// served meanwhile, and the copy is as old as the other mover's death.
 func TestARecordedFreezeIsMade(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -161,12 +163,93 @@ func TestARecordedFreezeIsMade(t *testing.T) {
 		if f := w.cells["a"].fence; err != nil || left.Phase != directory.Frozen || f.State != fence.Active {
 			t.Fatalf("left at %s with a fence that is %s, %v", left.Phase, f.State, err)
 		}
-		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return w.cells[c.ID] }, slog.New(slog.DiscardHandler))
+		var looks atomic.Int32
+		var early atomic.Bool
+		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return careful{w.cells[c.ID], &looks, &early} }, slog.New(slog.DiscardHandler))
 		go func() { _ = second.Run(ctx) }()
 		if m, err = settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Watching {
 			t.Errorf("got %s (%s), %v, want it to arrive", m.Phase, m.Error, err)
 		}
+		if early.Load() {
+			t.Error("frozen before both cells were looked at and a round was made")
+		}
 	})
+}
+
+// A careful notes a freeze that comes before both cells were looked at and a round was made.
+type careful struct {
+	*fakeCell
+	looks *atomic.Int32
+	early *atomic.Bool
+}
+
+func (c careful) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	c.looks.Add(1)
+	return c.fakeCell.Preflight(ctx, m, measure)
+}
+
+func (c careful) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
+	if !final {
+		c.looks.Add(1)
+	}
+	return c.fakeCell.Pull(ctx, m, url, final)
+}
+
+func (c careful) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	if c.looks.Load() < 3 {
+		c.early.Store(true)
+	}
+	return c.fakeCell.Freeze(ctx, m, wait)
+}
+
+// A busy is a source whose tenant's transactions hold the freeze off a few times.
+type busy struct {
+	*fakeCell
+	left *atomic.Int32
+}
+
+func (b busy) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	if b.left.Add(-1) >= 0 {
+		time.Sleep(wait) // virtual
+		return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
+	}
+	return b.fakeCell.Freeze(ctx, m, wait)
+}
+
+// TestABusyTenantIsFrozenLater: a freeze that does not get through is tried again after another
+// round, costs the tenant no pause budget, and ends the move when it fails too often.
+func TestABusyTenantIsFrozenLater(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		times int32
+		small int64
+		want  directory.Phase
+	}{
+		"a few times": {5, 0, directory.Watching}, "for ever": {100, 0, directory.Aborted},
+		"a small one, a few times": {5, 1 << 40, directory.Watching}, "a small one, for ever": {100, 1 << 40, directory.Aborted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var left atomic.Int32
+				left.Store(tt.times)
+				w := newWorld(func() fault { return none })
+				dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
+				cfg := settings("m1")
+				cfg.Limits.SmallBytes = tt.small
+				v := mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return busy{w.cells[c.ID], &left} }, slog.New(slog.DiscardHandler))
+				go func() { _ = v.Run(ctx) }()
+				m, err := settle(ctx, dir, m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.Phase != tt.want || m.Phase == directory.Aborted && (!m.Transient || !strings.Contains(m.Error, "freezes")) {
+					t.Errorf("got %s (%s), want %s", m.Phase, m.Error, tt.want)
+				}
+			})
+		})
+	}
 }
 
 // A behind is a target whose rounds are short until it has caught up, and long then.

@@ -2,7 +2,7 @@
 //
 // What to do next is a pure function, [Next], from what is recorded and observed
 // to one step; the loop around it does the I/O. A mover that dies leaves at most
-// one step done and not recorded, every step may be done again, and each says
+// one step done and not recorded, or a freeze recorded and not done; every step may be done again, and each says
 // which move and epoch it is for, so that what a mover says after it has lost its
 // lease changes nothing. docs/MOVE.md tells the protocol.
 package mover
@@ -26,7 +26,8 @@ const (
 	Copy     Action = "copy"     // round 0
 	Round    Action = "round"    // bring the target to the source's present
 	Check    Action = "check"    // verify the target's copy; the directory must answer
-	Freeze   Action = "freeze"   // begin the pause
+	Look     Action = "look"     // has a mover before made the freeze that is recorded?
+	Freeze   Action = "freeze"   // record it, and begin the pause
 	Stage    Action = "stage"    // the final round
 	Decide   Action = "decide"   // the directory gives the tenant to the target
 	Activate Action = "activate" // end the pause
@@ -40,8 +41,7 @@ const (
 
 // reaches is the phase that an action, done, is recorded as.
 var reaches = map[Action]directory.Phase{
-	Reserve: directory.Reserved, Arm: directory.Armed, Copy: directory.Copied, Check: directory.CaughtUp,
-	Freeze: directory.Frozen, Decide: directory.Decided, Activate: directory.Activated, Retire: directory.Watching,
+	Reserve: directory.Reserved, Arm: directory.Armed, Copy: directory.Copied, Check: directory.CaughtUp, Decide: directory.Decided, Activate: directory.Activated, Retire: directory.Watching,
 	Purge: directory.Completed, Abort: directory.Aborting, Restore: directory.Aborted,
 }
 
@@ -84,11 +84,12 @@ func (l Limits) Validate() error {
 
 // Facts are what a mover has observed of a move while it works on it. The zero
 // Facts, of a mover that has just taken over, are always safe to act on: they
-// lead to repeated steps, never to skipped ones.
+// lead to repeated steps, never to skipped ones, where run says that the pause may have begun.
 type Facts struct {
 	Size     int64             // bytes of the tenant, by preflight; 0 where this mover made none
 	Last     transfer.Received // the round that this mover made last
 	Rounds   int               // rounds made by this mover
+	Knows    bool              // this mover knows whether the freeze that is recorded was made by a mover before
 	Froze    bool              // the source has told this mover that the tenant is frozen
 	Staged   bool              // the target has taken the final round
 	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
@@ -120,13 +121,7 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 	case directory.CaughtUp:
 		return readyToFreeze(m, f, l, now)
 	case directory.Frozen, directory.Staged:
-		switch {
-		case f.Staged:
-			return Decide
-		case f.Froze || m.Phase == directory.Staged:
-			return Stage
-		}
-		return Freeze // recorded, and not known to be done
+		return inPause(m, f)
 	case directory.Decided:
 		return Activate
 	case directory.Activated:
@@ -137,6 +132,27 @@ func Next(m directory.Move, f Facts, l Limits, now time.Time) Action {
 		return Restore
 	}
 	return Nothing
+}
+
+// inPause goes on where the freeze is recorded. That comes before it: a mover that takes over
+// looks whether it was made. Where it was not, the tenant is served, and may have been for long.
+func inPause(m directory.Move, f Facts) Action {
+	switch {
+	case f.Staged:
+		return Decide
+	case f.Froze || m.Phase == directory.Staged:
+		return Stage
+	case !f.Knows:
+		return Look
+	case f.Frozen.IsZero() && !f.Checked && !copiesInPause(m):
+		return Check
+	}
+	return Freeze
+}
+
+// copiesInPause reports whether all of the tenant, which is small, is copied inside the pause.
+func copiesInPause(m directory.Move) bool {
+	return m.Phase == directory.Armed || m.Phase == directory.Frozen && m.Previous == directory.Armed
 }
 
 // watch purges once the directory says that the move is completed, because an operator

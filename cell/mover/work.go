@@ -56,9 +56,10 @@ func (w *work) run(ctx context.Context) {
 		}
 		from := w.move.Phase
 		err := w.do(ctx, action)
+		reached := w.move.Phase
 		if err == nil {
 			failed = 0
-			if w.move.Phase != from {
+			if reached != from {
 				w.log.InfoContext(ctx, "move", "phase", w.move.Phase)
 				if w.move.Phase == directory.Watching {
 					return // the record says when there is something to do again
@@ -75,7 +76,7 @@ func (w *work) run(ctx context.Context) {
 		if !w.refresh(ctx) {
 			return
 		}
-		if w.move.Phase == from { // else it was recorded, and only the answer was lost
+		if w.move.Phase == reached { // else it was recorded, and only the answer was lost
 			w.tell(ctx, failed)
 		}
 		if !w.rest(ctx, w.backoff(failed)) || !w.pausing() && !w.refresh(ctx) {
@@ -176,6 +177,11 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Check:
 		err = w.check(ctx, m, src, dst)
 		w.facts.Checked = err == nil
+		if err == nil && w.move.Phase == directory.Frozen { // recorded, and not made: the tenant is served
+			return w.note(ctx)
+		}
+	case Look:
+		return w.look(ctx, m, src)
 	case Freeze:
 		return w.freeze(ctx, m, src, dst)
 	case Stage:

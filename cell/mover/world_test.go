@@ -136,6 +136,11 @@ func (c *fakeCell) Reserve(_ context.Context, m transfer.Move) error {
 	})
 }
 
+func (c *fakeCell) Fence(context.Context, directory.TenantID) (f fence.Fence, err error) {
+	err = c.w.call(func() error { f = c.fence; return nil })
+	return f, err
+}
+
 func (c *fakeCell) Arm(_ context.Context, m transfer.Move, _ time.Duration) error {
 	return c.w.call(func() error {
 		return c.to(c.fence.State == fence.Active && c.fence.Epoch == m.Base,
