@@ -19,6 +19,7 @@ type deadAtLast struct{ *fakeCell }
 
 func (d deadAtLast) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
 	if final {
+		d.w.awaitFreeze(ctx, m)
 		return transfer.Received{}, errNet
 	}
 	return d.fakeCell.Pull(ctx, m, url, final)

@@ -9,12 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/mover"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // A pause is what tenant 1's cells and its directory do at the freeze.
@@ -54,6 +52,7 @@ func (c pausing) Freeze(ctx context.Context, m transfer.Move, wait time.Duration
 
 func (c pausing) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
 	if final && c.p.dead {
+		c.w.awaitFreeze(ctx, m)
 		return transfer.Received{}, errNet
 	}
 	return c.fakeCell.Pull(ctx, m, url, final)
@@ -127,125 +126,6 @@ func TestAFrozenTenantKeepsItsMover(t *testing.T) {
 				}
 				if took := time.Duration(p.ended.Load() - p.began.Load()); took < 0 || took > time.Second {
 					t.Errorf("the tenant waited %v", took)
-				}
-			})
-		})
-	}
-}
-
-// A dying is a source whose mover dies when it is about to freeze it.
-type dying struct {
-	*fakeCell
-	die func()
-}
-
-func (d dying) Freeze(ctx context.Context, _ transfer.Move, _ time.Duration) error {
-	d.die()
-	return ctx.Err()
-}
-
-// TestARecordedFreezeIsMade: the record of a freeze comes before it, so a mover that takes
-// over where it was not made makes it, as carefully as if it were the first: the tenant was
-// served meanwhile, and the copy is as old as the other mover's death.
-func TestARecordedFreezeIsMade(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		w := newWorld(func() fault { return none })
-		dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
-		life, die := context.WithCancel(ctx)
-		first := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
-		if err := first.Run(life); err != nil {
-			t.Fatal(err)
-		}
-		left, err := dir.Move(ctx, m.ID)
-		if f := w.cells["a"].fence; err != nil || left.Phase != directory.Frozen || f.State != fence.Active {
-			t.Fatalf("left at %s with a fence that is %s, %v", left.Phase, f.State, err)
-		}
-		var looks atomic.Int32
-		var early atomic.Bool
-		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return careful{w.cells[c.ID], &looks, &early} }, slog.New(slog.DiscardHandler))
-		go func() { _ = second.Run(ctx) }()
-		if m, err = settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Watching {
-			t.Errorf("got %s (%s), %v, want it to arrive", m.Phase, m.Error, err)
-		}
-		if early.Load() {
-			t.Error("frozen before both cells were looked at and a round was made")
-		}
-	})
-}
-
-// A careful notes a freeze that comes before both cells were looked at and a round was made.
-type careful struct {
-	*fakeCell
-	looks *atomic.Int32
-	early *atomic.Bool
-}
-
-func (c careful) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
-	c.looks.Add(1)
-	return c.fakeCell.Preflight(ctx, m, measure)
-}
-
-func (c careful) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
-	if !final {
-		c.looks.Add(1)
-	}
-	return c.fakeCell.Pull(ctx, m, url, final)
-}
-
-func (c careful) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
-	if c.looks.Load() < 3 {
-		c.early.Store(true)
-	}
-	return c.fakeCell.Freeze(ctx, m, wait)
-}
-
-// A busy is a source whose tenant's transactions hold the freeze off a few times.
-type busy struct {
-	*fakeCell
-	left *atomic.Int32
-}
-
-func (b busy) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
-	if b.left.Add(-1) >= 0 {
-		time.Sleep(wait) // virtual
-		return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
-	}
-	return b.fakeCell.Freeze(ctx, m, wait)
-}
-
-// TestABusyTenantIsFrozenLater: a freeze that does not get through is tried again after another
-// round, costs the tenant no pause budget, and ends the move when it fails too often.
-func TestABusyTenantIsFrozenLater(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		times int32
-		small int64
-		want  directory.Phase
-	}{
-		"a few times": {5, 0, directory.Watching}, "for ever": {100, 0, directory.Aborted},
-		"a small one, a few times": {5, 1 << 40, directory.Watching}, "a small one, for ever": {100, 1 << 40, directory.Aborted},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				var left atomic.Int32
-				left.Store(tt.times)
-				w := newWorld(func() fault { return none })
-				dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
-				cfg := settings("m1")
-				cfg.Limits.SmallBytes = tt.small
-				v := mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return busy{w.cells[c.ID], &left} }, slog.New(slog.DiscardHandler))
-				go func() { _ = v.Run(ctx) }()
-				m, err := settle(ctx, dir, m.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if m.Phase != tt.want || m.Phase == directory.Aborted && (!m.Transient || !strings.Contains(m.Error, "freezes")) {
-					t.Errorf("got %s (%s), want %s", m.Phase, m.Error, tt.want)
 				}
 			})
 		})
@@ -353,11 +233,17 @@ func TestACancelIsHeardDuringTheCopy(t *testing.T) {
 // which the operator has those wishes after ten seconds.
 func ends(t *testing.T, n directory.NewMove, open func(*fakeCell, *directorytest.Memory) mover.Cell, wishes ...directory.Wish) directory.Move {
 	t.Helper()
+	return endsOf(t, settings("m1"), n, open, wishes...)
+}
+
+// endsOf is ends with a mover of other settings.
+func endsOf(t *testing.T, cfg mover.Config, n directory.NewMove, open func(*fakeCell, *directorytest.Memory) mover.Cell, wishes ...directory.Wish) directory.Move {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w := newWorld(func() fault { return none })
 	dir, m := moving(t, n)
-	v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return open(w.cells[c.ID], dir) }, slog.New(slog.DiscardHandler))
+	v := mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return open(w.cells[c.ID], dir) }, slog.New(slog.DiscardHandler))
 	go func() { _ = v.Run(ctx) }()
 	for _, wish := range wishes {
 		time.Sleep(10 * time.Second) // virtual

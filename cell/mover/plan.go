@@ -84,7 +84,8 @@ func (l Limits) Validate() error {
 
 // Facts are what a mover has observed of a move while it works on it. The zero
 // Facts, of a mover that has just taken over, are always safe to act on: they
-// lead to repeated steps, never to skipped ones, where run says that the pause may have begun.
+// lead to repeated steps, never to skipped ones. One that takes over where the pause may have
+// begun has Frozen set from then on, until it has looked.
 type Facts struct {
 	Size     int64             // bytes of the tenant, by preflight; 0 where this mover made none
 	Last     transfer.Received // the round that this mover made last
