@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make demo` and `make test` need besides Go, make and git, or says
 # exactly what is missing. Run twice it does nothing the second time. `deps.sh peers`
-# adds what `make bench-peers` compares with and measures by.
+# adds what `make bench-peers` compares with and measures by, `deps.sh move` what `make bench-move` does.
 #
 # Debian's packages of Postgres and Redis start a server of their own when they are
 # installed; Cellway starts its own servers and must not compete with those, so
@@ -15,6 +15,9 @@ have gcc || missing+=(gcc libc6-dev) # the race detector is built with cgo
 have curl || missing+=(curl ca-certificates)
 have redis-server || missing+=(redis-server)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || [ -n "${CELLWAY_POSTGRES_BIN:-}" ] || missing+=(postgresql)
+if [ "${1:-}" = move ]; then
+	have pgcopydb || missing+=(pgcopydb)
+fi
 if [ "${1:-}" = peers ]; then
 	have nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 	have haproxy || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
