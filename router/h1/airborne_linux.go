@@ -113,7 +113,7 @@ func (lp *loop) launch(c *conn, t *relay) {
 		links[len(links)-1] = nil
 		links = links[:len(links)-1]
 		lp.parked[t.u] = links
-		if repeatable(c.req.Method()) && c.req.Length() == 0 || l.Conn.(*descriptor).quiet() { // as all of a loop's
+		if lp.knows(t) && repeatable(c.req.Method()) && c.req.Length() == 0 || l.Conn.(*descriptor).quiet() { // as all of a loop's
 			lp.send(c, t, l)
 			return
 		}
@@ -121,6 +121,13 @@ func (lp *loop) launch(c *conn, t *relay) {
 	}
 	lp.dial(c, t)
 }
+
+// lookAfter is how old what a loop knows of its idle connections may be.
+const lookAfter = time.Millisecond
+
+// knows reports whether the loop has just heard of all that has come on idle connections:
+// what comes later, while it works, would be taken for the answer of the flight.
+func (lp *loop) knows(t *relay) bool { return t.began.Sub(lp.woke) < lookAfter }
 
 func (lp *loop) send(c *conn, t *relay, l *link) {
 	defer lp.caught(c)
@@ -144,7 +151,8 @@ func (lp *loop) answer(c *conn) {
 		lp.settle(c, err)
 	case len(c.air.pending) > 0:
 		lp.ground(c, (*conn).glideOn)
-	case s.spent >= turnBytes:
+	case s.spent >= turnBytes && !c.air.queued:
+		c.air.queued = true
 		lp.again = append(lp.again, c)
 	}
 }
@@ -171,9 +179,13 @@ func (lp *loop) settle(c *conn, err error) {
 		} else {
 			_ = l.Close()
 		}
-		if err != nil {
+		if err != nil && !c.air.gone { // nothing is asked again for who has left
 			err = t.stale(l, err)
 		}
+	}
+	if err == nil && len(c.air.pending) > 0 { // it has ended when the client has all of it
+		lp.ground(c, (*conn).landOn)
+		return
 	}
 	if !c.landed(t, err) {
 		lp.ground(c, (*conn).handleOn)
@@ -183,7 +195,7 @@ func (lp *loop) settle(c *conn, err error) {
 	switch {
 	case err != nil:
 		lp.close(c)
-	case len(c.air.pending) > 0, c.mustClose && c.from < c.to:
+	case c.mustClose && c.from < c.to:
 		lp.ground(c, (*conn).serveOn)
 	case c.mustClose:
 		lp.close(c)

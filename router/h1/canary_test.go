@@ -167,19 +167,21 @@ func old(w *wire) error {
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	cell := newCell(t)
-	for _, o := range oddExchanges {
-		t.Run(o.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFront(t, cell, patience)
-			w := canary(f, dial(t, f.addr), "before")
-			if err := o.do(w); err != nil {
-				t.Error(err)
-			}
-			for i := range 3 {
-				w = canary(f, w, fmt.Sprintf("after-%d", i))
-			}
-		})
-	}
+	eachWay(t, func(t *testing.T, on way) {
+		for _, o := range oddExchanges {
+			t.Run(o.name, func(t *testing.T) {
+				t.Parallel()
+				f := newFront(t, cell, patience, on)
+				w := canary(f, dial(t, f.addr), "before")
+				if err := o.do(w); err != nil {
+					t.Error(err)
+				}
+				for i := range 3 {
+					w = canary(f, w, fmt.Sprintf("after-%d", i))
+				}
+			})
+		}
+	})
 }
 
 // TestCanaryInAnyOrder is TestCanary with odd exchanges one after the other, by
@@ -187,21 +189,23 @@ func TestCanary(t *testing.T) {
 func TestCanaryInAnyOrder(t *testing.T) {
 	t.Parallel()
 	cell := newCell(t)
-	f := newFront(t, cell, patience)
-	rapid.Check(t, func(r *rapid.T) {
-		wires := []*wire{dial(t, f.addr), dial(t, f.addr)}
-		for i, n := range rapid.SliceOfN(rapid.IntRange(0, len(oddExchanges)-1), 1, 8).Draw(r, "exchanges") {
-			k := i % len(wires)
-			if err := oddExchanges[n].do(wires[k]); err != nil {
-				r.Fatalf("%s: %v", oddExchanges[n].name, err)
+	eachWay(t, func(t *testing.T, on way) {
+		f := newFront(t, cell, patience, on)
+		rapid.Check(t, func(r *rapid.T) {
+			wires := []*wire{dial(t, f.addr), dial(t, f.addr)}
+			for i, n := range rapid.SliceOfN(rapid.IntRange(0, len(oddExchanges)-1), 1, 8).Draw(r, "exchanges") {
+				k := i % len(wires)
+				if err := oddExchanges[n].do(wires[k]); err != nil {
+					r.Fatalf("%s: %v", oddExchanges[n].name, err)
+				}
+				wires[k] = canary(f, wires[k], fmt.Sprintf("n-%d-%d", i, time.Now().UnixNano()))
 			}
-			wires[k] = canary(f, wires[k], fmt.Sprintf("n-%d-%d", i, time.Now().UnixNano()))
-		}
-		for _, w := range wires {
-			_ = w.Close()
+			for _, w := range wires {
+				_ = w.Close()
+			}
+		})
+		if f.kept() == 0 {
+			t.Error("no upstream connection was ever kept")
 		}
 	})
-	if f.up.Kept() == 0 {
-		t.Error("no upstream connection was ever kept")
-	}
 }

@@ -24,13 +24,31 @@ type descriptor struct {
 	spent   int // bytes of an answer read in this turn
 }
 
-// turnBytes is how much of an answer is relayed before others have their turn.
-const turnBytes = 256 << 10
+// turnBytes is how much of an answer is relayed before others have their turn, and
+// firstBytes how much of it is read at most before the client has taken any.
+const (
+	turnBytes  = 256 << 10
+	firstBytes = 64 << 10
+)
+
+// room is how much of n bytes of an answer may be read now: no more while the client has
+// not taken what was read before.
+func (s *descriptor) room(n int) int {
+	switch {
+	case s.spent >= turnBytes || len(s.c.air.pending) > 0:
+		return 0
+	case s.c.w.bytes < firstBytes:
+		return min(n, firstBytes)
+	}
+	return n
+}
 
 // Read implements net.Conn.
 func (s *descriptor) Read(p []byte) (int, error) {
-	if s.spent >= turnBytes {
-		return 0, errAgain
+	if s.link != nil {
+		if p = p[:s.room(len(p))]; len(p) == 0 {
+			return 0, errAgain
+		}
 	}
 	n, err := readNow(uintptr(s.fd), p)
 	switch {

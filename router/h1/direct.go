@@ -29,7 +29,7 @@ type Flight struct {
 	Began   time.Time
 
 	To      *Upstream
-	Timeout time.Duration // for the whole answer; up to an eighth more
+	Timeout time.Duration // for the whole answer; up to an eighth more, or up to a second in a loop
 	Reply   []Field       // of the answer, after the cell's
 	State   any           // of who takes; kept from one flight to another one
 

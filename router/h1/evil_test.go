@@ -112,7 +112,7 @@ const okHead = "HTTP/1.1 200 OK\r\n"
 func TestEvilCells(t *testing.T) {
 	t.Parallel()
 	foreign := okHead + "Content-Length: 7\r\n\r\nFOREIGN"
-	for _, e := range []struct {
+	cases := []struct {
 		name   string
 		evil   func(net.Conn)
 		status int // 0: the client's connection ends before a head
@@ -152,21 +152,24 @@ func TestEvilCells(t *testing.T) {
 		{"slow body", drip(okHead+"Content-Length: 100000\r\n\r\n", "x"), 200, false},
 		{"slow chunks", drip(okHead+"Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"), 200, false},
 		{"framing in the trailer", write(okHead + "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 7\r\n\r\n"), 200, false},
-	} {
-		t.Run(e.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFront(t, evilCell(t, e.evil), 500*time.Millisecond)
-			w := canary(f, dial(t, f.addr), "before")
-			w.send(get + "/evil" + host1 + "\r\n")
-			status, body, _, err := w.answer("GET")
-			if status != e.status && (err == nil || e.whole) || (err == nil) != e.whole || strings.Contains(body, "FOREIGN") {
-				t.Errorf("got %d %.100q, %v, want %d, whole %v", status, body, err, e.status, e.whole)
-			}
-			for i := range 3 {
-				w = canary(f, w, fmt.Sprintf("after-%d", i))
-			}
-		})
 	}
+	eachWay(t, func(t *testing.T, on way) {
+		for _, e := range cases {
+			t.Run(e.name, func(t *testing.T) {
+				t.Parallel()
+				f := newFront(t, evilCell(t, e.evil), 500*time.Millisecond, on)
+				w := canary(f, dial(t, f.addr), "before")
+				w.send(get + "/evil" + host1 + "\r\n")
+				status, body, _, err := w.answer("GET")
+				if status != e.status && (err == nil || e.whole) || (err == nil) != e.whole || strings.Contains(body, "FOREIGN") {
+					t.Errorf("got %d %.100q, %v, want %d, whole %v", status, body, err, e.status, e.whole)
+				}
+				for i := range 3 {
+					w = canary(f, w, fmt.Sprintf("after-%d", i))
+				}
+			})
+		}
+	})
 }
 
 // TestBytesWhileIdle: what a cell says on a connection that is idle is no answer
@@ -175,19 +178,23 @@ func TestEvilCells(t *testing.T) {
 // can only be another answer of the same cell.)
 func TestBytesWhileIdle(t *testing.T) {
 	t.Parallel()
+	eachWay(t, bytesWhileIdle)
+}
+
+func bytesWhileIdle(t *testing.T, on way) {
 	answered, said := make(chan struct{}), make(chan struct{})
 	f := newFront(t, evilCell(t, func(c net.Conn) {
 		_, _ = io.WriteString(c, okHead+"Content-Length: 2\r\n\r\nhi")
 		<-answered
 		_, _ = io.WriteString(c, okHead+"Content-Length: 7\r\n\r\nFOREIGN")
 		close(said)
-	}), patience)
+	}), patience, on)
 	w := dial(t, f.addr)
 	w.send(get + "/evil" + host1 + "\r\n")
 	if status, body, _, err := w.answer("GET"); status != 200 || body != "hi" || err != nil {
 		t.Errorf("got %d %q, %v", status, body, err)
 	}
-	for deadline := time.Now().Add(patience); f.up.Kept() != 1; {
+	for deadline := time.Now().Add(patience); f.kept() != 1; {
 		if time.Now().After(deadline) {
 			t.Fatal("the connection was not kept, though its exchange was clean")
 		}

@@ -25,14 +25,56 @@ type front struct {
 	server *Server
 	up     *Upstream
 	errs   chan error // of Forward, as many as fit
+
+	timeout time.Duration
 }
 
 // patience is how long a front's exchange may take.
 const patience = 20 * time.Second
 
-func newFront(tb testing.TB, cell string, timeout time.Duration) *front {
+// A way is how a front serves what it can: by its handler, or as flights on goroutines or loops.
+type way struct {
+	flies bool
+	loops int
+}
+
+// eachWay runs a test on each way.
+func eachWay(t *testing.T, test func(t *testing.T, on way)) {
+	for name, on := range map[string]way{"handler": {}, "goroutines": {flies: true}, "loops": {true, 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, on)
+		})
+	}
+}
+
+// Take implements Direct.
+func (f *front) Take(q *Flight) bool {
+	q.To, q.Timeout = f.up, f.timeout
+	return true
+}
+
+// Done implements Direct.
+func (f *front) Done(*Flight) {}
+
+// kept is how many connections to the cell are idle.
+func (f *front) kept() int {
+	n := f.up.Kept()
+	f.server.mu.Lock()
+	loops := f.server.loops
+	f.server.mu.Unlock()
+	for _, lp := range loops {
+		got := make(chan int, 1)
+		if lp.post(func() { got <- len(lp.parked[f.up]) }) {
+			n += <-got
+		}
+	}
+	return n
+}
+
+func newFront(tb testing.TB, cell string, timeout time.Duration, on ...way) *front {
 	tb.Helper()
-	f := &front{tb: tb, up: &Upstream{Addr: cell, Idle: 4}, errs: make(chan error, 100)}
+	f := &front{timeout: timeout, tb: tb, up: &Upstream{Addr: cell, Idle: 4}, errs: make(chan error, 100)}
 	f.server = &Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
@@ -44,6 +86,11 @@ func newFront(tb testing.TB, cell string, timeout time.Duration) *front {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 		}
 	})}
+	for _, w := range on {
+		if f.server.Loops = w.loops; w.flies {
+			f.server.Direct = f
+		}
+	}
 	f.addr = serve(tb, f.server)
 	tb.Cleanup(f.up.Close)
 	return f

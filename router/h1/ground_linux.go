@@ -70,14 +70,28 @@ func (c *conn) handleOn() {
 func (c *conn) glideOn() {
 	t := c.air.relay
 	c.air.relay = nil
+	c.after(c.glideDown(t))
+}
+
+func (c *conn) glideDown(t *relay) (served, ok bool) {
+	defer c.caught(t, &served, &ok)
 	l := t.link
 	c.retouch()
 	c.startWatching()
-	l.extend(time.Now(), t.flight.Timeout)
+	l.extend(t.began, t.flight.Timeout)
 	c.waitsFor(l)
 	_, err := l.Write(c.air.up)
 	c.air.up = nil
-	c.after(c.touchDown(t, t.glide(l, errors.Join(err, c.w.err))))
+	return c.touchDown(t, t.glide(l, errors.Join(err, c.w.err)))
+}
+
+// landOn ends a flight of which only the client had not taken everything.
+func (c *conn) landOn() {
+	t := c.air.relay
+	c.air.relay = nil
+	c.retouch()
+	c.startWatching()
+	c.after(c.touchDown(t, c.w.err))
 }
 
 // crossOn launches a flight that a loop must not.

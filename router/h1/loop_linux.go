@@ -28,7 +28,8 @@ type loop struct {
 	spare  []*conn     // what again was before
 	births int32       // descriptors so far, each with a number of its own
 	swept  time.Time
-	turn   int // where in conns the next sweep begins
+	woke   time.Time // when the last wait ended
+	turn   int       // where in conns the next sweep begins
 	sweeps int
 	waiting
 
@@ -45,6 +46,7 @@ type airborne struct {
 	parsing bool      // a head is there in part
 	more    bool      // bytes came during the flight
 	dialing bool
+	queued  bool   // it is in again
 	gone    bool   // the client has left
 	relay   *relay // of the flight; nil: there is none
 	up      []byte // of the request, what the cell has not taken when the flight is grounded
@@ -184,9 +186,15 @@ func (lp *loop) run() {
 	defer lp.end()
 	for !lp.over || len(lp.conns) > 0 {
 		n := lp.wait()
+		lp.woke = time.Now()
 		events := lp.events[:max(n, 0)]
-		for i := range events { // answers, and cells that have closed, before the next requests
-			if s := lp.of(&events[i]); s != nil && s.link != nil {
+		for i := range events { // cells that have closed, or speak unasked, before what might use the connection
+			if s := lp.of(&events[i]); s != nil && s.link != nil && s.c == nil {
+				lp.unpark(s.link)
+			}
+		}
+		for i := range events { // answers before the next requests
+			if s := lp.of(&events[i]); s != nil && s.link != nil && s.c != nil {
 				lp.on(s, &events[i])
 			}
 		}
@@ -227,16 +235,13 @@ func (lp *loop) of(e *syscall.EpollEvent) *descriptor {
 	return nil
 }
 
-// on takes one event of a connection.
+// on takes one event of a client's connection, or of one to a cell that a flight waits for.
 func (lp *loop) on(s *descriptor, e *syscall.EpollEvent) {
 	s.ended = s.ended || e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0
-	switch {
-	case s.link == nil:
+	if s.link == nil {
 		lp.client(s.c)
-	case s.c != nil:
+	} else {
 		lp.answer(s.c)
-	default:
-		lp.unpark(s.link) // ended, or speaks unasked
 	}
 }
 
@@ -257,7 +262,7 @@ func (lp *loop) goOn() {
 	turn := lp.again
 	lp.again, lp.spare = lp.spare[:0], turn
 	for i, c := range turn {
-		turn[i] = nil
+		turn[i], c.air.queued = nil, false
 		if !lp.here(c) {
 			continue // what it has is its goroutine's
 		}

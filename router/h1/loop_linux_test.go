@@ -1,6 +1,8 @@
 package h1
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // A gate is a listener that counts its connections.
@@ -172,4 +175,63 @@ func (d panicsAt) Take(f *Flight) bool {
 		f.DropAnswer = func(string) bool { panic(at) }
 	}
 	return d.directly.Take(f)
+}
+
+// TestALoopReadsNoMoreThanIsTaken: of an answer little is read before its client has
+// taken any, and nothing while the client has not taken what was read before.
+func TestALoopReadsNoMoreThanIsTaken(t *testing.T) {
+	t.Parallel()
+	c := &conn{}
+	s := &descriptor{fd: -1, link: &link{}, c: c}
+	if n := s.room(1 << 20); n != firstBytes {
+		t.Errorf("first: got %d, want %d", n, firstBytes)
+	}
+	c.w.bytes = firstBytes
+	if n := s.room(1 << 20); n != 1<<20 {
+		t.Errorf("then: got %d", n)
+	}
+	c.air.pending = []byte("x")
+	if _, err := s.Read(make([]byte, 8)); !errors.Is(err, errAgain) {
+		t.Errorf("pending: got %v", err)
+	}
+	c.air.pending, s.spent = nil, turnBytes
+	if _, err := s.Read(make([]byte, 8)); !errors.Is(err, errAgain) {
+		t.Errorf("after a turn: got %v", err)
+	}
+}
+
+// TestALoopLooksBeforeItSends: what a cell says on an idle connection while the loop works
+// is no answer to the next request, though no event has told of it yet.
+func TestALoopLooksBeforeItSends(t *testing.T) {
+	t.Parallel()
+	answered, said := make(chan struct{}), make(chan struct{})
+	f := newFront(t, evilCell(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, okHead+"Content-Length: 2\r\n\r\nhi")
+		<-answered
+		_, _ = io.WriteString(c, okHead+"Content-Length: 7\r\n\r\nFOREIGN")
+		close(said)
+	}), patience, way{true, 1})
+	w := dial(t, f.addr)
+	w.send(get + "/evil" + host1 + "\r\n")
+	w.until("hi")
+	for deadline := time.Now().Add(patience); f.kept() != 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection was not kept")
+		}
+		time.Sleep(time.Millisecond) // the pause of a poll with a deadline
+	}
+	f.server.mu.Lock()
+	lp := f.server.loops[0]
+	f.server.mu.Unlock()
+	lp.post(func() {
+		close(answered)
+		<-said
+		w.send(get + "/echo?mine" + host1 + "\r\n")
+		for time.Since(lp.woke) < lookAfter { //nolint:revive // the loop works
+		}
+		lp.client(lp.conns[0])
+	})
+	if status, body, _, err := w.answer("GET"); status != 200 || body != "mine" || err != nil {
+		t.Errorf("got %d %q, %v", status, body, err)
+	}
 }

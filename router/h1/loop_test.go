@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -265,5 +267,38 @@ func TestFlightsOfMany(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	})
+}
+
+// TestNothingIsAskedForWhoHasLeft: a client that leaves is no reason to ask the cell
+// again, which would use up what others may repeat.
+func TestNothingIsAskedForWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, loops int) {
+		began, left := make(chan struct{}), make(chan struct{})
+		up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/waits" {
+				close(began) // once: a second request panics, and its answer is cut
+				<-r.Context().Done()
+				close(left)
+			}
+			_, _ = io.WriteString(w, "done")
+		}))}
+		t.Cleanup(up.Close)
+		var again atomic.Int32
+		handled := make(chan error, 1)
+		s := &Server{Direct: &directly{up: up}, Loops: loops, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handled <- up.Forward(w, r, &Outgoing{Again: func() bool { again.Add(1); return true }})
+		})}
+		c := dial(t, serve(t, s))
+		c.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.until("done")
+		c.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+		<-began
+		_ = c.Close()
+		<-left
+		if err := <-handled; !errors.Is(err, context.Canceled) || again.Load() != 0 {
+			t.Errorf("got %v, asked again %d times", err, again.Load())
+		}
 	})
 }

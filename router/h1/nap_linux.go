@@ -3,6 +3,7 @@ package h1
 import (
 	"crypto/tls"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -23,7 +24,20 @@ type naps struct {
 	last  uint64 // the newest: each nap has a number of its own, which its event comes with
 
 	oldest, newest *conn // who naps, in the order of the naps: all last Server.Idle
+
+	fresh  int // naps since the last tidying
+	tidies *time.Timer
+	tidied time.Time
 }
+
+// What connections had before they nap, stacks above all, goes back to the kernel after a
+// collection, and where little is asked there is none for two minutes. So there is one soon
+// after many began to nap: as many as half of those who do.
+const (
+	tidyFrom  = 1000             // naps that are worth one
+	tidyAfter = time.Second      // without another one
+	tidyEvery = 30 * time.Second // at most
+)
 
 // canNap says that naps are to be had here.
 const canNap = true
@@ -100,7 +114,29 @@ func (n *naps) begin(c *conn, raw syscall.RawConn) bool {
 	if n.add(c); n.oldest == c {
 		_ = n.epoll.file.SetReadDeadline(c.air.due) // newWatched has seen that it works
 	}
+	n.begun()
 	return true
+}
+
+// begun has tidy called, where many naps have begun, when no other has for a while.
+func (n *naps) begun() {
+	if n.fresh++; n.fresh < max(tidyFrom, len(n.by)/2) {
+		return
+	}
+	after := max(tidyAfter, time.Until(n.tidied.Add(tidyEvery)))
+	if n.tidies == nil {
+		n.tidies = time.AfterFunc(after, n.tidy)
+		return
+	}
+	n.tidies.Reset(after) // where tidy has begun it is called once more
+}
+
+// tidy gives the kernel back what is not used any more.
+func (n *naps) tidy() {
+	debug.FreeOSMemory()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fresh, n.tidied = 0, time.Now()
 }
 
 func (n *naps) add(c *conn) {
@@ -217,6 +253,9 @@ func (n *naps) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.over = true
+	if n.tidies != nil {
+		n.tidies.Stop() // one that runs ends by itself
+	}
 	if n.epoll != nil {
 		_ = n.epoll.file.Close() // run reports it
 	}

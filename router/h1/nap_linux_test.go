@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -287,5 +288,49 @@ func TestWhoCannotNapWaitsAwake(t *testing.T) {
 			n.asks(t, w, fmt.Sprint("n", i))
 		}
 		w.ends()
+	})
+}
+
+// TestManyNapsAreTidiedAfter: once, when no more begin, and not again right away.
+func TestManyNapsAreTidiedAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := &naps{}
+		begin := func(many int) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			for range many {
+				n.begun()
+			}
+		}
+		fresh := func(after time.Duration) int {
+			time.Sleep(after) // virtual
+			synctest.Wait()
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return n.fresh
+		}
+		begin(tidyFrom - 1)
+		if got := fresh(time.Hour); got != tidyFrom-1 {
+			t.Errorf("few: got %d", got)
+		}
+		begin(1)
+		if got := fresh(tidyAfter * 9 / 10); got != tidyFrom {
+			t.Errorf("at once: got %d", got)
+		}
+		begin(1)
+		if got := fresh(tidyAfter * 9 / 10); got != tidyFrom+1 {
+			t.Errorf("while they begin: got %d", got)
+		}
+		if got := fresh(tidyAfter); got != 0 {
+			t.Errorf("after them: got %d", got)
+		}
+		begin(tidyFrom)
+		if got := fresh(tidyEvery / 2); got != tidyFrom {
+			t.Errorf("right after: got %d", got)
+		}
+		if got := fresh(tidyEvery); got != 0 {
+			t.Errorf("later: got %d", got)
+		}
 	})
 }

@@ -10,7 +10,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // longBody is a body in which no part is as another.
@@ -160,3 +162,65 @@ func TestUploadsThatStall(t *testing.T) {
 	c.send(string(body[half:]))
 	c.until(fmt.Sprintf("digest %x", sha256.Sum256(body)))
 }
+
+// TestWhoTakesNothing: an answer of which the client takes no more has ended when it was
+// given up, and was cut, also where all of it had come from the cell.
+func TestWhoTakesNothing(t *testing.T) {
+	t.Parallel()
+	const size = 30 << 10 // one read takes it, and the client's socket does not
+	eachDriver(t, func(t *testing.T, loops int) {
+		up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+			_, _ = w.Write(make([]byte, size))
+		}))}
+		t.Cleanup(up.Close)
+		ended := make(chan error, 2)
+		s := &Server{Direct: lastly{&directly{up: up}, ended}, Loops: loops, Whole: 300 * time.Millisecond, Idle: 300 * time.Millisecond}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(narrow{ln}) }()
+		t.Cleanup(func() { _ = s.Close(); <-served })
+		dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			_ = raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+			return err
+		}}
+		c, err := dialer.DialContext(t.Context(), "tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = io.WriteString(c, "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+		if err := <-ended; err == nil {
+			t.Error("an answer that was not taken is said to have been whole")
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		got, _ := io.ReadAll(c)
+		if n := bytes.Count(got, []byte("HTTP/1.1 ")); n > 1 || len(got) >= size {
+			t.Errorf("got %d answers, %d bytes", n, len(got))
+		}
+	})
+}
+
+// narrow makes connections whose kernel takes little.
+type narrow struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (n narrow) Accept() (net.Conn, error) {
+	nc, err := n.Listener.Accept()
+	if err == nil {
+		err = nc.(*net.TCPConn).SetWriteBuffer(4096)
+	}
+	return nc, err
+}
+
+// lastly tells how flights ended.
+type lastly struct {
+	Direct
+	ended chan error
+}
+
+// Done implements Direct.
+func (l lastly) Done(f *Flight) { l.ended <- f.Err }
