@@ -132,7 +132,7 @@ end: do
 #define COPIES  (AT(Armed) || AT(Copied) || AT(Frozen)) /* round 0, a round, the last round */
 #define TOUCHED ((keys & ((1<<WRITES)-1) -> 1 : 0) | (keys >> WRITES -> 2 : 0)) /* the rows that the keys name */
 
-inline abandon() { to = IDLE; step = 0; keys = 0; snap = 0; round = 0 }
+inline abandon() { to = IDLE; step = 0; keys = 0; snap = 0; round = 0; final = 0 }
 inline forget() { if :: mv[m].holder == me -> mv[m].holder = NONE :: else fi; phase = IDLE; lease = 0; m = 0; abandon() }
 inline take(i) {                                     /* LeaseMove */
   if :: mv[i].holder != NONE -> crashes++ :: else fi;
@@ -147,7 +147,7 @@ inline record() {                                    /* Advance */
 }
 
 active [2] proctype Mover() {
-  byte m, lease, phase, to, step, keys, snap, round; bit me = _pid - 2;
+  byte m, lease, phase, to, step, keys, snap, round; bit final, me = _pid - 2;
 end: do
   :: atomic { WORK(last) && FREE(last) -> take(last) }
   :: atomic { watched != last && WORK(watched) && FREE(watched) -> take(watched) }
@@ -170,13 +170,13 @@ end: do
   /* Copied, a round, Staged: read a snapshot; one transaction at the target that also
    * moves the progress on; prune the keys that the snapshot held. */
   :: atomic { AT(Armed) && D.round > 0 -> to = Copied }
-  :: atomic { (step == 0 && ((AT(Armed) && D.round == 0) || (AT(Copied) && D.round <= ROUNDS)) || (AT(Frozen) && step == 4)) && !S.suspect ->
-       snap = S.rows; keys = S.dirty; round = D.round; step = 1 }
+  :: atomic { (step == 0 && ((AT(Armed) && D.round == 0) || ((AT(Copied) || AT(Frozen)) && D.round && D.round <= ROUNDS)) || (AT(Frozen) && step == 4)) && !S.suspect ->
+       final = (step == 4); snap = S.rows; keys = S.dirty; round = D.round; step = 1 }
   :: atomic { step == 1 && COPIES && BUG == PRUNE_BEFORE_COMMIT -> S.dirty = S.dirty & ~keys; step = 2 }
   :: atomic { step == (BUG == PRUNE_BEFORE_COMMIT -> 2 : 1) && COPIES && !D.suspect ->
        if :: D.st == INCOMING && MY(D) && (D.round == round || BUG == (round -> ROUND_TWICE : COPY_TWICE)) ->
              D.rows = (round -> (D.rows & ~TOUCHED) | (snap & TOUCHED) : snap); D.round = round+1;
-             if :: AT(Frozen) -> abandon(); to = Staged; assert(!MINE || S.suspect || D.rows == S.rows || I6)
+             if :: final -> abandon(); to = Staged; assert(!MINE || S.suspect || D.rows == S.rows || I6)
                 :: AT(Armed) -> abandon(); to = Copied
                 :: else -> step = 3; snap = 0; round = 0 fi
           :: else -> forget() fi }
@@ -187,7 +187,8 @@ end: do
   :: atomic { AT(CaughtUp) && back < 1 -> back++; to = Copied }
 
   /* Frozen: recorded first, then done under the exclusive lock, again by each mover that
-   * does not know of it. The pause begins. A small tenant is copied in it. */
+   * does not know of it. The pause begins. A small tenant is copied in it. One that is
+   * refused changes nothing: the tenant is served, and another round may come before it. */
   :: atomic { AT(CaughtUp) || (AT(Armed) && step == 0) -> to = Frozen }
   :: atomic { AT(Frozen) && step == 0 && !S.suspect && (LOCK(SRC) || BUG == FREEZE_WITHOUT_LOCK) ->
        if :: BUG == SKIP_FREEZE -> skip
