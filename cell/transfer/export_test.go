@@ -14,6 +14,9 @@ const Touched = touched
 // Noted is the first statement of a round of few keys.
 const Noted = noted
 
+// Begin counts a stream until it ends.
+func (p *Pace) Begin() (end func()) { return p.begin() }
+
 // Take waits as the first piece of a stream does.
 func (p *Pace) Take(ctx context.Context, n int) error { return p.stream(ctx)(n) }
 

@@ -18,7 +18,7 @@ import (
 type PaceOptions struct {
 	Bytes   int64         // per second, at most; 0 is no bound
 	Rows    int64         // per second, at most; 0 is no bound
-	Latency time.Duration // p99 of the tenants' requests that moves never react to; default 20 ms
+	Latency time.Duration // p99 of the tenants' requests that one move never reacts to, and several up to a quarter of it; default 20 ms
 }
 
 const (
@@ -26,7 +26,8 @@ const (
 	paceTicks  = 4            // in which so many requests are waited for as make a p99:
 	paceWell   = 100          // it is that of the second slowest
 	paceEnough = 20           // requests in paceTicks that are worth looking at
-	paceRise   = 2            // times the p99 without moves that make moves give way
+	paceRise   = 2.           // times the p99 without moves that make one move give way,
+	paceCrowd  = 1.5          // and several
 	paceLeast  = 256 << 10    // bytes per second that a move always gets, so that it ends
 	paceMore   = 64 << 10     // bytes per second that a calm tick gives back at least
 	paceMost   = float64(2e9) // bytes per second beyond which a bound means nothing
@@ -40,15 +41,18 @@ const (
 // A Pace makes moves give way to the tenants of the cell (AIMD, as in Chiu and Jain
 // 1989). While the p99 of the tenants' requests is high, it halves how many copies the
 // cell takes side by side, since one alone is nearly as quick as several; then what they
-// may take. When it is not, it gives back a little at a time. The rounds inside a
+// may take. When it is not, it gives back a little at a time. Several moves are a drain
+// or the like, which lasts: they give way sooner than one, whose operator waits for it. The rounds inside a
 // pause are not slowed: there a tenant waits. A nil Pace bounds nothing.
 type Pace struct {
 	latency     time.Duration
-	most        float64 // bytes per second; +Inf is no bound
+	bound       float64 // bytes per second, at most; +Inf is no bound
 	bytes, rows *rate.Limiter
 	turns       turns
 	copies      *semaphore.Weighted
 	moved       atomic.Int64               // bytes since the p99 was known last
+	streams     atomic.Int32               // under way
+	most        atomic.Int32               // of them at once, since then
 	took        [paceBuckets]atomic.Uint32 // requests since then, by duration
 	gauge       prometheus.Gauge
 	sideBySide  prometheus.GaugeFunc
@@ -56,23 +60,24 @@ type Pace struct {
 	mu     sync.Mutex
 	ticks  int           // since then
 	calm   time.Duration // since something moved
+	alone  time.Duration // since several moved
 	limit  float64       // bytes per second now
 	normal time.Duration // p99 while nothing moves, smoothed; 0 is unknown
 }
 
 // NewPace makes a Pace; Run adjusts it.
 func NewPace(o PaceOptions) *Pace {
-	p := &Pace{latency: o.Latency, most: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}, copies: semaphore.NewWeighted(turnsMost)}
+	p := &Pace{latency: o.Latency, bound: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}, copies: semaphore.NewWeighted(turnsMost), alone: paceForget}
 	if p.latency == 0 {
 		p.latency = 20 * time.Millisecond
 	}
 	if o.Bytes > 0 {
-		p.most = float64(o.Bytes)
+		p.bound = float64(o.Bytes)
 	}
 	if o.Rows > 0 {
 		p.rows = rate.NewLimiter(rate.Limit(o.Rows), max(1, int(o.Rows/10)))
 	}
-	p.limit = p.most
+	p.limit = p.bound
 	p.bytes = rate.NewLimiter(rate.Limit(p.limit), paceBurst)
 	p.gauge = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "move_pace_bytes_per_second", Help: "What moves may take of this cell now; +Inf is no bound.",
@@ -162,14 +167,17 @@ func (p *Pace) tick() {
 	if p.calm += took; moved > 0 || p.turns.busy() {
 		p.calm = 0
 	}
+	if p.alone += took; p.most.Swap(p.streams.Load()) > 1 {
+		p.alone = 0
+	}
 	switch {
-	case known && p.calm == 0 && p99 > max(p.latency, paceRise*p.normal):
+	case known && p.calm == 0 && p99 > p.bearable():
 		if !p.turns.fewer() {
 			p.limit = max(paceLeast, min(p.limit, float64(moved)/took.Seconds())/2)
 		}
-	case p.limit < p.most:
-		if p.limit = min(p.most, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
-			p.limit = p.most
+	case p.limit < p.bound:
+		if p.limit = min(p.bound, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
+			p.limit = p.bound
 		}
 	case p.calm == 0:
 		p.turns.more(was)
@@ -179,9 +187,28 @@ func (p *Pace) tick() {
 	if known && p.calm > paceSettle {
 		p.normal += (p99 - p.normal) / 4
 	}
-	p.limit = min(p.limit, p.most)
+	p.limit = min(p.limit, p.bound)
 	p.bytes.SetLimit(rate.Limit(p.limit))
 	p.gauge.Set(p.limit)
+}
+
+// bearable is the p99 up to which what moves does not give way.
+func (p *Pace) bearable() time.Duration {
+	if p.alone < paceForget && p.normal > 0 {
+		return max(p.latency/4, time.Duration(paceCrowd*float64(p.normal)))
+	}
+	return max(p.latency, time.Duration(paceRise*float64(p.normal)))
+}
+
+// begin counts a stream until it ends.
+func (p *Pace) begin() (end func()) {
+	if p == nil {
+		return func() {}
+	}
+	n := p.streams.Add(1)
+	for was := p.most.Load(); was < n && !p.most.CompareAndSwap(was, n); was = p.most.Load() {
+	}
+	return func() { p.streams.Add(-1) }
 }
 
 // stream is how one stream takes what it may: what is returned waits until n more bytes,

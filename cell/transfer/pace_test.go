@@ -93,6 +93,39 @@ func TestPaceGivesWay(t *testing.T) {
 	})
 }
 
+// TestSeveralMovesGiveWaySooner: what one move may make of the tenants' p99, several that
+// go on side by side may not.
+func TestSeveralMovesGiveWaySooner(t *testing.T) {
+	t.Parallel()
+	for moves, gives := range map[int]bool{1: false, 2: true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			p := transfer.NewPace(transfer.PaceOptions{Latency: 40 * time.Millisecond})
+			done := make(chan error, 1)
+			go func() { done <- p.Run(ctx) }()
+			defer func() { cancel(); <-done }()
+			tick := func(took time.Duration, moved int) {
+				for range 100 {
+					p.Observe(took)
+				}
+				must(t, p.Take(ctx, moved))
+				time.Sleep(250 * time.Millisecond) // virtual: one tick
+				synctest.Wait()
+			}
+			for range 40 {
+				tick(10*time.Millisecond, 0)
+			}
+			for range moves {
+				defer p.Begin()()
+			}
+			tick(20*time.Millisecond, 64<<10)
+			if got := !math.IsInf(limit(t, p), 1); got != gives {
+				t.Errorf("%d moves and twice the p99: gives way %v, want %v", moves, got, gives)
+			}
+		})
+	}
+}
+
 // TestPaceBounds: bytes and rows of a second are what was asked for.
 func TestPaceBounds(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,9 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		case since != "":
 			since = form[2]
 		}
+		if !head.Frozen {
+			defer s.pace.begin()()
+		}
 		out := newFrameWriter(w, pacing(ctx, s.pace, head.Frozen))
 		if err := out.json(frameRound, head); err != nil {
 			return err

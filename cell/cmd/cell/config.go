@@ -29,7 +29,7 @@ type Config struct {
 	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off"`
 	MoveBytes        int64            `env:"MOVE_BYTES_PER_SECOND" envDefault:"0" help:"what all moves out of and into the cell may send, at most; 0 is no bound"`
 	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" help:"the same in rows"`
-	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"20ms" help:"p99 of the tenants' requests up to which moves do not give way"`
+	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"20ms" help:"p99 of the tenants' requests up to which a move does not give way; several moves, as of a drain, do from a quarter of it"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
 	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
