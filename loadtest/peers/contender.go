@@ -124,7 +124,7 @@ func (c *contender) stop(ctx context.Context) error {
 // engines are the values of ROUTER_ENGINE that this router takes, best first.
 func engines(ctx context.Context, router string) []string {
 	var have []string
-	for _, e := range []string{"epoll", "loop", "event", "h1", "std"} {
+	for _, e := range []string{"loop", "h1", "std"} {
 		cmd := exec.CommandContext(ctx, router, "--print-config")
 		cmd.Env = append(routerEnv("127.0.0.1:1", "http://127.0.0.1:1", "table"), "ROUTER_ENGINE="+e)
 		if cmd.Run() == nil {

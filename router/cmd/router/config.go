@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -43,18 +44,23 @@ type settings struct {
 	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128; cells get the other half"`
 	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
-	Engine          string        `env:"ENGINE" envDefault:"h1" help:"h1 (our own HTTP/1.1), loop (h1 on event loops, Linux only) or std (net/http)"`
+	Engine          string        `env:"ENGINE" envDefault:"auto" help:"loop (our own HTTP/1.1 on event loops, Linux only), h1 (the same on goroutines), std (net/http) or auto (loop on Linux, h1 elsewhere)"`
 	HandoverSocket  string        `env:"HANDOVER_SOCKET" help:"path of a Unix socket: a router that starts takes the listeners of the one that runs there, which then ends; empty is none"`
 	StopDelay       time.Duration `env:"STOP_DELAY" envDefault:"0s" help:"between being told to stop and no more connections, for balancers to notice"`
 	RetireTime      time.Duration `env:"RETIRE_TIME" envDefault:"15s" help:"for clients to ask once more on a connection, when another router has taken over"`
 	StopGrace       time.Duration `env:"STOP_GRACE" envDefault:"15s" help:"for requests under way when told to stop"`
 }
 
+// loops reports whether plain connections are served by event loops.
+func (s *settings) loops() bool {
+	return s.Engine == "loop" || s.Engine == "auto" && runtime.GOOS == "linux"
+}
+
 // Validate checks values and how they relate.
 func (s *settings) Validate() error {
 	for name, ok := range map[string]bool{
 		"AUTH must be required or optional":               s.Auth == "required" || s.Auth == "optional",
-		"ENGINE must be h1, loop or std":                  s.Engine == "std" || s.Engine == "h1" || s.Engine == "loop",
+		"ENGINE must be auto, loop, h1 or std":            slices.Contains([]string{"auto", "loop", "h1", "std"}, s.Engine),
 		"ENGINE loop needs Linux":                         s.Engine != "loop" || runtime.GOOS == "linux",
 		"TOKEN_KEYS must be set while AUTH is required":   s.Auth != "required" || s.TokenKeys != "",
 		"TABLE_MAX_TAKEN must be from 0 to 1":             s.TableMaxTaken >= 0 && s.TableMaxTaken <= 1,

@@ -162,7 +162,7 @@ func newRouter(o router.Options, s settings, files *h1.Files, trust func(directo
 		o.Forwarder = relay
 		rt := router.New(o)
 		engine := rt.NewEngine
-		if s.Engine == "loop" {
+		if s.loops() {
 			engine = rt.NewLoops
 		}
 		return rt, func() run.Server { return engine() }, relay.Close
