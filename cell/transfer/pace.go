@@ -61,6 +61,7 @@ type Pace struct {
 	ticks  int           // since then
 	calm   time.Duration // since something moved
 	alone  time.Duration // since several moved
+	low    time.Duration // for how long moves have had the least, and the p99 was high
 	limit  float64       // bytes per second now
 	normal time.Duration // p99 while nothing moves, smoothed; 0 is unknown
 }
@@ -175,6 +176,12 @@ func (p *Pace) tick() {
 		if !p.turns.fewer() {
 			p.limit = max(paceLeast, min(p.limit, float64(moved)/took.Seconds())/2)
 		}
+		if p.low += took; p.limit > paceLeast {
+			p.low = 0
+		}
+		if p.low > paceForget { // it is not the moves then
+			p.low, p.normal = 0, p.normal+(p99-p.normal)/4
+		}
 	case p.limit < p.bound:
 		if p.limit = min(p.bound, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
 			p.limit = p.bound
@@ -184,6 +191,9 @@ func (p *Pace) tick() {
 	case p.calm > paceForget:
 		p.turns.afresh()
 	}
+	if known && p99 <= p.bearable() {
+		p.low = 0
+	}
 	if known && p.calm > paceSettle {
 		p.normal += (p99 - p.normal) / 4
 	}
@@ -192,7 +202,7 @@ func (p *Pace) tick() {
 	p.gauge.Set(p.limit)
 }
 
-// bearable is the p99 up to which what moves does not give way.
+// bearable is the p99, a bucket's end, up to which what moves does not give way.
 func (p *Pace) bearable() time.Duration {
 	if p.alone < paceForget && p.normal > 0 {
 		return max(p.latency/4, time.Duration(paceCrowd*float64(p.normal)))

@@ -126,6 +126,44 @@ func TestSeveralMovesGiveWaySooner(t *testing.T) {
 	}
 }
 
+// TestADrainIsNotHeldForEver: where the tenants' requests stay slow while next to nothing
+// moves, because there are more of them now, moves are not the cause and go on.
+func TestADrainIsNotHeldForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := transfer.NewPace(transfer.PaceOptions{})
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+		tick := func(took time.Duration, moved int) {
+			for range 100 {
+				p.Observe(took)
+			}
+			must(t, p.Take(ctx, moved))
+			time.Sleep(250 * time.Millisecond) // virtual: one tick
+			synctest.Wait()
+		}
+		for range 40 {
+			tick(3*time.Millisecond, 0)
+		}
+		defer p.Begin()()
+		defer p.Begin()()
+		for range 20 {
+			tick(50*time.Millisecond, 64<<10)
+		}
+		if got := limit(t, p); got > 1<<20 {
+			t.Errorf("slow for five seconds: got %v", got)
+		}
+		for range 1000 {
+			tick(50*time.Millisecond, 64<<10)
+		}
+		if got := limit(t, p); got < 4<<20 {
+			t.Errorf("slow for minutes: got %v", got)
+		}
+	})
+}
+
 // TestPaceBounds: bytes and rows of a second are what was asked for.
 func TestPaceBounds(t *testing.T) {
 	t.Parallel()

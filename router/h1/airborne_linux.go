@@ -195,8 +195,8 @@ func (lp *loop) settle(c *conn, err error) {
 	switch {
 	case err != nil:
 		lp.close(c)
-	case c.mustClose && c.from < c.to:
-		lp.ground(c, (*conn).serveOn)
+	case c.mustClose && (c.from < c.to || c.air.more):
+		lp.ground(c, (*conn).serveOn) // which lingers
 	case c.mustClose:
 		lp.close(c)
 	default:

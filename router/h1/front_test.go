@@ -59,17 +59,7 @@ func (f *front) Done(*Flight) {}
 
 // kept is how many connections to the cell are idle.
 func (f *front) kept() int {
-	n := f.up.Kept()
-	f.server.mu.Lock()
-	loops := f.server.loops
-	f.server.mu.Unlock()
-	for _, lp := range loops {
-		got := make(chan int, 1)
-		if lp.post(func() { got <- len(lp.parked[f.up]) }) {
-			n += <-got
-		}
-	}
-	return n
+	return f.up.Kept() + parkedBy(f.server, f.up)
 }
 
 func newFront(tb testing.TB, cell string, timeout time.Duration, on ...way) *front {

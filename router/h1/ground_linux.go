@@ -91,7 +91,11 @@ func (c *conn) landOn() {
 	c.air.relay = nil
 	c.retouch()
 	c.startWatching()
-	c.after(c.touchDown(t, c.w.err))
+	served, ok := c.touchDown(t, c.w.err)
+	if served && !ok && !c.reset && c.from == c.to { // more may have come, which a close would answer with a reset
+		c.linger()
+	}
+	c.after(served, ok)
 }
 
 // crossOn launches a flight that a loop must not.

@@ -28,7 +28,7 @@ type loop struct {
 	spare  []*conn     // what again was before
 	births int32       // descriptors so far, each with a number of its own
 	swept  time.Time
-	woke   time.Time // when the last wait ended
+	woke   time.Time // when it had heard of everything
 	turn   int       // where in conns the next sweep begins
 	sweeps int
 	waiting
@@ -186,7 +186,9 @@ func (lp *loop) run() {
 	defer lp.end()
 	for !lp.over || len(lp.conns) > 0 {
 		n := lp.wait()
-		lp.woke = time.Now()
+		if n < len(lp.events) { // else there may be more to hear of
+			lp.woke = time.Now()
+		}
 		events := lp.events[:max(n, 0)]
 		for i := range events { // cells that have closed, or speak unasked, before what might use the connection
 			if s := lp.of(&events[i]); s != nil && s.link != nil && s.c == nil {

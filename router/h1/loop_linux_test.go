@@ -235,3 +235,17 @@ func TestALoopLooksBeforeItSends(t *testing.T) {
 		t.Errorf("got %d %q, %v", status, body, err)
 	}
 }
+
+// parkedBy is how many idle connections to u the loops of s have.
+func parkedBy(s *Server, u *Upstream) (n int) {
+	s.mu.Lock()
+	loops := s.loops
+	s.mu.Unlock()
+	for _, lp := range loops {
+		got := make(chan int, 1)
+		if lp.post(func() { got <- len(lp.parked[u]) }) {
+			n += <-got
+		}
+	}
+	return n
+}
