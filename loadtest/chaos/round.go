@@ -35,8 +35,8 @@ type errand struct {
 
 // round plays one round. The error says that it could not be played; what broke
 // is in the report.
-func (r *run) round(ctx context.Context, n int, plan Round) error {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+func (r *run) round(whole context.Context, n int, plan Round) error {
+	ctx, cancel := context.WithTimeout(whole, roundTimeout)
 	defer cancel()
 	began := time.Now()
 	traffic := r.startTraffic(ctx)
@@ -53,10 +53,10 @@ func (r *run) round(ctx context.Context, n int, plan Round) error {
 		return err
 	}
 	r.settle(ctx, errands, workOn)
-	if err := traffic(); err != nil {
+	if err := traffic(); err != nil && whole.Err() == nil { // else who runs us has broken it off
 		r.violate("I2, I4", "%v", err)
 	}
-	if left := r.settle(ctx, errands, settleBound); left != "" {
+	if left := r.settle(ctx, errands, settleBound); left != "" && whole.Err() == nil {
 		r.violate("I13", "%s", left)
 	}
 	if err := r.check(ctx); err != nil {
