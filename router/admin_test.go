@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -94,7 +95,7 @@ func TestTableAndReadiness(t *testing.T) {
 	if code := page(t, w.admin(), "/readyz", nil); code != 200 {
 		t.Errorf("ready: got %d", code)
 	}
-	empty := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) { o.Table = table.New() })
+	empty := newWorld(t, nil, func(o *router.Options, _ *pool.Limits) { o.Table = table.New() })
 	if code := page(t, empty.admin(), "/readyz", nil); code != 503 {
 		t.Errorf("without a table: got %d", code)
 	}
@@ -160,7 +161,7 @@ func TestStaticStability(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "table")
-	first := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) { o.Table = table.New() })
+	first := newWorld(t, nil, func(o *router.Options, _ *pool.Limits) { o.Table = table.New() })
 	tab := first.router.Table
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 2)
@@ -186,7 +187,7 @@ func TestStaticStability(t *testing.T) {
 	}
 
 	again := table.New()
-	second := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) {
+	second := newWorld(t, nil, func(o *router.Options, _ *pool.Limits) {
 		o.Table, o.Registry = again, prometheus.NewRegistry()
 	})
 	if err := table.NewDisk(path, "", again, second.router.Log).Load(t.Context()); err != nil {

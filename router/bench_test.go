@@ -12,6 +12,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // BenchmarkEngines is whole requests through the router, decisions, assertion,
@@ -21,7 +22,7 @@ func BenchmarkEngines(b *testing.B) {
 	cell := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	addrs := map[string]string{}
 	for _, name := range []string{"std", "h1"} {
-		w := newWorldOn(b, name, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *router.CellLimits) {
+		w := newWorldOn(b, name, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *pool.Limits) {
 			o.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
 		})
 		addrs[name] = w.addr

@@ -3,11 +3,11 @@ package router
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -45,7 +45,7 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 		// Who has no table, or one of before the start, must not say that there is no such
 		// tenant: it may be younger.
 		unsure := problem.Wrap(problem.Unavailable, err, "the directory has not said yet which tenants there are")
-		unsure.RetryAfter = retrySoon
+		unsure.RetryAfter = pool.RetrySoon
 		err = unsure
 	case err != nil:
 	case res.Source == "":
@@ -89,24 +89,14 @@ func verdict(e table.Entry) (Verdict, error) {
 		return Refuse, problem.New(problem.TenantNotFound, "the tenant is deleted")
 	}
 	if e.Address == "" {
-		return Refuse, unavailable(nil, "the owning cell has no address")
+		return Refuse, pool.Unavailable(nil, "the owning cell has no address")
 	}
 	return Forward, nil
-}
-
-// retrySoon is what clients are told where the cause passes by itself.
-const retrySoon = time.Second
-
-// unavailable says that the owning cell does not answer.
-func unavailable(cause error, detail string) error {
-	e := problem.Wrap(problem.CellUnavailable, cause, detail)
-	e.RetryAfter = retrySoon
-	return e
 }
 
 // moving says that the tenant's owner is about to change and it took too long.
 func moving(cause error, detail string) error {
 	e := problem.Wrap(problem.TenantMoving, cause, detail)
-	e.RetryAfter = retrySoon
+	e.RetryAfter = pool.RetrySoon
 	return e
 }

@@ -56,7 +56,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
 	e := x.entry
-	assertion, err := rt.assertions.of(e, time.Now())
+	assertion, err := rt.assertions.Of(e, time.Now())
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A direct serves the usual request without net/http's types: of a tenant that is
@@ -46,7 +47,7 @@ type plan struct {
 	exchange
 	head   identify.Head
 	line   telemetry.Line
-	pool   *pool[*upstreams]
+	pool   *pool.Pool[*upstreams]
 	placed bool // in the pool
 	guard  *guard.Guard
 	first  guard.Verdict // of the client's address
@@ -95,18 +96,18 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	var err error
-	if p.assertText, err = rt.assertions.appendTo(p.assertText[:0], decision.Entry, f.Began); err != nil {
+	if p.assertText, err = rt.assertions.AppendTo(p.assertText[:0], decision.Entry, f.Began); err != nil {
 		return false
 	}
 	p.know(decision)
 	if decision.Foreign {
-		if p.bearer, err = rt.bearers.of(decision.Claims, f.Began); err != nil {
+		if p.bearer, err = rt.bearers.Of(decision.Claims, f.Began); err != nil {
 			return false
 		}
 	}
 	f.Drop = dropping(decision.Foreign)
-	p.pool = d.relay.pools.of(p.entry.Cell)
-	if f.To, err = p.pool.connections.at(p.entry.Address); err != nil || !p.pool.try(classOf(q.Method(), p.priority, p.accept), p.entry.Address) {
+	p.pool = d.relay.pools.Of(p.entry.Cell)
+	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(q.Method(), p.priority, p.accept, p.entry.Address) {
 		return false
 	}
 	p.placed = true
@@ -168,7 +169,7 @@ func (d *direct) read(p *plan, q *h1.Request) bool {
 // answered notes it for the request and for the cell.
 func (p *plan) answered(took time.Duration, ok bool) {
 	p.exchange.answered(took, ok)
-	p.pool.answered(took, ok, true)
+	p.pool.Answered(took, ok, true)
 }
 
 // know takes over what was decided, as exchange.know.
@@ -262,7 +263,7 @@ func (p *plan) release() {
 func (p *plan) leave() {
 	if p.placed {
 		p.placed = false
-		p.pool.release()
+		p.pool.Release()
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // usual is the request whose way through the router costs nothing.
@@ -64,7 +65,7 @@ const smallAnswer = "HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2029 00:00:00 GMT\r\nC
 // usualWorld is a router whose tenant acme is on a cell that allocates nothing.
 func usualWorld(tb testing.TB, policy string) *world {
 	tb.Helper()
-	w := newWorldOn(tb, "h1", nil, func(o *router.Options, _ *router.CellLimits) {
+	w := newWorldOn(tb, "h1", nil, func(o *router.Options, _ *pool.Limits) {
 		p, err := guard.Parse([]byte(policy))
 		o.Guard = guard.New(o.Registry)
 		if err == nil {
@@ -194,7 +195,7 @@ func TestLinesLookAlike(t *testing.T) {
 	var lines []string
 	for _, path := range []string{"/plain", "/not%20plain"} {
 		log := &syncBuffer{}
-		w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": ok}, func(o *router.Options, _ *router.CellLimits) {
+		w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": ok}, func(o *router.Options, _ *pool.Limits) {
 			o.Log = telemetry.NewLog(log, new(slog.LevelVar), "router", "r1")
 		})
 		w.raw("GET " + path + " HTTP/1.1\r\nHost: acme." + base + "\r\nX-Request-Id: abc-1\r\nConnection: close\r\n\r\n")

@@ -15,6 +15,7 @@ import (
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/pool"
 )
 
 var engines = []string{"std", "h1", "loop"}
@@ -30,7 +31,7 @@ func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]htt
 	if err := g.Use(p); err != nil {
 		t.Fatal(err)
 	}
-	return newWorldOn(t, engine, cells, func(o *router.Options, _ *router.CellLimits) { o.Guard = g })
+	return newWorldOn(t, engine, cells, func(o *router.Options, _ *pool.Limits) { o.Guard = g })
 }
 
 // TestTenantOverItsRate: who asks too often is told when to come back, and the

@@ -25,7 +25,7 @@ func (rt *Router) NewEngine() *h1.Server {
 // files bounds the connections to cells; nil where nothing does.
 func (rt *Router) files() *h1.Files {
 	if relay, ok := rt.Forwarder.(*Relay); ok {
-		return relay.pools.limits.Files
+		return relay.pools.Files
 	}
 	return nil
 }

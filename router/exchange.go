@@ -93,3 +93,9 @@ func (x *exchange) describe(span trace.Span, r *http.Request, status int) {
 	span.SetAttributes(telemetry.TenantKey.Int64(int64(x.entry.Tenant)), telemetry.CellKey.String(string(x.entry.Cell)),
 		telemetry.EpochKey.Int64(int64(x.entry.Epoch)), attribute.String("cellway.identified_by", x.source))
 }
+
+// telling reports whether the time of r's answer is the cell's, and not that of
+// a client who uploads or has left.
+func telling(r *http.Request) bool {
+	return r.ContentLength >= 0 && r.ContentLength <= keptBody && awaited(r)
+}

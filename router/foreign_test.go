@@ -10,6 +10,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // An issuer knows one bearer as bolt's, and waives every other.
@@ -36,7 +37,7 @@ func TestForeignTokensStayAtTheEdge(t *testing.T) {
 	for _, e := range []string{"std", "handler", "h1"} {
 		got := make(chan []string, 1)
 		cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header["Authorization"] })
-		w := newWorldOn(t, e, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *router.CellLimits) { o.Chain.Others = issuer{} })
+		w := newWorldOn(t, e, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *pool.Limits) { o.Chain.Others = issuer{} })
 		for bearer, ours := range map[string]bool{"bolts": true, "waived": false} {
 			for _, method := range []string{"GET", "POST"} {
 				if a := w.do(method, "bolt."+base, "/", "", "Authorization", "Bearer "+bearer); a.StatusCode != 200 {
@@ -67,7 +68,7 @@ func TestATokenOfOursIsRepeated(t *testing.T) {
 			w.placed(place(2, "c2", 2, directory.Active), "bolt")
 			rw.WriteHeader(http.StatusMisdirectedRequest)
 		}
-	})}, func(o *router.Options, _ *router.CellLimits) { o.Chain.Others = issuer{} })
+	})}, func(o *router.Options, _ *pool.Limits) { o.Chain.Others = issuer{} })
 	if a := w.do("GET", "bolt."+base, "/", "", "Authorization", "Bearer bolts"); a.StatusCode != 200 || w.taken.Load() != 1 {
 		t.Fatalf("got %d %s, %d on the direct way", a.StatusCode, a.body, w.taken.Load())
 	}

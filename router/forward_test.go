@@ -21,6 +21,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -49,7 +50,7 @@ func TestEachSourceReachesTheOwningCell(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, twoCells(), nil)
-	required := newWorld(t, twoCells(), func(o *router.Options, _ *router.CellLimits) { o.AuthRequired = true })
+	required := newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) { o.AuthRequired = true })
 	w.want(w.do("GET", "nobody."+base, "/", ""), 404, problem.TenantNotFound)
 	w.want(w.do("GET", "stone."+base, "/", ""), 403, problem.TenantSuspended)
 	w.want(w.do("GET", "acme."+base, "/t/bolt/", ""), 400, problem.TenantConflict)
@@ -86,7 +87,7 @@ func TestRefusals(t *testing.T) {
 // a 404 would say that the tenant is gone.
 func TestWithoutATableNobodyIsUnknown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) { o.Table = table.New() })
+	w := newWorld(t, nil, func(o *router.Options, _ *pool.Limits) { o.Table = table.New() })
 	w.want(w.do("GET", base, "/v1/x", "", "Authorization", w.token(1)), 503, problem.Unavailable)
 	w.want(w.do("GET", "acme."+base, "/v1/x", ""), 503, problem.Unavailable)
 	w.want(w.do("GET", base, "/v1/x", "", "X-Tenant", "AC ME"), 400, problem.Invalid)
@@ -165,7 +166,7 @@ func TestStaleEpochIsRepeatedOnce(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				stale(rw, "moved")
 			})
-			w = newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *router.CellLimits) {
+			w = newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *pool.Limits) {
 				o.Refresh = func(context.Context) error {
 					w.placed(place(1, "c2", 2, directory.Active), "acme")
 					return nil
@@ -188,7 +189,7 @@ func TestStaleTwiceIsMoving(t *testing.T) {
 		calls.Add(1)
 		stale(rw, "frozen")
 	})
-	w = newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *router.CellLimits) {
+	w = newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *pool.Limits) {
 		o.Refresh = func(context.Context) error {
 			w.placed(place(1, "c2", 2, directory.Active), "acme")
 			return nil
@@ -204,7 +205,7 @@ func TestStaleTwiceIsMoving(t *testing.T) {
 func TestStaleWithoutANewerTableIsMoving(t *testing.T) {
 	t.Parallel()
 	cell := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { stale(rw, "moved") })
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *router.CellLimits) {
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *pool.Limits) {
 		o.Hold.Time = 50 * time.Millisecond
 		o.Refresh = func(context.Context) error { return errors.New("directory is dead") }
 	})
@@ -220,7 +221,7 @@ func TestALargeBodyIsNotSentTwice(t *testing.T) {
 	var second atomic.Int64
 	c2 := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { second.Add(1) })
 	var w *world
-	w = newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": c2}, func(o *router.Options, _ *router.CellLimits) {
+	w = newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": c2}, func(o *router.Options, _ *pool.Limits) {
 		o.Refresh = func(context.Context) error {
 			w.placed(place(1, "c2", 2, directory.Active), "acme")
 			return nil
@@ -254,7 +255,7 @@ func TestACellThatNeverAnswers(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": hang, "c2": named("c2")}, func(o *router.Options, _ *router.CellLimits) {
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": hang, "c2": named("c2")}, func(o *router.Options, _ *pool.Limits) {
 		o.CellTimeout = 100 * time.Millisecond
 	})
 	t.Cleanup(func() { close(over) })
@@ -273,7 +274,7 @@ func TestASlowCellUsesUpItsOwnPlacesOnly(t *testing.T) {
 		arrived <- struct{}{}
 		<-over
 	})
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": slow, "c2": named("c2")}, func(_ *router.Options, l *router.CellLimits) {
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": slow, "c2": named("c2")}, func(_ *router.Options, l *pool.Limits) {
 		l.Requests, l.Wait = 2, 20*time.Millisecond
 	})
 	answers := make(chan answer, 2)
@@ -339,7 +340,7 @@ func TestWhatACellAnswersWrongly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil, func(o *router.Options, _ *router.CellLimits) { o.Hold.Time = 20 * time.Millisecond })
+			w := newWorld(t, nil, func(o *router.Options, _ *pool.Limits) { o.Hold.Time = 20 * time.Millisecond })
 			v := w.table.View().Version()
 			w.apply(directory.Update{Since: v, Version: v + 1, Cells: []directory.CellRoute{{ID: "c1", Address: rawCell(t, tt.answer), State: directory.Ready}}})
 			w.want(w.do("POST", "acme."+base, "/", "body"), tt.status, tt.code)
@@ -390,7 +391,7 @@ func TestSignupGoesToTheDirectory(t *testing.T) {
 	t.Parallel()
 	dir := httptest.NewServer(named("directory"))
 	t.Cleanup(dir.Close)
-	w := newWorld(t, twoCells(), func(o *router.Options, _ *router.CellLimits) {
+	w := newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) {
 		o.Directory, o.AuthRequired = parseURL(t, dir.URL), true
 	})
 	for _, host := range []string{base, "127.0.0.1:8080", "localhost"} {
@@ -410,7 +411,7 @@ func TestANewTenantIsKnownWhenItIsTold(t *testing.T) {
 	dir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
 	t.Cleanup(dir.Close)
 	var w *world
-	w = newWorld(t, twoCells(), func(o *router.Options, _ *router.CellLimits) {
+	w = newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) {
 		o.Directory = parseURL(t, dir.URL)
 		o.Refresh = func(context.Context) error {
 			w.placed(place(7, "c1", 1, directory.Active), "newcomer")
@@ -453,7 +454,7 @@ func TestARefusedPlacementIsAskedOnce(t *testing.T) {
 		stale(rw, "frozen")
 		refused <- struct{}{}
 	})
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *router.CellLimits) {
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *pool.Limits) {
 		o.Hold.Time = time.Minute
 	})
 	var group sync.WaitGroup

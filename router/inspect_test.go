@@ -19,6 +19,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/pool"
 )
 
 const apiOfTest = `
@@ -73,7 +74,7 @@ func inspectedOn(t testing.TB, engine, policy string, more ...func(*router.Optio
 	in.world = newWorldOn(t, engine, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		in.asked.Add(1)
 		cell.ServeHTTP(w, r)
-	})}, func(o *router.Options, _ *router.CellLimits) {
+	})}, func(o *router.Options, _ *pool.Limits) {
 		o.Guard = g
 		for _, change := range more {
 			change(o)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -13,7 +14,7 @@ import (
 type metrics struct {
 	requests  *prometheus.CounterVec
 	cells     *cells // requests, and their duration
-	overhead  *histogram
+	overhead  *telemetry.Histogram
 	held      prometheus.Gauge
 	holdTime  prometheus.Histogram
 	heldTotal *prometheus.CounterVec
@@ -27,7 +28,7 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_requests_total", Help: "Requests answered, by owning cell (none: no tenant) and status.",
 		}, []string{"cell", "code"}),
-		overhead: newHistogram(prometheus.NewDesc("router_overhead_seconds",
+		overhead: telemetry.NewHistogram(prometheus.NewDesc("router_overhead_seconds",
 			"What the router added before the answer began: all but the cell, the client's upload and holding.", nil, nil),
 			prometheus.ExponentialBuckets(0.00001, 1.6, 24), nil),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -125,9 +126,9 @@ func (m *metrics) done(x *exchange, status int, took time.Duration) {
 	if x.streams {
 		took = x.toHeaders // what takes time of a stream is to open it
 	}
-	c.duration.observe(took)
+	c.duration.Observe(took)
 	if d, ok := x.overhead(); ok {
-		m.overhead.observe(d)
+		m.overhead.Observe(d)
 	}
 	if x.held > 0 {
 		m.holdTime.Observe(x.held.Seconds())

@@ -27,19 +27,20 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
 // limit on requests per cell.
 type Proxy struct {
-	pools   *pools[*http.Transport]
+	pools   *pool.Pools[*http.Transport]
 	reverse httputil.ReverseProxy
 	tracer  trace.Tracer
 }
 
 // NewProxy makes a Proxy.
-func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: newPools(limits, newSecured, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+func NewProxy(limits pool.Limits, log *slog.Logger) *Proxy {
+	p := &Proxy{pools: pool.New(limits, newSecured, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),
@@ -52,13 +53,13 @@ func NewProxy(limits CellLimits, log *slog.Logger) *Proxy {
 }
 
 // Close ends probes and drops the connections that are idle.
-func (p *Proxy) Close() { p.pools.close((*http.Transport).CloseIdleConnections) }
+func (p *Proxy) Close() { p.pools.Close((*http.Transport).CloseIdleConnections) }
 
 // Describe implements prometheus.Collector.
-func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { describeCells(ch) }
+func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
 
 // Collect implements prometheus.Collector.
-func (p *Proxy) Collect(ch chan<- prometheus.Metric) { p.pools.collect(ch) }
+func (p *Proxy) Collect(ch chan<- prometheus.Metric) { p.pools.Collect(ch) }
 
 // askOver asks the cell at address whether it is there.
 func askOver(ctx context.Context, t *http.Transport, address string) error {
@@ -82,7 +83,7 @@ type forwarding struct {
 	to    Target
 	w     http.ResponseWriter
 	base  *url.URL
-	pool  *pool[*http.Transport]
+	pool  *pool.Pool[*http.Transport]
 	leave func() // gives the place for the request back, once
 	said  int    // 1xx answers
 	err   error
@@ -112,13 +113,13 @@ func forwardingOf(ctx context.Context) *forwarding {
 func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
 	base, err := url.Parse(to.Address)
 	if err != nil || base.Host == "" {
-		return unavailable(err, "the owning cell's address is not valid")
+		return pool.Unavailable(err, "the owning cell's address is not valid")
 	}
-	f := &forwarding{to: to, w: w, base: base, pool: p.pools.of(to.Cell)}
-	if err := f.pool.acquire(r, to); err != nil {
+	f := &forwarding{to: to, w: w, base: base, pool: p.pools.Of(to.Cell)}
+	if err := f.pool.Acquire(r, to.Address, to.Deadline); err != nil {
 		return err
 	}
-	f.leave = sync.OnceFunc(f.pool.release)
+	f.leave = sync.OnceFunc(f.pool.Release)
 	defer f.leave()
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
@@ -129,7 +130,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		span.RecordError(f.err)
 		err := cellError(f.err)
 		if fault(r, err) {
-			f.pool.failed(to)
+			f.pool.Failed(to.Address)
 		}
 		return err
 	}
@@ -191,10 +192,10 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	began := time.Now()
 	p := forwardingOf(r.Context()).pool
-	resp, err := p.connections.RoundTrip(r)
+	resp, err := p.Connections.RoundTrip(r)
 	took := time.Since(began)
 	exchangeFrom(r.Context()).answered(took, err == nil)
-	p.answered(took, err == nil, telling(r))
+	p.Answered(took, err == nil, telling(r))
 	return resp, err
 }
 
@@ -218,20 +219,20 @@ func modifyResponse(resp *http.Response) error {
 // stream lets the answer go on: in a place for streams, so that it takes none
 // from requests, and without the deadlines that those have.
 func (f *forwarding) stream(resp *http.Response) error {
-	if !f.pool.takeStream() {
-		return unavailable(nil, "too many event streams of the owning cell")
+	if !f.pool.TakeStream() {
+		return pool.Unavailable(nil, "too many event streams of the owning cell")
 	}
 	f.leave()
 	exchangeFrom(resp.Request.Context()).streams = true
 	body, err := newStreamBody(f.w, resp.Body)
 	if err != nil {
-		f.pool.leaveStream()
+		f.pool.LeaveStream()
 		return fmt.Errorf("lift deadlines: %w", err)
 	}
 	done := f.to.Streams(body.end)
 	body.done = func() {
 		done()
-		f.pool.leaveStream()
+		f.pool.LeaveStream()
 	}
 	resp.Body = body
 	return nil
@@ -246,14 +247,14 @@ func notForClients(name string) bool {
 func cellError(err error) error {
 	if errors.Is(err, h1.ErrNoFiles) {
 		e := problem.Wrap(problem.Unavailable, err, "the router has no connection to a cell to spare")
-		e.RetryAfter = retrySoon
+		e.RetryAfter = pool.RetrySoon
 		return e
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		strings.Contains(err.Error(), "server closed idle connection") { // net/http does not export it
-		return unavailable(err, "the owning cell does not answer")
+		return pool.Unavailable(err, "the owning cell does not answer")
 	}
 	if _, ok := errors.AsType[*problem.Error](err); ok || errors.Is(err, problem.Stale) || errors.Is(err, context.Canceled) {
 		return err

@@ -22,6 +22,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // An authWorld is a router that wants to know who asks, and acme's credentials.
@@ -42,7 +43,7 @@ func newAuthWorld(tb testing.TB, change func(*router.Options)) *authWorld {
 		tb.Skip("it has no direct way")
 	}
 	a := &authWorld{}
-	a.world = newWorld(tb, nil, func(o *router.Options, _ *router.CellLimits) {
+	a.world = newWorld(tb, nil, func(o *router.Options, _ *pool.Limits) {
 		o.Chain.Ring, o.AuthRequired = &a.ring, true
 		o.Chain.Now = func() time.Time { return time.Now().Add(time.Duration(a.later.Load())) }
 		o.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))

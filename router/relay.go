@@ -22,28 +22,29 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A Relay is a Forwarder over our own HTTP/1.1 engine. It forwards what an
 // Engine's server serves, and, with a head made anew, what another server does.
 type Relay struct {
-	pools  *pools[*upstreams]
+	pools  *pool.Pools[*upstreams]
 	tracer trace.Tracer
 }
 
 // upstreams are one cell's connections, by its address, which may change.
 type upstreams struct {
 	cell   directory.CellID
-	limits CellLimits
+	limits pool.Limits
 	mu     sync.Mutex
 	url    string
 	one    *h1.Upstream
 }
 
 // NewRelay makes a Relay.
-func NewRelay(limits CellLimits) *Relay {
+func NewRelay(limits pool.Limits) *Relay {
 	return &Relay{
-		pools: newPools(limits, func(id directory.CellID, l CellLimits) *upstreams { return &upstreams{cell: id, limits: l} },
+		pools: pool.New(limits, func(id directory.CellID, l pool.Limits) *upstreams { return &upstreams{cell: id, limits: l} },
 			func(ctx context.Context, u *upstreams, address string) error { return u.ask(ctx, address) }),
 		tracer: otel.Tracer("github.com/cellway/cellway/router"),
 	}
@@ -51,7 +52,7 @@ func NewRelay(limits CellLimits) *Relay {
 
 // Close ends probes and drops the connections that are idle.
 func (f *Relay) Close() {
-	f.pools.close(func(u *upstreams) {
+	f.pools.Close(func(u *upstreams) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		if u.one != nil {
@@ -70,7 +71,7 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 	}
 	base, err := url.Parse(address)
 	if err != nil || base.Host == "" || ports[base.Scheme] == "" {
-		return nil, unavailable(err, "the owning cell's address is not valid")
+		return nil, pool.Unavailable(err, "the owning cell's address is not valid")
 	}
 	host := base.Host
 	if base.Port() == "" {
@@ -79,7 +80,7 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 	var secure *tls.Config
 	if base.Scheme == "https" {
 		if u.limits.Trust == nil {
-			return nil, unavailable(errNoIdentity, "the owning cell does not answer")
+			return nil, pool.Unavailable(errNoIdentity, "the owning cell does not answer")
 		}
 		secure = u.limits.Trust(u.cell)
 	}
@@ -94,10 +95,10 @@ func (u *upstreams) at(address string) (*h1.Upstream, error) {
 var ports = map[string]string{"http": "80", "https": "443"}
 
 // Describe implements prometheus.Collector.
-func (f *Relay) Describe(ch chan<- *prometheus.Desc) { describeCells(ch) }
+func (f *Relay) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
 
 // Collect implements prometheus.Collector.
-func (f *Relay) Collect(ch chan<- prometheus.Metric) { f.pools.collect(ch) }
+func (f *Relay) Collect(ch chan<- prometheus.Metric) { f.pools.Collect(ch) }
 
 // ask asks the cell at address whether it is there.
 func (u *upstreams) ask(ctx context.Context, address string) error {
@@ -110,14 +111,14 @@ func (u *upstreams) ask(ctx context.Context, address string) error {
 
 // Forward implements Forwarder.
 func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
-	p := f.pools.of(to.Cell)
-	u, err := p.connections.at(to.Address)
+	p := f.pools.Of(to.Cell)
+	u, err := p.Connections.at(to.Address)
 	if err != nil {
 		return err
 	}
 	if x := exchangeFrom(r.Context()); x.plan != nil && x.plan.placed && x.plan.pool == p {
 		x.plan.placed = false // it is this request's now
-	} else if err := p.acquire(r, to); err != nil {
+	} else if err := p.Acquire(r, to.Address, to.Deadline); err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)
@@ -141,7 +142,7 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		span.RecordError(err)
 	}
 	if err = relayError(err); fault(r, err) {
-		p.failed(to)
+		p.Failed(to.Address)
 	}
 	return err
 }
@@ -159,7 +160,7 @@ func relayError(err error) error {
 type outgoing struct {
 	h1.Outgoing
 	exchange *exchange
-	pool     *pool[*upstreams]
+	pool     *pool.Pool[*upstreams]
 	to       Target
 	request  *http.Request
 	left     bool // the place for the request was given back
@@ -170,7 +171,7 @@ var outgoings = sync.Pool{New: func() any {
 	o.Drop, o.DropAnswer, o.Misdirected = o.drops, notForClients, modifyResponse
 	o.Answered = o.answered
 	o.Stream = o.stream
-	o.Again = func() bool { return o.pool.again() }
+	o.Again = func() bool { return o.pool.Again() }
 	return o
 }}
 
@@ -184,13 +185,13 @@ func (o *outgoing) free() {
 
 func (o *outgoing) answered(d time.Duration, ok bool) {
 	o.exchange.answered(d, ok)
-	o.pool.answered(d, ok, telling(o.request))
+	o.pool.Answered(d, ok, telling(o.request))
 }
 
 func (o *outgoing) leave() {
 	if !o.left {
 		o.left = true
-		o.pool.release()
+		o.pool.Release()
 	}
 }
 
@@ -198,15 +199,15 @@ func (o *outgoing) leave() {
 // from requests.
 func (o *outgoing) stream(end func()) (done func(), err error) {
 	p := o.pool
-	if !p.takeStream() {
-		return nil, unavailable(nil, "too many event streams of the owning cell")
+	if !p.TakeStream() {
+		return nil, pool.Unavailable(nil, "too many event streams of the owning cell")
 	}
 	o.leave()
 	o.exchange.streams = true
 	ended := o.to.Streams(end)
 	return func() {
 		ended()
-		p.leaveStream()
+		p.LeaveStream()
 	}, nil
 }
 

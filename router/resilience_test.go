@@ -15,6 +15,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // at makes a cell's address another one.
@@ -77,7 +78,7 @@ func TestATimeoutIsAReasonToAsk(t *testing.T) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-over
 			})
-			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *router.CellLimits) {
+			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *pool.Limits) {
 				o.CellTimeout = 50 * time.Millisecond
 			})
 			t.Cleanup(func() { close(over) })
@@ -155,7 +156,7 @@ func TestTheCellIsToldTheTimeLeft(t *testing.T) {
 	t.Parallel()
 	got := make(chan http.Header, 1)
 	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header })
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *router.CellLimits) { o.CellTimeout = 5 * time.Second })
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, func(o *router.Options, _ *pool.Limits) { o.CellTimeout = 5 * time.Second })
 	w.do("GET", "acme."+base, "/", "")
 	text := strings.Join((<-got).Values(token.TimeLeftHeader), ",")
 	left, ok := token.ParseTimeLeft(text)

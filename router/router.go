@@ -29,6 +29,7 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/sign"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -61,8 +62,8 @@ type Options struct {
 // A Router serves tenants' requests. Make it with New and close it.
 type Router struct {
 	Options
-	assertions *assertions
-	bearers    *bearers
+	assertions sign.Assertions
+	bearers    sign.Bearers
 	holds      *holds
 	streams    *streams
 	metrics    *metrics
@@ -87,8 +88,8 @@ func New(o Options) *Router {
 		Options: o, metrics: newMetrics(o.Registry, o.Table), tracer: otel.Tracer("github.com/cellway/cellway/router"),
 		propagator: otel.GetTextMapPropagator(), background: ctx, stop: stop,
 	}
-	rt.assertions = &assertions{keys: o.AssertionKeys}
-	rt.bearers = &bearers{keys: o.Chain.Keys}
+	rt.assertions.Keys = o.AssertionKeys
+	rt.bearers.Keys = o.Chain.Keys
 	rt.holds = newHolds(o.Hold, rt.metrics)
 	rt.streams = newStreams(o.Registry)
 	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
@@ -142,7 +143,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		x.send(p.entry)
 		x.source, x.foreign, x.log.UserHash = p.source, p.foreign, p.log.UserHash
 		if p.foreign {
-			authorize(r, p.bearer)
+			sign.Authorize(r, p.bearer)
 		}
 		tell(w, &p.said)
 		return rt.deliver(w, r, x)
@@ -175,7 +176,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return err
 	}
 	defer rt.Guard.Done(v)
-	if err := rt.bearers.replace(r, d.Result, time.Now()); err != nil {
+	if err := rt.bearers.Replace(r, d.Result, time.Now()); err != nil {
 		return err
 	}
 	return rt.deliver(w, r, x)

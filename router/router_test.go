@@ -27,6 +27,7 @@ import (
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -111,12 +112,12 @@ func keys(tb testing.TB) token.Keys {
 
 // newWorld starts a router whose tenants acme (1) and bolt (2) are on cells c1
 // and c2, and stone (3) is suspended. change may alter the options.
-func newWorld(tb testing.TB, cells map[directory.CellID]http.Handler, change func(*router.Options, *router.CellLimits)) *world {
+func newWorld(tb testing.TB, cells map[directory.CellID]http.Handler, change func(*router.Options, *pool.Limits)) *world {
 	tb.Helper()
 	return newWorldOn(tb, engine, cells, change)
 }
 
-func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Handler, change func(*router.Options, *router.CellLimits)) *world {
+func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Handler, change func(*router.Options, *pool.Limits)) *world {
 	tb.Helper()
 	w := &world{tb: tb, engine: engine, table: table.New(), tokens: keys(tb), assertion: keys(tb), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
 	u := directory.Update{Version: 1, Routes: []directory.Route{
@@ -131,7 +132,7 @@ func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Ha
 		u.Cells = append(u.Cells, directory.CellRoute{ID: id, Address: s.URL, State: directory.Ready})
 	}
 	w.apply(u)
-	limits := router.CellLimits{Requests: 64, Timeout: 10 * time.Second}
+	limits := pool.Limits{Requests: 64, Timeout: 10 * time.Second}
 	o := router.Options{
 		Chain: &identify.Chain{BaseDomain: base, Keys: w.tokens}, Table: w.table, AssertionKeys: w.assertion,
 		CellTimeout: 10 * time.Second, Hold: router.HoldLimits{Time: 10 * time.Second, Requests: 100, Bytes: 1 << 20}, MaxBody: 1 << 20,
@@ -147,7 +148,7 @@ func newWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Ha
 }
 
 // serve starts the router on its engine.
-func (w *world) serve(o router.Options, limits router.CellLimits) {
+func (w *world) serve(o router.Options, limits pool.Limits) {
 	w.tb.Helper()
 	if w.engine != "std" {
 		relay := router.NewRelay(limits)

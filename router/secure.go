@@ -12,6 +12,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/front"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // NewFront is the server of the encrypted listener: HTTP/1.1 by engine, which is
@@ -47,12 +48,12 @@ var errNoIdentity = errors.New("the cell wants TLS, and this router has no certi
 
 // newSecured is a transport to one cell, which makes TLS where the cell's address
 // is https: whoever answers must prove that it is this cell.
-func newSecured(id directory.CellID, l CellLimits) *http.Transport {
+func newSecured(id directory.CellID, l pool.Limits) *http.Transport {
 	t := newTransport(l)
 	dial := t.DialContext
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if l.Trust == nil {
-			return nil, unavailable(errNoIdentity, "the owning cell does not answer")
+			return nil, pool.Unavailable(errNoIdentity, "the owning cell does not answer")
 		}
 		nc, err := dial(ctx, network, addr)
 		if err != nil {

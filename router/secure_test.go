@@ -26,6 +26,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A secure is a world whose router serves TLS, and whose cells take it only with
@@ -54,7 +55,7 @@ func newSecure(t *testing.T, cells map[directory.CellID]http.Handler) *secure {
 	if s.hosts, err = certs.OpenHosts(dir, certs.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	s.world = newWorld(t, nil, func(o *router.Options, l *router.CellLimits) {
+	s.world = newWorld(t, nil, func(o *router.Options, l *pool.Limits) {
 		o.Covering = s.hosts.Covering
 		l.Connect = 20 * time.Second // a handshake may take long here: the race detector, and tests beside this one
 		l.Trust = func(id directory.CellID) *tls.Config { return s.identity.ClientConfig(certs.RoleCell, string(id)) }

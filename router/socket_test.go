@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // echoSocket is a cell that switches protocols and says everything again.
@@ -30,7 +31,7 @@ func echoSocket(w http.ResponseWriter, _ *http.Request) {
 func TestSockets(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * time.Second // a busy machine takes its time for the 101, too
-	w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": http.HandlerFunc(echoSocket), "c2": named("c2")}, func(o *router.Options, l *router.CellLimits) {
+	w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": http.HandlerFunc(echoSocket), "c2": named("c2")}, func(o *router.Options, l *pool.Limits) {
 		o.CellTimeout, l.Requests = limit, 1
 	})
 	open := func() (net.Conn, *bufio.Reader) {

@@ -17,6 +17,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A victim is a cell that says what must never reach a cell while only acme's
@@ -167,7 +168,7 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	t.Parallel()
 	cell := &victim{}
 	never := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the other tenant's cell was reached") })
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": never}, func(o *router.Options, _ *router.CellLimits) { o.AuthRequired = true })
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": never}, func(o *router.Options, _ *pool.Limits) { o.AuthRequired = true })
 	cell.keys = w.assertion
 	assertion, err := w.assertion.Assert(token.Assertion{Tenant: 2, Cell: "c1", Epoch: 1, Window: time.Now().Unix()})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // A source is a cell whose answer is a stream of what is sent into lines.
@@ -89,7 +90,7 @@ func (s *source) none(tb testing.TB) {
 const acme, bolt = "acme." + base, "bolt." + base
 
 // streaming is a world whose cells are sources.
-func streaming(t *testing.T, change func(*router.Options, *router.CellLimits)) (w *world, c1, c2 *source) {
+func streaming(t *testing.T, change func(*router.Options, *pool.Limits)) (w *world, c1, c2 *source) {
 	t.Helper()
 	c1, c2 = newSource("c1"), newSource("c2")
 	return newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": c2}, change), c1, c2
@@ -99,7 +100,7 @@ func streaming(t *testing.T, change func(*router.Options, *router.CellLimits)) (
 // and beyond the server's own deadlines.
 func TestAStreamIsRelayedAsItComes(t *testing.T) {
 	t.Parallel()
-	w, c1, _ := streaming(t, func(o *router.Options, _ *router.CellLimits) { o.CellTimeout = 300 * time.Millisecond })
+	w, c1, _ := streaming(t, func(o *router.Options, _ *pool.Limits) { o.CellTimeout = 300 * time.Millisecond })
 	server := w.newServer()
 	switch s := server.(type) {
 	case *http.Server:
@@ -169,7 +170,7 @@ func TestAStreamIsOpenedThroughAHold(t *testing.T) {
 // its requests.
 func TestStreamsTakeNothingFromRequests(t *testing.T) {
 	t.Parallel()
-	w, _, _ := streaming(t, func(_ *router.Options, l *router.CellLimits) { l.Requests, l.Streams = 1, 2 })
+	w, _, _ := streaming(t, func(_ *router.Options, l *pool.Limits) { l.Requests, l.Streams = 1, 2 })
 	w.tap(acme).want("c1")
 	w.tap(acme).want("c1")
 	if a := w.do("GET", acme, "/", "", "Authorization", w.token(1)); a.StatusCode != http.StatusOK || a.body != "c1" {

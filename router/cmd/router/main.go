@@ -21,6 +21,7 @@ import (
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -156,7 +157,7 @@ func serve(ctx context.Context, s settings) (err error) {
 // newRouter makes the router with the engine that is asked for, what makes servers
 // of that engine, and what closes the connections to cells.
 func newRouter(o router.Options, s settings, files *h1.Files, trust func(directory.CellID) *tls.Config) (*router.Router, func() run.Server, func()) {
-	limits := router.CellLimits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Files: files, Trust: trust}
+	limits := pool.Limits{Requests: s.CellConcurrency, Least: s.CellLeast, Timeout: s.CellTimeout, Streams: s.CellStreams, Files: files, Trust: trust}
 	if s.Engine != "std" {
 		relay := router.NewRelay(limits)
 		o.Forwarder = relay

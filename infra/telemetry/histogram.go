@@ -1,10 +1,7 @@
-package router
+package telemetry
 
 import (
-	"maps"
 	"math"
-	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,10 +9,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// A histogram counts durations in classic buckets and in native ones of schema 3,
+// A Histogram counts durations in classic buckets and in native ones of schema 3,
 // as prometheus.Histogram does with a factor of 1.1. It allocates nothing: that
 // one boxes the bucket of each observation.
-type histogram struct {
+type Histogram struct {
 	desc    *prometheus.Desc
 	labels  []*dto.LabelPair
 	bounds  []float64 // of the classic buckets, in seconds
@@ -39,12 +36,13 @@ var nativeBounds = func() (b [perDoubling]float64) {
 	return b
 }()
 
-func newHistogram(desc *prometheus.Desc, bounds []float64, labels []*dto.LabelPair) *histogram {
-	return &histogram{desc: desc, labels: labels, bounds: bounds, classic: make([]atomic.Uint64, len(bounds)+1)}
+// NewHistogram makes a Histogram with the classic buckets that end at bounds, in seconds.
+func NewHistogram(desc *prometheus.Desc, bounds []float64, labels []*dto.LabelPair) *Histogram {
+	return &Histogram{desc: desc, labels: labels, bounds: bounds, classic: make([]atomic.Uint64, len(bounds)+1)}
 }
 
-// observe counts d.
-func (h *histogram) observe(d time.Duration) {
+// Observe counts d.
+func (h *Histogram) Observe(d time.Duration) {
 	d = max(d, 1)
 	v := d.Seconds()
 	i := 0
@@ -67,16 +65,16 @@ func nativeBucket(v float64) int {
 }
 
 // Describe implements prometheus.Collector.
-func (h *histogram) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
+func (h *Histogram) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
-func (h *histogram) Collect(ch chan<- prometheus.Metric) { ch <- h }
+func (h *Histogram) Collect(ch chan<- prometheus.Metric) { ch <- h }
 
 // Desc implements prometheus.Metric.
-func (h *histogram) Desc() *prometheus.Desc { return h.desc }
+func (h *Histogram) Desc() *prometheus.Desc { return h.desc }
 
 // Write implements prometheus.Metric.
-func (h *histogram) Write(out *dto.Metric) error {
+func (h *Histogram) Write(out *dto.Metric) error {
 	schema, threshold, zeros := int32(nativeSchema), math.SmallestNonzeroFloat64, uint64(0)
 	sum := float64(h.sum.Load()) / float64(time.Second)
 	his := &dto.Histogram{SampleSum: &sum, Schema: &schema, ZeroThreshold: &threshold, ZeroCount: &zeros}
@@ -95,7 +93,7 @@ func (h *histogram) Write(out *dto.Metric) error {
 
 // spans writes the native buckets that are not empty: runs of them, each count
 // as the difference from the one before.
-func (h *histogram) spans(his *dto.Histogram) {
+func (h *Histogram) spans(his *dto.Histogram) {
 	before, next := int64(0), int32(0)
 	for i := range h.native {
 		n := int64(h.native[i].Load()) //nolint:gosec // a count
@@ -114,79 +112,5 @@ func (h *histogram) spans(his *dto.Histogram) {
 	if len(his.PositiveSpan) == 0 { // as prometheus says that a histogram is native
 		none, length := int32(0), uint32(0)
 		his.PositiveSpan = []*dto.BucketSpan{{Offset: &none, Length: &length}}
-	}
-}
-
-// cellCounts are the metrics of one cell's requests, found once and not by their
-// labels for each request.
-type cellCounts struct {
-	requests *prometheus.CounterVec
-	cell     string
-	codes    [600]atomic.Pointer[prometheus.Counter]
-	duration *histogram
-}
-
-// code is the counter of a status.
-func (c *cellCounts) code(status int) prometheus.Counter {
-	if status < 0 || status >= len(c.codes) {
-		return c.requests.WithLabelValues(c.cell, "other")
-	}
-	if p := c.codes[status].Load(); p != nil {
-		return *p
-	}
-	one := c.requests.WithLabelValues(c.cell, strconv.Itoa(status))
-	c.codes[status].Store(&one)
-	return one
-}
-
-// cells has the counts of each cell. There are as many as the directory has had cells.
-type cells struct {
-	requests *prometheus.CounterVec
-	duration *prometheus.Desc
-	bounds   []float64
-
-	all  atomic.Pointer[map[string]*cellCounts] // never changed after it is stored
-	grow sync.Mutex
-}
-
-// of is the counts of a cell; "" is that of requests without one.
-func (c *cells) of(cell string) *cellCounts {
-	if cell == "" {
-		cell = "none"
-	}
-	if all := c.all.Load(); all != nil {
-		if one := (*all)[cell]; one != nil {
-			return one
-		}
-	}
-	return c.add(cell)
-}
-
-func (c *cells) add(cell string) *cellCounts {
-	c.grow.Lock()
-	defer c.grow.Unlock()
-	next := map[string]*cellCounts{}
-	if all := c.all.Load(); all != nil {
-		if one := (*all)[cell]; one != nil {
-			return one
-		}
-		maps.Copy(next, *all)
-	}
-	one := &cellCounts{requests: c.requests, cell: cell}
-	one.duration = newHistogram(c.duration, c.bounds, prometheus.MakeLabelPairs(c.duration, []string{cell}))
-	next[cell] = one
-	c.all.Store(&next)
-	return one
-}
-
-// Describe implements prometheus.Collector, for the durations.
-func (c *cells) Describe(ch chan<- *prometheus.Desc) { ch <- c.duration }
-
-// Collect implements prometheus.Collector.
-func (c *cells) Collect(ch chan<- prometheus.Metric) {
-	if all := c.all.Load(); all != nil {
-		for _, one := range *all {
-			ch <- one.duration
-		}
 	}
 }

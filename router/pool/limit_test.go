@@ -1,4 +1,4 @@
-package router
+package pool
 
 import (
 	"testing"

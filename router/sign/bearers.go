@@ -1,4 +1,4 @@
-package router
+package sign
 
 import (
 	"net/http"
@@ -19,10 +19,10 @@ const (
 	mostBearers  = 1 << 14          // kept at once; over it they are made anew
 )
 
-// bearers are the tokens that stand in for other credentials, each made once in a
+// Bearers are the tokens that stand in for other credentials, each made once in a
 // window.
-type bearers struct {
-	keys   token.Keys
+type Bearers struct {
+	Keys   token.Keys
 	mu     sync.Mutex
 	window int64
 	made   map[bearerOf]string
@@ -33,32 +33,32 @@ type bearerOf struct {
 	subject string
 }
 
-// replace puts a token of ours in place of the credential that res was found by,
+// Replace puts a token of ours in place of the credential that res was found by,
 // or nothing where the router has no key to sign with.
-func (b *bearers) replace(r *http.Request, res identify.Result, now time.Time) error {
+func (b *Bearers) Replace(r *http.Request, res identify.Result, now time.Time) error {
 	if !res.Foreign {
 		return nil
 	}
-	value, err := b.of(res.Claims, now)
+	value, err := b.Of(res.Claims, now)
 	if err == nil {
-		authorize(r, value)
+		Authorize(r, value)
 	}
 	return err
 }
 
-// authorize makes value what the cell gets; "" is nothing.
-func authorize(r *http.Request, value string) {
+// Authorize makes value what the cell gets; "" is nothing.
+func Authorize(r *http.Request, value string) {
 	if value == "" {
-		r.Header.Del(authorization)
+		r.Header.Del("Authorization")
 		return
 	}
-	r.Header.Set(authorization, value)
+	r.Header.Set("Authorization", value)
 }
 
-// of is what the cell gets in place of a credential that says c; "" is nothing. It
+// Of is what the cell gets in place of a credential that says c; "" is nothing. It
 // keeps nothing of c, and allocates nothing for a token that is made already.
-func (b *bearers) of(c *token.Claims, now time.Time) (string, error) {
-	if len(b.keys) == 0 || c == nil {
+func (b *Bearers) Of(c *token.Claims, now time.Time) (string, error) {
+	if len(b.Keys) == 0 || c == nil {
 		return "", nil
 	}
 	b.mu.Lock()
@@ -71,7 +71,7 @@ func (b *bearers) of(c *token.Claims, now time.Time) (string, error) {
 		return value, nil
 	}
 	of.subject = strings.Clone(of.subject)
-	signed, err := b.keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: of.subject}, now, bearerTTL)
+	signed, err := b.Keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: of.subject}, now, bearerTTL)
 	if err != nil {
 		return "", err
 	}

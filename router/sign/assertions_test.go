@@ -1,4 +1,4 @@
-package router
+package sign
 
 import (
 	"testing"
@@ -16,7 +16,7 @@ func TestAssertionsAreKeptForTheirWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &assertions{keys: keys}
+	a := &Assertions{Keys: keys}
 	now := time.Unix(1_800_000_000, 0)
 	entry := func(tenant, epoch int, cell directory.CellID) table.Entry {
 		return table.Entry{Placement: directory.Placement{Tenant: directory.TenantID(tenant), Cell: cell, Epoch: directory.Epoch(epoch), State: directory.Active}}
@@ -32,7 +32,7 @@ func TestAssertionsAreKeptForTheirWindow(t *testing.T) {
 		{entry(65, 1, "c1"), now},
 		{entry(1, 1, "c1"), now.Add(time.Second)}, // another window
 	} {
-		first, err := a.of(tt.e, tt.at)
+		first, err := a.Of(tt.e, tt.at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestAssertionsAreKeptForTheirWindow(t *testing.T) {
 			t.Errorf("%+v at %v got another's assertion", tt.e, tt.at)
 		}
 		seen[first] = true
-		if again, err := a.of(tt.e, tt.at.Add(999*time.Millisecond)); again != first || err != nil {
+		if again, err := a.Of(tt.e, tt.at.Add(999*time.Millisecond)); again != first || err != nil {
 			t.Errorf("%+v: got %q, %v within the window, want %q", tt.e, again, err, first)
 		}
 		got, err := keys.CheckAssertion(first, tt.e.Cell, tt.at)
@@ -55,12 +55,12 @@ func TestAssertionsCostNoMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, now, text := &assertions{keys: keys}, time.Unix(1_800_000_000, 0), make([]byte, 0, 256)
+	a, now, text := &Assertions{Keys: keys}, time.Unix(1_800_000_000, 0), make([]byte, 0, 256)
 	e := table.Entry{Placement: directory.Placement{Tenant: 1, Cell: "c1", Epoch: 1, State: directory.Active}}
 	for name, step := range map[string]time.Duration{"the first one of a second": time.Second, "one that is kept": 0} {
 		if n := testing.AllocsPerRun(100, func() {
 			now = now.Add(step)
-			text, _ = a.appendTo(text[:0], e, now)
+			text, _ = a.AppendTo(text[:0], e, now)
 		}); n > 0 {
 			t.Errorf("%s: got %v allocations, want none", name, n)
 		}
@@ -74,11 +74,11 @@ func TestAssertionsAreTheirOwners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, now := &assertions{keys: keys}, time.Unix(1_800_000_000, 0)
+	a, now := &Assertions{Keys: keys}, time.Unix(1_800_000_000, 0)
 	kept := map[directory.TenantID]string{}
 	for i := range directory.TenantID(1000) {
 		at := now.Add(time.Duration(i/500) * time.Second)
-		text, err := a.of(table.Entry{Placement: directory.Placement{Tenant: i + 1, Cell: "c1", Epoch: 1}}, at)
+		text, err := a.Of(table.Entry{Placement: directory.Placement{Tenant: i + 1, Cell: "c1", Epoch: 1}}, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestAssertionsAreTheirOwners(t *testing.T) {
 
 func TestNoAssertionWithoutAKey(t *testing.T) {
 	t.Parallel()
-	if _, err := (&assertions{}).of(table.Entry{}, time.Now()); err == nil {
+	if _, err := (&Assertions{}).Of(table.Entry{}, time.Now()); err == nil {
 		t.Error("an assertion was made without a key")
 	}
 }

@@ -1,18 +1,21 @@
-package router
+// Package sign is what a router signs for cells, once for all requests that it holds for:
+// assertions of where a tenant is, and tokens in place of credentials that stay at the edge.
+package sign
 
 import (
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router/table"
 )
 
-// assertions keeps what was signed for as long as its window, a second, so that
+// Assertions keeps what was signed for as long as its window, a second, so that
 // of a tenant's requests only the first in each second waits for cryptography.
-type assertions struct {
-	keys   token.Keys
+type Assertions struct {
+	Keys   token.Keys
 	shards [64]assertionShard
 }
 
@@ -34,20 +37,20 @@ type asserted struct {
 	epoch  directory.Epoch
 }
 
-// of is the assertion for a request to e at now.
-func (a *assertions) of(e table.Entry, now time.Time) (string, error) {
-	b, err := a.appendTo(make([]byte, 0, 192), e, now)
-	return text(b), err // nobody else has it
+// Of is the assertion for a request to e at now.
+func (a *Assertions) Of(e table.Entry, now time.Time) (string, error) {
+	b, err := a.AppendTo(make([]byte, 0, 192), e, now)
+	return unsafe.String(unsafe.SliceData(b), len(b)), err // nobody else has it
 }
 
-// appendTo appends the assertion for a request to e at now to dst.
-func (a *assertions) appendTo(dst []byte, e table.Entry, now time.Time) ([]byte, error) {
+// AppendTo appends the assertion for a request to e at now to dst.
+func (a *Assertions) AppendTo(dst []byte, e table.Entry, now time.Time) ([]byte, error) {
 	s := &a.shards[uint64(e.Tenant)%uint64(len(a.shards))] //nolint:gosec // any spread will do
 	key, window := asserted{e.Tenant, e.Cell, e.Epoch}, now.Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.signer == nil {
-		signer, err := a.keys.NewSigner()
+		signer, err := a.Keys.NewSigner()
 		if err != nil {
 			return dst, err
 		}

@@ -1,4 +1,4 @@
-package router
+package pool
 
 import (
 	"context"
@@ -134,7 +134,7 @@ func (g *gate) pass(c class) bool { return g.waiting.Load() == 0 && g.take(c) }
 
 func (g *gate) refuse(c class, why shedReason, cause error) error {
 	g.shed[c][why].Add(1)
-	return unavailable(cause, "the owning cell is busy")
+	return Unavailable(cause, "the owning cell is busy")
 }
 
 // take takes a place if one is free. Background work leaves the last quarter.

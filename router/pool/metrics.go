@@ -1,4 +1,4 @@
-package router
+package pool
 
 import (
 	"time"
@@ -33,7 +33,8 @@ func cellDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, append([]string{"cell"}, labels...), nil)
 }
 
-func describeCells(ch chan<- *prometheus.Desc) {
+// Describe describes what Collect says.
+func Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descLimit, descInside, descWaiting, descLatency, descCircuit, descOpened, descProbes, descAttempts, descRepeats, descShed,
 		descOpen, descMost, descDropped, descRefused,
@@ -42,24 +43,24 @@ func describeCells(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// collect says how each cell is.
-func (p *pools[T]) collect(ch chan<- prometheus.Metric) {
+// Collect says how each cell is.
+func (p *Pools[T]) Collect(ch chan<- prometheus.Metric) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for id, one := range p.cells {
 		one.collect(string(id), ch)
 	}
-	if p.limits.Files == nil {
+	if p.Files == nil {
 		return
 	}
-	open, most, dropped, refused := p.limits.Files.Counts()
+	open, most, dropped, refused := p.Files.Counts()
 	ch <- prometheus.MustNewConstMetric(descOpen, prometheus.GaugeValue, float64(open))
 	ch <- prometheus.MustNewConstMetric(descMost, prometheus.GaugeValue, float64(most))
 	ch <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(dropped))
 	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(refused))
 }
 
-func (p *pool[T]) collect(cell string, ch chan<- prometheus.Metric) {
+func (p *Pool[T]) collect(cell string, ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, v, append([]string{cell}, labels...)...)
 	}

@@ -1,4 +1,4 @@
-package router
+package telemetry
 
 import (
 	"math"
@@ -15,15 +15,15 @@ func TestHistogramCountsAsPrometheus(t *testing.T) {
 	t.Parallel()
 	bounds := prometheus.ExponentialBuckets(0.0005, 2, 16)
 	theirs := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: bounds, NativeHistogramBucketFactor: 1.1})
-	ours := newHistogram(prometheus.NewDesc("x", "", nil, nil), bounds, nil)
+	ours := NewHistogram(prometheus.NewDesc("x", "", nil, nil), bounds, nil)
 	for d := time.Duration(1); d < time.Hour; d = d + d/7 + 1 {
 		theirs.Observe(d.Seconds())
-		ours.observe(d)
+		ours.Observe(d)
 	}
 	for e := range 20 { // values that are bounds themselves
 		d := time.Duration(math.Exp2(float64(e))) * time.Second / 1024
 		theirs.Observe(d.Seconds())
-		ours.observe(d)
+		ours.Observe(d)
 	}
 	var a, b dto.Metric
 	if theirs.Write(&a) != nil || ours.Write(&b) != nil {

@@ -1,17 +1,14 @@
-package router
+package pool
 
 import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/cellway/cellway/infra/problem"
 )
 
 func testGate(most int) *gate {
@@ -183,21 +180,5 @@ func TestTheBudgetOfRepeats(t *testing.T) {
 	}
 	if repeats > 510 || repeats < 490 || b.refused.Load() != int64(10000-repeats) {
 		t.Errorf("got %d repeats of 10000 requests that all asked for one, want about 500", repeats)
-	}
-}
-
-// TestATimeoutTellsOfTheCell, and a client that leaves does not.
-func TestATimeoutTellsOfTheCell(t *testing.T) {
-	t.Parallel()
-	for cause, want := range map[error]bool{context.DeadlineExceeded: true, context.Canceled: false} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-		if !telling(r) {
-			t.Error("a request under way tells nothing")
-		}
-		cancel(cause)
-		if telling(r) != want || fault(r, problem.New(problem.CellUnavailable, "x")) != want {
-			t.Errorf("%v: telling %v, fault %v, want %v", cause, telling(r), fault(r, problem.New(problem.CellUnavailable, "x")), want)
-		}
 	}
 }

@@ -1,0 +1,209 @@
+// Package pool bounds what one cell may take of a router, and keeps what the router knows
+// of the cell's health: an adaptive limit with a queue, a circuit, and a budget of repeats
+// (docs/decisions/0012).
+package pool
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/h1"
+)
+
+// Limits bound what one cell may take of the router.
+type Limits struct {
+	Requests int           // at once; as many again may wait for a place
+	Least    int           // the limit never goes under it; 0 is a sixteenth of Requests
+	Wait     time.Duration // for a place; 0 is 250 ms
+	Connect  time.Duration // to make a connection and, again, its TLS; 0 is 2 s
+	Timeout  time.Duration // for the head of the answer
+	Streams  int           // event streams at once, besides; 0 is 1024
+
+	Files *h1.Files // bounds the connections to all cells; nil: the kernel does
+
+	// Trust is how to make TLS to a cell whose address is https; nil can not.
+	Trust func(directory.CellID) *tls.Config
+}
+
+const (
+	defaultConnect = 2 * time.Second
+	defaultWait    = 250 * time.Millisecond
+	defaultStreams = 1024
+)
+
+// Pools has a Pool for each cell.
+type Pools[T any] struct {
+	connections func(directory.CellID, Limits) T // of a new pool
+	probe       func(ctx context.Context, connections T, address string) error
+	Limits
+	began   time.Time
+	ctx     context.Context // of probes
+	stop    context.CancelFunc
+	probing sync.WaitGroup
+
+	mu    sync.RWMutex
+	cells map[directory.CellID]*Pool[T]
+}
+
+// A Pool is the connections to one cell, kept as T, the places for requests to
+// it, so that a cell that is slow uses up its own places and nobody else's, and
+// what is known of its health.
+type Pool[T any] struct {
+	Connections T
+	gate        *gate
+	circuit     circuit
+	budget      budget
+	attempts    atomic.Int64
+	streams     chan struct{}
+}
+
+// New makes Pools; probe asks a cell whether it is there.
+func New[T any](l Limits, connections func(directory.CellID, Limits) T, probe func(context.Context, T, string) error) *Pools[T] {
+	if l.Wait <= 0 {
+		l.Wait = defaultWait
+	}
+	if l.Connect <= 0 {
+		l.Connect = defaultConnect
+	}
+	if l.Streams <= 0 {
+		l.Streams = defaultStreams
+	}
+	p := &Pools[T]{connections: connections, probe: probe, Limits: l, began: time.Now(), cells: map[directory.CellID]*Pool[T]{}}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// clock is the time since the pools were made: it never goes backwards.
+func (p *Pools[T]) clock() time.Duration { return time.Since(p.began) }
+
+// Of is the cell's pool. There are as many as the directory has had cells.
+func (p *Pools[T]) Of(id directory.CellID) *Pool[T] {
+	p.mu.RLock()
+	one := p.cells[id]
+	p.mu.RUnlock()
+	if one != nil {
+		return one
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one = p.cells[id]; one == nil {
+		one = p.add(id)
+		p.cells[id] = one
+	}
+	return one
+}
+
+func (p *Pools[T]) add(id directory.CellID) *Pool[T] {
+	one := &Pool[T]{
+		Connections: p.connections(id, p.Limits), gate: newGate(p.Requests, p.Least, p.Wait, p.clock),
+		streams: make(chan struct{}, p.Streams),
+	}
+	one.budget.cents.Store(repeatsSaved)
+	c := &one.circuit
+	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
+	c.probe = func(ctx context.Context) error {
+		one.attempts.Add(1)
+		return p.probe(ctx, one.Connections, c.at())
+	}
+	return one
+}
+
+// Close ends the probes and calls f with the connections of every pool.
+func (p *Pools[T]) Close(f func(T)) {
+	p.stop()
+	p.probing.Wait()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, one := range p.cells {
+		f(one.Connections)
+	}
+}
+
+// Acquire takes a place for r, waiting for one for a bounded time among a
+// bounded number of others, unless the cell is known to be away.
+func (p *Pool[T]) Acquire(r *http.Request, address string, deadline time.Time) error {
+	c := classOf(r.Method, r.Header.Get("Priority"), r.Header.Get("Accept"))
+	if !p.circuit.admits(address, p.gate.inside.Load()) {
+		p.gate.shed[c][shedOpen].Add(1)
+		return Unavailable(nil, "the owning cell does not answer")
+	}
+	if err := p.gate.enter(r.Context(), c, deadline); err != nil {
+		return err
+	}
+	p.sends()
+	return nil
+}
+
+// Try takes a place for a request, of which method and two fields are told, to the cell at
+// address if one is free. Where it
+// is not, acquire says why.
+func (p *Pool[T]) Try(method, priority, accept, address string) bool {
+	if p.circuit.open.Load() || !p.circuit.admits(address, p.gate.inside.Load()) || !p.gate.pass(classOf(method, priority, accept)) {
+		return false
+	}
+	p.sends()
+	return true
+}
+
+// sends counts a first attempt.
+func (p *Pool[T]) sends() {
+	p.budget.earn()
+	p.attempts.Add(1)
+}
+
+// Release gives a place back.
+func (p *Pool[T]) Release() { p.gate.exit() }
+
+// Answered notes that the cell has answered after took, or (!ok) that it has
+// not; telling says whether that tells something of the cell.
+func (p *Pool[T]) Answered(took time.Duration, ok, telling bool) {
+	if ok {
+		p.circuit.hears()
+	}
+	if telling {
+		p.gate.answered(took)
+	}
+}
+
+// Again reports whether a request that the cell did not read may be sent again.
+func (p *Pool[T]) Again() bool {
+	if !p.budget.spend() {
+		return false
+	}
+	p.attempts.Add(1)
+	return true
+}
+
+// Failed notes that the cell at address did not answer, or not in HTTP: reason enough to
+// ask it.
+func (p *Pool[T]) Failed(address string) { p.circuit.suspect(address) }
+
+// TakeStream takes a place for a stream, if one is free.
+func (p *Pool[T]) TakeStream() bool {
+	select {
+	case p.streams <- struct{}{}:
+		return true
+	default:
+		p.gate.shed[background][shedStreams].Add(1)
+		return false
+	}
+}
+
+// LeaveStream gives a stream's place back.
+func (p *Pool[T]) LeaveStream() { <-p.streams }
+
+// RetrySoon is when who was told to come back should.
+const RetrySoon = time.Second
+
+// Unavailable says that the owning cell does not answer, or not now.
+func Unavailable(cause error, detail string) error {
+	e := problem.Wrap(problem.CellUnavailable, cause, detail)
+	e.RetryAfter = RetrySoon
+	return e
+}

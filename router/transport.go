@@ -1,0 +1,70 @@
+package router
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/pool"
+)
+
+const (
+	dialTimeout = 2 * time.Second
+	idleTimeout = 90 * time.Second
+	maxHead     = 64 << 10 // bytes of an answer's head
+)
+
+func newTransport(l pool.Limits) *http.Transport {
+	dialer := &net.Dialer{Timeout: l.Connect, KeepAlive: 15 * time.Second}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return l.Files.Dial(ctx, func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, addr) })
+		},
+		TLSHandshakeTimeout:    l.Connect,
+		ResponseHeaderTimeout:  l.Timeout,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    l.Requests,
+		MaxConnsPerHost:        l.Requests + l.Streams,
+		MaxResponseHeaderBytes: maxHead,
+		DisableCompression:     true, // the answer is relayed as it is
+	}
+	l.Files.Join(&keeper{t, l.Files})
+	return t
+}
+
+// A keeper has a transport's idle connections, of which it can only close all.
+type keeper struct {
+	transport *http.Transport
+	files     *h1.Files
+}
+
+// DropIdle implements h1.Keeper.
+func (k *keeper) DropIdle() int {
+	before, _, _, _ := k.files.Counts()
+	k.transport.CloseIdleConnections()
+	after, _, _, _ := k.files.Counts()
+	return int(max(before-after, 0)) // others come and go meanwhile: who was told too few asks the next
+}
+
+// buffers lends the memory through which answers are copied.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func newBuffers() *buffers {
+	return &buffers{sync.Pool{New: func() any { return new([bufferSize]byte) }}}
+}
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte { return b.pool.Get().(*[bufferSize]byte)[:] }
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(p []byte) {
+	if len(p) == bufferSize {
+		b.pool.Put((*[bufferSize]byte)(p))
+	}
+}
