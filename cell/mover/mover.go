@@ -140,6 +140,7 @@ func (v *Mover) work(ctx context.Context, m directory.Move) {
 	defer cancel()
 	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
+	w.facts.Schema = w.report.Schema
 	wg.Go(func() { v.keep(ctx, cancel, m.ID, w.cancelled.hear) })
 	v.m.running.Inc()
 	defer v.m.running.Dec()

@@ -55,7 +55,14 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 		}
 		if w.facts.Last.Took > w.cfg.Limits.Drain { // too much has come since: rounds again
 			w.facts.Refused++
+			w.facts.Checked = false
+			w.doubt()
 			return nil
+		}
+		if w.doubt(); !w.facts.Knows && w.heir {
+			if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
+				return err
+			}
 		}
 	}
 	pulling, giveUp := context.WithCancel(ctx)
@@ -104,17 +111,32 @@ func (w *work) recordFreeze(ctx context.Context) error {
 
 // look finds out whether a mover before has made the freeze that is recorded.
 func (w *work) look(ctx context.Context, m transfer.Move, src Source) error {
-	ctx, cancel := context.WithTimeout(ctx, w.pauseLeft())
+	left := stepTimeout
+	if !w.facts.Frozen.IsZero() {
+		left = w.pauseLeft()
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	f, err := src.Fence(ctx, m.Tenant)
 	if err != nil {
 		return fmt.Errorf("look at the fence: %w", err)
 	}
 	w.facts.Knows, w.facts.Froze = true, f.State == fence.Frozen && f.Move == string(m.ID) && f.Epoch == m.Base+1
-	if !w.facts.Froze {
+	switch {
+	case !w.facts.Froze:
 		w.facts.Frozen = time.Time{}
+	case w.facts.Frozen.IsZero():
+		w.facts.Frozen = time.Now()
 	}
 	return nil
+}
+
+// doubt has an heir look at the fence again: a mover that was stopped before its freeze
+// makes it when it goes on, and then the tenant waits.
+func (w *work) doubt() {
+	if w.heir && w.move.Phase == directory.Frozen && w.facts.Frozen.IsZero() {
+		w.facts.Knows = false
+	}
 }
 
 // freezeSource freezes the tenant.
@@ -131,6 +153,7 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 		return nil
 	}
 	w.facts.Refused++
+	w.facts.Checked = false                                                // until the next one, somebody may alter both cells
 	if errors.Is(err, problem.Conflict) || first && transfer.IsBusy(err) { // the cell itself says that it is not frozen; an attempt before may be what it is busy with
 		w.facts.Frozen = time.Time{}
 	}

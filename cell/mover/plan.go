@@ -97,7 +97,7 @@ type Facts struct {
 	Refused  int               // freezes that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
 	Broken   string            // a reason to give up: a finding, a mismatch
 	Checked  bool              // Check was done by this mover, and the move has not waited for its operator since
-	Schema   string            // fingerprint of both cells, when this mover looked first
+	Schema   string            // fingerprint of both cells, when the first mover looked first
 	WorkedAt time.Time         // when the last round was made
 }
 

@@ -24,6 +24,7 @@ type Report struct {
 	Pause     time.Duration `json:"pause_ns"`             // from the freeze to the activation, by the mover's clock
 	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
+	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
 
 	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
@@ -37,6 +38,7 @@ type work struct {
 	report         Report
 	source, target directory.Cell
 	slotted        bool   // whether it has one of the mover's slots
+	heir           bool   // it was taken over where a freeze was recorded: who recorded it may still make it
 	released       bool   // the source of an aborted move serves again
 	told           string // why the move waits, as the record has it
 	cancelled      cancelled
@@ -46,7 +48,7 @@ type work struct {
 // run does one thing after the other until the move waits, has ended, or is lost.
 func (w *work) run(ctx context.Context) {
 	failed := 0
-	if mayBeFrozen(w.move.Phase) {
+	if w.heir = mayBeFrozen(w.move.Phase); w.heir {
 		w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
 	}
 	for ctx.Err() == nil && w.slotted {
@@ -72,6 +74,7 @@ func (w *work) run(ctx context.Context) {
 		}
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
 		w.failed(err)
+		w.doubt()
 		failed++
 		if !w.refresh(ctx) {
 			return
@@ -163,7 +166,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 	case Reserve:
 		err = w.reserve(ctx, m, src, dst)
 	case Arm:
-		err = src.Arm(step, m, stepTimeout/2)
+		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
 	case Copy:
 		err = w.pull(ctx, copyTimeout, m, dst, false)
 	case Round:
@@ -171,6 +174,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.report.Rounds++
 			if w.move.Phase == directory.CaughtUp && !held(w.move) && w.facts.Last.Took > w.cfg.Limits.Drain {
 				w.facts.Refused++ // it has caught up once, and does not any more
+				w.facts.Checked = false
 			}
 			return w.note(ctx)
 		}
@@ -178,6 +182,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 		err = w.check(ctx, m, src, dst)
 		w.facts.Checked = err == nil
 		if err == nil && w.move.Phase == directory.Frozen { // recorded, and not made: the tenant is served
+			w.doubt()
 			return w.note(ctx)
 		}
 	case Look:
@@ -268,7 +273,7 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 	if w.facts.Schema != "" && w.facts.Schema != here.Fingerprint {
 		return here, problem.New(problem.Conflict, "preflight: the schema of %s and %s was altered during the move (fix: move again)", m.Source, m.Target)
 	}
-	w.facts.Schema = here.Fingerprint
+	w.facts.Schema, w.report.Schema = here.Fingerprint, here.Fingerprint
 	return here, nil
 }
 
@@ -392,7 +397,7 @@ func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Targe
 		return fmt.Errorf("purge %s: %w", m.Source, err)
 	}
 	w.report.Purged += n
-	return dst.Disarm(ctx, m, stepTimeout)
+	return dst.Disarm(ctx, m, w.cfg.Limits.FreezeWait)
 }
 
 // restore ends an aborted move. The source first: its tenant waits. An undo's
@@ -425,7 +430,8 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if next.Phase = to; to != w.move.Phase {
 		next.Previous = w.move.Phase
 	}
-	if to != directory.Aborting && to != directory.Aborted {
+	refused := to == w.move.Phase && w.facts.Refused > 0 // that is why it still waits, whatever else was done
+	if to != directory.Aborting && to != directory.Aborted && !refused {
 		next.Error = ""
 	}
 	next.Report, _ = json.Marshal(w.report) // plain numbers and times: it cannot fail

@@ -44,6 +44,9 @@ func TestTablesMayBeAlteredWhileStatementsStayPrepared(t *testing.T) {
 	if _, err := round(t, a, b, there, false); err != nil {
 		t.Fatal(err)
 	}
+	more := map[string]string{ // a column's values are sent from when it is there, also those of a default that was changed
+		`ALTER TABLE app.part ADD extra integer DEFAULT 5`: `UPDATE app.part SET extra = 9 WHERE no = 1`,
+	}
 	for _, change := range []string{
 		`SELECT`,
 		`ALTER TABLE app.counter ALTER v TYPE numeric`,
@@ -55,6 +58,9 @@ func TestTablesMayBeAlteredWhileStatementsStayPrepared(t *testing.T) {
 		alter(change)
 		must(t, a.do(t, mover, 1, `UPDATE app.counter SET v = v + 1`))
 		must(t, a.do(t, mover, 1, `UPDATE app.part SET label = 'after' WHERE no = 1`))
+		if sql := more[change]; sql != "" {
+			must(t, a.do(t, mover, 1, sql))
+		}
 		_, err := round(t, a, b, there, false)
 		for range 2 { // the source, then the target
 			if err == nil {

@@ -189,7 +189,11 @@ func (s *Server) purgeKeys(ctx context.Context, r Request) {
 	if s.Redis == nil {
 		return
 	}
-	if err := s.Redis.Keep.Purge(ctx, r.Tenant, r.Base+1); err != nil {
+	f, err := fence.Get(ctx, s.Pool, r.Tenant)
+	if err == nil && f.State == fence.Moved { // at a later epoch than the move's where an undo was aborted
+		err = s.Redis.Keep.Purge(ctx, r.Tenant, f.Epoch)
+	}
+	if err != nil {
 		s.Redis.log.WarnContext(ctx, "the tenant's redis keys were not removed", "tenant", r.Tenant, "move", r.ID, "error", err)
 	}
 }

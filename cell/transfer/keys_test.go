@@ -190,6 +190,31 @@ func TestAnAbortedMoveLeavesNoKey(t *testing.T) {
 	}
 }
 
+// TestACompletedMoveLeavesNoKey at its source, also where it was to be undone and that was
+// aborted.
+func TestACompletedMoveLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	a, b := keyedPair(t)
+	ctx := t.Context()
+	must(t, a.keep.Set(ctx, durable(1, "x"), []byte("1"), 0))
+	m := transfer.Move{ID: "mv_1", Tenant: mover, Base: 1, Source: "a", Target: "b"}
+	toFrozen(t, a, b, m)
+	toActive(t, a, b, m)
+	back := transfer.Move{ID: "mv_2", Tenant: mover, Base: 2, Source: "b", Target: "a", Undoes: m.ID}
+	must(t, a.Client.Reserve(ctx, back))
+	must(t, b.Client.Arm(ctx, back, time.Second))
+	_, err := a.Pull(ctx, back, b.url, false)
+	must(t, err)
+	must(t, b.Client.Release(ctx, back))
+	must(t, a.Client.Discard(ctx, back))
+	_, err = a.Purge(ctx, m)
+	must(t, err)
+	if left := a.raw.Keys(ctx, "{t:7}:*").Val(); len(left) != 1 || !strings.HasSuffix(left[0], ":fence") {
+		t.Errorf("left at the source: %v", left)
+	}
+	b.want(t, 4, "x", "1")
+}
+
 // TestAMoveGoesOnWithoutRedis: dead at the source or at the target from before the
 // last round on, the move ends as ever, and says that it has lost the keys.
 func TestAMoveGoesOnWithoutRedis(t *testing.T) {

@@ -53,7 +53,14 @@ func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
 			return total, fmt.Errorf("purge %s: %w", t.Label, err)
 		}
 	}
-	if _, err := p.pool.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, s.Tenant); err != nil {
+	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+		if err := enterMove(ctx, tx, s, "moved"); err != nil { // what another move has received since is not ours
+			return err
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, s.Tenant)
+		return err
+	})
+	if err != nil {
 		return total, fmt.Errorf("purge record of the move: %w", err)
 	}
 	return total, nil

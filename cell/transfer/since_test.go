@@ -66,3 +66,29 @@ func (p plan) read() (n float64) {
 	}
 	return n
 }
+
+// TestARoundIsOnDiskBeforeItCounts: what a round's snapshot has seen end must not be forgotten by
+// a server that is killed right after, also what was rolled back: it would give the numbers to
+// other transactions, whose notes would be taken for seen.
+func TestARoundIsOnDiskBeforeItCounts(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	must(t, b.Reserve(ctx, there))
+	must(t, a.Arm(ctx, there, wait))
+	_, err := a.owner.Exec(ctx, `CREATE TABLE public.scratch (n integer)`)
+	must(t, err)
+	for range 3 {
+		_, err = a.owner.Exec(ctx, `BEGIN; INSERT INTO public.scratch SELECT generate_series(1, 1000); ROLLBACK`)
+		must(t, err)
+		var ended string
+		must(t, a.owner.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&ended))
+		_, err = round(t, a, b, there, false)
+		must(t, err)
+		var onDisk bool
+		must(t, a.owner.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, ended).Scan(&onDisk))
+		if !onDisk {
+			t.Error("a round counts that the disk does not have")
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package mover_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/cell/mover"
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// leftFrozen is a move whose mover has died between the record of the freeze and the freeze.
+func leftFrozen(t *testing.T, w *world) (*directorytest.Memory, directory.Move) {
+	t.Helper()
+	dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
+	life, die := context.WithCancel(t.Context())
+	defer die()
+	v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
+	if err := v.Run(life); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := dir.Move(t.Context(), m.ID); err != nil || m.Phase != directory.Frozen {
+		t.Fatalf("left at %s, %v", m.Phase, err)
+	}
+	return dir, m
+}
+
+// A stopped is a target that cannot be verified, while a mover that was stopped before its
+// freeze goes on and makes it.
+type stopped struct {
+	*fakeCell
+	at *atomic.Int64
+}
+
+func (s stopped) Verify(ctx context.Context, m transfer.Move) ([]transfer.Finding, error) {
+	if s.at.CompareAndSwap(0, time.Now().UnixNano()) {
+		_ = s.w.cells[m.Source].Freeze(ctx, m, 0)
+	}
+	return nil, errNet
+}
+
+// TestALateFreezeHasABudget: a mover that was stopped before its freeze may make it when
+// another one has looked, and prepares its own. That one notices, and the tenant waits no longer
+// than the budget.
+func TestALateFreezeHasABudget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := leftFrozen(t, w)
+		var at atomic.Int64
+		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return stopped{w.cells[c.ID], &at} }, slog.New(slog.DiscardHandler))
+		go func() { _ = second.Run(ctx) }()
+		m, err := settle(ctx, dir, m.ID)
+		took := time.Since(time.Unix(0, at.Load()))
+		if err != nil || m.Phase != directory.Watching && m.Phase != directory.Aborted {
+			t.Fatalf("got %s (%s), %v", m.Phase, m.Error, err)
+		}
+		if f := w.cells["a"].fence.State; f == fence.Frozen || took > 2*time.Second {
+			t.Errorf("the tenant is %s, after %v", f, took)
+		}
+	})
+}
+
+// A migrated is a cell whose schema is another one since it was altered.
+type migrated struct {
+	*fakeCell
+	since *atomic.Bool
+}
+
+func (a migrated) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	r, err := a.fakeCell.Preflight(ctx, m, measure)
+	if a.since.Load() {
+		r.Fingerprint = "another"
+	}
+	return r, err
+}
+
+// Freeze is refused the first time, and both cells are altered meanwhile.
+func (a migrated) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	if a.since.CompareAndSwap(false, true) {
+		return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
+	}
+	return a.fakeCell.Freeze(ctx, m, wait)
+}
+
+// TestNoMoveGoesOnOverAnotherSchema: neither where both cells were altered after a freeze that
+// was refused, nor where they were before another mover took over.
+func TestNoMoveGoesOnOverAnotherSchema(t *testing.T) {
+	t.Parallel()
+	ended := func(t *testing.T, m directory.Move) {
+		t.Helper()
+		if m.Phase != directory.Aborted || !strings.Contains(m.Error, "altered during the move") {
+			t.Errorf("got %s (%s), want it aborted", m.Phase, m.Error)
+		}
+	}
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var since atomic.Bool
+			ended(t, endsOf(t, settings("m1"), directory.NewMove{Attempts: 1, Watch: time.Hour},
+				func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return migrated{c, &since} }))
+		})
+	})
+	t.Run("taken over", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(func() fault { return none })
+			dir, m := leftFrozen(t, w)
+			var since atomic.Bool
+			since.Store(true)
+			second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since} }, slog.New(slog.DiscardHandler))
+			go func() { _ = second.Run(ctx) }()
+			m, err := settle(ctx, dir, m.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended(t, m)
+		})
+	})
+}
+
+// An impatient notes how long the tenant's lock is waited for: behind that wait, the
+// tenant's own requests wait.
+type impatient struct {
+	*fakeCell
+	longest *atomic.Int64
+}
+
+func (i impatient) note(wait time.Duration) {
+	i.longest.Store(max(i.longest.Load(), int64(wait)))
+}
+
+func (i impatient) Arm(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	i.note(wait)
+	return i.fakeCell.Arm(ctx, m, wait)
+}
+
+func (i impatient) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	i.note(wait)
+	return i.fakeCell.Freeze(ctx, m, wait)
+}
+
+func (i impatient) Disarm(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	i.note(wait)
+	return i.fakeCell.Disarm(ctx, m, wait)
+}
+
+// TestNoLockIsWaitedForLong: to arm, to freeze and to disarm.
+func TestNoLockIsWaitedForLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var longest atomic.Int64
+		cfg := settings("m1")
+		cfg.Limits.FreezeWait = 120 * time.Millisecond
+		endsOf(t, cfg, directory.NewMove{Attempts: 1, Watch: time.Hour},
+			func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return impatient{c, &longest} }, directory.Complete)
+		if got := time.Duration(longest.Load()); got != cfg.Limits.FreezeWait {
+			t.Errorf("got %v, want %v", got, cfg.Limits.FreezeWait)
+		}
+	})
+}
