@@ -382,7 +382,7 @@ func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Tar
 	if err != nil {
 		return fmt.Errorf("compare: %s: %w", m.Source, err)
 	}
-	w.report.Compared, w.report.Comparison = time.Now(), transfer.Compare(here.Digests, kept)
+	w.report.Compared, w.report.Comparison = time.Now(), transfer.Compare(here, kept)
 	if len(w.report.Comparison.Differ) > 0 {
 		w.log.ErrorContext(ctx, "the two copies of a tenant differ", "tables", w.report.Comparison.Differ)
 	}

@@ -20,24 +20,39 @@ type Comparison struct {
 	Tables int      `json:"tables"`
 	Rows   int64    `json:"rows"`             // compared by hash
 	Differ []string `json:"differ,omitempty"` // tables whose rows are not the same
+	Left   []string `json:"left,omitempty"`   // tables of which too many rows have changed to name them: not compared
 	Failed string   `json:"failed,omitempty"` // why the copies could not be compared
 }
 
 // A Part is what one cell has of a tenant, but for some keys.
 type Part struct {
 	Digests map[string]Digest          `json:"digests"` // by table
-	Keys    map[string]json.RawMessage `json:"keys"`    // by table: the keys left out, a JSON array each
+	Keys    map[string]json.RawMessage `json:"keys"`    // by table: the keys left out, a JSON array each; null: all of the table is
 }
 
+// left is the tables that are left out.
+func (p Part) left() (tables []string) {
+	for table, keys := range p.Keys {
+		if string(keys) == leftOut {
+			tables = append(tables, table)
+		}
+	}
+	slices.Sort(tables)
+	return tables
+}
+
+const leftOut = "null"
+
 // Unchanged hashes, at the target of a watching move, what was not changed since
-// the switch. Conflict where the fence is not what the move has left.
-func Unchanged(ctx context.Context, pool *pgxpool.Pool, m Move) (p Part, err error) {
+// the switch. Of tables whose changed keys do not fit into so many bytes, the largest ones,
+// nothing is hashed. Conflict where the fence is not what the move has left.
+func Unchanged(ctx context.Context, pool *pgxpool.Pool, m Move, most int64) (p Part, err error) {
 	err = inSnapshot(ctx, pool, func(tx pgx.Tx) error {
 		const ours = `SELECT FROM cell.fence WHERE tenant_id = $1 AND move_id = $2 AND state = 'active' AND capture`
 		if err := watches(ctx, tx, m, ours); err != nil {
 			return err
 		}
-		if p.Keys, err = notedKeys(ctx, tx, m.Tenant); err != nil {
+		if p.Keys, err = notedKeys(ctx, tx, m.Tenant, most); err != nil {
 			return err
 		}
 		p.Digests, err = digestsBut(ctx, tx, m.Tenant, p.Keys)
@@ -61,7 +76,7 @@ func Kept(ctx context.Context, pool *pgxpool.Pool, m Move, keys map[string]json.
 }
 
 func (s *Server) unchanged(ctx context.Context, r Request) (any, error) {
-	return Unchanged(ctx, s.Pool, r.Move)
+	return Unchanged(ctx, s.Pool, r.Move, maxKept*3/4)
 }
 
 func (s *Server) kept(ctx context.Context, r Request) (any, error) {
@@ -69,8 +84,9 @@ func (s *Server) kept(ctx context.Context, r Request) (any, error) {
 }
 
 // Compare tells where two copies differ.
-func Compare(here, there map[string]Digest) Comparison {
-	var c Comparison
+func Compare(part Part, there map[string]Digest) Comparison {
+	here := part.Digests
+	c := Comparison{Left: part.left()}
 	for table, d := range here {
 		c.Tables, c.Rows = c.Tables+1, c.Rows+d.Rows
 		if there[table] != d {
@@ -101,13 +117,17 @@ func watches(ctx context.Context, tx pgx.Tx, m Move, query string) error {
 	return nil
 }
 
-// notedKeys is what the tenant has changed since it is armed, by table.
-func notedKeys(ctx context.Context, tx pgx.Tx, tenant directory.TenantID) (map[string]json.RawMessage, error) {
-	rows, err := tx.Query(ctx, `SELECT tbl, jsonb_agg(DISTINCT pk)::text FROM cell.dirty WHERE tenant_id = $1 GROUP BY tbl`, tenant)
+// notedKeys is what the tenant has changed since it is armed, by table; leftOut where that is
+// too much.
+func notedKeys(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, most int64) (map[string]json.RawMessage, error) {
+	keys, fit, err := sizedKeys(ctx, tx, tenant, most)
 	if err != nil {
 		return nil, fmt.Errorf("read noted keys: %w", err)
 	}
-	keys := map[string]json.RawMessage{}
+	rows, err := tx.Query(ctx, `SELECT tbl, jsonb_agg(DISTINCT pk)::text FROM cell.dirty WHERE tenant_id = $1 AND tbl = ANY ($2) GROUP BY tbl`, tenant, fit)
+	if err != nil {
+		return nil, fmt.Errorf("read noted keys: %w", err)
+	}
 	var table, list string
 	_, err = pgx.ForEachRow(rows, []any{&table, &list}, func() error {
 		keys[table] = json.RawMessage(list)
@@ -119,6 +139,30 @@ func notedKeys(ctx context.Context, tx pgx.Tx, tenant directory.TenantID) (map[s
 	return keys, nil
 }
 
+// sizedKeys is the tables whose noted keys fit into most bytes, the smallest first, and as
+// leftOut the others.
+func sizedKeys(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, most int64) (others map[string]json.RawMessage, fit []string, err error) {
+	rows, err := tx.Query(ctx, `
+		SELECT k.tbl, sum(octet_length(k.pk::text) + 1)::bigint
+		  FROM (SELECT DISTINCT tbl, pk FROM cell.dirty WHERE tenant_id = $1) k
+		 GROUP BY k.tbl ORDER BY 2`, tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	others = map[string]json.RawMessage{}
+	var table string
+	var size, sum int64
+	_, err = pgx.ForEachRow(rows, []any{&table, &size}, func() error {
+		if sum += size; sum > most {
+			others[table] = json.RawMessage(leftOut)
+		} else {
+			fit = append(fit, table)
+		}
+		return nil
+	})
+	return others, fit, err
+}
+
 // digestsBut hashes a tenant's rows, by table, but for those with the keys given.
 func digestsBut(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, keys map[string]json.RawMessage) (map[string]Digest, error) {
 	list, err := Tables(ctx, tx)
@@ -127,6 +171,9 @@ func digestsBut(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, keys 
 	}
 	out := make(map[string]Digest, len(list))
 	for _, t := range list {
+		if string(keys[t.Label]) == leftOut {
+			continue
+		}
 		sql, args := fmt.Sprintf("SELECT %s FROM %s t WHERE t.tenant_id = $1", t.digest(), t.Name), []any{tenant}
 		if but := keys[t.Label]; but != nil {
 			sql += fmt.Sprintf(" AND NOT EXISTS (SELECT FROM jsonb_array_elements($2::jsonb) k(pk) WHERE true%s)", t.keyed("k.pk"))

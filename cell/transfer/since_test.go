@@ -1,7 +1,9 @@
 package transfer_test
 
 import (
+	"context"
 	"encoding/json"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,4 +93,47 @@ func TestARoundIsOnDiskBeforeItCounts(t *testing.T) {
 			t.Error("a round counts that the disk does not have")
 		}
 	}
+}
+
+// TestCopiesLeaveRoomForRounds: however many copies are under way out of a cell, a round, which may
+// be the last one of a tenant that waits, gets a connection.
+func TestCopiesLeaveRoomForRounds(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	must(t, b.Reserve(t.Context(), there))
+	must(t, a.Arm(t.Context(), there, wait))
+	if _, err := round(t, a, b, there, false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var copies sync.WaitGroup
+	defer copies.Wait()
+	defer cancel()
+	begun := make(chan struct{}, 8)
+	for range 8 { // as many as there are connections
+		copies.Go(func() { _, _ = a.source.Stream(ctx, stalled{ctx, begun}, there.ID, there.Tenant, "") })
+	}
+	for range 6 {
+		<-begun
+	}
+	if _, err := round(t, a, b, there, false); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-begun:
+		t.Error("a seventh copy has begun")
+	default:
+	}
+}
+
+// stalled takes nothing until ctx ends.
+type stalled struct {
+	ctx   context.Context
+	begun chan<- struct{}
+}
+
+func (s stalled) Write([]byte) (int, error) {
+	s.begun <- struct{}{}
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
@@ -27,13 +28,14 @@ const Everything = "3:3:"
 type Source struct {
 	pool   *pgxpool.Pool
 	pace   *Pace
+	copies *semaphore.Weighted // whole copies under way: rounds, the last ones above all, need connections besides
 	tables tableCache
 	few    int // keys up to which a round is one of few
 }
 
 // NewSource makes a Source that sends at pace.
 func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
-	return &Source{pool: pool, pace: pace, few: fewKeys}
+	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys}
 }
 
 // snapshotForm is the text of a pg_snapshot, after the database's generation where
@@ -49,6 +51,12 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	form := snapshotForm.FindStringSubmatch(since)
 	if since != "" && form == nil {
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
+	}
+	if since == "" {
+		if err := s.copies.Acquire(ctx, 1); err != nil {
+			return Totals{}, err
+		}
+		defer s.copies.Release(1)
 	}
 	var total Totals
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}

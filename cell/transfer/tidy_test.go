@@ -32,6 +32,13 @@ func (c *cell) compact(t *testing.T) (gone int) {
 	return gone
 }
 
+// worthCompacting reports whether the cell's worker would compact the tenant's notes, more than 10.
+func (c *cell) worthCompacting(t *testing.T) (yes bool) {
+	t.Helper()
+	must(t, c.app.DB().QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM cell.noted(10) WHERE tenant_id = $1)`, mover).Scan(&yes))
+	return yes
+}
+
 // TestCompactionForgetsNoChange: however many notes of a key become one, a round
 // brings what changed after the snapshot that the target has, also where the
 // transaction that began first ended last.
@@ -49,8 +56,14 @@ func TestCompactionForgetsNoChange(t *testing.T) {
 	for range 30 {
 		must(t, a.do(t, mover, 1, `UPDATE app.note SET n = n + 1 WHERE tenant_id = $1`, mover))
 	}
+	if !a.worthCompacting(t) {
+		t.Error("600 notes of 20 keys are not worth compacting")
+	}
 	if gone, left := a.compact(t), a.noted(t); gone != 29*20 || left != 20 {
 		t.Errorf("got %d notes gone and %d left, want 580 and 20", gone, left)
+	}
+	if a.worthCompacting(t) {
+		t.Error("notes of which no two are of one key are compacted again and again")
 	}
 	// The older transaction takes its number now and changes row 1 last.
 	err := a.app.InTenant(ctx, mover, 1, func(ctx context.Context, tx *store.Tx) error {

@@ -16,6 +16,7 @@ type compared struct {
 	Tables int      `json:"tables"`
 	Rows   int64    `json:"rows"`
 	Differ []string `json:"differ"`
+	Left   []string `json:"left"` // not compared: too many rows have changed
 	Failed string   `json:"failed"`
 }
 
@@ -93,6 +94,9 @@ func (a *app) sayVerified(m directory.Move) error {
 			problem.New(problem.Conflict, "the copies differ in %s", strings.Join(c.Differ, ", ")),
 			"find out which side is damaged before you undo or complete the move",
 		}
+	}
+	if len(c.Left) > 0 {
+		a.note("not compared, for too many of their rows have changed: %s", strings.Join(c.Left, ", "))
 	}
 	a.note("both copies are the same: %s rows of %d tables, unchanged since the switch", number(c.Rows), c.Tables)
 	return nil
