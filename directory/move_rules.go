@@ -165,7 +165,7 @@ func (m Move) Ask(w Wish) (Move, error) {
 		switched := m.StopAt == CaughtUp && (m.Phase == Frozen || m.Phase == Staged) // it does not wait there any more
 		may = !m.Phase.Ended() && m.Phase != Aborting && m.Wish != Complete && !switched
 	case Switch:
-		may = m.Phase.BeforeDecision()
+		may = m.Phase.BeforeDecision() && m.Wish != Cancel // what is to be cancelled is not decided any more
 	case Cancel:
 		// One that was aborted by a bound is cancelled so that it is not tried again.
 		may = m.Phase.BeforeDecision() || m.Phase == Aborting && m.Transient

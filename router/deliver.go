@@ -40,7 +40,9 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 		rt.metrics.repeats.WithLabelValues("body_lost").Inc()
 		return moving(err, "the tenant has moved while the body was sent")
 	}
-	if err := rt.awaitNewer(waits, r, x, b, err); err != nil {
+	again, cancel := context.WithTimeout(r.Context(), 2*rt.Hold.Time) // since then the body has come, which may take long
+	defer cancel()
+	if err := rt.awaitNewer(again, r, x, b, err); err != nil {
 		rt.metrics.repeats.WithLabelValues("no_newer_table").Inc()
 		return err
 	}

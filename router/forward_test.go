@@ -181,6 +181,37 @@ func TestStaleEpochIsRepeatedOnce(t *testing.T) {
 	}
 }
 
+// TestATenantIsHeldHoweverLongItsBodyTook: the time that a request waits for another owner begins
+// when the cell has refused it, and not before its client has sent the body.
+func TestATenantIsHeldHoweverLongItsBodyTook(t *testing.T) {
+	t.Parallel()
+	const hold = 300 * time.Millisecond
+	var w *world
+	c1 := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		stale(rw, "moved")
+	})
+	w = newWorld(t, map[directory.CellID]http.Handler{"c1": c1, "c2": named("c2")}, func(o *router.Options, _ *pool.Limits) {
+		o.Hold.Time = hold
+		o.Refresh = func(context.Context) error {
+			w.placed(place(1, "c2", 2, directory.Active), "acme")
+			return nil
+		}
+	})
+	body, rest := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(rest, "slow ")
+		time.Sleep(3 * hold) // what is slow is the matter of the test
+		_, _ = io.WriteString(rest, "body")
+		_ = rest.Close()
+	}()
+	r := w.request(t.Context(), "POST", "acme."+base, "/p", "")
+	r.Body, r.ContentLength = body, -1
+	if a := w.send(r); a.StatusCode != 200 || a.body != "c2 POST acme."+base+" /p slow body" {
+		t.Errorf("got %d %q, want c2's answer", a.StatusCode, a.body)
+	}
+}
+
 func TestStaleTwiceIsMoving(t *testing.T) {
 	t.Parallel()
 	var w *world

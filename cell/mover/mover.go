@@ -148,6 +148,8 @@ func (v *Mover) work(ctx context.Context, m directory.Move) {
 	if w.slotted {
 		<-v.slots
 	}
+	cancel()
+	wg.Wait() // an extension under way would take the lease again that is given back now
 	v.letGo(ctx, m.ID)
 }
 

@@ -137,3 +137,21 @@ func (s stalled) Write([]byte) (int, error) {
 	<-s.ctx.Done()
 	return 0, s.ctx.Err()
 }
+
+// TestAnAcceptedTenantIsActive: where the target's database was promoted after the decision and an
+// operator accepts what it has, the tenant is served at the move's epoch for no move. That is what
+// the move wanted.
+func TestAnAcceptedTenantIsActive(t *testing.T) {
+	t.Parallel()
+	_, b := pair(t)
+	ctx := t.Context()
+	must(t, b.Reserve(ctx, there))
+	_, err := b.owner.Exec(ctx, `UPDATE cell.fence SET state = 'active', move_id = NULL WHERE tenant_id = $1`, mover)
+	must(t, err)
+	must(t, b.Activate(ctx, there))
+	other := there
+	other.Base = 7
+	if err := b.Activate(ctx, other); err == nil {
+		t.Error("a move to a later epoch has arrived")
+	}
+}

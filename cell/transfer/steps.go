@@ -74,9 +74,10 @@ func (s *Steps) Freeze(ctx context.Context, m Move, wait time.Duration) error {
 }
 
 // Activate ends the pause: the target serves the tenant at Base+1. Only after the
-// directory has decided.
+// directory has decided. Where the target's database was promoted meanwhile, an operator may
+// have made it serve by cell.accept, at that epoch and for no move.
 func (s *Steps) Activate(ctx context.Context, m Move) error {
-	return s.step(ctx, m, "activate", fence.Active, m.Base+1, string(m.ID),
+	return s.step(ctx, m, "activate", fence.Active, m.Base+1, "",
 		`cell.activate_move($1, $2, $3)`, m.Tenant, m.Base+1, string(m.ID))
 }
 

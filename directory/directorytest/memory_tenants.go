@@ -24,7 +24,11 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	if err := m.Quotas.Allow(m.listCells(), m.created(directory.Actor(ctx))); err != nil {
 		return directory.Tenant{}, err
 	}
-	cell, err := directory.ChooseCell(t, t.Apart(m.listCells(), m.ofGroup(t.Group)))
+	cells := m.listCells()
+	for i := range cells { // the places of tenants on their way are promised
+		cells[i].Tenants += m.coming(cells[i].ID)
+	}
+	cell, err := directory.ChooseCell(t, t.Apart(cells, m.ofGroup(t.Group)))
 	if err != nil {
 		return directory.Tenant{}, err
 	}

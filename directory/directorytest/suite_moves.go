@@ -281,6 +281,8 @@ func testCreateMoveRoom(t *testing.T, s *suite) {
 	first := s.begin(t, directory.NewMove{Tenant: tenants[0].ID, Target: "small"})
 	second := directory.NewMove{Tenant: tenants[1].ID, Target: "small"}
 	s.refuse(t, "the last place is promised", problem.Conflict, func() error { _, err := s.CreateMove(s.ctx, second); return err })
+	late := directory.NewTenant{Slug: "late", Cell: "small"}
+	s.refuse(t, "also to who signs up", problem.Conflict, func() error { _, err := s.CreateTenant(s.ctx, late); return err })
 	m := s.hold(t, first.ID, "m1")
 	if _, err := s.say(m, directory.Aborting); err != nil {
 		t.Fatal(err)
@@ -357,6 +359,7 @@ func testAskMove(t *testing.T, s *suite) {
 	s.expect(t, "switch", 0, 1, ask(directory.Switch))
 	s.expect(t, "switch again", 0, 0, ask(directory.Switch))
 	s.expect(t, "cancel", 0, 1, ask(directory.Cancel))
+	s.refuseMove(t, "switch what is to be cancelled", problem.Conflict, m.ID, ask(directory.Switch))
 	s.expect(t, "proceed after all", 0, 1, ask(directory.Proceed))
 	s.refuseMove(t, "complete too early", problem.Conflict, m.ID, ask(directory.Complete))
 	if got := s.stored(t, m.ID).Wish; got != directory.Proceed {

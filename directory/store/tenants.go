@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -103,6 +104,27 @@ func (s *Store) ListTenants(ctx context.Context, cell directory.CellID, after di
 	return out, nil
 }
 
+// addComing counts the tenants that are on their way to a cell as its own: their places are
+// promised. The cells are locked.
+func addComing(ctx context.Context, tx pgx.Tx, cells []directory.Cell) error {
+	rows, err := tx.Query(ctx, `SELECT target, count(*) FROM directory.moves WHERE`+undecided+`GROUP BY target`)
+	if err != nil {
+		return fmt.Errorf("count tenants that are moving: %w", err)
+	}
+	var target directory.CellID
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&target, &n}, func() error {
+		if i := slices.IndexFunc(cells, func(c directory.Cell) bool { return c.ID == target }); i >= 0 {
+			cells[i].Tenants += n
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("count tenants that are moving: %w", err)
+	}
+	return nil
+}
+
 // CreateTenant implements directory.Tenants.
 func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (directory.Tenant, error) {
 	if err := n.Validate(); err != nil {
@@ -121,6 +143,9 @@ func (s *Store) CreateTenant(ctx context.Context, n directory.NewTenant) (direct
 		}
 		taken, err := ofGroup(ctx, tx, n.Group)
 		if err != nil {
+			return nil, err
+		}
+		if err := addComing(ctx, tx, cells); err != nil {
 			return nil, err
 		}
 		cell, err := directory.ChooseCell(n, n.Apart(cells, taken))

@@ -136,7 +136,7 @@ func (a *app) moveUndo() *cobra.Command {
 			if c, cellErr := d.Cell(ctx, m.Source); cellErr == nil && c.State == directory.Drained {
 				return withHint(err, problem.Conflict, "a drained cell takes nobody back until it is cordoned: cellctl cell cordon %s", c.ID)
 			}
-			if m.WatchOver(a.now()) {
+			if m.WatchOver(a.now()) && (m.Phase == directory.Watching || m.Phase.Ended()) {
 				return withHint(err, problem.Conflict, "its way back is closed; a move of its own copies everything: cellctl tenant move %d --to %s", m.Tenant, m.Source)
 			}
 			return err
