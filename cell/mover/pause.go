@@ -48,14 +48,13 @@ func mayBeFrozen(p directory.Phase) bool { return p == directory.Frozen || p == 
 // and the target's question for the last round, which the source answers as soon as the
 // tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
 // it has begun then.
-func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	if w.facts.Frozen.IsZero() && !copiesInPause(w.move) {
 		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
 			return err
 		}
 		if w.facts.Last.Took > w.cfg.Limits.Drain { // too much has come since: rounds again
 			w.facts.Refused++
-			w.facts.Checked = false
 			w.doubt()
 			return nil
 		}
@@ -63,6 +62,11 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Targ
 			if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
 				return err
 			}
+		}
+	}
+	if w.facts.Refused > 0 && w.facts.Frozen.IsZero() { // since the check, somebody may have altered both cells
+		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
+			return err
 		}
 	}
 	pulling, giveUp := context.WithCancel(ctx)
@@ -153,7 +157,6 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 		return nil
 	}
 	w.facts.Refused++
-	w.facts.Checked = false                                                // until the next one, somebody may alter both cells
 	if errors.Is(err, problem.Conflict) || first && transfer.IsBusy(err) { // the cell itself says that it is not frozen; an attempt before may be what it is busy with
 		w.facts.Frozen = time.Time{}
 	}

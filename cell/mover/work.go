@@ -174,7 +174,6 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.report.Rounds++
 			if w.move.Phase == directory.CaughtUp && !held(w.move) && w.facts.Last.Took > w.cfg.Limits.Drain {
 				w.facts.Refused++ // it has caught up once, and does not any more
-				w.facts.Checked = false
 			}
 			return w.note(ctx)
 		}
@@ -430,8 +429,7 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if next.Phase = to; to != w.move.Phase {
 		next.Previous = w.move.Phase
 	}
-	refused := to == w.move.Phase && w.facts.Refused > 0 // that is why it still waits, whatever else was done
-	if to != directory.Aborting && to != directory.Aborted && !refused {
+	if to != directory.Aborting && to != directory.Aborted {
 		next.Error = ""
 	}
 	next.Report, _ = json.Marshal(w.report) // plain numbers and times: it cannot fail

@@ -163,6 +163,31 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestARecordedFreezeIsMade",
 	},
 	{
+		name: "late-freeze-is-not-looked-for", why: "a mover that was stopped before its freeze makes it, and the tenant waits without a budget",
+		in: "cell/mover/pause.go", edit: []edit{{"if w.heir && w.move.Phase", "if false && w.move.Phase"}},
+		pkg: moverPkg, test: "TestALateFreezeHasABudget",
+	},
+	{
+		name: "schema-of-the-take-over", why: "who takes over compares the cells with what they are then, and not with what they were before the copy",
+		in: "cell/mover/mover.go", edit: []edit{{"	w.facts.Schema = w.report.Schema\n", ""}},
+		pkg: moverPkg, test: "TestNoMoveGoesOnOverAnotherSchema",
+	},
+	{
+		name: "checked-for-good", why: "cells that are altered after a freeze was refused are not compared again",
+		in: "cell/mover/pause.go", edit: []edit{{"if w.facts.Refused > 0 && w.facts.Frozen", "if false && w.facts.Frozen"}},
+		pkg: moverPkg, test: "TestNoMoveGoesOnOverAnotherSchema",
+	},
+	{
+		name: "round-that-the-disk-does-not-have", why: "a source that is killed gives the numbers of transactions that a round has seen to others, whose notes are skipped",
+		in: "cell/transfer/source.go", edit: []edit{{"pg_logical_emit_message(true, 'cellway', '')", "''"}},
+		pkg: transferPkg, test: "TestARoundIsOnDiskBeforeItCounts",
+	},
+	{
+		name: "columns-of-yesterday", why: "a column that was added to both cells during the move is not sent",
+		in: "cell/transfer/source.go", edit: []edit{{"s.tables.get(ctx, tx, fresh || since", "s.tables.get(ctx, tx, since"}},
+		pkg: transferPkg, test: "TestTablesMayBeAlteredWhileStatementsStayPrepared",
+	},
+	{
 		name: "decide-without-compare-and-set", why: "the directory gives away a tenant that is no longer where the move began",
 		in: "directory/move_rules.go", edit: []edit{{" || p.Epoch != m.Base", ""}},
 		pkg: storePkg, test: "TestMovesDoNotPlaceWhatIsNotTheirs",
