@@ -49,6 +49,11 @@ func mayBeFrozen(p directory.Phase) bool { return p == directory.Frozen || p == 
 // tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
 // it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
+	if w.facts.Refused > 0 && w.facts.Frozen.IsZero() {
+		if err := w.sameSchema(ctx, m, src, dst); err != nil {
+			return err
+		}
+	}
 	if w.facts.Frozen.IsZero() && !copiesInPause(w.move) {
 		if err := w.pull(ctx, roundTimeout, m, dst, false); err != nil {
 			return err
@@ -62,11 +67,6 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell
 			if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
 				return err
 			}
-		}
-	}
-	if w.facts.Refused > 0 && w.facts.Frozen.IsZero() { // since the check, somebody may have altered both cells
-		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
-			return err
 		}
 	}
 	pulling, giveUp := context.WithCancel(ctx)
@@ -102,6 +102,15 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell
 	w.took(got)
 	w.facts.Staged = true
 	return nil
+}
+
+// sameSchema finds out whether somebody has altered both cells since the check, while freezes
+// were refused.
+func (w *work) sameSchema(ctx context.Context, m transfer.Move, src, dst Source) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	_, err := w.preflight(ctx, m, src, dst, false)
+	return err
 }
 
 // recordFreeze records that the source is to be frozen.

@@ -167,6 +167,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		err = w.reserve(ctx, m, src, dst)
 	case Arm:
 		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
+		if w.facts.Refused++; !transfer.IsBusy(err) {
+			w.facts.Refused = 0
+		}
 	case Copy:
 		err = w.pull(ctx, copyTimeout, m, dst, false)
 	case Round:

@@ -14,6 +14,9 @@ const Touched = touched
 // Noted is the first statement of a round of few keys.
 const Noted = noted
 
+// Copying takes a place for a whole copy.
+func (s *Source) Copying() (end func(), err error) { return s.copying() }
+
 // Begin counts a stream until it ends.
 func (p *Pace) Begin() (end func()) { return p.begin() }
 

@@ -163,6 +163,14 @@ func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if req.Since == "" && !req.Final {
+		end, err := s.Source.copying()
+		if err != nil {
+			telemetry.Problem(w, r, "cell", err)
+			return
+		}
+		defer end()
+	}
 	w.Header().Set("Content-Type", RowsType)
 	out := &firstByte{w: w}
 	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {

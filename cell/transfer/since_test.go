@@ -1,13 +1,13 @@
 package transfer_test
 
 import (
-	"context"
 	"encoding/json"
-	"sync"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // TestRoundReadsOnlyWhatIsNew: what a round reads of the noted keys does not grow
@@ -95,47 +95,23 @@ func TestARoundIsOnDiskBeforeItCounts(t *testing.T) {
 	}
 }
 
-// TestCopiesLeaveRoomForRounds: however many copies are under way out of a cell, a round, which may
-// be the last one of a tenant that waits, gets a connection.
+// TestCopiesLeaveRoomForRounds: a cell makes so many copies at once that rounds, which may be the
+// last ones of tenants that wait, get a connection.
 func TestCopiesLeaveRoomForRounds(t *testing.T) {
 	t.Parallel()
-	a, b := pair(t)
-	must(t, b.Reserve(t.Context(), there))
-	must(t, a.Arm(t.Context(), there, wait))
-	if _, err := round(t, a, b, there, false); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var copies sync.WaitGroup
-	defer copies.Wait()
-	defer cancel()
-	begun := make(chan struct{}, 8)
-	for range 8 { // as many as there are connections
-		copies.Go(func() { _, _ = a.source.Stream(ctx, stalled{ctx, begun}, there.ID, there.Tenant, "") })
-	}
+	a, _ := pair(t)
+	var ends []func()
 	for range 6 {
-		<-begun
+		end, err := a.source.Copying()
+		must(t, err)
+		ends = append(ends, end)
 	}
-	if _, err := round(t, a, b, there, false); err != nil {
-		t.Error(err)
+	if _, err := a.source.Copying(); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("a seventh: got %v", err)
 	}
-	select {
-	case <-begun:
-		t.Error("a seventh copy has begun")
-	default:
-	}
-}
-
-// stalled takes nothing until ctx ends.
-type stalled struct {
-	ctx   context.Context
-	begun chan<- struct{}
-}
-
-func (s stalled) Write([]byte) (int, error) {
-	s.begun <- struct{}{}
-	<-s.ctx.Done()
-	return 0, s.ctx.Err()
+	ends[0]()
+	_, err := a.source.Copying()
+	must(t, err)
 }
 
 // TestAnAcceptedTenantIsActive: where the target's database was promoted after the decision and an

@@ -38,6 +38,15 @@ func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
 	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys}
 }
 
+// copying takes a place for a whole copy outside a pause: Unavailable where there is none. Nobody
+// waits for one, for who asks has a transaction open at the target.
+func (s *Source) copying() (end func(), err error) {
+	if !s.copies.TryAcquire(1) {
+		return nil, problem.New(problem.Unavailable, "as many copies are under way out of this cell as it makes at once")
+	}
+	return func() { s.copies.Release(1) }, nil
+}
+
 // snapshotForm is the text of a pg_snapshot, after the database's generation where
 // that is not 0: transactions that a failover has lost give their numbers to others.
 var snapshotForm = regexp.MustCompile(`^([0-9]+/)?([0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?)$`)
@@ -51,12 +60,6 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	form := snapshotForm.FindStringSubmatch(since)
 	if since != "" && form == nil {
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
-	}
-	if since == "" {
-		if err := s.copies.Acquire(ctx, 1); err != nil {
-			return Totals{}, err
-		}
-		defer s.copies.Release(1)
 	}
 	var total Totals
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
