@@ -17,22 +17,6 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// leftFrozen is a move whose mover has died between the record of the freeze and the freeze.
-func leftFrozen(t *testing.T, w *world) (*directorytest.Memory, directory.Move) {
-	t.Helper()
-	dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
-	life, die := context.WithCancel(t.Context())
-	defer die()
-	v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
-	if err := v.Run(life); err != nil {
-		t.Fatal(err)
-	}
-	if m, err := dir.Move(t.Context(), m.ID); err != nil || m.Phase != directory.Frozen {
-		t.Fatalf("left at %s, %v", m.Phase, err)
-	}
-	return dir, m
-}
-
 // A stopped is a target that cannot be verified, while a mover that was stopped before its
 // freeze goes on and makes it.
 type stopped struct {
@@ -166,6 +150,26 @@ func TestNoLockIsWaitedForLong(t *testing.T) {
 			func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return impatient{c, &longest} }, directory.Complete)
 		if got := time.Duration(longest.Load()); got != cfg.Limits.FreezeWait {
 			t.Errorf("got %v, want %v", got, cfg.Limits.FreezeWait)
+		}
+	})
+}
+
+// An unarmed is a source whose tenant always has a transaction open.
+type unarmed struct{ *fakeCell }
+
+func (u unarmed) Arm(_ context.Context, _ transfer.Move, wait time.Duration) error {
+	time.Sleep(wait) // virtual
+	return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
+}
+
+// TestATenantThatIsNeverQuietIsNotArmedForEver: its requests wait behind each try, so there is an
+// end to them, and another attempt later.
+func TestATenantThatIsNeverQuietIsNotArmedForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := ends(t, directory.NewMove{Attempts: 1, Watch: time.Hour}, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return unarmed{c} })
+		if m.Phase != directory.Aborted || !m.Transient || !strings.Contains(m.Error, "tries to arm") {
+			t.Errorf("got %s (%s), want it aborted for now", m.Phase, m.Error)
 		}
 	})
 }

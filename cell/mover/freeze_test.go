@@ -28,6 +28,23 @@ func (d dying) Freeze(ctx context.Context, _ transfer.Move, _ time.Duration) err
 	return ctx.Err()
 }
 
+// leftFrozen is a move whose mover has died between the record of the freeze and the freeze.
+func leftFrozen(t *testing.T, w *world) (*directorytest.Memory, directory.Move) {
+	t.Helper()
+	dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
+	life, die := context.WithCancel(t.Context())
+	defer die()
+	v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
+	if err := v.Run(life); err != nil {
+		t.Fatal(err)
+	}
+	left, err := dir.Move(t.Context(), m.ID)
+	if f := w.cells["a"].fence; err != nil || left.Phase != directory.Frozen || f.State != fence.Active {
+		t.Fatalf("left at %s with a fence that is %s, %v", left.Phase, f.State, err)
+	}
+	return dir, m
+}
+
 // TestARecordedFreezeIsMade: the record of a freeze comes before it, so a mover that takes
 // over where it was not made makes it, as carefully as if it were the first: the tenant was
 // served meanwhile, and the copy is as old as the other mover's death.
@@ -37,21 +54,12 @@ func TestARecordedFreezeIsMade(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		w := newWorld(func() fault { return none })
-		dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
-		life, die := context.WithCancel(ctx)
-		first := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
-		if err := first.Run(life); err != nil {
-			t.Fatal(err)
-		}
-		left, err := dir.Move(ctx, m.ID)
-		if f := w.cells["a"].fence; err != nil || left.Phase != directory.Frozen || f.State != fence.Active {
-			t.Fatalf("left at %s with a fence that is %s, %v", left.Phase, f.State, err)
-		}
+		dir, m := leftFrozen(t, w)
 		var looks atomic.Int32
 		var early atomic.Bool
 		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return careful{w.cells[c.ID], &looks, &early} }, slog.New(slog.DiscardHandler))
 		go func() { _ = second.Run(ctx) }()
-		if m, err = settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Watching {
+		if m, err := settle(ctx, dir, m.ID); err != nil || m.Phase != directory.Watching {
 			t.Errorf("got %s (%s), %v, want it to arrive", m.Phase, m.Error, err)
 		}
 		if early.Load() {

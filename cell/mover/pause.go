@@ -63,7 +63,7 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell
 			w.doubt()
 			return nil
 		}
-		if w.doubt(); !w.facts.Knows && w.heir {
+		if w.doubt() {
 			if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
 				return err
 			}
@@ -144,12 +144,12 @@ func (w *work) look(ctx context.Context, m transfer.Move, src Source) error {
 	return nil
 }
 
-// doubt has an heir look at the fence again: a mover that was stopped before its freeze
-// makes it when it goes on, and then the tenant waits.
-func (w *work) doubt() {
-	if w.heir && w.move.Phase == directory.Frozen && w.facts.Frozen.IsZero() {
-		w.facts.Knows = false
-	}
+// doubt has an heir look at the fence again, and reports it: a mover that was stopped before
+// its freeze makes it when it goes on, and then the tenant waits.
+func (w *work) doubt() bool {
+	doubts := w.heir && w.move.Phase == directory.Frozen && w.facts.Frozen.IsZero()
+	w.facts.Knows = w.facts.Knows && !doubts
+	return doubts
 }
 
 // freezeSource freezes the tenant.

@@ -94,7 +94,7 @@ type Facts struct {
 	Froze    bool              // the source has told this mover that the tenant is frozen
 	Staged   bool              // the target has taken the final round
 	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
-	Refused  int               // freezes that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
+	Refused  int               // freezes, or before them tries to arm, that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
 	Broken   string            // a reason to give up: a finding, a mismatch
 	Checked  bool              // Check was done by this mover, and the move has not waited for its operator since
 	Schema   string            // fingerprint of both cells, when the first mover looked first
@@ -186,7 +186,7 @@ func giveUp(m directory.Move, f Facts, l Limits, now time.Time) (why string, tra
 	case !f.Frozen.IsZero() && now.Sub(f.Frozen) > l.Pause:
 		return fmt.Sprintf("the pause exceeded its budget of %v", l.Pause), true
 	case f.Refused >= l.FreezeTry:
-		return fmt.Sprintf("%d freezes did not get through", f.Refused), true
+		return fmt.Sprintf("%d freezes, or tries to arm, did not get through", f.Refused), true
 	case m.Phase == directory.Copied && f.Rounds >= l.Rounds:
 		return fmt.Sprintf("the tenant changes faster than %d rounds could follow", f.Rounds), true
 	}

@@ -167,8 +167,10 @@ func (w *work) do(ctx context.Context, a Action) error {
 		err = w.reserve(ctx, m, src, dst)
 	case Arm:
 		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
-		if w.facts.Refused++; !transfer.IsBusy(err) {
-			w.facts.Refused = 0
+		if transfer.IsBusy(err) {
+			w.facts.Refused++
+		} else {
+			w.facts.Refused = 0 // freezes count for themselves
 		}
 	case Copy:
 		err = w.pull(ctx, copyTimeout, m, dst, false)

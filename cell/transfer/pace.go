@@ -212,9 +212,6 @@ func (p *Pace) bearable() time.Duration {
 
 // begin counts a stream until it ends.
 func (p *Pace) begin() (end func()) {
-	if p == nil {
-		return func() {}
-	}
 	n := p.streams.Add(1)
 	for was := p.most.Load(); was < n && !p.most.CompareAndSwap(was, n); was = p.most.Load() {
 	}
@@ -225,9 +222,6 @@ func (p *Pace) begin() (end func()) {
 // a row or a piece of one, may go. Small ones wait together: a table of a
 // few rows would else stand behind the large pieces of other moves with each of its frames.
 func (p *Pace) stream(ctx context.Context) func(n int) error {
-	if p == nil {
-		return unpaced
-	}
 	owed := 0
 	return func(n int) error {
 		p.moved.Add(int64(n))

@@ -37,32 +37,37 @@ func limit(t *testing.T, p *transfer.Pace) float64 {
 	return metric(t, p, "move_pace_bytes_per_second")
 }
 
+// ticking runs a pace until stop. Each tick a hundred requests take so long, and so many bytes
+// move; it returns what moves may take then.
+func ticking(t *testing.T, o transfer.PaceOptions) (p *transfer.Pace, tick func(took time.Duration, moved int) float64, stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	p = transfer.NewPace(o)
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	tick = func(took time.Duration, moved int) float64 {
+		for range 100 {
+			p.Observe(took)
+		}
+		for moved > 0 {
+			n := min(moved, 64<<10)
+			must(t, p.Take(ctx, n))
+			moved -= n
+		}
+		time.Sleep(250 * time.Millisecond) // virtual: one tick
+		synctest.Wait()
+		return limit(t, p)
+	}
+	return p, tick, func() { cancel(); <-done }
+}
+
 // TestPaceGivesWay: moves take less while the tenants' requests are slow, never
 // nothing, and get it back when they are quick again; requests that are slow
 // while nothing moves are not the moves' fault.
 func TestPaceGivesWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		p := transfer.NewPace(transfer.PaceOptions{Latency: 40 * time.Millisecond})
-		done := make(chan error, 1)
-		go func() { done <- p.Run(ctx) }()
-		defer func() { cancel(); <-done }()
-		tick := func(took time.Duration, moved int) float64 {
-			for range 100 {
-				p.Observe(took)
-			}
-			for moved > 0 {
-				n := min(moved, 64<<10)
-				if err := p.Take(ctx, n); err != nil {
-					t.Fatal(err)
-				}
-				moved -= n
-			}
-			time.Sleep(250 * time.Millisecond) // virtual: one tick
-			synctest.Wait()
-			return limit(t, p)
-		}
+		p, tick, stop := ticking(t, transfer.PaceOptions{Latency: 40 * time.Millisecond})
+		defer stop()
 		if got := tick(time.Second, 0); !math.IsInf(got, 1) {
 			t.Errorf("slow requests and no move: got %v", got)
 		}
@@ -99,27 +104,15 @@ func TestSeveralMovesGiveWaySooner(t *testing.T) {
 	t.Parallel()
 	for moves, gives := range map[int]bool{1: false, 2: true} {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			p := transfer.NewPace(transfer.PaceOptions{Latency: 40 * time.Millisecond})
-			done := make(chan error, 1)
-			go func() { done <- p.Run(ctx) }()
-			defer func() { cancel(); <-done }()
-			tick := func(took time.Duration, moved int) {
-				for range 100 {
-					p.Observe(took)
-				}
-				must(t, p.Take(ctx, moved))
-				time.Sleep(250 * time.Millisecond) // virtual: one tick
-				synctest.Wait()
-			}
+			p, tick, stop := ticking(t, transfer.PaceOptions{Latency: 40 * time.Millisecond})
+			defer stop()
 			for range 40 {
 				tick(10*time.Millisecond, 0)
 			}
 			for range moves {
 				defer p.Begin()()
 			}
-			tick(20*time.Millisecond, 64<<10)
-			if got := !math.IsInf(limit(t, p), 1); got != gives {
+			if got := !math.IsInf(tick(20*time.Millisecond, 64<<10), 1); got != gives {
 				t.Errorf("%d moves and twice the p99: gives way %v, want %v", moves, got, gives)
 			}
 		})
@@ -131,19 +124,8 @@ func TestSeveralMovesGiveWaySooner(t *testing.T) {
 func TestADrainIsNotHeldForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		p := transfer.NewPace(transfer.PaceOptions{})
-		done := make(chan error, 1)
-		go func() { done <- p.Run(ctx) }()
-		defer func() { cancel(); <-done }()
-		tick := func(took time.Duration, moved int) {
-			for range 100 {
-				p.Observe(took)
-			}
-			must(t, p.Take(ctx, moved))
-			time.Sleep(250 * time.Millisecond) // virtual: one tick
-			synctest.Wait()
-		}
+		p, tick, stop := ticking(t, transfer.PaceOptions{})
+		defer stop()
 		for range 40 {
 			tick(3*time.Millisecond, 0)
 		}

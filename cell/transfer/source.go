@@ -87,10 +87,9 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		case since != "":
 			since = form[2]
 		}
-		if !head.Frozen {
-			defer s.pace.begin()()
-		}
-		out = newFrameWriter(w, pacing(ctx, s.pace, head.Frozen))
+		take, end := pacing(ctx, s.pace, head.Frozen)
+		defer end()
+		out = newFrameWriter(w, take)
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
@@ -299,10 +298,10 @@ func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int
 	return total, batch.send(out)
 }
 
-// pacing waits for the pace, except inside a pause.
-func pacing(ctx context.Context, p *Pace, pausing bool) func(int) error {
-	if pausing {
-		return unpaced
+// pacing waits for the pace, except inside a pause, until end.
+func pacing(ctx context.Context, p *Pace, pausing bool) (take func(int) error, end func()) {
+	if p == nil || pausing {
+		return unpaced, func() {}
 	}
-	return p.stream(ctx)
+	return p.stream(ctx), p.begin()
 }

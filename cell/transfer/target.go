@@ -89,10 +89,9 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		if out = have; have.Final {
 			return nil
 		}
-		if !final {
-			defer t.pace.begin()()
-		}
-		in := newFrameReader(stream, pacing(ctx, t.pace, final))
+		take, end := pacing(ctx, t.pace, final)
+		defer end()
+		in := newFrameReader(stream, take)
 		var head Header
 		if err := in.expect(frameRound, &head); err != nil {
 			return err

@@ -164,7 +164,7 @@ var table = []mutant{
 	},
 	{
 		name: "late-freeze-is-not-looked-for", why: "a mover that was stopped before its freeze makes it, and the tenant waits without a budget",
-		in: "cell/mover/pause.go", edit: []edit{{"if w.heir && w.move.Phase", "if false && w.move.Phase"}},
+		in: "cell/mover/pause.go", edit: []edit{{"doubts := w.heir && ", "doubts := false && "}},
 		pkg: moverPkg, test: "TestALateFreezeHasABudget",
 	},
 	{

@@ -214,12 +214,7 @@ func TestALoopLooksBeforeItSends(t *testing.T) {
 	w := dial(t, f.addr)
 	w.send(get + "/evil" + host1 + "\r\n")
 	w.until("hi")
-	for deadline := time.Now().Add(patience); f.kept() != 1; {
-		if time.Now().After(deadline) {
-			t.Fatal("the connection was not kept")
-		}
-		time.Sleep(time.Millisecond) // the pause of a poll with a deadline
-	}
+	eventually(t, "the connection is kept", func() bool { return f.kept() == 1 })
 	f.server.mu.Lock()
 	lp := f.server.loops[0]
 	f.server.mu.Unlock()

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"fmt"
@@ -176,22 +177,7 @@ func TestWhoTakesNothing(t *testing.T) {
 		t.Cleanup(up.Close)
 		ended := make(chan error, 2)
 		s := &Server{Direct: lastly{&directly{up: up}, ended}, Loops: loops, Whole: 300 * time.Millisecond, Idle: 300 * time.Millisecond}
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(narrow{ln}) }()
-		t.Cleanup(func() { _ = s.Close(); <-served })
-		dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-			_ = raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
-			return err
-		}}
-		c, err := dialer.DialContext(t.Context(), "tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
+		c := narrowly(t, s)
 		_, _ = io.WriteString(c, "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n")
 		if err := <-ended; err == nil {
 			t.Error("an answer that was not taken is said to have been whole")
@@ -202,6 +188,65 @@ func TestWhoTakesNothing(t *testing.T) {
 			t.Errorf("got %d answers, %d bytes", n, len(got))
 		}
 	})
+}
+
+// TestALastAnswerOfALoopIsReadWhole: a client that has sent more than its last request, and takes
+// its answer slowly, gets all of it: a close with bytes unread would reset what the kernel still has.
+func TestALastAnswerOfALoopIsReadWhole(t *testing.T) {
+	t.Parallel()
+	const size = 30 << 10
+	up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		_, _ = w.Write(make([]byte, size))
+	}))}
+	t.Cleanup(up.Close)
+	ended := make(chan error, 2)
+	c := narrowly(t, &Server{Direct: lastly{&directly{up: up}, ended}, Loops: 2})
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(c, "GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	from := bufio.NewReaderSize(c, 16)
+	if _, err := from.ReadByte(); err != nil { // the answer is on its way, and stuck
+		t.Fatal(err)
+	}
+	_, _ = io.WriteString(c, "GET /late HTTP/1.1\r\nHost: a\r\n\r\n")
+	got := 1
+	for err := error(nil); err == nil; {
+		_, err = from.ReadByte()
+		if got++; got%4096 == 0 {
+			time.Sleep(time.Millisecond) // a client that is slow is the matter of the test
+		}
+		if err != nil && err != io.EOF { //nolint:errorlint // as ReadByte returns it
+			t.Errorf("after %d bytes: %v", got, err)
+		}
+	}
+	if got < size {
+		t.Errorf("got %d bytes, want all of %d and a head", got, size)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// narrowly serves s until the test ends, and connects to it; neither side's kernel takes much.
+func narrowly(t *testing.T, s *Server) net.Conn {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(narrow{ln}) }()
+	t.Cleanup(func() { _ = s.Close(); <-served })
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		_ = raw.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		return err
+	}}
+	c, err := dialer.DialContext(t.Context(), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // narrow makes connections whose kernel takes little.

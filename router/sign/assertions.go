@@ -5,7 +5,6 @@ package sign
 import (
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
@@ -40,7 +39,7 @@ type asserted struct {
 // Of is the assertion for a request to e at now.
 func (a *Assertions) Of(e table.Entry, now time.Time) (string, error) {
 	b, err := a.AppendTo(make([]byte, 0, 192), e, now)
-	return unsafe.String(unsafe.SliceData(b), len(b)), err // nobody else has it
+	return string(b), err
 }
 
 // AppendTo appends the assertion for a request to e at now to dst.
