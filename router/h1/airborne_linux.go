@@ -195,7 +195,7 @@ func (lp *loop) settle(c *conn, err error) {
 	switch {
 	case err != nil:
 		lp.close(c)
-	case c.mustClose && (c.from < c.to || c.air.more):
+	case c.mustClose && (c.from < c.to || c.air.more || unsent(uintptr(c.air.fd))):
 		lp.ground(c, (*conn).serveOn) // which lingers
 	case c.mustClose:
 		lp.close(c)

@@ -369,12 +369,26 @@ func (c *conn) finish() bool {
 		return false
 	}
 	if c.mustClose || !c.drain() {
-		if !c.bodyDone.Load() || c.from < c.to {
+		if !c.bodyDone.Load() || c.lasts() {
 			c.linger()
 		}
 		return false
 	}
 	return true
+}
+
+// lasts reports whether a close could cut the last answer: the client has sent more, or may
+// do so while the kernel still has some of the answer to send.
+func (c *conn) lasts() (yes bool) {
+	if c.from < c.to {
+		return true
+	}
+	if sc, ok := c.socket().(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { yes = unsent(fd) || somethingThere(fd) }) // a closed one has nothing to send
+		}
+	}
+	return yes
 }
 
 // lingering bounds what is read of a client that was refused: until it is silent

@@ -96,7 +96,7 @@ func (c *conn) touchDown(t *relay, err error) (served, ok bool) {
 	if !c.landed(t, err) {
 		return false, false
 	}
-	if c.mustClose && err == nil && c.from < c.to {
+	if c.mustClose && err == nil && c.lasts() {
 		c.linger()
 	}
 	return true, err == nil && !c.mustClose

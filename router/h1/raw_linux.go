@@ -18,6 +18,16 @@ func writeNow(fd uintptr, p []byte) (int, error) {
 	return callNow(syscall.SYS_WRITE, "write", fd, p)
 }
 
+// siocOutqNSD asks for the bytes that the kernel has not sent: linux/sockios.h.
+const siocOutqNSD = 0x894b
+
+// unsent reports whether the kernel holds bytes that it could not send yet.
+func unsent(fd uintptr) bool {
+	var n int32
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, fd, siocOutqNSD, uintptr(unsafe.Pointer(&n)))
+	return errno == 0 && n > 0
+}
+
 func callNow(call uintptr, name string, fd uintptr, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))

@@ -14,6 +14,9 @@ func readNow(fd uintptr, p []byte) (int, error) { return callNow(syscall.Read, "
 // writeNow writes what the kernel takes, without waiting.
 func writeNow(fd uintptr, p []byte) (int, error) { return callNow(syscall.Write, "write", fd, p) }
 
+// unsent would report whether the kernel holds bytes that it could not send yet.
+func unsent(uintptr) bool { return false }
+
 func callNow(call func(fd int, p []byte) (int, error), name string, fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := call(int(fd), p)

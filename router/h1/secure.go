@@ -97,11 +97,15 @@ func (c *conn) awaitByte() error {
 
 // dropUnsent makes the connection end with a reset.
 func (c *conn) dropUnsent() {
-	nc := c.nc
-	if s, ok := nc.(*tls.Conn); ok {
-		nc = s.NetConn()
-	}
-	if tcp, ok := nc.(interface{ SetLinger(sec int) error }); ok {
+	if tcp, ok := c.socket().(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
+}
+
+// socket is what the connection's bytes go through, encrypted or not.
+func (c *conn) socket() net.Conn {
+	if s, ok := c.nc.(*tls.Conn); ok {
+		return s.NetConn()
+	}
+	return c.nc
 }
