@@ -228,8 +228,11 @@ type Cells interface {
 	// Setting the state that it has is no error and no change. Conflict for
 	// Drained and Retired while it owns a tenant or a move needs it (see Moves).
 	SetCellState(ctx context.Context, id CellID, to CellState) (Cell, error)
-	// RemoveCell is SetCellState to Retired.
-	RemoveCell(ctx context.Context, id CellID) error
+	// RemoveCell is SetCellState to Retired. With lost, which says that the cell's
+	// database is gone for good, moves keep it no longer, and can be asked again:
+	// those not decided are cancelled, those whose watch it had are completed, and
+	// movers ask nothing of a Retired cell.
+	RemoveCell(ctx context.Context, id CellID, lost bool) error
 }
 
 // Tenants is the part of a Directory that keeps the tenants and their placements.

@@ -135,7 +135,7 @@ const DefaultWatch = 24 * time.Hour
 // do not know, and it arrives suspended. It cannot be deleted while a move is
 // under way, and not be placed while one has not ended. A cell cannot become
 // Drained while an undecided move goes to it, nor Retired while a move that has
-// not ended needs it.
+// not ended needs it, unless it is lost; no move gives a tenant to it then.
 type Moves interface {
 	// CreateMove records a move in phase Planned. Conflict where the tenant is not
 	// Active or has a move that has not ended, where it is on the target already, or

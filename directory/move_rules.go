@@ -1,7 +1,9 @@
 package directory
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -151,6 +153,21 @@ func MayEnter(id CellID, to CellState, open []Move) error {
 		if to == Drained && coming || to == Retired && needed {
 			return problem.New(problem.Conflict, "cell %s cannot become %s: tenant %d is moving (move %s from %s to %s is %s)",
 				id, to, m.Tenant, m.ID, m.Source, m.Target, m.Phase).With("move", string(m.ID))
+		}
+	}
+	return nil
+}
+
+// EndWithout asks for the end of moves that have not ended and one of whose cells is lost.
+// What is decided goes on without being asked.
+func EndWithout(ctx context.Context, d Moves, open []Move) error {
+	for _, m := range open {
+		w := Cancel
+		if m.Phase == Watching {
+			w = Complete
+		}
+		if _, err := d.AskMove(ctx, m.ID, w); err != nil && !errors.Is(err, problem.Conflict) {
+			return err
 		}
 	}
 	return nil

@@ -236,6 +236,11 @@ func ends(t *testing.T, n directory.NewMove, open func(*fakeCell, *directorytest
 	return endsOf(t, settings("m1"), n, open, wishes...)
 }
 
+// newMover is a mover of w's cells as open makes them.
+func newMover(cfg mover.Config, dir *directorytest.Memory, open func(*fakeCell, *directorytest.Memory) mover.Cell, w *world) *mover.Mover {
+	return mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return open(w.cells[c.ID], dir) }, slog.New(slog.DiscardHandler))
+}
+
 // endsOf is ends with a mover of other settings.
 func endsOf(t *testing.T, cfg mover.Config, n directory.NewMove, open func(*fakeCell, *directorytest.Memory) mover.Cell, wishes ...directory.Wish) directory.Move {
 	t.Helper()
@@ -243,7 +248,7 @@ func endsOf(t *testing.T, cfg mover.Config, n directory.NewMove, open func(*fake
 	defer cancel()
 	w := newWorld(func() fault { return none })
 	dir, m := moving(t, n)
-	v := mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return open(w.cells[c.ID], dir) }, slog.New(slog.DiscardHandler))
+	v := newMover(cfg, dir, open, w)
 	go func() { _ = v.Run(ctx) }()
 	for _, wish := range wishes {
 		time.Sleep(10 * time.Second) // virtual

@@ -82,6 +82,9 @@ func (w *work) run(ctx context.Context) {
 		if w.move.Phase == reached { // else it was recorded, and only the answer was lost
 			w.tell(ctx, failed)
 		}
+		if !w.pausing() || failed%tellAfter == 0 {
+			w.findAgain(ctx) // one that does not answer may be elsewhere by now, or lost
+		}
 		if !w.rest(ctx, w.backoff(failed)) || !w.pausing() && !w.refresh(ctx) {
 			return
 		}
@@ -154,7 +157,7 @@ func (w *work) do(ctx context.Context, a Action) error {
 	}
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	m, src, dst := w.asked(), w.open(w.source), w.open(w.target)
+	m, src, dst := w.asked(), w.reach(w.source), w.reach(w.target)
 	var err error
 	switch a {
 	case Wait:
@@ -228,19 +231,33 @@ func (w *work) asked() transfer.Move {
 	}
 }
 
-func (w *work) findCells(ctx context.Context) (err error) {
+// findCells finds both cells, once.
+func (w *work) findCells(ctx context.Context) error {
 	if w.source.ID != "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	if w.target, err = w.dir.Cell(ctx, w.move.Target); err != nil {
+	return w.lookUp(ctx)
+}
+
+// findAgain finds the cells as they are now. Where the directory does not say, they are where they were.
+func (w *work) findAgain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = w.lookUp(ctx)
+}
+
+func (w *work) lookUp(ctx context.Context) error {
+	target, err := w.dir.Cell(ctx, w.move.Target)
+	if err != nil {
 		return fmt.Errorf("find target: %w", err)
 	}
-	w.source, err = w.dir.Cell(ctx, w.move.Source)
+	source, err := w.dir.Cell(ctx, w.move.Source)
 	if err != nil {
 		return fmt.Errorf("find source: %w", err)
 	}
+	w.source, w.target = source, target
 	return nil
 }
 
@@ -349,7 +366,7 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Targe
 	case len(c.Differ) > 0:
 		w.m.differ.Inc()
 		w.move.StopAt = directory.Watching
-	case c.Failed != "" && over:
+	case c.Failed != "" && over && w.source.State != directory.Retired:
 		w.move.StopAt = directory.Watching // somebody has to look, before a copy goes
 	case over:
 		w.move.Wish = directory.Complete

@@ -61,8 +61,9 @@ func (c *Client) SetCellState(ctx context.Context, id directory.CellID, to direc
 }
 
 // RemoveCell implements directory.Cells.
-func (c *Client) RemoveCell(ctx context.Context, id directory.CellID) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v1", "cells", string(id)}, repeat: true})
+func (c *Client) RemoveCell(ctx context.Context, id directory.CellID, lost bool) error {
+	q := url.Values{"lost": {strconv.FormatBool(lost)}}
+	return c.do(ctx, call{method: http.MethodDelete, path: []string{"v1", "cells", string(id)}, query: q, repeat: true})
 }
 
 // CreateTenant implements directory.Tenants. It is not repeated.

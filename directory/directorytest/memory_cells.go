@@ -85,6 +85,11 @@ func (m *Memory) SetCellState(ctx context.Context, id directory.CellID, to direc
 		return directory.Cell{}, err
 	}
 	defer m.mu.Unlock()
+	return m.enter(ctx, id, to, false)
+}
+
+// enter is SetCellState, under mu; of a cell that is lost, without asking for the moves that need it.
+func (m *Memory) enter(ctx context.Context, id directory.CellID, to directory.CellState, lost bool) (directory.Cell, error) {
 	old, ok := m.cells[id]
 	if !ok {
 		return directory.Cell{}, noCell(id)
@@ -94,7 +99,7 @@ func (m *Memory) SetCellState(ctx context.Context, id directory.CellID, to direc
 		return directory.Cell{}, err
 	}
 	if kept != old {
-		if err := directory.MayEnter(id, to, m.open(0)); err != nil {
+		if err := directory.MayEnter(id, to, m.open(0)); err != nil && !lost {
 			return directory.Cell{}, err
 		}
 		m.cells[id] = kept
@@ -105,9 +110,21 @@ func (m *Memory) SetCellState(ctx context.Context, id directory.CellID, to direc
 }
 
 // RemoveCell implements directory.Cells.
-func (m *Memory) RemoveCell(ctx context.Context, id directory.CellID) error {
-	_, err := m.SetCellState(ctx, id, directory.Retired)
-	return err
+func (m *Memory) RemoveCell(ctx context.Context, id directory.CellID, lost bool) error {
+	open, err := m.remove(ctx, id, lost)
+	if err != nil || !lost {
+		return err
+	}
+	return directory.EndWithout(ctx, m, open)
+}
+
+func (m *Memory) remove(ctx context.Context, id directory.CellID, lost bool) (open []directory.Move, err error) {
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	_, err = m.enter(ctx, id, directory.Retired, lost)
+	return m.find(func(v directory.Move) bool { return !v.Phase.Ended() && (v.Source == id || v.Target == id) }), err
 }
 
 // cell is a cell with its health as of now.

@@ -163,6 +163,9 @@ func (m *Memory) reach(ctx context.Context, v *directory.Move, next directory.Mo
 		if err := next.Owns(r.Placement); err != nil {
 			return err
 		}
+		if err := m.cells[p.Cell].MayOwn(); err != nil {
+			return err
+		}
 		m.place(ctx, r, p)
 	}
 	m.note(ctx, "move.advance", directory.MoveSubject(next.ID), *v, next)

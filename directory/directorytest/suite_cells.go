@@ -98,7 +98,7 @@ func testListCells(t *testing.T, s *suite) {
 	gone := cell("c3")
 	gone.State = directory.Provisioning
 	s.add(t, gone)
-	if err := s.RemoveCell(s.ctx, "c3"); err != nil {
+	if err := s.RemoveCell(s.ctx, "c3", false); err != nil {
 		t.Fatalf("remove: %v", err)
 	}
 	got, err := s.ListCells(s.ctx)
@@ -142,7 +142,7 @@ func testSetCellState(t *testing.T, s *suite) {
 func testRemoveCell(t *testing.T, s *suite) {
 	s.add(t, cell("c1"))
 	a := s.create(t, directory.NewTenant{Slug: "a"})
-	remove := func() error { return s.RemoveCell(s.ctx, "c1") }
+	remove := func() error { return s.RemoveCell(s.ctx, "c1", false) }
 	s.refuse(t, "remove a ready cell", problem.Conflict, remove)
 	if _, err := s.SetCellState(s.ctx, "c1", directory.Cordoned); err != nil {
 		t.Fatalf("cordon: %v", err)
@@ -159,5 +159,5 @@ func testRemoveCell(t *testing.T, s *suite) {
 	other := cell("c1")
 	other.Incarnation = "another database"
 	s.refuse(t, "come back with another database", problem.Conflict, func() error { _, err := s.AddCell(s.ctx, other); return err })
-	s.refuse(t, "unknown cell", problem.NotFound, func() error { return s.RemoveCell(s.ctx, "c9") })
+	s.refuse(t, "unknown cell", problem.NotFound, func() error { return s.RemoveCell(s.ctx, "c9", false) })
 }

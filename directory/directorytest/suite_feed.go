@@ -59,7 +59,7 @@ func testSnapshot(t *testing.T, s *suite) {
 	s.add(t, gone)
 	a := s.create(t, directory.NewTenant{Slug: "a", Hosts: []string{"a.test"}})
 	b := s.create(t, directory.NewTenant{Slug: "b"})
-	if err := s.RemoveCell(s.ctx, "c2"); err != nil {
+	if err := s.RemoveCell(s.ctx, "c2", false); err != nil {
 		t.Fatalf("remove: %v", err)
 	}
 	if err := s.DeleteTenant(s.ctx, b.ID); err != nil {
@@ -91,7 +91,7 @@ func testChanges(t *testing.T, s *suite) {
 	if _, err := s.SetCellState(s.ctx, "c1", directory.Cordoned); err != nil { // 8
 		t.Fatalf("cordon: %v", err)
 	}
-	if err := s.RemoveCell(s.ctx, "c1"); err != nil { // 9
+	if err := s.RemoveCell(s.ctx, "c1", false); err != nil { // 9
 		t.Fatalf("remove: %v", err)
 	}
 	routeA := directory.Route{Placement: s.tenant(t, a.ID).Placement, Slug: "a"}

@@ -27,6 +27,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Switch", testSwitchMove},
 		{"Guards", testMoveGuards},
 		{"GuardCells", testMoveGuardsCells},
+		{"LoseCell", testMoveLosesCell},
 		{"Suspend", testMoveSuspend},
 		{"Lease", testLeaseMove},
 		{"LeaseAny", testLeaseAnyMove},

@@ -192,11 +192,53 @@ func testMoveGuardsCells(t *testing.T, s *suite) {
 	s.expect(t, "cordon the source", 1, 1, set("c1", directory.Cordoned))
 	s.refuse(t, "retire the source while the way back is open", problem.Conflict, set("c1", directory.Retired))
 	s.expect(t, "the source is drained", 1, 1, set("c1", directory.Drained))
-	s.refuse(t, "retire it drained", problem.Conflict, func() error { return s.RemoveCell(s.ctx, "c1") })
+	s.refuse(t, "retire it drained", problem.Conflict, func() error { return s.RemoveCell(s.ctx, "c1", false) })
 	if _, err := s.say(s.stored(t, m.ID), directory.Completed); err != nil {
 		t.Fatal(err)
 	}
 	s.expect(t, "retire the source", 1, 1, set("c1", directory.Retired))
+}
+
+// testMoveLosesCell: a cell that is lost is kept by no move, and no move gives it a tenant.
+func testMoveLosesCell(t *testing.T, s *suite) {
+	a := s.resident(t)
+	lose := func(id directory.CellID) func() error {
+		return func() error { return s.RemoveCell(s.ctx, id, true) }
+	}
+	for _, id := range []directory.CellID{"c1", "c2"} {
+		if _, err := s.SetCellState(s.ctx, id, directory.Cordoned); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.refuse(t, "lose a cell that owns a tenant", problem.Conflict, lose("c1"))
+	if _, err := s.SetCellState(s.ctx, "c2", directory.Ready); err != nil {
+		t.Fatal(err)
+	}
+	watched := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Watching)
+	b := s.create(t, directory.NewTenant{Slug: "b", Cell: "c3"})
+	if _, err := s.SetCellState(s.ctx, "c1", directory.Ready); err != nil {
+		t.Fatal(err)
+	}
+	coming := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: b.ID, Target: "c1"}).ID, "m2"), directory.Staged)
+	if _, err := s.SetCellState(s.ctx, "c1", directory.Cordoned); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(t, "lose a cell", 1, 3, lose("c1")) // and two wishes
+	s.expect(t, "lose it again", 0, 0, lose("c1"))
+	if got := s.stored(t, watched.ID).Wish; got != directory.Complete {
+		t.Errorf("the move that it kept the way back of: got wish %q, want complete", got)
+	}
+	if got := s.stored(t, coming.ID).Wish; got != directory.Cancel {
+		t.Errorf("the move to it: got wish %q, want cancel", got)
+	}
+	if _, err := s.AskMove(s.ctx, coming.ID, directory.Proceed); err != nil {
+		t.Fatal(err)
+	}
+	coming = s.stored(t, coming.ID)
+	s.refuseMove(t, "decide for a lost cell", problem.Conflict, coming.ID, func() error { _, err := s.say(coming, directory.Decided); return err })
+	if _, err := s.say(coming, directory.Aborting); err != nil {
+		t.Errorf("abort: %v", err)
+	}
 }
 
 func testMoveSuspend(t *testing.T, s *suite) {

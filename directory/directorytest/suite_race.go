@@ -156,7 +156,7 @@ func testRaceRemoveCell(t *testing.T, s *suite) {
 		}
 		race(t, "create or remove", func(i int) error {
 			if i == 0 {
-				return s.RemoveCell(s.ctx, id)
+				return s.RemoveCell(s.ctx, id, false)
 			}
 			_, err := s.CreateTenant(s.ctx, directory.NewTenant{Slug: fmt.Sprintf("t%d-%d", round, i), Cell: id})
 			if errors.Is(err, problem.NotFound) {

@@ -356,7 +356,7 @@ func testPlace(t *testing.T, s *suite) {
 	if _, err := s.SetCellState(s.ctx, "c1", directory.Cordoned); err != nil {
 		t.Fatalf("cordon: %v", err)
 	}
-	if err := s.RemoveCell(s.ctx, "c1"); err != nil {
+	if err := s.RemoveCell(s.ctx, "c1", false); err != nil {
 		t.Fatalf("remove: %v", err)
 	}
 	s.refuse(t, "a retired cell", problem.Conflict, place("c1", 4, directory.Active))

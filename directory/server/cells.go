@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/cellway/cellway/directory"
 )
@@ -42,7 +43,8 @@ func (s *Server) getCell(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) removeCell(w http.ResponseWriter, r *http.Request) error {
-	return done(w, s.Directory.RemoveCell(r.Context(), cellID(r)))
+	lost, _ := strconv.ParseBool(r.URL.Query().Get("lost")) // the contract has checked it
+	return done(w, s.Directory.RemoveCell(r.Context(), cellID(r), lost))
 }
 
 func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request) error {

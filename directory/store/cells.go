@@ -153,6 +153,11 @@ func listCells(ctx context.Context, db pg.DB, lock string) ([]directory.Cell, er
 
 // SetCellState implements directory.Cells.
 func (s *Store) SetCellState(ctx context.Context, id directory.CellID, to directory.CellState) (directory.Cell, error) {
+	return s.enter(ctx, id, to, false)
+}
+
+// enter is SetCellState; of a cell that is lost, without asking for the moves that need it.
+func (s *Store) enter(ctx context.Context, id directory.CellID, to directory.CellState, lost bool) (directory.Cell, error) {
 	var out directory.Cell
 	err := s.mutate(ctx, "set cell state", func(tx pgx.Tx) (*change, error) {
 		old, err := getCell(ctx, tx, id, forChange)
@@ -162,12 +167,14 @@ func (s *Store) SetCellState(ctx context.Context, id directory.CellID, to direct
 		if out, err = old.Enter(to); err != nil || out == old {
 			return nil, err
 		}
-		open, err := cellMoves(ctx, tx, id)
-		if err != nil {
-			return nil, err
-		}
-		if err := directory.MayEnter(id, to, open); err != nil {
-			return nil, err
+		if !lost {
+			open, err := cellMoves(ctx, tx, id)
+			if err != nil {
+				return nil, err
+			}
+			if err := directory.MayEnter(id, to, open); err != nil {
+				return nil, err
+			}
 		}
 		_, err = write(ctx, tx, updateCell, out)
 		return &change{action: "cell.state", subject: cellSubject(id), before: old, after: out, cell: id, publish: true}, err
@@ -176,9 +183,15 @@ func (s *Store) SetCellState(ctx context.Context, id directory.CellID, to direct
 }
 
 // RemoveCell implements directory.Cells.
-func (s *Store) RemoveCell(ctx context.Context, id directory.CellID) error {
-	_, err := s.SetCellState(ctx, id, directory.Retired)
-	return err
+func (s *Store) RemoveCell(ctx context.Context, id directory.CellID, lost bool) error {
+	if _, err := s.enter(ctx, id, directory.Retired, lost); err != nil || !lost {
+		return err
+	}
+	open, err := cellMoves(ctx, s.pool, id) // no more come
+	if err != nil {
+		return fail(ctx, "find the cell's moves", err)
+	}
+	return directory.EndWithout(ctx, s, open)
 }
 
 func cellSubject(id directory.CellID) string { return "cell/" + string(id) }

@@ -79,10 +79,10 @@ func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, abor
 	aborts := false
 	var old directory.Move
 	var now time.Time
-	var t tenant
+	var to recipient
 	lock := func(b *pgx.Batch) {
 		queueLock(b, id, &old, &now, lockTenantOf)
-		queueGiven(b, id, &t)
+		queueGiven(b, id, &to)
 	}
 	err := s.mutateAfter(ctx, "abort move", lock, func(tx pgx.Tx) (*change, error) {
 		var next directory.Move
@@ -93,7 +93,7 @@ func (s *Store) abort(ctx context.Context, id directory.MoveID, why string, abor
 		if _, err := tx.Exec(ctx, free, id, next.Lease); err != nil {
 			return nil, err
 		}
-		return s.reach(ctx, tx, old, next, t)
+		return s.reach(ctx, tx, old, next, to)
 	})
 	if err == nil && aborts {
 		*aborted++

@@ -82,8 +82,8 @@ func openMoves(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, lock s
 
 // cellMoves is the moves that have not ended and name a cell. Who holds the
 // cell's lock finds all that go there: moves are made under it.
-func cellMoves(ctx context.Context, tx pgx.Tx, cell directory.CellID) ([]directory.Move, error) {
-	rows, err := tx.Query(ctx, selectMoves+`WHERE $1 IN (source, target) AND`+notEnded+`ORDER BY id`, cell)
+func cellMoves(ctx context.Context, db pg.DB, cell directory.CellID) ([]directory.Move, error) {
+	rows, err := db.Query(ctx, selectMoves+`WHERE $1 IN (source, target) AND`+notEnded+`ORDER BY id`, cell)
 	if err != nil {
 		return nil, err
 	}

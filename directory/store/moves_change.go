@@ -125,7 +125,7 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 func (s *Store) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
 	var old directory.Move
 	var now time.Time
-	var t tenant
+	var to recipient
 	lock := func(b *pgx.Batch) {
 		if said.Phase == from { // a report changes neither tenant nor cells
 			queueLock(b, said.ID, &old, &now)
@@ -133,7 +133,7 @@ func (s *Store) Advance(ctx context.Context, said directory.Move, from directory
 		}
 		queueLock(b, said.ID, &old, &now, lockTenantOf) // the tenant before its moves, as always
 		if _, gives := said.Gives(); gives {
-			queueGiven(b, said.ID, &t)
+			queueGiven(b, said.ID, &to)
 		}
 	}
 	return s.mutateAfter(ctx, "advance move", lock, func(tx pgx.Tx) (*change, error) {
@@ -144,28 +144,50 @@ func (s *Store) Advance(ctx context.Context, said directory.Move, from directory
 		if next.Phase == old.Phase {
 			return nil, updateMove(ctx, tx, next)
 		}
-		return s.reach(ctx, tx, old, next, t)
+		return s.reach(ctx, tx, old, next, to)
 	})
+}
+
+// A recipient is what a phase that gives a tenant a placement has locked: the tenant, and
+// both cells of the move.
+type recipient struct {
+	tenant tenant
+	cells  []directory.Cell // their ids and states
+}
+
+// mayOwn reports, as a Conflict, that the cell of a placement can own nobody.
+func (r recipient) mayOwn(id directory.CellID) error {
+	for _, c := range r.cells {
+		if c.ID == id {
+			return c.MayOwn()
+		}
+	}
+	return nil
 }
 
 // queueGiven reads, in a message with others, the tenant of a move, which is locked, and
 // then locks both cells of the move.
-func queueGiven(b *pgx.Batch, id directory.MoveID, t *tenant) {
+func queueGiven(b *pgx.Batch, id directory.MoveID, to *recipient) {
 	const owner = ` WHERE t.id = (SELECT tenant FROM directory.moves WHERE id = $1)`
 	b.Queue(selectTenants+owner, id).Query(func(rows pgx.Rows) (err error) {
-		*t, err = collectTenant(rows, id)
+		to.tenant, err = collectTenant(rows, id)
 		return err
 	})
 	const both = `
-		SELECT FROM directory.cells c
+		SELECT c.id, c.state FROM directory.cells c
 		 WHERE c.id IN (SELECT unnest(ARRAY[source, target]) FROM directory.moves WHERE id = $1)
 		 ORDER BY c.id `
-	b.Queue(both+forChange, id)
+	b.Queue(both+forChange, id).Query(func(rows pgx.Rows) (err error) {
+		to.cells, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c directory.Cell, err error) {
+			return c, row.Scan(&c.ID, &c.State)
+		})
+		return err
+	})
 }
 
 // reach writes a phase with all that belongs to it. The tenant is locked. Where the
-// phase gives it a placement, t is the tenant and both cells are locked, too.
-func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move, t tenant) (*change, error) {
+// phase gives it a placement, to is what is locked for it.
+func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move, to recipient) (*change, error) {
 	did := &change{action: "move.advance", subject: directory.MoveSubject(next.ID), before: old, after: next}
 	// First the move that is undone: one at a time watches over a tenant.
 	if err := follow(ctx, tx, next); err != nil {
@@ -180,7 +202,7 @@ func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move, 
 	// The tenant may be waiting: all is written in one message.
 	queueMove(&did.writes, next)
 	if p, gives := next.Gives(); gives {
-		return did, give(ctx, did, next, t, p)
+		return did, give(ctx, did, next, to, p)
 	}
 	return did, nil
 }
@@ -240,10 +262,13 @@ func follow(ctx context.Context, tx pgx.Tx, next directory.Move) error {
 	return note(ctx, tx, &change{action: "move.advance", subject: directory.MoveSubject(after.ID), before: undone, after: after})
 }
 
-// give has did give the tenant t the placement p, if it is still m's to give.
-func give(ctx context.Context, did *change, m directory.Move, t tenant, p directory.Placement) error {
-	before := t.Placement
+// give has did give the tenant the placement p, if it is still m's to give, and the cell there to take it.
+func give(ctx context.Context, did *change, m directory.Move, to recipient, p directory.Placement) error {
+	t, before := to.tenant, to.tenant.Placement
 	if err := m.Owns(before); err != nil {
+		return err
+	}
+	if err := to.mayOwn(p.Cell); err != nil {
 		return err
 	}
 	place(&did.writes, before.Cell, p)

@@ -106,22 +106,30 @@ func (a *app) cellState(verb, short string, to directory.CellState) *cobra.Comma
 }
 
 func (a *app) cellRemove() *cobra.Command {
-	var yes bool
+	var yes, lost bool
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Retire an empty cell", Args: names("NAME"), ValidArgsFunction: a.completeCell,
-		Long: "Retires a cell that owns no tenant. Its name may not come back with another database.",
+		Long:    "Retires a cell that owns no tenant. Its name may not come back with another database.\nMoves that need the cell keep it, unless it is lost: then those to it are cancelled,\nand those from it go on, without a way back and with nothing to purge.",
+		Example: "  cellctl cell remove c1\n  cellctl cell remove c1 --lost   # its database is gone for good",
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			id := directory.CellID(args[0])
 			c, err := d.Cell(ctx, id)
 			if err != nil {
 				return cellHint(ctx, d, args[0], err)
 			}
-			if err := a.confirm(ctx, yes, "cell", args[0], "Routers forget it at once."); err != nil {
+			warning := "Routers forget it at once."
+			if lost {
+				warning += " What it kept of tenants that were moved away is given up, and with it the way back."
+			}
+			if err := a.confirm(ctx, yes, "cell", args[0], warning); err != nil {
 				return err
 			}
-			if err := d.RemoveCell(ctx, id); err != nil {
+			if err := d.RemoveCell(ctx, id, lost); err != nil {
 				if e, ok := errors.AsType[*problem.Error](err); ok && e.Extra["move"] != "" {
-					return hinted{err, "cellctl cell drain " + args[0] + " --yes --complete closes the ways back to it; cellctl move list shows the moves"}
+					return hinted{err, "cellctl cell drain " + args[0] + " --yes --complete closes the ways back to it; cellctl move list shows the moves; --lost does without a cell whose database is gone for good"}
+				}
+				if lost && c.Tenants > 0 {
+					return withHint(err, problem.Conflict, "they are lost with it unless its database is restored, or a standby promoted; cellctl tenant list --cell %s shows them", id)
 				}
 				return withHint(err, problem.Conflict, "cordon it first (cellctl cell cordon %s); cellctl tenant list --cell %[1]s shows who is still there", id)
 			}
@@ -129,6 +137,7 @@ func (a *app) cellRemove() *cobra.Command {
 			return a.done(cellView.name(c), "removed")
 		}),
 	}
+	cmd.Flags().BoolVar(&lost, "lost", false, "its database is gone for good: moves go on without it")
 	addYes(cmd, &yes)
 	return cmd
 }
