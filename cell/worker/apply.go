@@ -27,6 +27,7 @@ type try struct {
 	inbox   inbox          // as it was found
 	events  []outbox.Event // what was tried
 	handled int            // how many of them the consumer took
+	ended   bool           // the outbox has nothing after the inbox: what was heard of is not
 }
 
 // done is the number up to which all is done after a try that succeeded.
@@ -42,7 +43,9 @@ func (t try) done() int64 {
 func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) {
 	var in inbox
 	found := false
+	var written map[int64]string
 	lock := func(b *pgx.Batch) {
+		queueWritten(b, j, &written)
 		b.Queue(readInbox, j.tenant, g.consumer.Name).QueryRow(func(row pgx.Row) (err error) {
 			found, err = in.scan(row)
 			return err
@@ -60,7 +63,12 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 		if t.inbox.wait > 0 {
 			return nil
 		}
-		if t.events, err = follow(ctx, tx, t.inbox.last, j, limit); err != nil || len(t.events) == 0 {
+		t.events = follow(t.inbox.last, j, written, limit)
+		if len(t.events) == 0 && j.upto > t.inbox.last {
+			t.events, err = outbox.After(ctx, tx, t.inbox.last, limit)
+			t.ended = err == nil && len(t.events) == 0
+		}
+		if err != nil || len(t.events) == 0 {
 			return err
 		}
 		for _, e := range t.events {
@@ -78,19 +86,38 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 	return t, err
 }
 
-// follow is the events after last: those that the stream brought, as long as
-// there is no gap, else what the outbox has.
-func follow(ctx context.Context, tx *store.Tx, last int64, j job, limit int) ([]outbox.Event, error) {
-	var events []outbox.Event
+// queueWritten reads which of the events that the stream brought the outbox has: ids by number.
+// Where the database lost its last commits, the stream may have events of those, under
+// numbers that were given again.
+func queueWritten(b *pgx.Batch, j job, written *map[int64]string) {
+	if len(j.queued) == 0 {
+		return
+	}
+	seqs := make([]int64, len(j.queued))
+	for i, e := range j.queued {
+		seqs[i] = e.Seq
+	}
+	const ids = `SELECT seq, id::text FROM cell.outbox WHERE tenant_id = $1 AND seq = ANY ($2)`
+	b.Queue(ids, j.tenant, seqs).Query(func(rows pgx.Rows) error {
+		*written = make(map[int64]string, len(seqs))
+		var seq int64
+		var id string
+		_, err := pgx.ForEachRow(rows, []any{&seq, &id}, func() error {
+			(*written)[seq] = id
+			return nil
+		})
+		return err
+	})
+}
+
+// follow is the events after last that the stream brought, as long as there is no gap.
+func follow(last int64, j job, written map[int64]string, limit int) (events []outbox.Event) {
 	for _, e := range j.queued {
-		if e.Seq == last+int64(len(events))+1 && len(events) < limit {
+		if e.Seq == last+int64(len(events))+1 && len(events) < limit && written[e.Seq] == e.ID {
 			events = append(events, e)
 		}
 	}
-	if len(events) > 0 || j.upto <= last {
-		return events, nil
-	}
-	return outbox.After(ctx, tx, last, limit)
+	return events
 }
 
 const readInbox = `

@@ -97,6 +97,7 @@ type job struct {
 	epoch  directory.Epoch
 	upto   int64
 	queued []outbox.Event // in order of their numbers
+	ended  bool           // done: after what is done there is nothing, whatever was heard of
 }
 
 // next waits for a lane and takes it; ok is false when ctx ended.
@@ -134,7 +135,8 @@ func (l *lanes) pop() (j job, ok bool) {
 }
 
 // done takes a job's lane back: everything up to a number is done, the rest goes
-// on after wait. It returns the ids of the entries that are done.
+// on after wait. Where the job has ended, what it began with is all done, and what
+// was heard since goes on. It returns the ids of the entries that are done.
 func (l *lanes) done(j job, upto int64, wait time.Duration) (ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,9 +145,13 @@ func (l *lanes) done(j job, upto int64, wait time.Duration) (ids []string) {
 		return nil // the partition was lost meanwhile
 	}
 	ln.epoch = max(ln.epoch, j.epoch)
-	before := len(ln.entries)
+	if j.ended && ln.upto == j.upto {
+		ln.upto = upto
+	}
+	before, seen := len(ln.entries), 0
 	ln.entries = slices.DeleteFunc(ln.entries, func(e entry) bool {
-		if e.event.Seq > upto {
+		seen++
+		if e.event.Seq > upto && !(j.ended && seen <= len(j.queued)) { // those that came since are behind
 			return false
 		}
 		ids = append(ids, e.id)

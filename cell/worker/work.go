@@ -34,7 +34,8 @@ func (g *group) work(ctx context.Context) error {
 
 // do works on a tenant's events for one transaction, or two where an event in
 // the middle fails. It says up to which number all is done, and how long to wait
-// before going on; j.epoch is corrected where the fence knows better.
+// before going on; j.epoch is corrected where the fence knows better, and j.ended says
+// that there is nothing more.
 func (g *group) do(ctx context.Context, j *job) (done int64, wait time.Duration) {
 	for limit := maxBatch; ; {
 		t, err := g.apply(ctx, *j, limit)
@@ -42,6 +43,7 @@ func (g *group) do(ctx context.Context, j *job) (done int64, wait time.Duration)
 		switch {
 		case err == nil:
 			g.count(t)
+			j.ended = t.ended
 			return t.done(), t.inbox.wait
 		case ctx.Err() != nil:
 			return 0, 0
