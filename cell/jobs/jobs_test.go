@@ -296,6 +296,15 @@ func TestOldJobsAreRemoved(t *testing.T) {
 	if got := w.states(t, 1); !slices.Equal(got, []string{"available"}) {
 		t.Errorf("left: %q", got)
 	}
+	const many = retainBatch*2 + 1 // of one tenant, in one round: they may come faster than a batch a round goes
+	w.in(t, 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO cell.job (tenant_id, id, kind, payload, state, max_attempts, due_at, run_at, ended_at)
+			SELECT 1, gen_random_uuid(), $1, '{}', 'done', 1, now(), now(), now() FROM generate_series(1, $2)`, kind, many)
+		return err
+	})
+	if n, err := r.retainOnce(t.Context()); n != many || err != nil {
+		t.Errorf("removed %d, %v; want %d", n, err, many)
+	}
 }
 
 func TestKindsAreChecked(t *testing.T) {
