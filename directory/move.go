@@ -67,17 +67,18 @@ type Move struct {
 	Target    CellID          `json:"target"`
 	Base      Epoch           `json:"base_epoch"` // the tenant's epoch when the move was made; the target will serve Base+1
 	Phase     Phase           `json:"phase"`
-	Previous  Phase           `json:"previous,omitempty"`  // the phase before this one
-	Undoes    MoveID          `json:"undoes,omitempty"`    // this move takes that one back: its target's copy is the starting point
-	UndoneBy  MoveID          `json:"undone_by,omitempty"` // the move that takes, or took, this one back
-	Wish      Wish            `json:"wish"`                // what the operator wants next
-	StopAt    Phase           `json:"stop_at,omitempty"`   // wait for the operator at this phase (CaughtUp or Watching); "" waits for nobody
-	Watch     time.Duration   `json:"watch"`               // how long the way back stays open, in ns
-	Lease     int64           `json:"lease"`               // fencing token of the mover that works on it
-	Holder    string          `json:"holder,omitempty"`    // who that is
-	Leased    time.Time       `json:"leased_until"`        // when another mover may take over; zero where nobody holds it
-	Report    json.RawMessage `json:"report,omitempty"`    // the mover's progress: rows, bytes, rounds, pause (mover.Report)
-	Error     string          `json:"error,omitempty"`     // why the last step failed, or why it was aborted
+	Previous  Phase           `json:"previous,omitempty"`   // the phase before this one
+	Undoes    MoveID          `json:"undoes,omitempty"`     // this move takes that one back: its target's copy is the starting point
+	UndoneBy  MoveID          `json:"undone_by,omitempty"`  // the move that takes, or took, this one back
+	Wish      Wish            `json:"wish"`                 // what the operator wants next
+	StopAt    Phase           `json:"stop_at,omitempty"`    // wait for the operator at this phase (CaughtUp or Watching); "" waits for nobody
+	Watch     time.Duration   `json:"watch"`                // how long the way back stays open, in ns
+	Lease     int64           `json:"lease"`                // fencing token of the mover that works on it
+	Holder    string          `json:"holder,omitempty"`     // who that is
+	Leased    time.Time       `json:"leased_until"`         // when another mover may take over; zero where nobody holds it
+	Rests     time.Time       `json:"rests_until,omitzero"` // a cell of it does not answer: no mover that looks for work takes it before
+	Report    json.RawMessage `json:"report,omitempty"`     // the mover's progress: rows, bytes, rounds, pause (mover.Report)
+	Error     string          `json:"error,omitempty"`      // why the last step failed, or why it was aborted
 	Created   time.Time       `json:"created_at"`
 	Changed   time.Time       `json:"changed_at"`
 	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes; zero before Watching and where it stops there for the operator
@@ -161,8 +162,12 @@ type Moves interface {
 	// Taking it, not extending it, makes a new Lease. NotFound where no move is
 	// free: id "" takes any that has work to do and no holder, the oldest first. A
 	// move that waits for its operator, for its watch to end or its next comparison, for
-	// the move that undoes it, or for its NotBefore, has none (see Move.Waits); by its id it can be taken.
+	// the move that undoes it, or for its NotBefore, or that rests, has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
+	// RestMove gives back the lease m.Lease of m until no mover has been given it as work for d:
+	// others come first. Conflict where the lease is another's, or m.Wish is not the
+	// wish any more: it is heard first. A wish that changes ends the rest.
+	RestMove(ctx context.Context, m Move, d time.Duration) error
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
 	// stored phase is from and m.Lease is the stored lease. To Decided it also
 	// gives the tenant to the target at Base+1; to Aborting it gives the tenant

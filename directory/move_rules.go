@@ -104,9 +104,12 @@ func (m Move) WatchOver(now time.Time) bool {
 }
 
 // Waits reports whether a move that has not ended has no work to do at now: it
-// waits for its time, for its operator, for its watch to end or for the move that
-// undoes it.
+// rests, or waits for its time, for its operator, for its watch to end or for the
+// move that undoes it.
 func (m Move) Waits(now time.Time) bool {
+	if now.Before(m.Rests) {
+		return true
+	}
 	switch m.Phase {
 	case Planned:
 		return now.Before(m.NotBefore) && m.Wish != Cancel
@@ -207,7 +210,19 @@ func (m Move) Ask(w Wish) (Move, error) {
 	case !may:
 		return Move{}, problem.New(problem.Conflict, "move %s is %s: too late to %s", m.ID, m.Phase, orProceed(w))
 	}
-	m.Wish = w
+	m.Wish, m.Rests = w, time.Time{}
+	return m, nil
+}
+
+// Rest is m when the mover that has said's lease gives it back, at now, for d.
+func (m Move) Rest(said Move, d time.Duration, now time.Time) (Move, error) {
+	switch {
+	case m.Phase.Ended() || said.Lease != m.Lease || said.Lease <= 0:
+		return Move{}, problem.New(problem.Conflict, "move %s is %s and has lease %d: lease %d is lost", m.ID, m.Phase, m.Lease, said.Lease)
+	case said.Wish != m.Wish:
+		return Move{}, problem.New(problem.Conflict, "move %s has another wish", m.ID)
+	}
+	m.Holder, m.Leased, m.Rests = "", time.Time{}, now.Add(d)
 	return m, nil
 }
 

@@ -21,6 +21,7 @@ type Directory interface {
 	Cell(ctx context.Context, id directory.CellID) (directory.Cell, error)
 	Move(ctx context.Context, id directory.MoveID) (directory.Move, error)
 	LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error)
+	RestMove(ctx context.Context, m directory.Move, d time.Duration) error
 	Advance(ctx context.Context, m directory.Move, from directory.Phase) error
 }
 
@@ -72,6 +73,8 @@ type Mover struct {
 	log   *slog.Logger
 	m     *metrics
 	slots chan struct{} // one for each move that does something now
+
+	silent silence
 }
 
 // leasesPerSlot bounds the moves that a mover holds and that wait: for a cell that

@@ -56,6 +56,9 @@ func (w *work) run(ctx context.Context) {
 		if action == Nothing || (action == Wait && w.move.Phase == directory.Watching) {
 			return
 		}
+		if w.rests(ctx, action) {
+			return
+		}
 		from := w.move.Phase
 		err := w.do(ctx, action)
 		reached := w.move.Phase
@@ -81,6 +84,9 @@ func (w *work) run(ctx context.Context) {
 		}
 		if w.move.Phase == reached { // else it was recorded, and only the answer was lost
 			w.tell(ctx, failed)
+		}
+		if w.restsAfter(ctx, err) {
+			return
 		}
 		if !w.pausing() || failed%tellAfter == 0 {
 			w.findAgain(ctx) // one that does not answer may be elsewhere by now, or lost
@@ -264,14 +270,14 @@ func (w *work) lookUp(ctx context.Context) error {
 // reserve refuses an unsafe move before anything is done, then makes the target
 // await the tenant.
 func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	here, err := w.preflight(ctx, m, src, dst, true)
-	if err != nil {
-		return err
-	}
-	w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
-	return dst.Reserve(ctx, m)
+	return w.attended(ctx, time.Minute, func(ctx context.Context) error {
+		here, err := w.preflight(ctx, m, src, dst, true)
+		if err != nil {
+			return err
+		}
+		w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
+		return dst.Reserve(ctx, m)
+	})
 }
 
 // preflight is what the source says of itself and, where measure is set, the tenant. Conflict where a cell is
@@ -300,18 +306,22 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 
 // pull makes the target take a round.
 func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move, dst Target, final bool) error {
+	round := func(ctx context.Context) error {
+		got, err := dst.Pull(ctx, m, w.source.Transfer(), final) // Took is of the rows: nobody waits for Redis
+		if err != nil {
+			return fmt.Errorf("round: %w", err)
+		}
+		w.took(got)
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if !final {
-		w.cancelled.ends(cancel)
-		defer w.cancelled.ends(nil)
+	if final {
+		return round(ctx)
 	}
-	got, err := dst.Pull(ctx, m, w.source.Transfer(), final) // Took is of the rows: nobody waits for Redis
-	if err != nil {
-		return fmt.Errorf("round: %w", err)
-	}
-	w.took(got)
-	return nil
+	w.cancelled.ends(cancel)
+	defer w.cancelled.ends(nil)
+	return w.attended(ctx, timeout, round)
 }
 
 // took notes a round.
@@ -327,19 +337,19 @@ func (w *work) took(got transfer.Received) {
 // check verifies what hashes do not show, and that no cell was altered under the move.
 // What it finds ends the move.
 func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
-	if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
-		return err
-	}
-	found, err := dst.Verify(ctx, m)
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	for _, f := range found {
-		return problem.New(problem.Conflict, "verify: %s: %s: %s", f.Code, f.Table, f.Why)
-	}
-	return nil
+	return w.attended(ctx, roundTimeout, func(ctx context.Context) error {
+		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
+			return err
+		}
+		found, err := dst.Verify(ctx, m)
+		if err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		for _, f := range found {
+			return problem.New(problem.Conflict, "verify: %s: %s: %s", f.Code, f.Table, f.Why)
+		}
+		return nil
+	})
 }
 
 // retryScrub is how soon a comparison is made again whose result was recorded, but
@@ -354,7 +364,7 @@ var errNotOver = errors.New("the watch is not over by the directory's clock")
 // equal, and whose watch is over, is completed.
 func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Target) error {
 	over := w.move.WatchOver(time.Now())
-	err := w.compare(ctx, m, src, dst)
+	err := w.attended(ctx, roundTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
 	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
 		w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
 	}
@@ -393,8 +403,6 @@ func passes(err error) bool {
 // compare looks whether the two copies of a watching move are still the same, where
 // nobody has changed them.
 func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
 	here, err := dst.Unchanged(ctx, m)
 	if err != nil {
 		return fmt.Errorf("compare: %s: %w", m.Target, err)
@@ -411,14 +419,14 @@ func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Tar
 }
 
 func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
-	defer cancel()
-	n, err := src.Purge(ctx, m)
-	if err != nil {
-		return fmt.Errorf("purge %s: %w", m.Source, err)
-	}
-	w.report.Purged += n
-	return dst.Disarm(ctx, m, w.cfg.Limits.FreezeWait)
+	return w.attended(ctx, copyTimeout, func(ctx context.Context) error {
+		n, err := src.Purge(ctx, m)
+		if err != nil {
+			return fmt.Errorf("purge %s: %w", m.Source, err)
+		}
+		w.report.Purged += n
+		return dst.Disarm(ctx, m, w.cfg.Limits.FreezeWait)
+	})
 }
 
 // restore ends an aborted move. The source first: its tenant waits. An undo's
@@ -430,15 +438,19 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		return fmt.Errorf("release: %w", err)
 	}
 	w.released = true
+	if w.silent.of(w.move.Target) > 0 {
+		return problem.New(problem.Unavailable, "discard: cell %s does not answer", w.move.Target)
+	}
 	if err := dst.Discard(step, m); err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
 	if m.Undoes != "" {
 		return nil
 	}
-	long, cancel := context.WithTimeout(ctx, copyTimeout)
-	defer cancel()
-	_, err := dst.Purge(long, m)
+	err := w.attended(ctx, copyTimeout, func(ctx context.Context) error {
+		_, err := dst.Purge(ctx, m)
+		return err
+	})
 	if errors.Is(err, problem.Conflict) {
 		return nil // the target never awaited the tenant: there is nothing of the move's there
 	}

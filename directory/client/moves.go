@@ -65,6 +65,16 @@ func (c *Client) LeaseMove(ctx context.Context, id directory.MoveID, holder stri
 	return out, err
 }
 
+// RestMove implements directory.Moves. It is not repeated: the lease ends by itself.
+func (c *Client) RestMove(ctx context.Context, m directory.Move, d time.Duration) error {
+	in := struct {
+		Lease int64          `json:"lease"`
+		Wish  directory.Wish `json:"wish"`
+		For   int64          `json:"for_ms"`
+	}{m.Lease, m.Wish, ceilMillis(d)}
+	return c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "moves", string(m.ID), "rest"}, body: in})
+}
+
 // ceilMillis rounds up: a short lease must not become none.
 func ceilMillis(d time.Duration) int64 {
 	return int64((d + time.Millisecond - 1) / time.Millisecond)

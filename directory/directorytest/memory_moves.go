@@ -130,6 +130,26 @@ func (m *Memory) LeaseMove(ctx context.Context, id directory.MoveID, holder stri
 	return own(*v), nil
 }
 
+// RestMove implements directory.Moves.
+func (m *Memory) RestMove(ctx context.Context, said directory.Move, d time.Duration) error {
+	if err := directory.CheckLease(said.ID, "a mover", d); err != nil {
+		return err
+	}
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	v := m.move(said.ID)
+	if v == nil {
+		return noMove(said.ID)
+	}
+	next, err := v.Rest(said, d, m.Now().UTC())
+	if err == nil {
+		*v = next
+	}
+	return err
+}
+
 // Advance implements directory.Moves.
 func (m *Memory) Advance(ctx context.Context, said directory.Move, from directory.Phase) error {
 	if err := m.lock(ctx); err != nil {

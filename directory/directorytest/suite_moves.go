@@ -26,6 +26,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Ask", testAskMove},
 		{"Switch", testSwitchMove},
 		{"Guards", testMoveGuards},
+		{"Rest", testRestMove},
 		{"GuardCells", testMoveGuardsCells},
 		{"LoseCell", testMoveLosesCell},
 		{"Suspend", testMoveSuspend},

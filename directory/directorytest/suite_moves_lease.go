@@ -209,3 +209,35 @@ func testRaceLeaseMove(t *testing.T, s *suite) {
 		t.Errorf("got %d leases of 5 moves, want 5", won)
 	}
 }
+
+// testRestMove: a move that rests is given to nobody who looks for work, until its wish changes.
+func testRestMove(t *testing.T, s *suite) {
+	a := s.resident(t)
+	m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Armed)
+	rest := func(m directory.Move, d time.Duration) func() error {
+		return func() error { return s.RestMove(s.ctx, m, d) }
+	}
+	late, other := m, m
+	late.Lease--
+	other.Wish = directory.Cancel
+	s.refuseMove(t, "rest with a lost lease", problem.Conflict, m.ID, rest(late, time.Minute))
+	s.refuseMove(t, "rest over another wish", problem.Conflict, m.ID, rest(other, time.Minute))
+	s.refuseMove(t, "rest for less than nothing", problem.Invalid, m.ID, rest(m, -time.Second))
+	s.expect(t, "rest", 0, 0, rest(m, time.Hour))
+	got := s.stored(t, m.ID)
+	if left := time.Until(got.Rests); got.Holder != "" || !got.Leased.IsZero() || left < 30*time.Minute || !got.Waits(got.Rests.Add(-time.Second)) {
+		t.Errorf("rests: got %+v", got)
+	}
+	s.noLease(t, "what rests, by no id", problem.NotFound, "", "m2", time.Hour)
+	m = s.hold(t, m.ID, "m2") // by its id it can be taken
+	s.expect(t, "rest again", 0, 0, rest(m, time.Hour))
+	if _, err := s.AskMove(s.ctx, m.ID, directory.Cancel); err != nil {
+		t.Fatal(err)
+	}
+	if m = s.hold(t, "", "m1"); !m.Rests.IsZero() {
+		t.Errorf("a wish that changes ends the rest: got %v", m.Rests)
+	}
+	s.expect(t, "rest briefly", 0, 0, rest(m, time.Millisecond))
+	s.steal(t, "", "m2")
+	s.refuse(t, "rest an unknown move", problem.NotFound, rest(directory.Move{ID: "mv_none", Lease: 1}, time.Second))
+}

@@ -41,7 +41,7 @@ func TestWhoMayCall(t *testing.T) {
 	serviceMay := []string{
 		"addCell", "listCells", "getCell", "heartbeat", "listTenants", "getTenant", "placeTenant",
 		"takeClaim", "findClaim", "releaseClaim", "getTable", "getChanges", "getWatermark", "getCredentials",
-		"createMove", "listMoves", "getMove", "leaseMove", "advanceMove", "witness", "abortMoves", "reportLoad", "getLoad",
+		"createMove", "listMoves", "getMove", "leaseMove", "restMove", "advanceMove", "witness", "abortMoves", "reportLoad", "getLoad",
 		"listRollouts", "getRollout",
 	}
 	for path, item := range doc.Paths.Map() {

@@ -66,6 +66,19 @@ func (s *Server) leaseMove(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, m, err)
 }
 
+func (s *Server) restMove(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Lease int64          `json:"lease"`
+		Wish  directory.Wish `json:"wish"`
+		For   int64          `json:"for_ms"`
+	}
+	if err := read(r, &in); err != nil {
+		return err
+	}
+	said := directory.Move{ID: moveID(r), Lease: in.Lease, Wish: in.Wish}
+	return done(w, s.Directory.RestMove(r.Context(), said, time.Duration(in.For)*time.Millisecond))
+}
+
 func (s *Server) advanceMove(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		Move directory.Move  `json:"move"`

@@ -94,7 +94,7 @@ func (s *Server) handlers() map[string]handler {
 		"takeClaim": s.takeClaim, "findClaim": s.findClaim, "releaseClaim": s.releaseClaim,
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
-		"askMove": s.askMove, "leaseMove": s.leaseMove, "advanceMove": s.advanceMove,
+		"askMove": s.askMove, "leaseMove": s.leaseMove, "restMove": s.restMove, "advanceMove": s.advanceMove,
 		"witness": s.witness, "abortMoves": s.abortMoves,
 		"reportLoad": s.reportLoad, "getLoad": s.getLoad,
 		"createRollout": s.createRollout, "listRollouts": s.listRollouts, "getRollout": s.getRollout, "askRollout": s.askRollout,

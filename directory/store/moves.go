@@ -18,7 +18,7 @@ import (
 const columns = `
 	id, tenant, source, target, base, phase, previous, COALESCE(undoes, ''), COALESCE(undone_by, ''), wish, stop_at, watch,
 	lease, holder, leased_until, report, error, created_at, changed_at, watch_ends,
-	transient, attempt, attempts, not_before, COALESCE(retries, ''), COALESCE(retried_by, '')`
+	transient, attempt, attempts, not_before, COALESCE(retries, ''), COALESCE(retried_by, ''), rests_until`
 
 const selectMoves = `SELECT ` + columns + ` FROM directory.moves `
 
@@ -30,10 +30,10 @@ const (
 
 func scanMove(row pgx.CollectableRow) (directory.Move, error) {
 	var m directory.Move
-	var leased, ends, begins *time.Time
+	var leased, ends, begins, rests *time.Time
 	err := row.Scan(&m.ID, &m.Tenant, &m.Source, &m.Target, &m.Base, &m.Phase, &m.Previous, &m.Undoes, &m.UndoneBy, &m.Wish, &m.StopAt, &m.Watch,
 		&m.Lease, &m.Holder, &leased, &m.Report, &m.Error, &m.Created, &m.Changed, &ends,
-		&m.Transient, &m.Attempt, &m.Attempts, &begins, &m.Retries, &m.RetriedBy)
+		&m.Transient, &m.Attempt, &m.Attempts, &begins, &m.Retries, &m.RetriedBy, &rests)
 	m.Created, m.Changed = m.Created.UTC(), m.Changed.UTC()
 	if leased != nil {
 		m.Leased = leased.UTC()
@@ -43,6 +43,9 @@ func scanMove(row pgx.CollectableRow) (directory.Move, error) {
 	}
 	if begins != nil {
 		m.NotBefore = begins.UTC()
+	}
+	if rests != nil {
+		m.Rests = rests.UTC()
 	}
 	return m, err
 }
@@ -201,7 +204,7 @@ func queueMove(batch *pgx.Batch, m directory.Move) {
 	const update = `
 		UPDATE directory.moves
 		   SET phase = $2, previous = $3, undone_by = NULLIF($4, ''), wish = $5, report = $6, error = $7, changed_at = $8, watch_ends = $9,
-		       transient = $10, retried_by = NULLIF($11, ''), not_before = $12, stop_at = $13
+		       transient = $10, retried_by = NULLIF($11, ''), not_before = $12, stop_at = $13, rests_until = $14
 		 WHERE id = $1`
 	var report *string
 	if len(m.Report) > 0 {
@@ -209,7 +212,7 @@ func queueMove(batch *pgx.Batch, m directory.Move) {
 		report = &text
 	}
 	batch.Queue(update, m.ID, m.Phase, m.Previous, m.UndoneBy, m.Wish, report, m.Error, m.Changed, orNull(m.WatchEnds),
-		m.Transient, m.RetriedBy, orNull(m.NotBefore), m.StopAt)
+		m.Transient, m.RetriedBy, orNull(m.NotBefore), m.StopAt, orNull(m.Rests))
 }
 
 // orNull is NULL for the zero time.

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -84,6 +85,7 @@ const (
 		 WHERE id = (SELECT id
 		               FROM directory.moves
 		              WHERE` + notEnded + `AND` + free + `
+		                AND COALESCE(rests_until <= clock_timestamp(), true)
 		                AND NOT (phase = 'planned' AND wish <> 'cancel' AND COALESCE(not_before > clock_timestamp(), false))
 		                AND NOT (phase = 'caught_up' AND stop_at = 'caught_up' AND wish = '')
 		                AND NOT (phase = 'watching' AND
@@ -119,6 +121,25 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 	}
 	m, err := oneMove(ctx, s.pool, problem.New(problem.NotFound, "no move %q is free", id), sql, args...)
 	return m, fail(ctx, "lease move", err)
+}
+
+// RestMove implements directory.Moves.
+func (s *Store) RestMove(ctx context.Context, said directory.Move, d time.Duration) error {
+	if err := directory.CheckLease(said.ID, "a mover", d); err != nil {
+		return err
+	}
+	return fail(ctx, "rest move", pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		old, now, err := lockMove(ctx, tx, said.ID)
+		if err != nil {
+			return err
+		}
+		next, err := old.Rest(said, d, now)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE directory.moves SET holder = '', leased_until = NULL, rests_until = $2 WHERE id = $1`, next.ID, next.Rests)
+		return err
+	}))
 }
 
 // Advance implements directory.Moves.
