@@ -96,7 +96,7 @@ func New(o Options) *Router {
 	if cells, ok := o.Forwarder.(prometheus.Collector); ok {
 		o.Registry.MustRegister(cells)
 	}
-	rt.signup = newSignup(o.Directory, o.Refresh, o.Log)
+	rt.signup = newSignup(&rt.Options)
 	return rt
 }
 

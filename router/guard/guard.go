@@ -3,7 +3,7 @@
 // large ones.
 //
 // It is asked with facts and answers with a verdict; it does no I/O, knows no
-// *http.Request but where it looks into one ([Guard.Inspect]), and allocates nothing
+// *http.Request but where it looks into one ([Guard.Inspect], [Guard.ClientOf]), and allocates nothing
 // where it has nothing to say and where it counts. What it holds to is a [Policy],
 // swapped as a whole.
 package guard
