@@ -176,12 +176,12 @@ func (r Rate) validate(where string) error {
 }
 
 // limit makes r one, nil where r is none.
-func (r Rate) limit(id int, name string) *limit {
+func (r Rate) limit(id uint32, name string) *limit {
 	if r.Requests == 0 {
 		return nil
 	}
 	return &limit{
-		id: uint32(id), name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
+		id: id, name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
 		interval: max(1, r.Window/time.Duration(r.Requests)),
 	}
 }
