@@ -97,9 +97,18 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	if err := get(ctx, at, &set); err != nil {
 		return nil, err
 	}
-	ks := &keySet{byID: map[string]*oidc.IDTokenVerifier{}, fetched: now}
+	ks := is.keySet(set.Keys, now)
+	if len(ks.byID) == 0 {
+		return nil, errors.New("no key to verify with")
+	}
+	return ks, nil
+}
+
+// keySet is those of an issuer's keys that verify what it asks for now.
+func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet {
+	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}, fetched: fetched}
 	var public []crypto.PublicKey
-	for _, k := range set.Keys {
+	for _, k := range published {
 		switch k.Key.(type) { // symmetric and private keys verify nothing
 		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 			if k.Use == "" || k.Use == "sig" {
@@ -108,11 +117,8 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 			}
 		}
 	}
-	if len(public) == 0 {
-		return nil, errors.New("no key to verify with")
-	}
 	ks.all = is.verifier(public...)
-	return ks, nil
+	return ks
 }
 
 func (is *issuer) verifier(keys ...crypto.PublicKey) *oidc.IDTokenVerifier {

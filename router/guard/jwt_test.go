@@ -349,6 +349,40 @@ func TestIssuerRotates(t *testing.T) {
 	}
 }
 
+// TestAChangedIssuerKeepsItsKeys, and judges by what it says now; one whose keys are
+// elsewhere has none.
+func TestAChangedIssuerKeepsItsKeys(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is := newIssuer(t, public("r", &key.PublicKey))
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", is.URL))
+	fetchAll(t, g)
+	for _, tt := range []struct {
+		changed Issuer
+		want    error
+	}{
+		{Issuer{Audience: "cellway", Tenant: 7, Refresh: time.Hour}, nil},
+		{Issuer{Audience: "other", Tenant: 7}, problem.Unauthenticated},
+		{Issuer{Audience: "cellway", Tenant: 7, Algorithms: []string{"ES256"}}, problem.Unauthenticated},
+		{Issuer{Audience: "cellway", Tenant: 8}, nil},
+		{Issuer{Audience: "cellway", Tenant: 8, JWKS: is.URL + "/others"}, problem.Unavailable},
+	} {
+		tt.changed.Issuer = is.URL
+		if err := g.Use(Policy{Issuers: []Issuer{tt.changed}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, kid := range []string{"r", ""} {
+			b, err := g.Verify(sign(t, jose.RS256, kid, key, claims(is)), "GET", "/", time.Now())
+			if !errors.Is(err, tt.want) || err == nil && b.Tenant != tt.changed.Tenant {
+				t.Errorf("%+v: got %+v, %v, want %v", tt.changed, b, err, tt.want)
+			}
+		}
+	}
+	if !g.rules.Load().issuers[is.URL].mustFetch(time.Now()) {
+		t.Error("the keys of a changed issuer are not fetched")
+	}
+}
+
 // TestDiscoveryMustNameTheIssuer: what a wrong answer of discovery says is not believed.
 func TestDiscoveryMustNameTheIssuer(t *testing.T) {
 	t.Parallel()

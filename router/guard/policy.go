@@ -41,6 +41,8 @@ type Policy struct {
 	WAF WAF `yaml:"waf"`
 	// Signup is what sign-ups are held against: no contract, as the directory has its own.
 	Signup Looks `yaml:"signup"`
+
+	empty bool // the file says nothing, not even {}
 }
 
 // Clients are the limits of one client address.
@@ -101,6 +103,8 @@ func Parse(b []byte) (Policy, error) {
 	if err := d.Decode(&p); err != nil && !errors.Is(err, io.EOF) {
 		return p, fmt.Errorf("%s", strings.Join(strings.Fields(err.Error()), " ")) // one line
 	}
+	var says any
+	p.empty = yaml.Unmarshal(b, &says) == nil && says == nil
 	return p, p.Validate()
 }
 
