@@ -92,7 +92,7 @@ func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *b
 		if err != nil || v == Forward && !rt.holds.waiting(x.entry) {
 			return err
 		}
-		if err := rt.hold(ctx, r, x, b); err != nil {
+		if err := rt.hold(ctx, r, x, b, false); err != nil {
 			return err
 		}
 	}
@@ -101,12 +101,12 @@ func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *b
 // awaitNewer waits, after a cell's refusal, for a table that places the tenant
 // otherwise than x has it, and asks the directory for one.
 func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, b *body, refusal error) error {
-	if undecided(refusal, x.entry) {
-		rt.refresh(refreshLater)
-	} else {
-		rt.refresh(0)
+	frozen, after := undecided(refusal, x.entry), time.Duration(0)
+	if frozen {
+		after = refreshLater
 	}
-	if err := rt.hold(ctx, r, x, b); err != nil {
+	rt.refresh(after)
+	if err := rt.hold(ctx, r, x, b, frozen); err != nil {
 		return err
 	}
 	return rt.settle(ctx, r, x, b)
@@ -114,9 +114,9 @@ func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, 
 
 // hold waits until the table places the tenant otherwise than x has it, and
 // gives x the new placement.
-func (rt *Router) hold(ctx context.Context, r *http.Request, x *exchange, b *body) error {
+func (rt *Router) hold(ctx context.Context, r *http.Request, x *exchange, b *body, frozen bool) error {
 	began := time.Now()
-	next, err := rt.holds.wait(ctx, rt.Table, x.entry, cost(r, b))
+	next, err := rt.holds.wait(ctx, rt.Table, x.entry, frozen, cost(r, b))
 	x.wait(time.Since(began))
 	if err != nil {
 		if clientLeft(r) {
