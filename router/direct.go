@@ -107,7 +107,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 	}
 	f.Drop = dropping(decision.Foreign)
 	p.pool = d.relay.pools.Of(p.entry.Cell)
-	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(q.Method(), p.priority, p.accept, p.entry.Address) {
+	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(p.entry.Tenant, q.Method(), p.priority, p.accept, p.entry.Address) {
 		return false
 	}
 	p.placed = true
@@ -263,7 +263,7 @@ func (p *plan) release() {
 func (p *plan) leave() {
 	if p.placed {
 		p.placed = false
-		p.pool.Release()
+		p.pool.Release(p.entry.Tenant)
 	}
 }
 

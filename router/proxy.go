@@ -116,10 +116,10 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		return pool.Unavailable(err, "the owning cell's address is not valid")
 	}
 	f := &forwarding{to: to, w: w, base: base, pool: p.pools.Of(to.Cell)}
-	if err := f.pool.Acquire(r, to.Address, to.Deadline); err != nil {
+	if err := f.pool.Acquire(r, to.Tenant, to.Address, to.Deadline); err != nil {
 		return err
 	}
-	f.leave = sync.OnceFunc(f.pool.Release)
+	f.leave = sync.OnceFunc(func() { f.pool.Release(to.Tenant) })
 	defer f.leave()
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
