@@ -70,7 +70,7 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 		Entry: e, Assertion: assertion, Deadline: time.Now().Add(rt.CellTimeout),
 		Streams: func(end func()) (done func()) {
 			timer.Stop()
-			return rt.streams.add(rt.Table, e.Placement, end)
+			return rt.streams.add(rt.Table, e.Placement, x.shown, end)
 		},
 	})
 	switch {

@@ -159,7 +159,7 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 	if now.After(t.Expiry) { // the verifier's clock is the process's
 		return verified{}, errJWT
 	}
-	v := verified{bearer: identify.Bearer{Known: true, Tenant: is.Tenant, Subject: t.Subject}, expires: t.Expiry}
+	v := verified{bearer: identify.Bearer{Known: true, Tenant: is.Tenant, Subject: t.Subject, Expires: t.Expiry.Unix()}, expires: t.Expiry}
 	if is.TenantClaim == "" {
 		return v, nil
 	}

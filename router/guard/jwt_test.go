@@ -126,7 +126,7 @@ func TestJWT(t *testing.T) {
 	} {
 		for range 2 { // the second time it is remembered
 			b, err := g.Verify(bearer, "GET", "/", time.Now())
-			if err != nil || !b.Known || b.Slug != "acme" || b.Subject != "ann" || b.Tenant != 0 {
+			if err != nil || !b.Known || b.Slug != "acme" || b.Subject != "ann" || b.Tenant != 0 || b.Expires < time.Now().Add(time.Hour-time.Minute).Unix() {
 				t.Errorf("%s: got %+v, %v", name, b, err)
 			}
 		}

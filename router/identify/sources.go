@@ -114,7 +114,7 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if b.Tenant == 0 && !isSlug(b.Slug) {
 		return Ref{}, problem.New(problem.Unauthenticated, "token names no tenant")
 	}
-	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject})
+	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject, ExpiresAt: b.Expires})
 	return Ref{ID: b.Tenant, Slug: b.Slug}, nil
 }
 
