@@ -38,7 +38,7 @@ func NewKeyFile(path string, ring *token.Ring, log *slog.Logger) *KeyFile {
 }
 
 // Load fills an empty ring from the file. One that is not as it was written is
-// refused with a line that says why: then no key is valid until the directory
+// refused with a line that says why: then the ring is not known until the directory
 // answers, because half of the revocations are worse than none of the keys.
 func (f *KeyFile) Load(ctx context.Context) {
 	c, err := readKeys(f.path)

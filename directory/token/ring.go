@@ -167,15 +167,29 @@ func (v *ring) addTokens(tokens []directory.RevokedToken, now int64) {
 	v.tokens = all
 }
 
+// Known reports whether the directory has said which credentials there are, be it none.
+func (r *Ring) Known() bool { return r.current.Load() != nil }
+
+// errUnknown is a key that nobody can tell from a valid one yet.
+var errUnknown = func() error {
+	e := problem.New(problem.Unavailable, "the directory has not said yet which API keys there are")
+	e.RetryAfter = time.Second
+	return e
+}()
+
 var errKey = problem.New(problem.Unauthenticated, "API key is not valid")
 
 // Check finds whose key s is and what its id is. Malformed, unknown, revoked and
-// expired ones are all the same Unauthenticated.
+// expired ones are all the same Unauthenticated; it is Unavailable while the ring is not
+// Known.
 func (r *Ring) Check(s string, now time.Time) (tenant directory.TenantID, id string, err error) {
 	id, ok := APIKeyID(s)
 	v := r.current.Load()
-	if !ok || v == nil {
+	switch {
+	case !ok:
 		return 0, "", errKey
+	case v == nil:
+		return 0, "", errUnknown
 	}
 	k, ok := v.find(id)
 	var b [keyLen]byte

@@ -1,6 +1,10 @@
 package identify
 
-import "time"
+import (
+	"context"
+	"errors"
+	"time"
+)
 
 // A Credential says whether what a request has shown still counts, for who asks
 // later than the request. The zero Credential, of who has shown none, counts always.
@@ -43,4 +47,12 @@ func (c *Chain) Changed() <-chan struct{} {
 		return nil
 	}
 	return c.Ring.Changed()
+}
+
+// Ready is a readiness check: nil where it is known which keys and tokens count.
+func (c *Chain) Ready(context.Context) error {
+	if c.Ring != nil && !c.Ring.Known() {
+		return errors.New("no keys from disk or directory yet")
+	}
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cellway/cellway/infra/config"
 	"github.com/cellway/cellway/infra/local"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -128,7 +129,8 @@ func testProcess(t *testing.T, engine string) {
 // saveTable writes a table with acme on a cell at address.
 func saveTable(t *testing.T, path, address string) { saveTenants(t, path, address, "acme") }
 
-// saveTenants writes a table with a cell at address for each tenant.
+// saveTenants writes a table with a cell at address for each tenant, and that there
+// are no keys.
 func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	t.Helper()
 	u := directory.Update{Version: 5}
@@ -147,8 +149,14 @@ func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Run saves once more when it is told to stop
-	if err := table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run(ctx); err != nil {
+	var ring token.Ring
+	if err := ring.Apply(directory.Credentials{Version: 1}); err != nil {
 		t.Fatal(err)
+	}
+	for _, save := range []func(context.Context) error{table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run, router.NewKeyFile(path+".keys", &ring, tel.Log).Run} {
+		if err := save(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
