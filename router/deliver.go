@@ -80,6 +80,8 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 		return context.Canceled // whatever the cell then did is no fault of its own
 	case b.failed() != nil:
 		return b.failed()
+	case errors.Is(err, problem.AssertionRefused):
+		rt.metrics.distrusted.WithLabelValues(string(e.Cell)).Inc()
 	}
 	return err
 }

@@ -372,6 +372,45 @@ func TestAStalledTenantLeavesPlacesToOthers(t *testing.T) {
 	}
 }
 
+// TestARefusedAssertionIsNotTheClients: whose clock or keys differ is the cell's and the
+// router's matter. The client, whose token may be good, is told to come back.
+func TestARefusedAssertionIsNotTheClients(t *testing.T) {
+	t.Parallel()
+	var w *world
+	var ahead atomic.Int64
+	var asked atomic.Int64
+	checks := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+		if _, err := w.assertion.CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now().Add(time.Duration(ahead.Load()))); err != nil {
+			problem.Write(rw, err, problem.Where{Source: "cell"})
+		}
+	})
+	w = newWorld(t, map[directory.CellID]http.Handler{"c1": checks}, func(o *router.Options, _ *pool.Limits) {
+		o.Refresh = func(context.Context) error {
+			t.Error("the directory was asked")
+			return nil
+		}
+	})
+	ask := func(method, body string) answer {
+		return w.do(method, "acme."+base, "/", body, "Authorization", w.token(1))
+	}
+	if a := ask("GET", ""); a.StatusCode != 200 {
+		t.Fatalf("got %d %s", a.StatusCode, a.body)
+	}
+	ahead.Store(int64(10 * time.Second))
+	before := asked.Load()
+	for method, body := range map[string]string{"GET": "", "POST": "x", "PUT": strings.Repeat("x", 100<<10)} {
+		a := ask(method, body)
+		if w.want(a, 503, problem.Unavailable); a.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	if n := asked.Load() - before; n != 3 || w.metric("router_assertions_refused_total") != 3 {
+		t.Errorf("the cell was asked %d times, and %v refusals were counted, want 3", n, w.metric("router_assertions_refused_total"))
+	}
+}
+
 // rawCell answers each connection's first request with the bytes given.
 func rawCell(t *testing.T, answer string) string {
 	t.Helper()

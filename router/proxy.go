@@ -28,6 +28,7 @@ import (
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
+	"github.com/cellway/cellway/router/sign"
 )
 
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
@@ -199,11 +200,11 @@ func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// modifyResponse keeps back what is not for clients: a stale epoch, which makes
-// the ReverseProxy stop here with nothing written, and headers of ours.
+// modifyResponse keeps back what is not for clients: that the cell refuses the router's
+// word, which makes the ReverseProxy stop here with nothing written, and headers of ours.
 func modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusMisdirectedRequest {
-		return errors.Join(problem.Stale, problem.Read(resp))
+		return sign.Refused(resp)
 	}
 	for name := range resp.Header {
 		if notForClients(name) {
