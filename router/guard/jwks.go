@@ -45,6 +45,24 @@ func (g *Guard) FetchKeys(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
+// firstKeys is how long after its start a guard waits for issuers' keys.
+const firstKeys = 10 * time.Second
+
+// Ready is a readiness check: an error while an issuer's keys were not fetched yet, for
+// firstKeys at most. Who serves without them answers 503 to good tokens; an issuer that
+// is dead must not keep everybody else out.
+func (g *Guard) Ready(context.Context) error {
+	if g.now() >= int64(firstKeys) {
+		return nil
+	}
+	for name, is := range g.rules.Load().issuers {
+		if is.keys.Load() == nil {
+			return fmt.Errorf("no keys of issuer %s yet", name)
+		}
+	}
+	return nil
+}
+
 // mustFetch reports whether the keys are due, or one is missing and the last
 // fetch is not of just now.
 func (is *issuer) mustFetch(now time.Time) bool {

@@ -294,6 +294,33 @@ func TestIssuerDead(t *testing.T) {
 	}
 }
 
+// TestReadyWithTheIssuersKeys, and without those of one that does not answer in time.
+func TestReadyWithTheIssuersKeys(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is, dead := newIssuer(t, public("r", &key.PublicKey)), newIssuer(t)
+	if err := newGuard(t, "").Ready(t.Context()); err != nil {
+		t.Errorf("without issuers: %v", err)
+	}
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", is.URL))
+	if err := g.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), is.URL) {
+		t.Errorf("before the first fetch: got %v", err)
+	}
+	fetchAll(t, g)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Errorf("with keys: %v", err)
+	}
+	g = newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", dead.URL))
+	fetchAll(t, g)
+	if g.Ready(t.Context()) == nil {
+		t.Error("an issuer without keys was not waited for")
+	}
+	g.began = g.began.Add(-firstKeys)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Errorf("after long enough: %v", err)
+	}
+}
+
 // TestIssuerRotates: a token that names a key which is not there makes the keys
 // be fetched, and forged ones cannot make that happen often.
 func TestIssuerRotates(t *testing.T) {
