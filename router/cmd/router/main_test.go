@@ -24,7 +24,7 @@ import (
 	"github.com/cellway/cellway/infra/config"
 	"github.com/cellway/cellway/infra/local"
 	"github.com/cellway/cellway/infra/telemetry"
-	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/keyring"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -203,7 +203,7 @@ func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	if err := ring.Apply(directory.Credentials{Version: 1}); err != nil {
 		t.Fatal(err)
 	}
-	for _, save := range []func(context.Context) error{table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run, router.NewKeyFile(path+".keys", &ring, tel.Log).Run} {
+	for _, save := range []func(context.Context) error{table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run, keyring.New(path+".keys", &ring, tel.Log).Run} {
 		if err := save(ctx); err != nil {
 			t.Fatal(err)
 		}
