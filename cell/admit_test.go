@@ -27,12 +27,15 @@ func TestOnlyARoutersWordComesIn(t *testing.T) {
 	other, old := good, good
 	other.Cell = "c2"
 	old.Window -= 60
+	if got := decode[document](t, h.want(401, request{method: "GET", path: "/v1/projects", header: map[string]string{token.AssertionHeader: ""}})); got.Code != "unauthenticated" {
+		t.Errorf("none: got code %q", got.Code)
+	}
 	for name, header := range map[string]string{
-		"none": "", "garbage": "v1.x.y", "another key's": sign(keys(t, "a"), good),
+		"garbage": "v1.x.y", "another key's": sign(keys(t, "a"), good),
 		"another cell's": sign(h.assertions, other), "expired": sign(h.assertions, old),
 	} {
 		q := request{method: "GET", path: "/v1/projects", header: map[string]string{token.AssertionHeader: header}}
-		if got := decode[document](t, h.want(401, q)); got.Code != "unauthenticated" {
+		if got := decode[document](t, h.want(421, q)); got.Code != "assertion-refused" { // not 401: a client's token may be good
 			t.Errorf("%s: got code %q", name, got.Code)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/router"
@@ -100,6 +101,34 @@ func TestTableAndReadiness(t *testing.T) {
 		t.Errorf("without a table: got %d", code)
 	}
 	empty.want(empty.do("GET", base, "/", ""), 503, problem.Unavailable)
+}
+
+// TestKeysAndReadiness: who knows no credentials yet is not ready, and says of no key
+// that it is not valid. A directory without any is known, too.
+func TestKeysAndReadiness(t *testing.T) {
+	t.Parallel()
+	var ring token.Ring
+	w := newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) { o.Chain.Ring = &ring })
+	key, _ := token.NewAPIKey()
+	ask := func(bearer string) answer { return w.do("GET", "acme."+base, "/", "", "Authorization", bearer) }
+	if code := page(t, w.admin(), "/readyz", nil); code != 503 {
+		t.Errorf("without keys: ready is %d", code)
+	}
+	a := ask("Bearer " + key)
+	if w.want(a, 503, problem.Unavailable); a.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	w.want(ask("Bearer "+key[:len(key)-1]), 401, problem.Unauthenticated) // a key of nobody's, whatever is known
+	if a := ask(w.token(1)); a.StatusCode != 200 {
+		t.Errorf("a token: got %d %s", a.StatusCode, a.body)
+	}
+	if err := ring.Apply(directory.Credentials{Version: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if code := page(t, w.admin(), "/readyz", nil); code != 200 {
+		t.Errorf("with keys: ready is %d", code)
+	}
+	w.want(ask("Bearer "+key), 401, problem.Unauthenticated)
 }
 
 func TestMetrics(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/cellway/cellway/infra/problem"
@@ -11,6 +12,9 @@ import (
 
 // keptBody is how much of a body is kept for the repeat after a stale epoch.
 const keptBody = 64 << 10
+
+// firstPiece is what waits for a body's first bytes; more, when they have come.
+const firstPiece = 4 << 10
 
 // A body is a request's body that can be sent again as long as nothing beyond
 // its first keptBody bytes has been read.
@@ -35,20 +39,24 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*body, error)
 	if most > 0 {
 		b.rest = http.MaxBytesReader(w, r.Body, most)
 	}
-	size := int64(keptBody)
+	size := keptBody
 	if r.ContentLength > 0 {
-		size = min(size, r.ContentLength)
+		size = int(min(keptBody, r.ContentLength))
 	}
-	prefix := make([]byte, size)
-	n, err := io.ReadFull(b.rest, prefix)
-	b.prefix = prefix[:n]
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && r.ContentLength < 0:
-		return b, nil
-	case err != nil:
-		return nil, clientError(err)
+	for b.prefix = make([]byte, 0, min(size, firstPiece)); len(b.prefix) < size; {
+		had := len(b.prefix)
+		if had == cap(b.prefix) {
+			b.prefix = slices.Grow(b.prefix, min(had, size-had))
+		}
+		n, err := b.rest.Read(b.prefix[had:min(cap(b.prefix), size)])
+		b.prefix = b.prefix[:had+n]
+		if errors.Is(err, io.EOF) && r.ContentLength <= int64(had+n) {
+			return b, nil
+		} else if err != nil {
+			return nil, clientError(err)
+		}
 	}
-	b.whole = r.ContentLength == int64(n)
+	b.whole = r.ContentLength == int64(size)
 	return b, nil
 }
 

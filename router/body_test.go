@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // TestBodyRewind: an attempt that has read no more than what is kept can be
@@ -35,6 +36,49 @@ func TestBodyRewind(t *testing.T) {
 	}
 	if b.rewind() {
 		t.Error("all was read, and it says that it can be repeated")
+	}
+}
+
+// A drip is a body that comes slowly, and knows how much memory waits for it.
+type drip struct {
+	came, waits int
+	most        float64 // memory for each byte that had come, over the first piece
+}
+
+func (d *drip) Read(p []byte) (int, error) {
+	if d.waits = d.came + len(p); d.waits > firstPiece {
+		d.most = max(d.most, float64(d.waits)/float64(d.came))
+	}
+	d.came += min(len(p), 1000)
+	return min(len(p), 1000), nil
+}
+
+// TestBodyTakesMemoryAsItComes, and not for what was announced.
+func TestBodyTakesMemoryAsItComes(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []int64{1 << 20, -1} {
+		d := &drip{}
+		r := httptest.NewRequest("POST", "/", d)
+		r.ContentLength = announced
+		b, err := readBody(httptest.NewRecorder(), r, 0)
+		if err != nil || len(b.prefix) != keptBody || b.whole {
+			t.Fatalf("got %d bytes, whole %v, %v", len(b.prefix), b.whole, err)
+		}
+		if d.most > 3 {
+			t.Errorf("announced %d: %.1f bytes wait for each that has come", announced, d.most)
+		}
+	}
+}
+
+// TestABodyThatIsCutIsNotWhole: however its length was said.
+func TestABodyThatIsCutIsNotWhole(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []int64{100, -1} {
+		r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		r.ContentLength = announced
+		if b, err := readBody(httptest.NewRecorder(), r, 0); err == nil {
+			t.Errorf("announced %d: got %q, whole %v", announced, b.prefix, b.whole)
+		}
 	}
 }
 

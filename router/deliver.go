@@ -70,7 +70,7 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 		Entry: e, Assertion: assertion, Deadline: time.Now().Add(rt.CellTimeout),
 		Streams: func(end func()) (done func()) {
 			timer.Stop()
-			return rt.streams.add(rt.Table, e.Placement, end)
+			return rt.streams.add(rt.Table, e.Placement, x.shown, end)
 		},
 	})
 	switch {
@@ -80,6 +80,8 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 		return context.Canceled // whatever the cell then did is no fault of its own
 	case b.failed() != nil:
 		return b.failed()
+	case errors.Is(err, problem.AssertionRefused):
+		rt.metrics.distrusted.WithLabelValues(string(e.Cell)).Inc()
 	}
 	return err
 }
@@ -92,7 +94,7 @@ func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *b
 		if err != nil || v == Forward && !rt.holds.waiting(x.entry) {
 			return err
 		}
-		if err := rt.hold(ctx, r, x, b); err != nil {
+		if err := rt.hold(ctx, r, x, b, false); err != nil {
 			return err
 		}
 	}
@@ -101,12 +103,12 @@ func (rt *Router) settle(ctx context.Context, r *http.Request, x *exchange, b *b
 // awaitNewer waits, after a cell's refusal, for a table that places the tenant
 // otherwise than x has it, and asks the directory for one.
 func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, b *body, refusal error) error {
-	if undecided(refusal, x.entry) {
-		rt.refresh(refreshLater)
-	} else {
-		rt.refresh(0)
+	frozen, after := undecided(refusal, x.entry), time.Duration(0)
+	if frozen {
+		after = refreshLater
 	}
-	if err := rt.hold(ctx, r, x, b); err != nil {
+	rt.refresh(after)
+	if err := rt.hold(ctx, r, x, b, frozen); err != nil {
 		return err
 	}
 	return rt.settle(ctx, r, x, b)
@@ -114,9 +116,9 @@ func (rt *Router) awaitNewer(ctx context.Context, r *http.Request, x *exchange, 
 
 // hold waits until the table places the tenant otherwise than x has it, and
 // gives x the new placement.
-func (rt *Router) hold(ctx context.Context, r *http.Request, x *exchange, b *body) error {
+func (rt *Router) hold(ctx context.Context, r *http.Request, x *exchange, b *body, frozen bool) error {
 	began := time.Now()
-	next, err := rt.holds.wait(ctx, rt.Table, x.entry, cost(r, b))
+	next, err := rt.holds.wait(ctx, rt.Table, x.entry, frozen, cost(r, b))
 	x.wait(time.Since(began))
 	if err != nil {
 		if clientLeft(r) {

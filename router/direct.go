@@ -107,7 +107,7 @@ func (d *direct) Take(f *h1.Flight) bool {
 	}
 	f.Drop = dropping(decision.Foreign)
 	p.pool = d.relay.pools.Of(p.entry.Cell)
-	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(q.Method(), p.priority, p.accept, p.entry.Address) {
+	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(p.entry.Tenant, q.Method(), p.priority, p.accept, p.entry.Address) {
 		return false
 	}
 	p.placed = true
@@ -174,7 +174,7 @@ func (p *plan) answered(took time.Duration, ok bool) {
 
 // know takes over what was decided, as exchange.know.
 func (p *plan) know(d Decision) {
-	p.source, p.foreign, p.entry = d.Source, d.Foreign, d.Entry
+	p.source, p.foreign, p.shown, p.entry = d.Source, d.Foreign, d.Credential(), d.Entry
 	if d.Claims != nil {
 		p.userText = telemetry.AppendUser(p.userText[:0], d.Claims.Subject)
 		p.log.UserHash = text(p.userText)
@@ -263,7 +263,7 @@ func (p *plan) release() {
 func (p *plan) leave() {
 	if p.placed {
 		p.placed = false
-		p.pool.Release()
+		p.pool.Release(p.entry.Tenant)
 	}
 }
 
@@ -276,6 +276,7 @@ func takenOver(w http.ResponseWriter) *plan {
 	}
 	p := f.State.(*plan)
 	p.id, p.parent, p.log.UserHash = strings.Clone(p.id), strings.Clone(p.parent), strings.Clone(p.log.UserHash)
+	p.shown.ID = strings.Clone(p.shown.ID)
 	return p
 }
 

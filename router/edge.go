@@ -11,12 +11,10 @@ import (
 // what a trusted hop says of where the request came from.
 func (rt *Router) checkClient(w http.ResponseWriter, r *http.Request, x *exchange) (guard.Verdict, error) {
 	x.maxBody = rt.MaxBody
-	peer := guard.PeerOf(r.RemoteAddr)
-	forwarded := r.Header["X-Forwarded-For"]
-	if len(forwarded) > 0 && rt.Guard.Trusts(peer) {
+	if forwarded := r.Header["X-Forwarded-For"]; len(forwarded) > 0 && rt.Guard.Trusts(guard.PeerOf(r.RemoteAddr)) {
 		x.via = strings.Join(forwarded, ", ")
 	}
-	v := rt.Guard.CheckClient(rt.Guard.Client(peer, forwarded))
+	v := rt.Guard.CheckClient(rt.Guard.ClientOf(r))
 	if v.Err != nil {
 		tell(w, &v)
 	}
@@ -42,7 +40,7 @@ func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
 		return nil
 	}
 	return rt.Guard.Inspect(&guard.Inspection{
-		Request: r, ID: x.log.ID, Client: rt.Guard.Client(guard.PeerOf(r.RemoteAddr), r.Header["X-Forwarded-For"]),
+		Request: r, ID: x.log.ID, Client: rt.Guard.ClientOf(r),
 		Tenant: x.entry.Tenant, Body: b.prefix, Whole: b.whole, Log: rt.Log,
 	})
 }
@@ -57,7 +55,7 @@ func (rt *Router) inspectSignup(w http.ResponseWriter, r *http.Request, x *excha
 		return err
 	}
 	err = rt.Guard.Inspect(&guard.Inspection{
-		Request: r, ID: x.log.ID, Client: rt.Guard.Client(guard.PeerOf(r.RemoteAddr), r.Header["X-Forwarded-For"]),
+		Request: r, ID: x.log.ID, Client: rt.Guard.ClientOf(r),
 		Signup: true, Body: b.prefix, Whole: b.whole, Log: rt.Log,
 	})
 	b.attach(r)

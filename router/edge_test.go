@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ import (
 var engines = []string{"std", "h1", "loop"}
 
 // guarded is a world with a policy.
-func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]http.Handler) *world {
+func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]http.Handler, changes ...func(*router.Options)) *world {
 	t.Helper()
 	p, err := guard.Parse([]byte(policy))
 	if err != nil {
@@ -31,7 +32,12 @@ func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]htt
 	if err := g.Use(p); err != nil {
 		t.Fatal(err)
 	}
-	return newWorldOn(t, engine, cells, func(o *router.Options, _ *pool.Limits) { o.Guard = g })
+	return newWorldOn(t, engine, cells, func(o *router.Options, _ *pool.Limits) {
+		o.Guard = g
+		for _, change := range changes {
+			change(o)
+		}
+	})
 }
 
 // TestTenantOverItsRate: who asks too often is told when to come back, and the
@@ -87,6 +93,31 @@ func TestTrustedHops(t *testing.T) {
 		w.do("GET", "acme."+base, "/x", "", "X-Forwarded-For", "198.51.100.7")
 		if via := <-got; via != "198.51.100.7, 127.0.0.1" {
 			t.Errorf("%s: the cell was told %q", engine, via)
+		}
+	}
+}
+
+// TestSignupsAreOfTheirClients: behind a balancer, too, the directory counts the
+// address that signs up, and nothing that its sender made up.
+func TestSignupsAreOfTheirClients(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		for policy, want := range map[string][]string{
+			"trusted: [127.0.0.0/8]": {"198.51.100.7", "198.51.100.8"},
+			"":                       {"127.0.0.1", "127.0.0.1"},
+		} {
+			got := make(chan string, 1)
+			dir := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- strings.Join(r.Header["X-Forwarded-For"], "|") }))
+			defer dir.Close()
+			w := guarded(t, engine, policy, twoCells(), func(o *router.Options) { o.Directory = parseURL(t, dir.URL) })
+			for i, forwarded := range []string{"1.1.1.1, 198.51.100.7", "198.51.100.8:4711"} {
+				if w.do("POST", base, "/signup", "{}", "X-Forwarded-For", forwarded); t.Failed() {
+					return
+				}
+				if seen := <-got; seen != want[i] {
+					t.Errorf("%s, policy %q: the directory sees %q, want %q", engine, policy, seen, want[i])
+				}
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -18,7 +19,8 @@ type exchange struct {
 	began     time.Time
 	log       *telemetry.Request
 	source    string
-	foreign   bool          // the client's Authorization is not for the cell: the request's header has what is
+	foreign   bool // the client's Authorization is not for the cell: the request's header has what is
+	shown     identify.Credential
 	via       string        // X-Forwarded-For as a trusted hop sent it
 	maxBody   int64         // bytes of the body; 0: any
 	entry     table.Entry   // where it was last sent, or would have been
@@ -46,7 +48,7 @@ func exchangeFrom(ctx context.Context) *exchange {
 
 // know takes over what was decided.
 func (x *exchange) know(d Decision) {
-	x.source, x.foreign = d.Source, d.Foreign
+	x.source, x.foreign, x.shown = d.Source, d.Foreign, d.Credential()
 	if d.Claims != nil {
 		x.log.UserHash = telemetry.HashUser(d.Claims.Subject)
 	}

@@ -57,9 +57,12 @@ type TableInfo struct {
 }
 
 // Admin adds the router's pages and its readiness to the admin listener: ready
-// is who has a table, from disk or from the directory.
+// is who has a table and knows the credentials, from disk or from the directory, and
+// has the issuers' keys.
 func (rt *Router) Admin(a *run.Admin) {
 	a.Check("table", rt.ready)
+	a.Check("keys", rt.Chain.Ready)
+	a.Check("issuers", rt.Guard.Ready)
 	a.Handle("GET /explain", http.HandlerFunc(rt.explain))
 	a.Handle("GET /table", http.HandlerFunc(rt.tableInfo))
 	a.Handle("POST /table/allow", http.HandlerFunc(rt.allowTable))

@@ -308,13 +308,15 @@ func TestASlowCellUsesUpItsOwnPlacesOnly(t *testing.T) {
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": slow, "c2": named("c2")}, func(_ *router.Options, l *pool.Limits) {
 		l.Requests, l.Wait = 2, 20*time.Millisecond
 	})
+	w.placed(place(5, "c1", 1, directory.Active), "dyna")
+	w.placed(place(6, "c1", 1, directory.Active), "evan")
 	answers := make(chan answer, 2)
-	for range 2 {
-		go func() { answers <- w.do("GET", "acme."+base, "/", "") }()
+	for _, slug := range []string{"acme.", "dyna."} {
+		go func() { answers <- w.do("GET", slug+base, "/", "") }()
 	}
 	<-arrived
 	<-arrived
-	w.want(w.do("GET", "acme."+base, "/", ""), 503, problem.CellUnavailable)
+	w.want(w.do("GET", "evan."+base, "/", ""), 503, problem.CellUnavailable)
 	for range 5 {
 		if a := w.do("GET", "bolt."+base, "/", ""); a.StatusCode != 200 {
 			t.Errorf("the other cell: got %d %s", a.StatusCode, a.body)
@@ -325,6 +327,87 @@ func TestASlowCellUsesUpItsOwnPlacesOnly(t *testing.T) {
 		if a := <-answers; a.StatusCode != 200 {
 			t.Errorf("a request under way: got %d", a.StatusCode)
 		}
+	}
+}
+
+// TestAStalledTenantLeavesPlacesToOthers of its cell, and is told that it is it.
+func TestAStalledTenantLeavesPlacesToOthers(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	stalls := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stall" {
+			<-over
+		}
+	})
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": stalls}, func(_ *router.Options, l *pool.Limits) {
+		l.Requests, l.Wait = 512, 20*time.Millisecond // the limit begins at 128
+	})
+	w.placed(place(2, "c1", 2, directory.Active), "bolt")
+	answers := make(chan answer, 128)
+	for range 128 {
+		go func() { answers <- w.do("GET", "acme."+base, "/stall", "") }()
+	}
+	for range 64 {
+		a := <-answers
+		if a.code() != problem.RateLimited && a.code() != problem.CellUnavailable || a.Header.Get("Retry-After") == "" { // the latter where the machine is so slow that the cell seems silent
+			t.Errorf("over its share: got %d %s", a.StatusCode, a.body)
+		}
+	}
+	if n := w.metricOf("router_cell_shed_total", "c1"); n != 64 {
+		t.Errorf("%v were shed, want 64", n)
+	}
+	if n := w.metric("router_cell_in_flight"); n != 64 {
+		t.Errorf("%v are stalled, want 64", n)
+	}
+	for range 5 {
+		if a := w.do("GET", "bolt."+base, "/", ""); a.StatusCode != 200 {
+			t.Errorf("its neighbour: got %d %s", a.StatusCode, a.body)
+		}
+	}
+	close(over)
+	for range 64 {
+		if a := <-answers; a.StatusCode != 200 {
+			t.Errorf("a request under way: got %d", a.StatusCode)
+		}
+	}
+}
+
+// TestARefusedAssertionIsNotTheClients: whose clock or keys differ is the cell's and the
+// router's matter. The client, whose token may be good, is told to come back.
+func TestARefusedAssertionIsNotTheClients(t *testing.T) {
+	t.Parallel()
+	var w *world
+	var ahead atomic.Int64
+	var asked atomic.Int64
+	checks := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+		if _, err := w.assertion.CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now().Add(time.Duration(ahead.Load()))); err != nil {
+			problem.Write(rw, err, problem.Where{Source: "cell"})
+		}
+	})
+	w = newWorld(t, map[directory.CellID]http.Handler{"c1": checks}, func(o *router.Options, _ *pool.Limits) {
+		o.Refresh = func(context.Context) error {
+			t.Error("the directory was asked")
+			return nil
+		}
+	})
+	ask := func(method, body string) answer {
+		return w.do(method, "acme."+base, "/", body, "Authorization", w.token(1))
+	}
+	if a := ask("GET", ""); a.StatusCode != 200 {
+		t.Fatalf("got %d %s", a.StatusCode, a.body)
+	}
+	ahead.Store(int64(10 * time.Second))
+	before := asked.Load()
+	for method, body := range map[string]string{"GET": "", "POST": "x", "PUT": strings.Repeat("x", 100<<10)} {
+		a := ask(method, body)
+		if w.want(a, 503, problem.Unavailable); a.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	if n := asked.Load() - before; n != 3 || w.metric("router_assertions_refused_total") != 3 {
+		t.Errorf("the cell was asked %d times, and %v refusals were counted, want 3", n, w.metric("router_assertions_refused_total"))
 	}
 }
 

@@ -26,6 +26,8 @@ type holding struct {
 	mu    sync.Mutex
 	order []string // how the waits ended, in order
 	wg    sync.WaitGroup
+
+	frozen bool // what the cells say that refuse
 }
 
 func newHolding(t *testing.T, l HoldLimits) *holding {
@@ -58,7 +60,7 @@ func (h *holding) entry(tenant int) table.Entry {
 // was refused.
 func (h *holding) start(ctx context.Context, name string, e table.Entry, cost int64) {
 	h.wg.Go(func() {
-		got, err := h.holds.wait(ctx, h.table, e, cost)
+		got, err := h.holds.wait(ctx, h.table, e, h.frozen, cost)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		switch {
@@ -98,8 +100,8 @@ func TestHoldReleasesInOrder(t *testing.T) {
 		h.ended()
 		h.place(1, 2, directory.Active)
 		h.ended(want...)
-		if h.holds.count != 0 || h.holds.bytes != 0 {
-			t.Errorf("got %d requests, %d bytes left", h.holds.count, h.holds.bytes)
+		if h.holds.all != (load{}) || h.holds.told != (load{}) {
+			t.Errorf("%+v, of them %+v told by cells, are left", h.holds.all, h.holds.told)
 		}
 	})
 }
@@ -167,6 +169,42 @@ func TestHoldIsBoundedInNumberAndBytes(t *testing.T) {
 		h.place(1, 2, directory.Active)
 		h.place(2, 2, directory.Active)
 		h.wg.Wait()
+	})
+}
+
+// TestACellThatRefusesAllLeavesRoomForCutovers: what is held on a cell's word alone
+// has a quarter of the places and of the bytes, and who moves has the others.
+func TestACellThatRefusesAllLeavesRoomForCutovers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHolding(t, HoldLimits{Time: time.Second, Requests: 12, Bytes: 100})
+		for tenant := 3; tenant < 8; tenant++ {
+			h.place(tenant, 1, directory.Active)
+		}
+		h.start(t.Context(), "bytes", h.entry(3), 26) // over the quarter
+		h.start(t.Context(), "told3", h.entry(3), 1)
+		h.start(t.Context(), "told4", h.entry(4), 20)
+		h.start(t.Context(), "bytes", h.entry(5), 5)
+		h.start(t.Context(), "told5", h.entry(5), 1)
+		h.start(t.Context(), "number", h.entry(6), 1)
+		h.ended("bytes tenant-moving", "bytes tenant-moving", "number tenant-moving")
+		h.start(t.Context(), "cutover", h.entry(1), 30)
+		h.frozen = true
+		h.start(t.Context(), "frozen", h.entry(7), 30)
+		h.frozen = false
+		h.start(t.Context(), "behind it", h.entry(7), 10) // without having asked the cell
+		h.ended("bytes tenant-moving", "bytes tenant-moving", "number tenant-moving")
+		for tenant := 3; tenant < 8; tenant++ {
+			h.place(tenant, 2, directory.Active)
+			synctest.Wait()
+		}
+		h.place(1, 2, directory.Active)
+		h.wg.Wait()
+		h.ended("bytes tenant-moving", "bytes tenant-moving", "number tenant-moving", "told3 released at 2", "told4 released at 2",
+			"told5 released at 2", "frozen released at 2", "behind it released at 2", "cutover released at 2")
+		if h.holds.all != (load{}) || h.holds.told != (load{}) {
+			t.Errorf("%+v, of them %+v told by cells, are left", h.holds.all, h.holds.told)
+		}
 	})
 }
 

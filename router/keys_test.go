@@ -1,13 +1,9 @@
 package router
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,101 +36,6 @@ func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, di
 		t.Fatal(err)
 	}
 	return m, acme, key, record
-}
-
-func poll(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not happen")
-		}
-		time.Sleep(time.Millisecond) // the pause of a poll with a deadline
-	}
-}
-
-// TestKeysFollowTheDirectory: a key that was made is known and one that was
-// revoked is refused, as soon as the directory says so; with the directory dead
-// a new process knows the same, revocations too.
-func TestKeysFollowTheDirectory(t *testing.T) {
-	t.Parallel()
-	m, acme, key, record := keyWorld(t)
-	path := filepath.Join(t.TempDir(), "keys")
-	var ring token.Ring
-	f := NewKeyFile(path, &ring, slog.New(slog.DiscardHandler))
-	f.Load(t.Context()) // there is no file yet
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 2)
-	go func() { ended <- f.Follow(ctx, m) }()
-	go func() { ended <- f.Run(ctx) }()
-	valid := func(r *token.Ring, key string) bool { _, _, err := r.Check(key, time.Now()); return err == nil }
-	poll(t, func() bool { return valid(&ring, key) })
-	if err := m.RevokeKey(t.Context(), acme.ID, record.ID); err != nil {
-		t.Fatal(err)
-	}
-	revoked := directory.RevokedToken{ID: "00112233445566778899", Tenant: acme.ID, ExpiresAt: time.Now().Add(time.Hour)}
-	if err := m.RevokeToken(t.Context(), revoked); err != nil {
-		t.Fatal(err)
-	}
-	other, second := token.NewAPIKey()
-	second.Tenant, second.Name = acme.ID, "other"
-	if _, err := m.AddKey(t.Context(), second); err != nil {
-		t.Fatal(err)
-	}
-	poll(t, func() bool { return !valid(&ring, key) && valid(&ring, other) && ring.Revoked(revoked.ID) })
-	stop()
-	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
-	var again token.Ring
-	NewKeyFile(path, &again, slog.New(slog.DiscardHandler)).Load(t.Context())
-	if valid(&again, key) || !valid(&again, other) || !again.Revoked(revoked.ID) || again.Version() != ring.Version() {
-		t.Error("after a restart without a directory the keys are not those of before")
-	}
-}
-
-// TestSpoiltKeyFile: no part of a file that was cut or changed is believed.
-func TestSpoiltKeyFile(t *testing.T) {
-	t.Parallel()
-	m, _, key, _ := keyWorld(t)
-	c, err := m.Credentials(t.Context(), 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "keys")
-	var ring token.Ring
-	if err := ring.Apply(c); err != nil {
-		t.Fatal(err)
-	}
-	if err := NewKeyFile(path, &ring, slog.New(slog.DiscardHandler)).save(); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	load := func(b []byte) *token.Ring {
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var r token.Ring
-		NewKeyFile(path, &r, slog.New(slog.DiscardHandler)).Load(t.Context())
-		return &r
-	}
-	if r := load(good); r.Version() == 0 {
-		t.Fatal("the good file was refused")
-	}
-	for n := 0; n < len(good); n += 7 {
-		flipped := append([]byte(nil), good...)
-		flipped[n] ^= 1
-		for _, b := range [][]byte{good[:n], flipped} {
-			r := load(b)
-			if _, _, err := r.Check(key, time.Now()); r.Version() != 0 || err == nil {
-				t.Fatalf("a file spoilt at byte %d was believed", n)
-			}
-		}
-	}
 }
 
 // TestKeyNamesTheTenant: a key is bound to the tenant and to no cell, so that it

@@ -21,6 +21,8 @@ type metrics struct {
 	refused   *prometheus.CounterVec
 	repeats   *prometheus.CounterVec
 	malformed *prometheus.CounterVec
+
+	distrusted *prometheus.CounterVec
 }
 
 func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
@@ -48,6 +50,9 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 			Name: "router_stale_epochs_total", Help: "Requests that a cell called stale, by what became of the repeat.",
 		}, []string{"outcome"}),
 	}
+	m.distrusted = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "router_assertions_refused_total", Help: "Requests whose assertion the cell did not take: its clock or keys are not the router's, or it is another cell.",
+	}, []string{"cell"})
 	m.cells = &cells{
 		requests: m.requests, bounds: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		duration: prometheus.NewDesc("router_request_duration_seconds", "From the request's head to the end of the answer.", []string{"cell"}, nil),
@@ -55,7 +60,7 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 	m.malformed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "router_malformed_total", Help: "Requests that are not HTTP/1.1 as the h1 engine takes it, by what is wrong.",
 	}, []string{"reason"})
-	reg.MustRegister(m.malformed, m.requests, m.cells, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
+	reg.MustRegister(m.malformed, m.distrusted, m.requests, m.cells, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
 	reg.MustRegister(tableMetrics(t)...)
 	return m
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
+	"github.com/cellway/cellway/router/sign"
 )
 
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
@@ -116,10 +117,10 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		return pool.Unavailable(err, "the owning cell's address is not valid")
 	}
 	f := &forwarding{to: to, w: w, base: base, pool: p.pools.Of(to.Cell)}
-	if err := f.pool.Acquire(r, to.Address, to.Deadline); err != nil {
+	if err := f.pool.Acquire(r, to.Tenant, to.Address, to.Deadline); err != nil {
 		return err
 	}
-	f.leave = sync.OnceFunc(f.pool.Release)
+	f.leave = sync.OnceFunc(func() { f.pool.Release(to.Tenant) })
 	defer f.leave()
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
@@ -199,11 +200,11 @@ func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// modifyResponse keeps back what is not for clients: a stale epoch, which makes
-// the ReverseProxy stop here with nothing written, and headers of ours.
+// modifyResponse keeps back what is not for clients: that the cell refuses the router's
+// word, which makes the ReverseProxy stop here with nothing written, and headers of ours.
 func modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusMisdirectedRequest {
-		return errors.Join(problem.Stale, problem.Read(resp))
+		return sign.Refused(resp)
 	}
 	for name := range resp.Header {
 		if notForClients(name) {

@@ -118,7 +118,7 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	}
 	if x := exchangeFrom(r.Context()); x.plan != nil && x.plan.placed && x.plan.pool == p {
 		x.plan.placed = false // it is this request's now
-	} else if err := p.Acquire(r, to.Address, to.Deadline); err != nil {
+	} else if err := p.Acquire(r, to.Tenant, to.Address, to.Deadline); err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)
@@ -191,7 +191,7 @@ func (o *outgoing) answered(d time.Duration, ok bool) {
 func (o *outgoing) leave() {
 	if !o.left {
 		o.left = true
-		o.pool.Release()
+		o.pool.Release(o.to.Tenant)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/keyring"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -164,7 +165,7 @@ func TestX11ARevokedKeyStopsWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, acme, lasting, _ := keyWorld(t)
 		var ring token.Ring
-		f := NewKeyFile(t.TempDir()+"/keys", &ring, slog.New(slog.DiscardHandler))
+		f := keyring.New(t.TempDir()+"/keys", &ring, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.Follow(ctx, m) }()

@@ -91,12 +91,12 @@ func New(o Options) *Router {
 	rt.assertions.Keys = o.AssertionKeys
 	rt.bearers.Keys = o.Chain.Keys
 	rt.holds = newHolds(o.Hold, rt.metrics)
-	rt.streams = newStreams(o.Registry)
+	rt.streams = newStreams(o.Registry, o.Chain)
 	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
 	if cells, ok := o.Forwarder.(prometheus.Collector); ok {
 		o.Registry.MustRegister(cells)
 	}
-	rt.signup = newSignup(o.Directory, o.Refresh, o.Log)
+	rt.signup = newSignup(&rt.Options)
 	return rt
 }
 
@@ -141,7 +141,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if p := takenOver(w); p != nil {
 		x.began, x.plan, x.maxBody = p.began, p, p.maxBody
 		x.send(p.entry)
-		x.source, x.foreign, x.log.UserHash = p.source, p.foreign, p.log.UserHash
+		x.source, x.foreign, x.shown, x.log.UserHash = p.source, p.foreign, p.shown, p.log.UserHash
 		if p.foreign {
 			sign.Authorize(r, p.bearer)
 		}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -23,20 +22,21 @@ const (
 )
 
 // newSignup forwards sign-ups to the directory. It has connections of its own:
-// a directory that hangs takes nothing from tenants' requests. refresh, unless nil,
-// brings the table up to date before a new tenant is told its name: it may use it at
-// once, and here it is known.
-func newSignup(directory *url.URL, refresh func(context.Context) error, log *slog.Logger) http.Handler {
-	if directory == nil {
+// a directory that hangs takes nothing from tenants' requests. It is told the client's
+// address alone: it counts the last one that it is told. The table is brought up to
+// date before a new tenant is told its name: it may use it at once, and here it is known.
+func newSignup(o *Options) http.Handler {
+	if o.Directory == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			telemetry.Problem(w, r, source, problem.New(problem.NotFound, "there is no sign-up here"))
 		})
 	}
 	reverse := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
-			pr.Out.URL.Scheme, pr.Out.URL.Host = directory.Scheme, directory.Host
+			pr.Out.URL.Scheme, pr.Out.URL.Host = o.Directory.Scheme, o.Directory.Host
 			pr.Out.Host = ""
 			setForwarded(pr)
+			pr.Out.Header.Set("X-Forwarded-For", o.Guard.ClientOf(pr.In).String())
 			otel.GetTextMapPropagator().Inject(pr.Out.Context(), propagation.HeaderCarrier(pr.Out.Header))
 		},
 		Transport: &http.Transport{
@@ -45,17 +45,17 @@ func newSignup(directory *url.URL, refresh func(context.Context) error, log *slo
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Header.Del(telemetry.RequestIDHeader)
-			if resp.StatusCode == http.StatusCreated && refresh != nil {
+			if resp.StatusCode == http.StatusCreated && o.Refresh != nil {
 				ctx, cancel := context.WithTimeout(resp.Request.Context(), knownWithin)
 				defer cancel()
-				_ = refresh(ctx) // the table hears of it a little later
+				_ = o.Refresh(ctx) // the table hears of it a little later
 			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			telemetry.Problem(w, r, source, signupError(err))
 		},
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), signupTimeout)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -20,34 +21,41 @@ import (
 // long is gone.
 const streamWrite = 30 * time.Second
 
-// streams are the event streams that are relayed now. Each ends when its tenant's
-// placement is another one than it was opened at: the client connects again, and
-// gets to the new owner.
+// streams are the event streams and tunnels that are relayed now. Each ends when its
+// tenant's placement is another one than it was opened at: the client connects again,
+// and gets to the new owner. So it does when what it was opened with counts no more.
 type streams struct {
-	mu     sync.Mutex
-	open   map[directory.TenantID]map[*streamed]struct{}
-	closed bool
-	count  *prometheus.GaugeVec
-	ended  *prometheus.CounterVec
+	chain   *identify.Chain
+	mu      sync.Mutex
+	open    map[directory.TenantID]map[*streamed]struct{}
+	closed  bool
+	count   *prometheus.GaugeVec
+	ended   *prometheus.CounterVec // of tenants whose placement changed
+	revoked *prometheus.CounterVec
 }
 
 // A streamed is one stream.
 type streamed struct {
-	at  directory.Placement
-	end func()
+	at    directory.Placement
+	shown identify.Credential
+	end   func()
 }
 
-func newStreams(reg *prometheus.Registry) *streams {
+func newStreams(reg *prometheus.Registry, chain *identify.Chain) *streams {
 	s := &streams{
-		open: map[directory.TenantID]map[*streamed]struct{}{},
+		chain: chain,
+		open:  map[directory.TenantID]map[*streamed]struct{}{},
 		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "router_streams_open", Help: "Event streams that are relayed now, by cell.",
 		}, []string{"cell"}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_streams_moved_total", Help: "Event streams that were ended because the tenant's placement changed, by the cell it left.",
 		}, []string{"cell"}),
+		revoked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_streams_revoked_total", Help: "Event streams that were ended because the credential that they were opened with was revoked or has expired, by cell.",
+		}, []string{"cell"}),
 	}
-	reg.MustRegister(s.count, s.ended)
+	reg.MustRegister(s.count, s.ended, s.revoked)
 	return s
 }
 
@@ -57,9 +65,10 @@ func stands(at, now directory.Placement) bool {
 }
 
 // add watches a stream until done is called: end is called once, when the stream
-// must end. t is looked at after the stream is known, so no change is missed.
-func (s *streams) add(t *table.Table, at directory.Placement, end func()) (done func()) {
-	x := &streamed{at: at, end: end}
+// must end. t and the credential are looked at after the stream is known, so no
+// change is missed.
+func (s *streams) add(t *table.Table, at directory.Placement, shown identify.Credential, end func()) (done func()) {
+	x := &streamed{at, shown, end}
 	s.mu.Lock()
 	if s.open[at.Tenant] == nil {
 		s.open[at.Tenant] = map[*streamed]struct{}{}
@@ -68,10 +77,16 @@ func (s *streams) add(t *table.Table, at directory.Placement, end func()) (done 
 	closed := s.closed
 	s.mu.Unlock()
 	s.count.WithLabelValues(string(at.Cell)).Inc()
-	if now, ok := t.View().ByID(at.Tenant); closed || !ok || !stands(at, now.Placement) {
+	left, _ := s.chain.Counts(shown)
+	if closed || s.over(x, t.View()) != nil {
 		s.finish(x, end)
 	}
+	stop := func() bool { return true }
+	if left > 0 {
+		stop = time.AfterFunc(left, func() { s.finish(x, x.because(s.revoked)) }).Stop
+	}
 	return func() {
+		stop()
 		s.finish(x, func() {})
 		s.count.WithLabelValues(string(at.Cell)).Dec()
 	}
@@ -96,30 +111,50 @@ func (s *streams) finish(x *streamed, end func()) {
 // goroutine of its own for that.
 func (s *streams) watch(ctx context.Context, t *table.Table) {
 	for ctx.Err() == nil {
-		v := t.View()
-		for _, x := range s.moved(v) {
-			s.ended.WithLabelValues(string(x.at.Cell)).Inc()
-			s.finish(x, x.end)
+		v, changed := t.View(), s.chain.Changed()
+		for x, why := range s.gone(v) {
+			s.finish(x, x.because(why))
 		}
 		select {
 		case <-v.Replaced():
+		case <-changed:
 		case <-ctx.Done():
 		}
 	}
 }
 
-func (s *streams) moved(v *table.View) (gone []*streamed) {
+// gone are the streams that must end, by what counts that.
+func (s *streams) gone(v *table.View) map[*streamed]*prometheus.CounterVec {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for t, open := range s.open {
-		now, ok := v.ByID(t)
+	gone := map[*streamed]*prometheus.CounterVec{}
+	for _, open := range s.open {
 		for x := range open {
-			if !ok || !stands(x.at, now.Placement) {
-				gone = append(gone, x)
+			if why := s.over(x, v); why != nil {
+				gone[x] = why
 			}
 		}
 	}
 	return gone
+}
+
+// over is what counts that x must end, nil where it may go on.
+func (s *streams) over(x *streamed, v *table.View) *prometheus.CounterVec {
+	if now, ok := v.ByID(x.at.Tenant); !ok || !stands(x.at, now.Placement) {
+		return s.ended
+	}
+	if _, ok := s.chain.Counts(x.shown); !ok {
+		return s.revoked
+	}
+	return nil
+}
+
+// because ends x and counts it.
+func (x *streamed) because(why *prometheus.CounterVec) func() {
+	return func() {
+		why.WithLabelValues(string(x.at.Cell)).Inc()
+		x.end()
+	}
 }
 
 // close ends every stream, and each that is opened after it.

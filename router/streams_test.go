@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
 )
 
@@ -84,7 +86,13 @@ func (s *tap) wantEnd() {
 
 func (s *source) none(tb testing.TB) {
 	tb.Helper()
-	eventually(tb, "cell "+s.name+" to have no stream left", func() bool { return s.open.Load() == 0 })
+	s.left(tb, 0)
+}
+
+// left waits until the cell has so many streams.
+func (s *source) left(tb testing.TB, n int32) {
+	tb.Helper()
+	eventually(tb, fmt.Sprintf("cell %s to have %d streams left", s.name, n), func() bool { return s.open.Load() == n })
 }
 
 const acme, bolt = "acme." + base, "bolt." + base
@@ -244,4 +252,121 @@ func TestAStreamThatEndsWithItsLastBytesIsWhole(t *testing.T) {
 		}
 		s.wantEnd()
 	}
+}
+
+// credentials are a ring that a router knows: of two API keys of acme's, at first.
+type credentials struct {
+	tb         testing.TB
+	ring       token.Ring
+	version    directory.Version
+	key, other string // as a header has them
+	record     directory.Key
+}
+
+// An expiring is a verifier of one bearer, which is acme's and is over within a second.
+type expiring struct{}
+
+// Verify implements identify.Verifier.
+func (expiring) Verify(bearer, _, _ string, now time.Time) (identify.Bearer, error) {
+	return identify.Bearer{Known: bearer == "theirs", Tenant: 1, Subject: "bob", Expires: now.Unix() + 1}, nil
+}
+
+// Recall implements identify.Verifier.
+func (expiring) Recall(string, time.Time) (identify.Bearer, bool) { return identify.Bearer{}, false }
+
+// credentialed is a world whose router knows them, and a bearer of somebody else's.
+func credentialed(tb testing.TB, cells map[directory.CellID]http.Handler, now func() time.Time) (*world, *credentials) {
+	tb.Helper()
+	c := &credentials{tb: tb}
+	key, record := token.NewAPIKey()
+	other, second := token.NewAPIKey()
+	record.Tenant, second.Tenant = 1, 1
+	c.key, c.other, c.record = "Bearer "+key, "Bearer "+other, record
+	c.change(directory.Credentials{Keys: []directory.Key{record, second}})
+	return newWorld(tb, cells, func(o *router.Options, _ *pool.Limits) {
+		o.Chain.Ring, o.Chain.Others, o.Chain.Now = &c.ring, expiring{}, now
+	}), c
+}
+
+func (c *credentials) change(to directory.Credentials) {
+	c.tb.Helper()
+	to.Since, to.Version = c.version, c.version+1
+	c.version++
+	if err := c.ring.Apply(to); err != nil {
+		c.tb.Fatal(err)
+	}
+}
+
+func (c *credentials) revokeKey() {
+	c.tb.Helper()
+	c.record.Revoked = true
+	c.change(directory.Credentials{Keys: []directory.Key{c.record}})
+}
+
+// tapWith opens a stream of acme's with a credential.
+func (w *world) tapWith(credential string) *tap {
+	w.tb.Helper()
+	resp, err := w.client.Do(w.request(w.tb.Context(), "GET", acme, "/stream", "", "Authorization", credential))
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.tb.Cleanup(func() { _ = resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		w.tb.Fatalf("open stream: got %d", resp.StatusCode)
+	}
+	return &tap{w.tb, resp, bufio.NewScanner(resp.Body)}
+}
+
+// TestStreamsEndWithTheirCredential: one whose key or token is revoked, or is over,
+// ends in good order, and no other does.
+func TestStreamsEndWithTheirCredential(t *testing.T) {
+	t.Parallel()
+	c1 := newSource("c1")
+	w, c := credentialed(t, map[directory.CellID]http.Handler{"c1": c1}, nil)
+	bearer := w.token(1)
+	claims, ok := token.Inspect(strings.TrimPrefix(bearer, "Bearer "))
+	if !ok {
+		t.Fatal("this is no token")
+	}
+	byKey, byOther, byToken := w.tapWith(c.key), w.tapWith(c.other), w.tapWith(bearer)
+	for _, s := range []*tap{byKey, byOther, byToken} {
+		s.want("c1")
+	}
+	c.revokeKey()
+	byKey.wantEnd()
+	c.change(directory.Credentials{Tokens: []directory.RevokedToken{{ID: claims.ID, Tenant: 1, ExpiresAt: time.Unix(claims.ExpiresAt, 0)}}})
+	byToken.wantEnd()
+	c1.left(t, 1)
+	c1.lines <- "more"
+	byOther.want("more")
+	if n := w.metric("router_streams_revoked_total"); n != 2 {
+		t.Errorf("%v streams were counted, want 2", n)
+	}
+	if a := w.do("GET", acme, "/stream", "", "Authorization", c.key); a.StatusCode != http.StatusUnauthorized {
+		t.Errorf("who comes back with it: got %d", a.StatusCode)
+	}
+}
+
+// TestStreamsEndWhenTheirCredentialExpires: a token, a key, and an issuer's token.
+func TestStreamsEndWhenTheirCredentialExpires(t *testing.T) {
+	t.Parallel()
+	c1 := newSource("c1")
+	now := time.Now().Truncate(time.Second).Add(time.Hour - 200*time.Millisecond) // as the router has it
+	w, c := credentialed(t, map[directory.CellID]http.Handler{"c1": c1}, func() time.Time { return now })
+	c.record.ExpiresAt = now.Add(time.Second)
+	c.change(directory.Credentials{Keys: []directory.Key{c.record}})
+	short, err := w.tokens.Issue(token.Claims{Kind: token.Tenant, Tenant: 1, Subject: "ann"}, now, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays := w.tapWith(c.other)
+	stays.want("c1")
+	for _, credential := range []string{"Bearer " + short, c.key, "Bearer theirs"} {
+		s := w.tapWith(credential)
+		s.want("c1")
+		s.wantEnd()
+	}
+	c1.left(t, 1)
+	c1.lines <- "more"
+	stays.want("more")
 }

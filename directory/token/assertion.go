@@ -78,11 +78,12 @@ func (k Keys) Assert(a Assertion) (string, error) {
 	return string(s.AppendAssert(nil, a)), nil
 }
 
-// errAssertion is the one answer to every bad assertion.
-var errAssertion = problem.New(problem.Unauthenticated, "assertion is not valid")
+// errAssertion is the one answer to every bad assertion. It is not a bad token's: for
+// what a router signs a client has no other token to show.
+var errAssertion = problem.New(problem.AssertionRefused, "assertion is not valid")
 
 // CheckAssertion verifies an assertion for the cell that received it at now.
-// Missing, forged, foreign and expired ones are all Unauthenticated.
+// Missing, forged, foreign and expired ones are all AssertionRefused.
 func (k Keys) CheckAssertion(s string, cell directory.CellID, now time.Time) (Assertion, error) {
 	body, mac, ok := cutLast(s)
 	part := strings.Split(body, ".")

@@ -18,7 +18,8 @@ import (
 // I/O and without allocating. Its zero value knows none. A key takes about 100 bytes.
 type Ring struct {
 	current atomic.Pointer[ring]
-	apply   sync.Mutex // one writer at a time
+	apply   sync.Mutex    // one writer at a time
+	changed chan struct{} // what Changed gave out; nil: nobody has asked since
 }
 
 // A ring is never changed after it is stored. What changed lately is in over,
@@ -94,7 +95,21 @@ func (r *Ring) Apply(c directory.Credentials) error {
 		next.addTokens(c.Tokens, time.Now().Unix())
 	}
 	r.current.Store(next)
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
 	return nil
+}
+
+// Changed is closed with the next update.
+func (r *Ring) Changed() <-chan struct{} {
+	r.apply.Lock()
+	defer r.apply.Unlock()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	return r.changed
 }
 
 func (v *ring) addKeys(keys []directory.Key) error {
@@ -152,22 +167,31 @@ func (v *ring) addTokens(tokens []directory.RevokedToken, now int64) {
 	v.tokens = all
 }
 
+// Known reports whether the directory has said which credentials there are, be it none.
+func (r *Ring) Known() bool { return r.current.Load() != nil }
+
+// errUnknown is a key that nobody can tell from a valid one yet.
+var errUnknown = func() error {
+	e := problem.New(problem.Unavailable, "the directory has not said yet which API keys there are")
+	e.RetryAfter = time.Second
+	return e
+}()
+
 var errKey = problem.New(problem.Unauthenticated, "API key is not valid")
 
 // Check finds whose key s is and what its id is. Malformed, unknown, revoked and
-// expired ones are all the same Unauthenticated.
+// expired ones are all the same Unauthenticated; it is Unavailable while the ring is not
+// Known.
 func (r *Ring) Check(s string, now time.Time) (tenant directory.TenantID, id string, err error) {
 	id, ok := APIKeyID(s)
 	v := r.current.Load()
-	if !ok || v == nil {
+	switch {
+	case !ok:
 		return 0, "", errKey
+	case v == nil:
+		return 0, "", errUnknown
 	}
-	var name keyName
-	copy(name[:], id)
-	k, ok := v.over[name]
-	if !ok {
-		k, ok = v.keys[name]
-	}
+	k, ok := v.find(id)
 	var b [keyLen]byte
 	copy(b[:], s)
 	sum := sha256.Sum256(b[:])
@@ -176,6 +200,28 @@ func (r *Ring) Check(s string, now time.Time) (tenant directory.TenantID, id str
 		return 0, "", errKey
 	}
 	return k.tenant, id, nil
+}
+
+// find is the key with an id, as it was recorded last.
+func (v *ring) find(id string) (ringKey, bool) {
+	var name keyName
+	copy(name[:], id)
+	k, ok := v.over[name]
+	if !ok {
+		k, ok = v.keys[name]
+	}
+	return k, ok
+}
+
+// Key is when the key with an id expires (seconds since 1970; 0: never), and whether
+// it is there and not revoked.
+func (r *Ring) Key(id string) (expires int64, ok bool) {
+	v := r.current.Load()
+	if v == nil {
+		return 0, false
+	}
+	k, ok := v.find(id)
+	return k.expires, ok && k.tenant != 0
 }
 
 // Revoked reports whether the signed token with this id is revoked.

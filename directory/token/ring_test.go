@@ -47,7 +47,15 @@ func TestRing(t *testing.T) {
 	t.Parallel()
 	var r token.Ring
 	key, record := newAPIKey(7)
-	if _, _, err := r.Check(key, now); !errors.Is(err, problem.Unauthenticated) {
+	var e *problem.Error
+	if _, _, err := r.Check(key, now); !errors.As(err, &e) || e.Kind != problem.Unavailable || e.RetryAfter == 0 || r.Known() {
+		t.Errorf("nothing is known yet: got %v", err)
+	}
+	if _, _, err := r.Check(key[1:], now); !errors.Is(err, problem.Unauthenticated) {
+		t.Errorf("no key at all, while nothing is known: got %v", err)
+	}
+	apply(t, &r, directory.Credentials{Version: 1})
+	if _, _, err := r.Check(key, now); !errors.Is(err, problem.Unauthenticated) || !r.Known() {
 		t.Errorf("an empty ring: got %v", err)
 	}
 	short, expiring := newAPIKey(8)

@@ -122,10 +122,10 @@ func TestEveryChangeIsRefused(t *testing.T) {
 		}
 	}
 	for i := range len(a) {
-		if _, err := keys.CheckAssertion(flip(a, i), "c1", now); !errors.Is(err, problem.Unauthenticated) {
+		if _, err := keys.CheckAssertion(flip(a, i), "c1", now); !errors.Is(err, problem.AssertionRefused) {
 			t.Errorf("assertion with byte %d changed: got %v", i, err)
 		}
-		if _, err := keys.CheckAssertion(a[:i], "c1", now); !errors.Is(err, problem.Unauthenticated) {
+		if _, err := keys.CheckAssertion(a[:i], "c1", now); !errors.Is(err, problem.AssertionRefused) {
 			t.Errorf("assertion cut at %d: got %v", i, err)
 		}
 	}

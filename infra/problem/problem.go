@@ -23,7 +23,7 @@ const (
 	Invalid            Kind = "invalid"              // 400: the request breaks its contract
 	TenantConflict     Kind = "tenant-conflict"      // 400: two sources name different tenants
 	ReservedHeader     Kind = "reserved-header"      // 400: a header of ours came from outside
-	Unauthenticated    Kind = "unauthenticated"      // 401: no valid token or assertion
+	Unauthenticated    Kind = "unauthenticated"      // 401: no valid token
 	Forbidden          Kind = "forbidden"            // 403: known, and not allowed
 	TenantSuspended    Kind = "tenant-suspended"     // 403: the tenant is suspended
 	NotFound           Kind = "not-found"            // 404
@@ -34,6 +34,7 @@ const (
 	PreconditionFailed Kind = "precondition-failed"  // 412: If-Match does not hold
 	TooLarge           Kind = "too-large"            // 413
 	Stale              Kind = "stale_epoch"          // 421: the caller knows an older placement; look up and repeat
+	AssertionRefused   Kind = "assertion-refused"    // 421: the cell does not take what a router signed; nothing was done
 	Misdirected        Kind = "misdirected"          // 421: the connection is for another name
 	KeyReused          Kind = "idempotency-mismatch" // 422: Idempotency-Key reused with another body
 	RateLimited        Kind = "rate-limited"         // 429
@@ -50,7 +51,7 @@ var statuses = map[Kind]int{
 	Invalid: 400, TenantConflict: 400, ReservedHeader: 400, Unauthenticated: 401,
 	Forbidden: 403, TenantSuspended: 403, NotFound: 404, TenantNotFound: 404,
 	MethodNotAllowed: 405, Conflict: 409, Gone: 410, PreconditionFailed: 412,
-	TooLarge: 413, Stale: 421, Misdirected: 421, KeyReused: 422, RateLimited: 429, HeadTooLarge: 431,
+	TooLarge: 413, Stale: 421, AssertionRefused: 421, Misdirected: 421, KeyReused: 422, RateLimited: 429, HeadTooLarge: 431,
 	Internal: 500, BadGateway: 502, TenantMoving: 503, CellUnavailable: 503,
 	Unavailable: 503, Timeout: 504,
 }

@@ -17,7 +17,7 @@ const answerTimeout = 35 * time.Second
 
 // An outcome is what one window's requests to one cell came to.
 type outcome struct {
-	sent, good, shed, bad int // good: from the right cell; shed: 503 with Retry-After; bad: all else
+	sent, good, shed, bad int // good: from the right cell; shed: 503, or the tenant's share 429, with Retry-After; bad: all else
 	useful                int // good within usefulWithin, whenever it was sent
 	took                  []time.Duration
 	why                   string // of the first that was bad
@@ -127,9 +127,9 @@ func (l *load) note(epoch int, took time.Duration, status int, body string, agai
 		if o.firstGood == 0 {
 			o.firstGood = time.Since(l.began)
 		}
-	case err == nil && status == http.StatusServiceUnavailable && again:
+	case err == nil && (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && again:
 		o.shed++
-		if o.fastFail == 0 && took <= fastWithin {
+		if o.fastFail == 0 && took <= fastWithin && status == http.StatusServiceUnavailable {
 			o.fastFail = time.Since(l.began)
 		}
 	default:

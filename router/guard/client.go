@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -51,8 +52,8 @@ func (g *Guard) Client(peer netip.Addr, forwarded []string) netip.Addr {
 			} else {
 				entry, more = rest, false
 			}
-			a, err := netip.ParseAddr(strings.Trim(entry, " \t"))
-			if err != nil || a.Zone() != "" {
+			a, ok := hopIn(strings.Trim(entry, " \t"))
+			if !ok {
 				return client
 			}
 			if client = a.Unmap(); !ru.trusts(client) {
@@ -61,6 +62,25 @@ func (g *Guard) Client(peer netip.Addr, forwarded []string) netip.Addr {
 		}
 	}
 	return client
+}
+
+// ClientOf is Client of a request as net/http has it.
+func (g *Guard) ClientOf(r *http.Request) netip.Addr {
+	return g.Client(PeerOf(r.RemoteAddr), r.Header["X-Forwarded-For"])
+}
+
+// hopIn is the address in an entry of X-Forwarded-For, to which some balancers add
+// the port.
+func hopIn(entry string) (a netip.Addr, ok bool) {
+	a, err := netip.ParseAddr(entry)
+	if err == nil {
+		return a, a.Zone() == ""
+	}
+	ap, err := netip.ParseAddrPort(entry)
+	if err != nil {
+		ap, err = netip.ParseAddrPort(entry + ":0") // [IPv6]
+	}
+	return ap.Addr(), err == nil && ap.Addr().Zone() == ""
 }
 
 // Trusts reports whether peer is a hop whose forwarding headers count.

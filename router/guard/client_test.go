@@ -33,6 +33,11 @@ func TestClient(t *testing.T) {
 		{"an empty list", "10.1.2.3", []string{""}, "10.1.2.3"},
 		{"a zone", "10.1.2.3", []string{"fe80::1%eth0"}, "10.1.2.3"},
 		{"IPv6", "2001:db8::1", []string{"2001:db9::7"}, "2001:db9::7"},
+		{"with a port", "10.1.2.3", []string{"1.1.1.1, 198.51.100.7:4711, 10.9.9.9:80"}, "198.51.100.7"},
+		{"IPv6 with a port", "10.1.2.3", []string{"[2001:db9::7]:4711"}, "2001:db9::7"},
+		{"IPv6 in brackets", "10.1.2.3", []string{"[2001:db9::7]"}, "2001:db9::7"},
+		{"a port that is none", "10.1.2.3", []string{"198.51.100.7:http"}, "10.1.2.3"},
+		{"a zone with a port", "10.1.2.3", []string{"[fe80::1%eth0]:80"}, "10.1.2.3"},
 		{"IPv4 in IPv6", "::ffff:10.1.2.3", []string{"::ffff:198.51.100.7"}, "198.51.100.7"},
 	} {
 		if got := g.Client(netip.MustParseAddr(tt.peer), tt.forwarded); got != netip.MustParseAddr(tt.want) {

@@ -11,11 +11,12 @@ import (
 
 // A File keeps a guard's policy as the file says. It belongs to one process.
 type File struct {
-	path  string
-	guard *Guard
-	log   *slog.Logger
-	names []string // other files, which the policy that was read last names
-	seen  []stamp  // of all of them when they were read, good or not
+	path   string
+	guard  *Guard
+	log    *slog.Logger
+	names  []string // other files, which the policy that was read last names
+	seen   []stamp  // of all of them when they were read, good or not
+	looked []stamp  // of all of them when they were last looked at
 }
 
 // A stamp says whether a file is still the one that was read.
@@ -30,11 +31,15 @@ const fileEvery = time.Second
 // NewFile reads the policy and gives it to g; a bad one is an error.
 func NewFile(path string, g *Guard, log *slog.Logger) (*File, error) {
 	f := &File{path: path, guard: g, log: log}
-	return f, f.load()
+	p, err := f.load()
+	if err == nil {
+		err = g.Use(p)
+	}
+	return f, err
 }
 
-// load reads all files and gives the policy to the guard.
-func (f *File) load() error {
+// load reads all files.
+func (f *File) load() (Policy, error) {
 	f.seen = f.stamps()
 	p, err := Load(f.path)
 	if names := p.files(); !slices.Equal(names, f.names) {
@@ -42,10 +47,20 @@ func (f *File) load() error {
 		f.seen = f.stamps()
 		p, err = Load(f.path) // again, now that a change of any of them will be seen
 	}
-	if err == nil {
-		err = f.guard.Use(p)
+	return p, err
+}
+
+// reload is load for a guard that has a policy. A file that says nothing is one that
+// somebody is about to write: who wants no policy writes {}.
+func (f *File) reload() error {
+	p, err := f.load()
+	switch {
+	case err != nil:
+		return err
+	case p.empty:
+		return bad("policy %s is empty", f.path)
 	}
-	return err
+	return f.guard.Use(p)
 }
 
 // Run takes up changes of the file until ctx ends, at once when told by now. A
@@ -58,19 +73,23 @@ func (f *File) Run(ctx context.Context, now <-chan os.Signal) error {
 		case <-ctx.Done():
 			return nil
 		case <-now:
-			f.seen = nil
+			f.seen, f.looked = nil, f.stamps()
 		case <-every.C:
 		}
 		f.runOnce(ctx)
 	}
 }
 
-// runOnce reads the file if it has changed.
+// runOnce reads the file if it has changed, and has not since it was last looked at:
+// one that is written at this moment is not whole.
 func (f *File) runOnce(ctx context.Context) {
-	if slices.Equal(f.stamps(), f.seen) {
+	now := f.stamps()
+	still := slices.Equal(now, f.looked)
+	f.looked = now
+	if !still || slices.Equal(now, f.seen) {
 		return
 	}
-	if err := f.load(); err != nil {
+	if err := f.reload(); err != nil {
 		f.guard.metrics.reloads.WithLabelValues("refused").Inc()
 		f.log.ErrorContext(ctx, "policy refused; the one before stays in force", "file", f.path, "error", err)
 		return

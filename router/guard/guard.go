@@ -3,12 +3,13 @@
 // large ones.
 //
 // It is asked with facts and answers with a verdict; it does no I/O, knows no
-// *http.Request but where it looks into one ([Guard.Inspect]), and allocates nothing
+// *http.Request but where it looks into one ([Guard.Inspect], [Guard.ClientOf]), and allocates nothing
 // where it has nothing to say and where it counts. What it holds to is a [Policy],
 // swapped as a whole.
 package guard
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -78,7 +79,8 @@ type rules struct {
 	client  *limit
 	tiers   map[directory.TenantID]*tier // of tenants that are not in byDefault
 	common  tier
-	routes  []route // the longest prefix first
+	routes  []route           // the longest prefix first
+	ids     map[string]uint32 // of routes' limits, by name, those of policies before among them
 	issuers map[string]*issuer
 	idle    bool   // nothing is refused
 	looks   *looks // nil: no request is looked into
@@ -101,12 +103,12 @@ func New(reg prometheus.Registerer) *Guard {
 		s.full.Store(-int64(time.Second)) // the clock begins at 0
 	}
 	g.metrics = newMetrics(reg, g)
-	g.rules.Store(&rules{idle: true})
+	g.rules.Store(&rules{idle: true, ids: map[string]uint32{}})
 	return g
 }
 
 // Use makes p what the guard holds to from now on. What has been used up of an
-// allowance stays used up.
+// allowance stays used up, as far as its new limit goes; a route's name says which it is.
 func (g *Guard) Use(p Policy) error {
 	if err := p.Validate(); err != nil {
 		return err
@@ -115,14 +117,17 @@ func (g *Guard) Use(p Policy) error {
 	if err != nil {
 		return err
 	}
-	ru := &rules{trusted: trusted, clients: p.Clients, client: p.Clients.limit(1, "client"), tiers: map[directory.TenantID]*tier{}}
+	ru := &rules{trusted: trusted, clients: p.Clients, client: p.Clients.limit(ofClient, "client"), tiers: map[directory.TenantID]*tier{}, ids: maps.Clone(g.rules.Load().ids)}
 	ru.common = newTier(p.Tiers["default"])
 	for id, name := range p.Tenants {
 		t := newTier(p.Tiers[name])
 		ru.tiers[id] = &t
 	}
-	for i, r := range p.Routes {
-		ru.routes = append(ru.routes, route{Route: r, limit: r.limit(3+i, r.Name)})
+	for _, r := range p.Routes {
+		if _, known := ru.ids[r.Name]; !known {
+			ru.ids[r.Name] = uint32(firstRoute + len(ru.ids))
+		}
+		ru.routes = append(ru.routes, route{Route: r, limit: r.limit(ru.ids[r.Name], r.Name)})
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	ru.issuers = issuersOf(p.Issuers, g.rules.Load().issuers)
@@ -134,7 +139,7 @@ func (g *Guard) Use(p Policy) error {
 	return nil
 }
 
-func newTier(t Tier) tier { return tier{t.limit(2, "default"), t.Concurrent} }
+func newTier(t Tier) tier { return tier{t.limit(ofTenant, "default"), t.Concurrent} }
 
 // now is the guard's clock: nanoseconds, and never backwards.
 func (g *Guard) now() int64 { return int64(time.Since(g.began)) }
@@ -236,8 +241,12 @@ func (g *Guard) tenant(ru *rules, r *Request) (v Verdict, reason string) {
 	return v, ""
 }
 
-// The limits that count requests at once.
+// The limits that count requests, and those that count requests at once.
 const (
+	ofClient   = 1
+	ofTenant   = 2
+	firstRoute = 3
+
 	placeOfTenant = 1 << 30
 	placeOfClient = 1<<30 + 1
 )

@@ -56,6 +56,60 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// TestAShorterLimitUnlocks: who has used up a long limit waits for the one that is
+// in force now, from the first time it asks.
+func TestAShorterLimitUnlocks(t *testing.T) {
+	t.Parallel()
+	b := newBuckets(64)
+	long, short := Rate{Requests: 1, Window: 24 * time.Hour}.limit(2, "x"), Rate{Requests: 2, Window: 2 * time.Second}.limit(2, "x")
+	b.take(bucket{hi: 7}, long, 0)
+	second := int64(time.Second)
+	for _, tt := range []struct {
+		at   int64
+		want allowance
+	}{
+		{0, allowance{reset: 2 * time.Second, retry: time.Second}},
+		{second / 2, allowance{reset: 3 * time.Second / 2, retry: time.Second / 2}},
+		{second, allowance{ok: true, remaining: 0, reset: 2 * time.Second}},
+	} {
+		if got := b.take(bucket{hi: 7}, short, tt.at); got != tt.want {
+			t.Errorf("at %v: got %+v, want %+v", time.Duration(tt.at), got, tt.want)
+		}
+	}
+}
+
+// TestARouteKeepsItsAllowances: where it stands in the file means nothing.
+func TestARouteKeepsItsAllowances(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "routes: [{name: exports, prefix: /exports, requests: 1, window: 24h}]")
+	use := func(policy string) {
+		t.Helper()
+		p, err := Parse([]byte(policy))
+		if err == nil {
+			err = g.Use(p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(path string) error { return g.Check(&Request{Method: "GET", Path: path, Tenant: 1}).Err }
+	if err := ask("/exports"); err != nil {
+		t.Fatal(err)
+	}
+	use("routes: [{name: reads, prefix: /reads, requests: 1, window: 24h}, {name: exports, prefix: /exports, requests: 1, window: 24h}]")
+	if err := ask("/reads"); err != nil {
+		t.Errorf("a route that was put above another one: %v", err)
+	}
+	use("routes: [{name: writes, prefix: /writes, requests: 1, window: 24h}]")
+	if err := ask("/writes"); err != nil {
+		t.Errorf("a route in the place of others: %v", err)
+	}
+	use("routes: [{name: exports, prefix: /exports, requests: 1, window: 24h}]")
+	if ask("/exports") == nil {
+		t.Error("what has been used up came back with the route")
+	}
+}
+
 // TestBucketsAreBounded: any number of owners takes the memory of the bound.
 func TestBucketsAreBounded(t *testing.T) {
 	t.Parallel()

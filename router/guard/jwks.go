@@ -45,6 +45,24 @@ func (g *Guard) FetchKeys(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
+// firstKeys is how long after its start a guard waits for issuers' keys.
+const firstKeys = 10 * time.Second
+
+// Ready is a readiness check: an error while an issuer's keys were not fetched yet, for
+// firstKeys at most. Who serves without them answers 503 to good tokens; an issuer that
+// is dead must not keep everybody else out.
+func (g *Guard) Ready(context.Context) error {
+	if g.now() >= int64(firstKeys) {
+		return nil
+	}
+	for name, is := range g.rules.Load().issuers {
+		if is.keys.Load() == nil {
+			return fmt.Errorf("no keys of issuer %s yet", name)
+		}
+	}
+	return nil
+}
+
 // mustFetch reports whether the keys are due, or one is missing and the last
 // fetch is not of just now.
 func (is *issuer) mustFetch(now time.Time) bool {
@@ -97,9 +115,18 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	if err := get(ctx, at, &set); err != nil {
 		return nil, err
 	}
-	ks := &keySet{byID: map[string]*oidc.IDTokenVerifier{}, fetched: now}
+	ks := is.keySet(set.Keys, now)
+	if len(ks.byID) == 0 {
+		return nil, errors.New("no key to verify with")
+	}
+	return ks, nil
+}
+
+// keySet is those of an issuer's keys that verify what it asks for now.
+func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet {
+	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}, fetched: fetched}
 	var public []crypto.PublicKey
-	for _, k := range set.Keys {
+	for _, k := range published {
 		switch k.Key.(type) { // symmetric and private keys verify nothing
 		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 			if k.Use == "" || k.Use == "sig" {
@@ -108,11 +135,8 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 			}
 		}
 	}
-	if len(public) == 0 {
-		return nil, errors.New("no key to verify with")
-	}
 	ks.all = is.verifier(public...)
-	return ks, nil
+	return ks
 }
 
 func (is *issuer) verifier(keys ...crypto.PublicKey) *oidc.IDTokenVerifier {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/identify"
@@ -29,9 +30,10 @@ type issuer struct {
 
 // A keySet is what one fetch brought.
 type keySet struct {
-	byID    map[string]*oidc.IDTokenVerifier // of the key with the id
-	all     *oidc.IDTokenVerifier            // of any, for tokens that name none
-	fetched time.Time
+	published []jose.JSONWebKey                // as they were
+	byID      map[string]*oidc.IDTokenVerifier // of the key with the id
+	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
+	fetched   time.Time
 }
 
 // A verified is whose a token is, for as long as its issuer has these keys.
@@ -157,7 +159,7 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 	if now.After(t.Expiry) { // the verifier's clock is the process's
 		return verified{}, errJWT
 	}
-	v := verified{bearer: identify.Bearer{Known: true, Tenant: is.Tenant, Subject: t.Subject}, expires: t.Expiry}
+	v := verified{bearer: identify.Bearer{Known: true, Tenant: is.Tenant, Subject: t.Subject, Expires: t.Expiry.Unix()}, expires: t.Expiry}
 	if is.TenantClaim == "" {
 		return v, nil
 	}
@@ -173,15 +175,23 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 	return v, nil
 }
 
-// issuersOf makes the policy's issuers; one that is as before keeps its keys.
+// issuersOf makes the policy's issuers. One whose keys come from where they came from
+// before keeps them; if something else of it has changed they are fetched at once, too.
 func issuersOf(list []Issuer, before map[string]*issuer) map[string]*issuer {
 	all := map[string]*issuer{}
 	for _, is := range list {
-		if old := before[is.Issuer]; old != nil && reflect.DeepEqual(old.Issuer, is) {
+		old := before[is.Issuer]
+		if old != nil && reflect.DeepEqual(old.Issuer, is) {
 			all[is.Issuer] = old
 			continue
 		}
-		all[is.Issuer] = &issuer{Issuer: is}
+		one := &issuer{Issuer: is}
+		if old != nil && old.JWKS == is.JWKS {
+			if ks := old.keys.Load(); ks != nil {
+				one.keys.Store(one.keySet(ks.published, ks.fetched))
+			}
+		}
+		all[is.Issuer] = one
 	}
 	return all
 }

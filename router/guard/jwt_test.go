@@ -126,7 +126,7 @@ func TestJWT(t *testing.T) {
 	} {
 		for range 2 { // the second time it is remembered
 			b, err := g.Verify(bearer, "GET", "/", time.Now())
-			if err != nil || !b.Known || b.Slug != "acme" || b.Subject != "ann" || b.Tenant != 0 {
+			if err != nil || !b.Known || b.Slug != "acme" || b.Subject != "ann" || b.Tenant != 0 || b.Expires < time.Now().Add(time.Hour-time.Minute).Unix() {
 				t.Errorf("%s: got %+v, %v", name, b, err)
 			}
 		}
@@ -294,6 +294,33 @@ func TestIssuerDead(t *testing.T) {
 	}
 }
 
+// TestReadyWithTheIssuersKeys, and without those of one that does not answer in time.
+func TestReadyWithTheIssuersKeys(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is, dead := newIssuer(t, public("r", &key.PublicKey)), newIssuer(t)
+	if err := newGuard(t, "").Ready(t.Context()); err != nil {
+		t.Errorf("without issuers: %v", err)
+	}
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", is.URL))
+	if err := g.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), is.URL) {
+		t.Errorf("before the first fetch: got %v", err)
+	}
+	fetchAll(t, g)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Errorf("with keys: %v", err)
+	}
+	g = newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", dead.URL))
+	fetchAll(t, g)
+	if g.Ready(t.Context()) == nil {
+		t.Error("an issuer without keys was not waited for")
+	}
+	g.began = g.began.Add(-firstKeys)
+	if err := g.Ready(t.Context()); err != nil {
+		t.Errorf("after long enough: %v", err)
+	}
+}
+
 // TestIssuerRotates: a token that names a key which is not there makes the keys
 // be fetched, and forged ones cannot make that happen often.
 func TestIssuerRotates(t *testing.T) {
@@ -346,6 +373,40 @@ func TestIssuerRotates(t *testing.T) {
 	}
 	if g.rules.Load().issuers[is.URL] != one {
 		t.Error("a policy that says the same of an issuer forgets its keys")
+	}
+}
+
+// TestAChangedIssuerKeepsItsKeys, and judges by what it says now; one whose keys are
+// elsewhere has none.
+func TestAChangedIssuerKeepsItsKeys(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	is := newIssuer(t, public("r", &key.PublicKey))
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant: 7}]", is.URL))
+	fetchAll(t, g)
+	for _, tt := range []struct {
+		changed Issuer
+		want    error
+	}{
+		{Issuer{Audience: "cellway", Tenant: 7, Refresh: time.Hour}, nil},
+		{Issuer{Audience: "other", Tenant: 7}, problem.Unauthenticated},
+		{Issuer{Audience: "cellway", Tenant: 7, Algorithms: []string{"ES256"}}, problem.Unauthenticated},
+		{Issuer{Audience: "cellway", Tenant: 8}, nil},
+		{Issuer{Audience: "cellway", Tenant: 8, JWKS: is.URL + "/others"}, problem.Unavailable},
+	} {
+		tt.changed.Issuer = is.URL
+		if err := g.Use(Policy{Issuers: []Issuer{tt.changed}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, kid := range []string{"r", ""} {
+			b, err := g.Verify(sign(t, jose.RS256, kid, key, claims(is)), "GET", "/", time.Now())
+			if !errors.Is(err, tt.want) || err == nil && b.Tenant != tt.changed.Tenant {
+				t.Errorf("%+v: got %+v, %v, want %v", tt.changed, b, err, tt.want)
+			}
+		}
+	}
+	if !g.rules.Load().issuers[is.URL].mustFetch(time.Now()) {
+		t.Error("the keys of a changed issuer are not fetched")
 	}
 }
 

@@ -41,6 +41,8 @@ type Policy struct {
 	WAF WAF `yaml:"waf"`
 	// Signup is what sign-ups are held against: no contract, as the directory has its own.
 	Signup Looks `yaml:"signup"`
+
+	empty bool // the file says nothing, not even {}
 }
 
 // Clients are the limits of one client address.
@@ -101,6 +103,8 @@ func Parse(b []byte) (Policy, error) {
 	if err := d.Decode(&p); err != nil && !errors.Is(err, io.EOF) {
 		return p, fmt.Errorf("%s", strings.Join(strings.Fields(err.Error()), " ")) // one line
 	}
+	var says any
+	p.empty = yaml.Unmarshal(b, &says) == nil && says == nil
 	return p, p.Validate()
 }
 
@@ -176,12 +180,12 @@ func (r Rate) validate(where string) error {
 }
 
 // limit makes r one, nil where r is none.
-func (r Rate) limit(id int, name string) *limit {
+func (r Rate) limit(id uint32, name string) *limit {
 	if r.Requests == 0 {
 		return nil
 	}
 	return &limit{
-		id: uint32(id), name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
+		id: id, name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
 		interval: max(1, r.Window/time.Duration(r.Requests)),
 	}
 }

@@ -129,6 +129,57 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestAFileThatIsBeingWritten is not in force before it is whole: what changes from
+// look to look is waited for, and nothing at all is no policy that was asked for.
+func TestAFileThatIsBeingWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	age := time.Now()
+	write := func(s string) {
+		t.Helper()
+		age = age.Add(time.Second) // as if it were another second
+		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, age, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, empty := range []string{"", "# nothing yet\n", "---\n"} {
+		write(empty)
+		if _, err := NewFile(path, New(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)); err != nil {
+			t.Errorf("%q at the start: %v", empty, err)
+		}
+	}
+	write("clients: {concurrent: 1}\nwaf: {mode: off}")
+	g := New(prometheus.NewRegistry())
+	f, err := NewFile(path, g, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, half := range []string{"", "clients:", "clients: {concurrent: 3}"} {
+		write(half)
+		if f.runOnce(t.Context()); g.rules.Load().clients.Concurrent != 1 {
+			t.Errorf("%q is in force before a second look", half)
+		}
+	}
+	if f.runOnce(t.Context()); g.rules.Load().clients.Concurrent != 3 {
+		t.Error("what two looks agree on is not in force")
+	}
+	for _, empty := range []string{"", "# nothing yet\n", "---\n"} {
+		write(empty)
+		f.runOnce(t.Context())
+		if f.runOnce(t.Context()); g.Idle() {
+			t.Errorf("%q is in force", empty)
+		}
+	}
+	write("{}")
+	f.runOnce(t.Context())
+	if f.runOnce(t.Context()); !g.Idle() {
+		t.Error("{}, which asks for nothing, is not in force")
+	}
+}
+
 // TestFileBySignal: a signal makes Run read the file even where its stamp is the same.
 func TestFileBySignal(t *testing.T) {
 	t.Parallel()

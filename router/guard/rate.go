@@ -62,7 +62,7 @@ type allowance struct {
 }
 
 // take asks for one request at now. It allocates nothing for a bucket that is
-// known.
+// known. What a longer limit has left of one is as much as this limit knows of.
 func (b *buckets) take(k bucket, l *limit, now int64) allowance {
 	s := &b.shards[k.hash()&63]
 	whole := int64(l.interval) * int64(l.burst)
@@ -71,6 +71,10 @@ func (b *buckets) take(k bucket, l *limit, now int64) allowance {
 	at, known := s.full[k]
 	if !known && len(s.full) >= b.most {
 		s.forget(now)
+	}
+	if at > now+whole {
+		at = now + whole
+		s.full[k] = at
 	}
 	at = max(at, now)
 	next := at + int64(l.interval)

@@ -43,6 +43,7 @@ type Bearer struct {
 	Tenant  directory.TenantID // or
 	Slug    string
 	Subject string
+	Expires int64 // seconds since 1970; 0: it does not say
 }
 
 // A Ref is how a source names a tenant: exactly one field is set.

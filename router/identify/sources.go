@@ -70,16 +70,16 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 
 var (
 	errRevoked = problem.New(problem.Unauthenticated, "token is revoked")
+	errNoKeys  = problem.New(problem.Unauthenticated, "API keys are not taken here")
 	errUnasked = problem.New(problem.Unauthenticated, "token was not verified yet") // of Recall
 )
 
 // fromKey reads an API key: what it says is what the directory recorded of it.
 func (c *Chain) fromKey(key string, h *Head) (Ref, error) {
-	ring := c.Ring
-	if ring == nil {
-		ring = &noKeys
+	if c.Ring == nil {
+		return Ref{}, errNoKeys
 	}
-	tenant, id, err := ring.Check(key, c.now())
+	tenant, id, err := c.Ring.Check(key, c.now())
 	if err != nil {
 		return Ref{}, err
 	}
@@ -95,8 +95,6 @@ const (
 	keySubjectIs = "key/"
 	keySubject   = len(keySubjectIs) + token.KeyIDLen
 )
-
-var noKeys token.Ring
 
 // fromOther reads a bearer that is none of ours, if somebody knows it.
 func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
@@ -114,7 +112,7 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if b.Tenant == 0 && !isSlug(b.Slug) {
 		return Ref{}, problem.New(problem.Unauthenticated, "token names no tenant")
 	}
-	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject})
+	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject, ExpiresAt: b.Expires})
 	return Ref{ID: b.Tenant, Slug: b.Slug}, nil
 }
 

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A class is how much it matters that a request is served now. The lowest is
@@ -51,10 +54,11 @@ const (
 	shedWaited                    // it did not have its turn in time
 	shedOutbid                    // a request that matters more took its place in the queue
 	shedStreams                   // no place for a stream
+	shedShare                     // its tenant has its share of the cell
 	shedReasons                   // how many there are
 )
 
-var shedNames = [shedReasons]string{"circuit_open", "queue_full", "too_late", "waited", "outbid", "streams"}
+var shedNames = [shedReasons]string{"circuit_open", "queue_full", "too_late", "waited", "outbid", "streams", "tenant_share"}
 
 // A gate lets as many requests to a cell at once as the cell serves well, keeps
 // a bounded number of others waiting, and sheds the rest, those that matter
@@ -77,10 +81,14 @@ type gate struct {
 	mu     sync.Mutex
 	tuner  tuner
 	queues [classes][]*queued
+	shares shares
 }
 
 // A queued request's turn is closed when it is let in or turned away.
 type queued struct {
+	class  class
+	tenant directory.TenantID
+	own    bool // it counts in its tenant's share
 	turn   chan struct{}
 	outbid bool
 }
@@ -91,49 +99,72 @@ func newGate(most, least int, wait time.Duration, clock func() time.Duration) *g
 	return g
 }
 
-// enter takes a place for a request that has until deadline, waiting for one for
-// a bounded time among a bounded number of others.
-func (g *gate) enter(ctx context.Context, c class, deadline time.Time) error {
-	if g.pass(c) {
+// enter takes a place for a tenant's request that has until deadline, waiting for
+// one for a bounded time among a bounded number of others.
+func (g *gate) enter(ctx context.Context, t directory.TenantID, c class, deadline time.Time) error {
+	limit := g.limit.Load()
+	own := g.shares.take(t, limit)
+	if own && g.pass(c) {
 		return nil
 	}
 	g.full.Store(true)
+	w := &queued{class: c, tenant: t, own: own}
+	ahead, places := g.waiting.Load(), limit
+	if !own {
+		ahead, places = g.shares.over.Load(), shareOf(limit)
+	}
 	patience := min(g.wait, time.Until(deadline))
-	if c == background {
-		return g.refuse(c, shedFull, nil)
-	}
-	limit := g.limit.Load()
-	if turn := time.Duration((g.waiting.Load() + 1) * g.mean.Load() / limit); turn > patience {
-		return g.refuse(c, shedLate, nil)
-	}
-	w := g.join(c, limit)
-	if w == nil {
-		return g.refuse(c, shedFull, nil)
+	switch {
+	case c == background:
+		return g.refuse(w, shedFull, nil)
+	case time.Duration((ahead+1)*g.mean.Load()/places) > patience:
+		return g.refuse(w, shedLate, nil)
+	case !g.join(w, limit):
+		return g.refuse(w, shedFull, nil)
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-w.turn:
 	case <-timer.C:
-		if g.leave(c, w) {
-			return g.refuse(c, shedWaited, nil)
+		if g.leave(w) {
+			return g.refuse(w, shedWaited, nil)
 		}
 	case <-ctx.Done():
-		if g.leave(c, w) {
-			return g.refuse(c, shedWaited, ctx.Err())
+		if g.leave(w) {
+			return g.refuse(w, shedWaited, ctx.Err())
 		}
 	}
 	if w.outbid {
-		return g.refuse(c, shedOutbid, nil)
+		return g.refuse(w, shedOutbid, nil)
 	}
 	return nil
 }
 
-// pass takes a place if one is free and nobody waits.
+// try takes a place for a tenant's request if one is free and nobody waits.
+func (g *gate) try(t directory.TenantID, c class) bool {
+	if !g.shares.take(t, g.limit.Load()) {
+		return false
+	}
+	ok := g.pass(c)
+	if !ok {
+		g.yield(t)
+	}
+	return ok
+}
+
 func (g *gate) pass(c class) bool { return g.waiting.Load() == 0 && g.take(c) }
 
-func (g *gate) refuse(c class, why shedReason, cause error) error {
-	g.shed[c][why].Add(1)
+// refuse says why w has no place: the cell is busy, or its tenant is.
+func (g *gate) refuse(w *queued, why shedReason, cause error) error {
+	if !w.own {
+		g.shed[w.class][shedShare].Add(1)
+		e := problem.Wrap(problem.RateLimited, cause, "the tenant has its share of the owning cell")
+		e.RetryAfter = RetrySoon
+		return e
+	}
+	g.shed[w.class][why].Add(1)
+	g.yield(w.tenant)
 	return Unavailable(cause, "the owning cell is busy")
 }
 
@@ -154,17 +185,21 @@ func (g *gate) take(c class) bool {
 }
 
 // join puts a request into the queue, which is as long as the limit, of which
-// readers may have half; nil where there is no room. One that writes takes the
+// readers may have half; false where there is no room. One that writes takes the
 // place of the reader who came last.
-func (g *gate) join(c class, limit int64) *queued {
+func (g *gate) join(w *queued, limit int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	w.turn = make(chan struct{})
+	if !w.own {
+		return g.joinOver(w, limit)
+	}
 	readers, all := int64(len(g.queues[reading])), g.waiting.Load()
 	switch {
-	case c == reading && readers >= (limit+1)/2:
-		return nil
-	case all >= limit && (c != writing || readers == 0):
-		return nil
+	case w.class == reading && readers >= (limit+1)/2:
+		return false
+	case all >= limit && (w.class != writing || readers == 0):
+		return false
 	case all >= limit:
 		last := g.queues[reading][readers-1]
 		g.queues[reading] = g.queues[reading][:readers-1]
@@ -172,30 +207,44 @@ func (g *gate) join(c class, limit int64) *queued {
 		close(last.turn)
 		g.waiting.Add(-1)
 	}
-	w := &queued{turn: make(chan struct{})}
-	g.queues[c] = append(g.queues[c], w)
-	g.waiting.Add(1)
+	g.line(w)
 	g.admit() // a place may have become free before w could be seen
-	return w
+	return true
 }
 
-// leave takes a waiter out of the queue; false where its turn has come.
-func (g *gate) leave(c class, w *queued) bool {
+// line puts w at the end of those of its class.
+func (g *gate) line(w *queued) {
+	g.queues[w.class] = append(g.queues[w.class], w)
+	g.waiting.Add(1)
+}
+
+// leave takes a waiter out of its queue; false where its turn has come.
+func (g *gate) leave(w *queued) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	i := slices.Index(g.queues[c], w)
+	if i := slices.Index(g.shares.queue, w); i >= 0 {
+		g.shares.drop(i)
+		return true
+	}
+	q := &g.queues[w.class]
+	i := slices.Index(*q, w)
 	if i < 0 {
 		return false
 	}
-	g.queues[c] = slices.Delete(g.queues[c], i, i+1)
+	*q = slices.Delete(*q, i, i+1)
 	g.waiting.Add(-1)
 	return true
 }
 
-// exit gives a place back.
-func (g *gate) exit() {
+// exit gives a place of the tenant's back.
+func (g *gate) exit(t directory.TenantID) {
 	g.inside.Add(-1)
-	if g.waiting.Load() > 0 {
+	switch freed := g.shares.give(t, g.limit.Load()); {
+	case freed:
+		g.mu.Lock()
+		g.admitOver()
+		g.mu.Unlock()
+	case g.waiting.Load() > 0:
 		g.mu.Lock()
 		g.admit()
 		g.mu.Unlock()
@@ -244,7 +293,7 @@ func (g *gate) answered(took time.Duration) {
 	g.mean.Store(int64(mean))
 	g.began.Store(int64(now))
 	g.limit.Store(g.tuner.window(now, mean, g.full.Swap(false)))
-	g.admit()
+	g.admitOver()
 }
 
 // restart lets few requests in and then more: the cell was away.

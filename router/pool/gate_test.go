@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cellway/cellway/directory"
 )
 
 func testGate(most int) *gate {
@@ -24,19 +26,24 @@ func TestThoseWhoWriteComeFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := testGate(2)
+		tenants := directory.TenantID(0) // each request is of one of its own
+		enter := func(c class) error {
+			tenants++
+			return g.enter(t.Context(), tenants, c, soon())
+		}
 		for range 2 {
-			if err := g.enter(t.Context(), reading, soon()); err != nil {
+			if err := enter(reading); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := g.enter(t.Context(), background, soon()); err == nil {
+		if err := enter(background); err == nil {
 			t.Error("background work was let in where there is no place")
 		}
 		var order []class
 		var mu sync.Mutex
 		wait := func(c class, want bool) {
 			go func() {
-				err := g.enter(t.Context(), c, soon())
+				err := enter(c)
 				mu.Lock()
 				defer mu.Unlock()
 				if (err == nil) != want {
@@ -53,8 +60,8 @@ func TestThoseWhoWriteComeFirst(t *testing.T) {
 		wait(writing, true)
 		wait(writing, true)
 		wait(writing, false) // the queue is full of writers
-		for range 2 {
-			g.exit()
+		for tenant := range directory.TenantID(2) {
+			g.exit(tenant + 1)
 			synctest.Wait()
 		}
 		mu.Lock()
@@ -79,24 +86,24 @@ func TestNobodyWaitsInVain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := testGate(1)
-		if err := g.enter(t.Context(), writing, soon()); err != nil {
+		if err := g.enter(t.Context(), 1, writing, soon()); err != nil {
 			t.Fatal(err)
 		}
 		g.mean.Store(int64(2 * time.Second))
 		began := time.Now()
-		if err := g.enter(t.Context(), writing, soon()); err == nil || time.Since(began) > 0 {
+		if err := g.enter(t.Context(), 2, writing, soon()); err == nil || time.Since(began) > 0 {
 			t.Errorf("answers take 2 s and the wait is bounded by 1 s: got %v after %v", err, time.Since(began))
 		}
 		g.mean.Store(int64(time.Millisecond))
-		if err := g.enter(t.Context(), writing, time.Now().Add(100*time.Millisecond)); err == nil || time.Since(began) != 100*time.Millisecond {
+		if err := g.enter(t.Context(), 2, writing, time.Now().Add(100*time.Millisecond)); err == nil || time.Since(began) != 100*time.Millisecond {
 			t.Errorf("a deadline in 100 ms: got %v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := g.enter(ctx, writing, soon()); !errors.Is(err, context.Canceled) {
+		if err := g.enter(ctx, 2, writing, soon()); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want the context's", err)
 		}
-		g.exit()
+		g.exit(1)
 		if g.inside.Load() != 0 || g.waiting.Load() != 0 {
 			t.Errorf("%d inside, %d waiting, want none", g.inside.Load(), g.waiting.Load())
 		}
@@ -109,20 +116,26 @@ func TestAGateNeverLetsTooManyIn(t *testing.T) {
 	const most = 4
 	g := testGate(most)
 	var inside, worst, served atomic.Int64
+	var of [5]atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
 			for n := range 500 {
-				if g.enter(t.Context(), class((i+n)%int(classes)), soon()) != nil {
+				tenant := directory.TenantID((i + n) % 5)
+				if g.enter(t.Context(), tenant, class((i+n)%int(classes)), soon()) != nil {
 					continue
 				}
 				if now := inside.Add(1); now > worst.Load() {
 					worst.Store(now)
 				}
+				if held := of[tenant].Add(1); held > shareOf(most) {
+					t.Errorf("tenant %d has %d places of %d", tenant, held, most)
+				}
 				served.Add(1)
+				of[tenant].Add(-1)
 				inside.Add(-1)
 				g.answered(time.Microsecond)
-				g.exit()
+				g.exit(tenant)
 			}
 		})
 	}
@@ -130,15 +143,23 @@ func TestAGateNeverLetsTooManyIn(t *testing.T) {
 	if worst.Load() > most || g.inside.Load() != 0 || g.waiting.Load() != 0 || served.Load() == 0 {
 		t.Errorf("at most %d at once of %d, %d inside, %d waiting in the end", worst.Load(), most, g.inside.Load(), g.waiting.Load())
 	}
+	for tenant := range of {
+		if held := g.shares.of(directory.TenantID(tenant)).Load(); held != 0 || g.shares.over.Load() != 0 {
+			t.Errorf("tenant %d has %d places, %d of all wait for their share in the end", tenant, held, g.shares.over.Load())
+		}
+	}
 }
 
 func TestAFreeGateCostsNothing(t *testing.T) {
 	g := testGate(16)
 	ctx, deadline := t.Context(), soon()
 	if n := testing.AllocsPerRun(1000, func() {
-		_ = g.enter(ctx, writing, deadline)
+		_ = g.enter(ctx, 1, writing, deadline)
 		g.answered(time.Millisecond)
-		g.exit()
+		g.exit(1)
+		if g.try(2, reading) {
+			g.exit(2)
+		}
 	}); n != 0 {
 		t.Errorf("got %v allocations for each request, want none", n)
 	}

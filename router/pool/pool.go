@@ -6,6 +6,7 @@ package pool
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -125,26 +126,27 @@ func (p *Pools[T]) Close(f func(T)) {
 	}
 }
 
-// Acquire takes a place for r, waiting for one for a bounded time among a
+// Acquire takes a place for r, a request of the tenant's, waiting for one for a bounded time among a
 // bounded number of others, unless the cell is known to be away.
-func (p *Pool[T]) Acquire(r *http.Request, address string, deadline time.Time) error {
+func (p *Pool[T]) Acquire(r *http.Request, t directory.TenantID, address string, deadline time.Time) error {
 	c := classOf(r.Method, r.Header.Get("Priority"), r.Header.Get("Accept"))
 	if !p.circuit.admits(address, p.gate.inside.Load()) {
 		p.gate.shed[c][shedOpen].Add(1)
 		return Unavailable(nil, "the owning cell does not answer")
 	}
-	if err := p.gate.enter(r.Context(), c, deadline); err != nil {
+	if err := p.gate.enter(r.Context(), t, c, deadline); errors.Is(err, problem.RateLimited) && p.circuit.silent() {
+		return Unavailable(err, "the owning cell does not answer") // its tenant cannot help it
+	} else if err != nil {
 		return err
 	}
 	p.sends()
 	return nil
 }
 
-// Try takes a place for a request, of which method and two fields are told, to the cell at
-// address if one is free. Where it
-// is not, acquire says why.
-func (p *Pool[T]) Try(method, priority, accept, address string) bool {
-	if p.circuit.open.Load() || !p.circuit.admits(address, p.gate.inside.Load()) || !p.gate.pass(classOf(method, priority, accept)) {
+// Try takes a place for a tenant's request, of which method and two fields are told, to
+// the cell at address if one is free. Where it is not, Acquire says why.
+func (p *Pool[T]) Try(t directory.TenantID, method, priority, accept, address string) bool {
+	if p.circuit.open.Load() || !p.circuit.admits(address, p.gate.inside.Load()) || !p.gate.try(t, classOf(method, priority, accept)) {
 		return false
 	}
 	p.sends()
@@ -157,8 +159,8 @@ func (p *Pool[T]) sends() {
 	p.attempts.Add(1)
 }
 
-// Release gives a place back.
-func (p *Pool[T]) Release() { p.gate.exit() }
+// Release gives a place of the tenant's back.
+func (p *Pool[T]) Release(t directory.TenantID) { p.gate.exit(t) }
 
 // Answered notes that the cell has answered after took, or (!ok) that it has
 // not; telling says whether that tells something of the cell.

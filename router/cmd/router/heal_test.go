@@ -88,5 +88,11 @@ func overHTTP(m *directorytest.Memory, cut *atomic.Bool) http.Handler {
 		u, err := m.Changes(r.Context(), r.URL.Query().Get("router"), directory.Version(since), wait)
 		answer(w, u, err)
 	})
+	mux.HandleFunc("GET /v1/credentials", func(w http.ResponseWriter, r *http.Request) {
+		since, _ := strconv.ParseInt(r.URL.Query().Get("since"), 10, 64)
+		wait, _ := time.ParseDuration(r.URL.Query().Get("wait"))
+		c, err := m.Credentials(r.Context(), directory.Version(since), wait)
+		answer(w, c, err)
+	})
 	return mux
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/keyring"
 	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
 )
@@ -65,7 +66,7 @@ func serve(ctx context.Context, s settings) (err error) {
 		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
 	}
 	ring := &token.Ring{}
-	keyFile := router.NewKeyFile(s.TableFile+".keys", ring, tel.Log)
+	keyFile := keyring.New(s.TableFile+".keys", ring, tel.Log)
 	keyFile.Load(ctx)
 	o.Chain.Ring = ring
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)

@@ -2,21 +2,29 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/config"
 	"github.com/cellway/cellway/infra/local"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/keyring"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -125,10 +133,54 @@ func testProcess(t *testing.T, engine string) {
 	}
 }
 
+// TestReadyWhenTheIssuersHaveAnswered: an issuer that answers late is waited for, so that
+// no token is 503 because a new router has taken over.
+func TestReadyWhenTheIssuersHaveAnswered(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan struct{})
+	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-answer:
+			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "k", Use: "sig"}}})
+		case <-r.Context().Done():
+		}
+	}))
+	defer issuer.Close()
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	text := fmt.Sprintf("waf: {mode: off}\nissuers: [{issuer: %[1]q, jwks: %[1]q, audience: cellway, tenant: 1}]", issuer.URL)
+	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s settings
+	if err := config.Load(prefix, environ(t, "ROUTER_POLICY_FILE="+policy), &s); err != nil {
+		t.Fatal(err)
+	}
+	saveTable(t, s.TableFile, echo(t).URL)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, s) }()
+	page := "http://" + s.AdminAddr + "/readyz"
+	eventually(t, func() bool { return strings.Contains(ask(t, page), "[+] table ok") })
+	if got := ask(t, page); !strings.HasPrefix(got, "503 ") || !strings.Contains(got, "[-] issuers: ") {
+		t.Errorf("before the issuer has answered: got %s", got)
+	}
+	close(answer)
+	eventually(t, func() bool { return status(page) == 200 })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // saveTable writes a table with acme on a cell at address.
 func saveTable(t *testing.T, path, address string) { saveTenants(t, path, address, "acme") }
 
-// saveTenants writes a table with a cell at address for each tenant.
+// saveTenants writes a table with a cell at address for each tenant, and that there
+// are no keys.
 func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	t.Helper()
 	u := directory.Update{Version: 5}
@@ -147,8 +199,14 @@ func saveTenants(t *testing.T, path, address string, slugs ...string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Run saves once more when it is told to stop
-	if err := table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run(ctx); err != nil {
+	var ring token.Ring
+	if err := ring.Apply(directory.Credentials{Version: 1}); err != nil {
 		t.Fatal(err)
+	}
+	for _, save := range []func(context.Context) error{table.NewDisk(path, "cellway.localhost", tab, tel.Log).Run, keyring.New(path+".keys", &ring, tel.Log).Run} {
+		if err := save(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

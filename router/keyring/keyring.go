@@ -1,4 +1,6 @@
-package router
+// Package keyring keeps what a router knows of the directory's credentials: up to date,
+// and on disk.
+package keyring
 
 import (
 	"bytes"
@@ -19,29 +21,29 @@ import (
 	"github.com/cellway/cellway/directory/token"
 )
 
-// A KeyFile keeps a ring of API keys and revoked tokens up to date with the
+// A File keeps a ring of API keys and revoked tokens up to date with the
 // directory, and its last good copy on disk: a router that starts while the
 // directory is dead knows the keys that it knew. It belongs to one process.
-type KeyFile struct {
+type File struct {
 	path  string
 	ring  *token.Ring
 	log   *slog.Logger
 	saved directory.Version
 }
 
-// saveKeysEvery is how often a changed ring is written, at most.
-const saveKeysEvery = time.Second
+// saveEvery is how often a changed ring is written, at most.
+const saveEvery = time.Second
 
-// NewKeyFile keeps ring at path.
-func NewKeyFile(path string, ring *token.Ring, log *slog.Logger) *KeyFile {
-	return &KeyFile{path: path, ring: ring, log: log}
+// New keeps ring at path.
+func New(path string, ring *token.Ring, log *slog.Logger) *File {
+	return &File{path: path, ring: ring, log: log}
 }
 
 // Load fills an empty ring from the file. One that is not as it was written is
-// refused with a line that says why: then no key is valid until the directory
+// refused with a line that says why: then the ring is not known until the directory
 // answers, because half of the revocations are worse than none of the keys.
-func (f *KeyFile) Load(ctx context.Context) {
-	c, err := readKeys(f.path)
+func (f *File) Load(ctx context.Context) {
+	c, err := read(f.path)
 	if err == nil {
 		err = f.ring.Apply(c)
 	}
@@ -54,8 +56,8 @@ func (f *KeyFile) Load(ctx context.Context) {
 	}
 }
 
-// readKeys reads a checksum on a line of its own and what it is of.
-func readKeys(path string) (directory.Credentials, error) {
+// read reads a checksum on a line of its own and what it is of.
+func read(path string) (directory.Credentials, error) {
 	var c directory.Credentials
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -80,7 +82,7 @@ func digest(b []byte) string {
 }
 
 // Follow keeps the ring up to date with feed until ctx ends.
-func (f *KeyFile) Follow(ctx context.Context, feed directory.Keys) error {
+func (f *File) Follow(ctx context.Context, feed directory.Keys) error {
 	return client.WatchCredentials(ctx, feed, f.ring.Version(), f.ring.Apply, func(err error, pause time.Duration) {
 		f.log.WarnContext(ctx, "directory does not answer; the keys stay as they are", "error", err, "pause", pause, "version", f.ring.Version())
 	})
@@ -88,8 +90,8 @@ func (f *KeyFile) Follow(ctx context.Context, feed directory.Keys) error {
 
 // Run writes the ring whenever it has changed, until ctx ends; then once more if
 // it has to.
-func (f *KeyFile) Run(ctx context.Context) error {
-	every := time.NewTicker(saveKeysEvery)
+func (f *File) Run(ctx context.Context) error {
+	every := time.NewTicker(saveEvery)
 	defer every.Stop()
 	for {
 		ended := ctx.Err() != nil
@@ -107,7 +109,7 @@ func (f *KeyFile) Run(ctx context.Context) error {
 }
 
 // save replaces the file as a whole.
-func (f *KeyFile) save() error {
+func (f *File) save() error {
 	c := directory.Credentials{Version: f.ring.Version()}
 	if c.Version == f.saved {
 		return nil
@@ -118,7 +120,7 @@ func (f *KeyFile) save() error {
 		return err
 	}
 	tmp := f.path + ".tmp"
-	if err := writeKeys(tmp, append([]byte(digest(body)+"\n"), body...)); err != nil {
+	if err := write(tmp, append([]byte(digest(body)+"\n"), body...)); err != nil {
 		_ = os.Remove(tmp)
 		return err
 	}
@@ -129,7 +131,7 @@ func (f *KeyFile) save() error {
 	return nil
 }
 
-func writeKeys(path string, b []byte) (err error) {
+func write(path string, b []byte) (err error) {
 	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -1,0 +1,113 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// TestATenantHasHalfOfACell: what it has too many of wait for its own to end, and
+// then are told that it is the tenant; others find places.
+func TestATenantHasHalfOfACell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(512) // begins with 128
+		const limit = 128
+		answers := make(chan error, limit)
+		for range limit {
+			go func() { answers <- g.enter(t.Context(), 1, writing, soon()) }()
+		}
+		synctest.Wait()
+		if in, over := g.inside.Load(), g.shares.over.Load(); in != limit/2 || over != limit/2 || g.waiting.Load() != 0 {
+			t.Fatalf("%d are in, %d wait for their share, %d for a place", in, over, g.waiting.Load())
+		}
+		began := time.Now()
+		for range limit / 2 {
+			<-answers
+			if err := g.enter(t.Context(), 2, reading, soon()); err != nil || time.Since(began) > 0 {
+				t.Fatalf("another tenant: %v after %v", err, time.Since(began))
+			}
+		}
+		g.exit(2) // another's place is not for it
+		synctest.Wait()
+		if n := len(answers); n != 0 {
+			t.Errorf("%d came in over their tenant's share", n)
+		}
+		g.exit(1)
+		synctest.Wait()
+		if len(answers) != 1 || g.inside.Load() != limit-1 {
+			t.Errorf("one has ended: %d came in, %d are in", len(answers), g.inside.Load())
+		}
+		<-answers
+		if err := g.enter(t.Context(), 1, background, soon()); !errors.Is(err, problem.RateLimited) || time.Since(began) > 0 {
+			t.Errorf("in the background: %v after %v", err, time.Since(began))
+		}
+		for range limit/2 - 1 {
+			if err := <-answers; !errors.Is(err, problem.RateLimited) {
+				t.Errorf("over the share: %v", err)
+			}
+		}
+		if took := time.Since(began); took != g.wait || g.shed[writing][shedShare].Load() != limit/2-1 {
+			t.Errorf("after %v, %d counted", took, g.shed[writing][shedShare].Load())
+		}
+	})
+}
+
+// TestTheOnlyTenantHasRoomForItsBurst: it has the queue that it had without shares,
+// and the limit grows with what it asks for.
+func TestTheOnlyTenantHasRoomForItsBurst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(16)
+		answers := make(chan error, 64)
+		for range 33 {
+			go func() { answers <- g.enter(t.Context(), 1, reading, soon()) }()
+		}
+		synctest.Wait()
+		if n := g.shed[reading][shedShare].Load(); n != 1 || !g.full.Load() {
+			t.Errorf("of 33 at once, %d were turned away, want 1; full is %v", n, g.full.Load())
+		}
+		for range 32 {
+			g.exit(1)
+			synctest.Wait()
+		}
+		if g.inside.Load() != 0 || len(answers) != 33 || g.shares.of(1).Load() != 0 {
+			t.Errorf("%d inside, %d answers, %d counted", g.inside.Load(), len(answers), g.shares.of(1).Load())
+		}
+	})
+}
+
+// TestACellThatIsSilentIsNotItsTenantsFault: as long as it says nothing, who has its
+// share is told what others are told.
+func TestACellThatIsSilentIsNotItsTenantsFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pools := New(Limits{Requests: 4}, func(directory.CellID, Limits) int { return 0 }, func(ctx context.Context, _ int, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		defer pools.Close(func(int) {})
+		p, r := pools.Of("c1"), httptest.NewRequest("GET", "/", nil)
+		ask := func() error { return p.Acquire(r, 1, "a", soon()) }
+		if err := errors.Join(ask(), ask()); err != nil {
+			t.Fatal(err)
+		}
+		p.Answered(time.Millisecond, true, false)
+		if err := ask(); !errors.Is(err, problem.RateLimited) {
+			t.Errorf("the cell answers: got %v", err)
+		}
+		time.Sleep(suspectAfter) // of the bubble
+		if err := ask(); !errors.Is(err, problem.CellUnavailable) {
+			t.Errorf("the cell is silent: got %v", err)
+		}
+		for range 2 {
+			p.Release(1)
+		}
+	})
+}
