@@ -13,7 +13,7 @@ import (
 // tenants of a cell that it retires or leaves without an address. A move changes
 // one tenant at a time and is never refused, and neither is the end of an empty cell.
 type Guard struct {
-	Share  float64 // of the tenants that are known; 0 refuses nothing
+	Share  float64 // of the tenants that are known and not deleted; 0 refuses nothing
 	AtMost int     // so many may always go
 }
 
@@ -43,13 +43,17 @@ func (g *guarding) check(v *View, u directory.Update) error {
 		return nil
 	}
 	taken := v.taken(u)
-	if taken <= g.AtMost || float64(taken) <= g.Share*float64(v.tenants) {
+	if taken <= g.AtMost {
+		return nil
+	}
+	live := v.live()
+	if float64(taken) <= g.Share*float64(live) {
 		return nil
 	}
 	g.refusing.Store(int64(u.Version))
 	g.refused.Add(1)
 	return problem.New(problem.Conflict,
-		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, v.tenants, v.version)
+		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, live, v.version)
 }
 
 // taken is how many tenants u takes from the cells that v knows for them, or
@@ -74,7 +78,10 @@ func (v *View) taken(u directory.Update) int {
 		}
 	}
 	if u.Since == 0 {
-		return taken + max(0, v.tenants-known) // whom the snapshot does not name
+		if v.tenants > known {
+			taken += max(0, v.live()-known) // whom the snapshot does not name
+		}
+		return taken
 	}
 	if len(lost) > 0 {
 		for r := range v.all {
@@ -100,6 +107,16 @@ func (v *View) lost(u directory.Update) map[directory.CellID]bool {
 		}
 	}
 	return lost
+}
+
+// live counts the tenants that are not deleted: it looks at each of them.
+func (v *View) live() (n int) {
+	for r := range v.all {
+		if v.entry(r).State != directory.Deleted {
+			n++
+		}
+	}
+	return n
 }
 
 // all yields every tenant once, in no order.

@@ -107,3 +107,36 @@ func TestAnEmptyCellMayGo(t *testing.T) {
 		t.Errorf("the cell of all tenants, which are packed: got %v, want conflict", err)
 	}
 }
+
+// TestThoseWhoWereDeletedAreNotTaken: a table remembers whom it saw deleted, and a
+// snapshot, which never names them, takes nobody by that.
+func TestThoseWhoWereDeletedAreNotTaken(t *testing.T) {
+	t.Parallel()
+	for _, packFrom := range []int{500, packFrom} {
+		tab := New()
+		tab.packFrom = packFrom
+		tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+		apply(t, tab, many(0, 10, 1000, 1, "c1"))
+		for i := range 450 {
+			apply(t, tab, delta(10+i, 11+i, inState(route(1000-i, "c1", 1, slug(1000-i)), directory.Deleted)))
+		}
+		apply(t, tab, many(0, 461, 550, 1, "c1"))
+		if v := tab.View(); v.Version() != 461 || v.Tenants() != 550 {
+			t.Errorf("got version %d with %d tenants", v.Version(), v.Tenants())
+		}
+	}
+}
+
+// TestTheShareIsOfThoseWhoLive: the deleted ones that are remembered do not make room for more.
+func TestTheShareIsOfThoseWhoLive(t *testing.T) {
+	t.Parallel()
+	tab := New()
+	tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+	apply(t, tab, many(0, 10, 1000, 1, "c1"))
+	for i := range 450 {
+		apply(t, tab, delta(10+i, 11+i, inState(route(1000-i, "c1", 1, slug(1000-i)), directory.Deleted)))
+	}
+	if err := tab.Apply(many(460, 461, 200, 2, "c2")); !errors.Is(err, problem.Conflict) {
+		t.Errorf("200 of 550: got %v, want conflict", err)
+	}
+}
