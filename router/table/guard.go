@@ -2,6 +2,7 @@ package table
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -17,29 +18,51 @@ type Guard struct {
 	AtMost int     // so many may always go
 }
 
-// guarding is the guard at work.
+// guarding is the guard at work. All but the atomics is under Table.apply.
 type guarding struct {
 	Guard
-	allowed  atomic.Int64 // updates up to this version pass
-	refusing atomic.Int64 // the version that was refused last; 0 once one has passed
-	refused  atomic.Int64 // how many were
+	allowed  directory.Version // updates up to this version pass
+	refusing atomic.Int64      // the version that was refused first since one has passed; 0: none
+	refused  atomic.Int64      // how many were
+	taking   int               // how many tenants the update takes that was refused last
+	once     allowance
 }
 
-// Allow lets updates up to version pass the guard, whatever they take away.
-func (t *Table) Allow(version directory.Version) { t.guard.allowed.Store(int64(version)) }
+// An allowance is for one update that takes as many tenants away, or fewer.
+type allowance struct {
+	taken int
+	until time.Time
+}
+
+// allowedFor is how long an allowance of what was refused lasts.
+const allowedFor = time.Minute
+
+// Allow lets updates up to version pass the guard, whatever they take away. Where
+// that is the refused version or a later one, so does the next update within a
+// minute that takes what was refused and at most AtMost tenants more: the directory
+// may be at another version by now.
+func (t *Table) Allow(version directory.Version) {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	g := &t.guard
+	g.allowed = version
+	if first := g.refusing.Load(); first > 0 && int64(version) >= first {
+		g.once = allowance{g.taking + g.AtMost, time.Now().Add(allowedFor)}
+	}
+}
 
 // SetGuard sets how much one update may take away; it is called before the first.
 func (t *Table) SetGuard(g Guard) { t.guard.Guard = g }
 
-// Refusing is the version of the update that the guard refused last, 0 where the
-// newest has passed; refused is how many there were.
+// Refusing is the version of the update that the guard refused first since one has
+// passed, 0 where the newest has; refused is how many there were.
 func (t *Table) Refusing() (version directory.Version, refused int64) {
 	return directory.Version(t.guard.refusing.Load()), t.guard.refused.Load()
 }
 
 // check refuses an update that takes too much away from v.
 func (g *guarding) check(v *View, u directory.Update) error {
-	if g.Share <= 0 || v.source == FromNowhere || int64(u.Version) <= g.allowed.Load() {
+	if g.Share <= 0 || v.source == FromNowhere || u.Version <= g.allowed {
 		return nil
 	}
 	taken := v.taken(u)
@@ -50,10 +73,20 @@ func (g *guarding) check(v *View, u directory.Update) error {
 	if float64(taken) <= g.Share*float64(live) {
 		return nil
 	}
-	g.refusing.Store(int64(u.Version))
+	if taken <= g.once.taken && time.Now().Before(g.once.until) {
+		return nil
+	}
+	g.refusing.CompareAndSwap(0, int64(u.Version))
 	g.refused.Add(1)
+	g.taking = taken
 	return problem.New(problem.Conflict,
 		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, live, v.version)
+}
+
+// passed notes that the table has taken an update.
+func (g *guarding) passed() {
+	g.refusing.Store(0)
+	g.once = allowance{}
 }
 
 // taken is how many tenants u takes from the cells that v knows for them, or

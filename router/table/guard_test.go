@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -139,4 +141,35 @@ func TestTheShareIsOfThoseWhoLive(t *testing.T) {
 	if err := tab.Apply(many(460, 461, 200, 2, "c2")); !errors.Is(err, problem.Conflict) {
 		t.Errorf("200 of 550: got %v, want conflict", err)
 	}
+}
+
+// TestAnAllowanceOutlivesAVersion: a busy directory is at another version before the
+// table asks again, so what is allowed is what was refused, and a little more, once
+// and within a minute.
+func TestAnAllowanceOutlivesAVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := New()
+		tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+		apply(t, tab, many(0, 10, 1000, 1, "c1"))
+		refused := func(u directory.Update, at directory.Version, why string) {
+			t.Helper()
+			if err := tab.Apply(u); !errors.Is(err, problem.Conflict) {
+				t.Fatalf("%s: got %v, want conflict", why, err)
+			}
+			if got, _ := tab.Refusing(); got != at {
+				t.Errorf("%s: refusing %d, want %d", why, got, at)
+			}
+		}
+		refused(many(0, 20, 500, 2, "c2"), 20, "not allowed")
+		refused(many(10, 25, 500, 2, "c2"), 20, "the same, later")
+		tab.Allow(19)
+		refused(many(10, 26, 500, 2, "c2"), 20, "another version is allowed")
+		tab.Allow(20)
+		time.Sleep(allowedFor)
+		refused(many(10, 27, 500, 2, "c2"), 20, "allowed a minute ago")
+		tab.Allow(20)
+		refused(many(10, 28, 700, 2, "c2"), 20, "takes more than was refused")
+		apply(t, tab, many(10, 30, 520, 2, "c2")) // a few more went meanwhile
+		refused(many(30, 31, 400, 3, "c1"), 31, "the next one")
+	})
 }

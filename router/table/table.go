@@ -120,7 +120,7 @@ func (t *Table) next(u directory.Update) (*View, error) {
 	if err != nil {
 		return old, err
 	}
-	t.guard.refusing.Store(0)
+	t.guard.passed()
 	return next, nil
 }
 
