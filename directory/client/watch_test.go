@@ -13,6 +13,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // add makes one new version.
@@ -276,6 +277,49 @@ func TestWatchAsksAgainBeforeItStartsAgain(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestWatchGoesOnWhereTheTableRefuses: changes that the table does not want are asked
+// for from where it is, so that the directory hears of the router; and where only a
+// snapshot would do, one is taken now and then.
+func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
+	for name, tt := range map[string]struct{ keep, polls, snapshots int32 }{
+		"changes": {0, 15, 0}, "a snapshot": {1, 10, 7},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := directorytest.NewMemory()
+			m.Keep = int(tt.keep)
+			for i := range 5 {
+				add(t, m, fmt.Sprint("c", i))
+			}
+			feed := &flawed{Feed: m}
+			var polls atomic.Int32
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- client.Watch(ctx, feed, client.WatchOptions{
+					From: 1,
+					Poll: func(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+						polls.Add(1)
+						if since != 1 {
+							t.Errorf("%s: polled at version %d, want 1", name, since)
+						}
+						return m.Changes(ctx, r, since, wait)
+					},
+					Apply: func(context.Context, directory.Update) error { return problem.New(problem.Conflict, "too much") },
+				})
+			}()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if n, whole := polls.Load(), feed.snapshots.Load(); n < tt.polls || n > 70 || whole > tt.snapshots {
+				t.Errorf("%s: %d polls and %d snapshots, want at least %d and at most %d", name, n, whole, tt.polls, tt.snapshots)
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func newest(t *testing.T, m *directorytest.Memory) directory.Version {

@@ -38,6 +38,7 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			tab := New()
 			tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
 			apply(t, tab, many(0, 10, 1000, 1, "c1"))
+			confirmed := tab.Confirmed()
 			for range 2 {
 				if err := tab.Apply(u); !errors.Is(err, problem.Conflict) {
 					t.Fatalf("got %v, want conflict", err)
@@ -48,6 +49,9 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			}
 			if e, ok := tab.View().BySlug(slug(900)); !ok || e.Cell != "c1" || e.Address == "" || e.State != directory.Active {
 				t.Errorf("got %+v", e)
+			}
+			if heard := !tab.Confirmed().Equal(confirmed); heard != (u.Since != 0) {
+				t.Errorf("confirmed by it: %v, want so by changes only", heard)
 			}
 			tab.Allow(20)
 			apply(t, tab, u)
