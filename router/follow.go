@@ -61,8 +61,8 @@ func follow(ctx context.Context, feed directory.Feed, o client.WatchOptions, t *
 				"reason", b.Reason, "error", err, "pause", pause, "version", t.View().Version())
 			return
 		}
-		if errors.Is(err, problem.Conflict) {
-			log.WarnContext(ctx, "directory's changes are refused; the table stays as it is", "error", err, "pause", pause)
+		if errors.Is(err, problem.Conflict) || errors.Is(err, directory.ErrPart) {
+			log.WarnContext(ctx, "what the directory wants is not served; the table stays without it", "error", err, "pause", pause)
 			return
 		}
 		log.WarnContext(ctx, "directory does not answer; the table stays as it is",

@@ -30,6 +30,7 @@ type WatchOptions struct {
 	// table, any other u.Since is the version of the update before. After a
 	// failure the next update is a snapshot. A Conflict says that the table does not
 	// want what changed: it is asked for again, all at once, from where the table is.
+	// directory.ErrPart says that the table is at u.Version all the same.
 	Apply func(ctx context.Context, u directory.Update) error
 	// Alive, unless nil, hears of each answer of the directory, also one that
 	// brings nothing: at that moment the table was as new as u.Version. It may fail
@@ -125,13 +126,16 @@ func (w *watch) runOnce(ctx context.Context) error {
 	u, err := w.next(ctx)
 	refused := false
 	if err == nil && (w.whole || u.Version > w.at || u.Part != nil) {
-		if err = w.Apply(ctx, u); err != nil {
-			refused, err = true, fmt.Errorf("apply table version %d: %w", u.Version, err)
-		} else {
+		if err = w.Apply(ctx, u); err == nil || errors.Is(err, directory.ErrPart) {
 			w.at, w.whole = u.Version, false
 			if u.Since != 0 {
 				w.breaches = 0
 			}
+		} else {
+			refused = true
+		}
+		if err != nil {
+			err = fmt.Errorf("apply table version %d: %w", u.Version, err)
 		}
 	}
 	if err == nil && w.Alive != nil {

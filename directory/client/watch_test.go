@@ -322,6 +322,40 @@ func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
 	}
 }
 
+// TestWatchAsksForNoSnapshotBecauseOfAPart: the table is where the update leads, and
+// a part that cannot be served is not what a snapshot could mend.
+func TestWatchAsksForNoSnapshotBecauseOfAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := directorytest.NewMemory()
+		add(t, m, "c1")
+		add(t, m, "c2")
+		feed := &flawed{Feed: m}
+		ctx, stop := context.WithCancel(t.Context())
+		var polled []directory.Version
+		done := make(chan error, 1)
+		go func() {
+			done <- client.Watch(ctx, feed, client.WatchOptions{
+				From: 1,
+				Poll: func(ctx context.Context, r string, since directory.Version, _ time.Duration) (directory.Update, error) {
+					polled = append(polled, since)
+					u, err := m.Changes(ctx, r, since, 0)
+					u.Part = &directory.Part{Rollout: "ro_1"} // again and again: it is not there
+					return u, err
+				},
+				Apply: func(context.Context, directory.Update) error { return directory.ErrPart },
+			})
+		}()
+		time.Sleep(time.Minute)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if n := len(polled); n < 10 || n > 40 || polled[0] != 1 || polled[1] != 2 || feed.snapshots.Load() > 0 {
+			t.Errorf("%d snapshots, polled at %v", feed.snapshots.Load(), polled)
+		}
+	})
+}
+
 func newest(t *testing.T, m *directorytest.Memory) directory.Version {
 	t.Helper()
 	u, err := m.Snapshot(t.Context())

@@ -83,7 +83,8 @@ func (t *Table) Confirmed() time.Time {
 // that do not continue the table's chain are a *directory.Breach (start again from
 // a snapshot), an update that breaks a rule of its own is Invalid, one that takes
 // too much away is a Conflict (see Guard); then nothing has changed but, where
-// there is no Breach, the part in a roll-out. A snapshot of
+// there is no Breach, the part in a roll-out. directory.ErrPart says that the part
+// cannot be laid over the record, which has taken u. A snapshot of
 // the table's version replaces a table that has another history.
 func (t *Table) Apply(u directory.Update) error {
 	t.apply.Lock()
