@@ -298,7 +298,7 @@ func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- client.Watch(ctx, feed, client.WatchOptions{
-					From: 1,
+					From: 1, Router: "r1",
 					Poll: func(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
 						polls.Add(1)
 						if since != 1 {
@@ -313,6 +313,9 @@ func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
 			synctest.Wait()
 			if n, whole := polls.Load(), feed.snapshots.Load(); n < tt.polls || n > 70 || whole > tt.snapshots {
 				t.Errorf("%s: %d polls and %d snapshots, want at least %d and at most %d", name, n, whole, tt.polls, tt.snapshots)
+			}
+			if w, err := m.Watermark(t.Context()); err != nil || w.Watermark != 1 || !w.Routers[0].Live {
+				t.Errorf("%s: got %+v, %v, want a router that lives, at 1", name, w, err)
 			}
 			stop()
 			if err := <-done; err != nil {
