@@ -294,7 +294,7 @@ type Feed interface {
 	// date; when wait is over first, it returns an empty Update at since, which
 	// says no more than the head: the same few bytes with each beat. router,
 	// unless "", acknowledges that it serves since and counts as its heartbeat.
-	// Gone where since is too old to continue from or newer than the table:
+	// Gone where since is too old, or too far behind, to continue from, or newer than the table:
 	// start again from Snapshot, which holds no deleted tenant and no retired cell.
 	Changes(ctx context.Context, router string, since Version, wait time.Duration) (Update, error)
 	// Watermark says how far the routers are.

@@ -87,6 +87,7 @@ type Move struct {
 	Attempts  int             `json:"attempts"`            // after so many no other follows
 	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins; while Watching, when its copies are compared next
 	Retries   MoveID          `json:"retries,omitempty"`   // the aborted move that this one tries again
+	Planned   bool            `json:"planned,omitempty"`   // as NewMove's
 	RetriedBy MoveID          `json:"retried_by,omitempty"`
 }
 
@@ -115,6 +116,9 @@ type NewMove struct {
 	// DryRun asks what the answer would be: it is the same, but the move has no id
 	// and is not recorded.
 	DryRun bool `json:"dry_run,omitempty"`
+	// Planned says that a plan asks, and nobody by name: the tenant's pin and its group
+	// are respected, also where the move is tried again.
+	Planned bool `json:"planned,omitempty"`
 }
 
 // DefaultAttempts is how often a move is tried where nobody says otherwise.
@@ -141,8 +145,9 @@ type Moves interface {
 	// CreateMove records a move in phase Planned. Conflict where the tenant is not
 	// Active or has a move that has not ended, where it is on the target already, or
 	// where the target may not take it: the cell's state, locality, tier or capacity,
-	// which those on their way there share, forbid it. A pin does not: a move is
-	// asked for by name. Undoes must name the Watching move of the tenant back to
+	// which those on their way there share, forbid it; and, of a Planned one, where the
+	// tenant is pinned, or another one of its Group is on the target or on its way there. A pin and a
+	// group forbid no move that is asked for by name, and no undo. Undoes must name the Watching move of the tenant back to
 	// whose source it goes, before its WatchEnds and a wish to complete it; then the
 	// target takes the tenant back in every state but Drained and Retired, and
 	// however full it is.

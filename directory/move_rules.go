@@ -46,12 +46,13 @@ func CheckLease(id MoveID, holder string, ttl time.Duration) error {
 
 // Begin is the move that the record keeps when n is asked for at now: of tenant
 // t, whose moves that have not ended are open, to cell to, while so many other
-// tenants are coming there. The error is CreateMove's.
-func (n NewMove) Begin(id MoveID, t Tenant, to Cell, open []Move, coming int, now time.Time) (Move, error) {
+// tenants are coming there. kin says whether another tenant of its group is there or
+// coming; it matters to a Planned move only. The error is CreateMove's.
+func (n NewMove) Begin(id MoveID, t Tenant, to Cell, open []Move, coming int, kin bool, now time.Time) (Move, error) {
 	m := Move{
 		ID: id, Tenant: t.ID, Source: t.Placement.Cell, Target: to.ID, Base: t.Placement.Epoch, Phase: Planned,
 		Undoes: n.Undoes, StopAt: n.StopAt, Watch: n.Watch, Created: now, Changed: now,
-		Attempt: 1, Attempts: n.Attempts,
+		Attempt: 1, Attempts: n.Attempts, Planned: n.Planned,
 	}
 	if m.Attempts == 0 {
 		m.Attempts = DefaultAttempts
@@ -73,6 +74,10 @@ func (n NewMove) Begin(id MoveID, t Tenant, to Cell, open []Move, coming int, no
 		return m, n.checkUndo(to, open, now)
 	case len(open) > 0:
 		return Move{}, open[0].inTheWay("undo it, or complete it")
+	case n.Planned && t.Pinned:
+		return Move{}, problem.New(problem.Conflict, "tenant %d is pinned to %s", t.ID, m.Source)
+	case n.Planned && kin:
+		return Move{}, problem.New(problem.Conflict, "cell %s has a tenant of group %q, or one is on its way there", m.Target, t.Group)
 	}
 	to.Tenants += coming
 	_, err := chooseNamed(NewTenant{Cell: to.ID, Locality: t.Locality, Tier: t.Tier}, []Cell{to})
@@ -286,13 +291,13 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 // Retry is the move that tries again what m, just Aborted, was: of tenant t, whose
 // moves that have not ended are open, to cell to. The other parameters are
 // Begin's. again is false where nothing is tried again.
-func (m Move) Retry(id MoveID, t Tenant, to Cell, open []Move, coming int, now time.Time) (next Move, again bool) {
+func (m Move) Retry(id MoveID, t Tenant, to Cell, open []Move, coming int, kin bool, now time.Time) (next Move, again bool) {
 	if !m.Retryable() {
 		return Move{}, false
 	}
 	next, err := NewMove{
-		Tenant: m.Tenant, Target: m.Target, StopAt: m.StopAt, Watch: m.Watch, Undoes: m.Undoes, Attempts: m.Attempts,
-	}.Begin(id, t, to, open, coming, now)
+		Tenant: m.Tenant, Target: m.Target, StopAt: m.StopAt, Watch: m.Watch, Undoes: m.Undoes, Attempts: m.Attempts, Planned: m.Planned,
+	}.Begin(id, t, to, open, coming, kin, now)
 	if err != nil {
 		return Move{}, false // what forbids it now would have forbidden it at first
 	}

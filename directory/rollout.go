@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -100,6 +101,10 @@ type Part struct {
 	Routes  []Route     `json:"routes,omitempty"` // whose names are, and the state unless it is ""; the owner is the record's
 }
 
+// ErrPart says that a router took what its record brings, and cannot lay its part in a
+// roll-out over it: it serves the record, and asks again.
+var ErrPart = errors.New("part in a roll-out is not served")
+
 // Is reports whether the part is the one that a report is of.
 func (p *Part) Is(r Report) bool { return p.Rollout == r.Rollout && p.Round == r.Round }
 
@@ -149,7 +154,8 @@ type Tallies struct {
 type Rollouts interface {
 	// CreateRollout makes a roll-out and opens its first wave. Conflict while another
 	// one is open, where no live router takes part, or where a host is another
-	// tenant's; Invalid where a change changes nothing.
+	// tenant's; Invalid where a change changes nothing, or two give one host to
+	// different tenants.
 	CreateRollout(ctx context.Context, n NewRollout) (Rollout, error)
 	// Rollout is one roll-out, with the tallies of its wave while it is running.
 	Rollout(ctx context.Context, id RolloutID) (Rollout, error)

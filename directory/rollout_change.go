@@ -26,7 +26,7 @@ func (n NewRollout) Validate() error {
 	bad.check(n.Soak >= 0 && n.Soak <= longestSoak, "/soak", "must be 0 to 24 hours, in nanoseconds")
 	bad.check(valueOf(n.Requests) >= 0, "/requests", "must not be negative")
 	bad.check(valueOf(n.Margin) >= 0 && valueOf(n.Margin) <= 1, "/margin", "must be 0 to 1")
-	seen := map[string]bool{}
+	seen, holders := map[string]bool{}, map[string]TenantID{}
 	for i, c := range n.Changes {
 		at := "/changes/" + strconv.Itoa(i)
 		bad.check((c.Cell == "") != (c.Tenant <= 0), at, "must name a cell or a tenant")
@@ -44,6 +44,11 @@ func (n NewRollout) Validate() error {
 		hosts.hosts(valueOf(c.Hosts))
 		for _, h := range hosts {
 			bad.check(false, at+h.Pointer, h.Detail)
+		}
+		for j, h := range valueOf(c.Hosts) {
+			other, taken := holders[h]
+			bad.check(!taken || other == c.Tenant, at+"/hosts/"+strconv.Itoa(j), "is given to tenant "+other.String()+", too")
+			holders[h] = c.Tenant
 		}
 	}
 	return bad.err("roll-out")

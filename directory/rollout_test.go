@@ -268,7 +268,7 @@ func TestTheCanaryIsNotAlwaysTheSame(t *testing.T) {
 func TestBadRollouts(t *testing.T) {
 	t.Parallel()
 	yes, minus, two := true, int64(-1), 2.0
-	hosts := []string{"UPPER.test"}
+	hosts, one, both := []string{"UPPER.test"}, []string{"a.test"}, []string{"b.test", "a.test"}
 	cell := directory.RolloutChange{Cell: "c1", Address: "http://new"}
 	for pointer, n := range map[string]directory.NewRollout{
 		"/changes":           {Why: "x"},
@@ -280,6 +280,7 @@ func TestBadRollouts(t *testing.T) {
 		"/changes/1":         {Why: "x", Changes: []directory.RolloutChange{cell, cell}},
 		"/changes/0/address": {Why: "x", Changes: []directory.RolloutChange{{Cell: "c1", Address: "c1:80"}}},
 		"/changes/0/hosts/0": {Why: "x", Changes: []directory.RolloutChange{{Tenant: 1, Hosts: &hosts}}},
+		"/changes/1/hosts/1": {Why: "x", Changes: []directory.RolloutChange{{Tenant: 1, Hosts: &one}, {Tenant: 2, Hosts: &both}}},
 	} {
 		err := n.Validate()
 		if e, ok := errors.AsType[*problem.Error](err); !ok || len(e.Fields) != 1 || e.Fields[0].Pointer != pointer {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -58,6 +59,10 @@ func follow(ctx context.Context, feed directory.Feed, o client.WatchOptions, t *
 			t.Broken(b.Reason)
 			log.WarnContext(ctx, "directory's changes do not continue the table, which stays as it is",
 				"reason", b.Reason, "error", err, "pause", pause, "version", t.View().Version())
+			return
+		}
+		if errors.Is(err, problem.Conflict) || errors.Is(err, directory.ErrPart) {
+			log.WarnContext(ctx, "what the directory wants is not served; the table stays without it", "error", err, "pause", pause)
 			return
 		}
 		log.WarnContext(ctx, "directory does not answer; the table stays as it is",

@@ -28,7 +28,9 @@ type WatchOptions struct {
 	// Apply brings the caller's table to u.Version, or fails and leaves it as it
 	// is. Updates come one at a time and in order: u.Since 0 replaces the whole
 	// table, any other u.Since is the version of the update before. After a
-	// failure the next update is a snapshot.
+	// failure the next update is a snapshot. A Conflict says that the table does not
+	// want what changed: it is asked for again, all at once, from where the table is.
+	// directory.ErrPart says that the table is at u.Version all the same.
 	Apply func(ctx context.Context, u directory.Update) error
 	// Alive, unless nil, hears of each answer of the directory, also one that
 	// brings nothing: at that moment the table was as new as u.Version. It may fail
@@ -47,9 +49,12 @@ const (
 	// second of healing; mostPause is the most after an answer that was a failure.
 	silentPause = 500 * time.Millisecond
 	mostPause   = 5 * time.Second
-	// refusedPause is before the next snapshot where the table refuses them: an
-	// operator has to do something.
-	refusedPause = 10 * time.Second
+	// refusedPause is the most between two polls where the table refuses what they
+	// bring, until an operator does something. The directory takes the router for
+	// alive meanwhile, and the router hears of the end of a roll-out.
+	refusedPause = 3 * time.Second
+	// refusedWhole is the least between two snapshots where the table refuses them.
+	refusedWhole = 10 * time.Second
 	// wholePause is the most between two snapshots that nothing but a breach asked
 	// for, so that a feed that is always wrong costs the directory little; changes
 	// are asked for meanwhile, and one that continues the table ends it.
@@ -93,7 +98,7 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 		}
 		d := backoff(failures, firstPause, most)
 		if errors.Is(err, problem.Conflict) {
-			d = refusedPause // a snapshot may be large
+			d = backoff(failures, beat, refusedPause) // what is refused may be large
 		}
 		if w.Failed != nil {
 			w.Failed(err, d)
@@ -113,6 +118,7 @@ type watch struct {
 	silent   bool
 	breaches int       // one after the other, without a change that continued the table
 	noWhole  time.Time // no snapshot because of a breach before this
+	later    time.Time // no snapshot at all before this, because one was refused
 }
 
 // runOnce brings the table one update further.
@@ -120,13 +126,16 @@ func (w *watch) runOnce(ctx context.Context) error {
 	u, err := w.next(ctx)
 	refused := false
 	if err == nil && (w.whole || u.Version > w.at || u.Part != nil) {
-		if err = w.Apply(ctx, u); err != nil {
-			refused, err = true, fmt.Errorf("apply table version %d: %w", u.Version, err)
-		} else {
+		if err = w.Apply(ctx, u); err == nil || errors.Is(err, directory.ErrPart) {
 			w.at, w.whole = u.Version, false
 			if u.Since != 0 {
 				w.breaches = 0
 			}
+		} else {
+			refused = true
+		}
+		if err != nil {
+			err = fmt.Errorf("apply table version %d: %w", u.Version, err)
 		}
 	}
 	if err == nil && w.Alive != nil {
@@ -140,8 +149,13 @@ func (w *watch) runOnce(ctx context.Context) error {
 // ask decides whether a snapshot has to be next.
 func (w *watch) ask(err error, refused bool) {
 	_, broken := errors.AsType[*directory.Breach](err)
-	may := w.breaches == 0 || time.Now().After(w.noWhole)
+	may := (w.breaches == 0 || time.Now().After(w.noWhole)) && !time.Now().Before(w.later)
 	switch {
+	case refused && errors.Is(err, problem.Conflict) && w.at > 0:
+		if w.whole {
+			w.later = time.Now().Add(refusedWhole)
+		}
+		w.whole = false
 	case broken && w.at > 0:
 		w.breaches++
 		w.whole = w.breaches > 1 && may

@@ -13,6 +13,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // add makes one new version.
@@ -274,6 +275,86 @@ func TestWatchAsksAgainBeforeItStartsAgain(t *testing.T) {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestWatchGoesOnWhereTheTableRefuses: changes that the table does not want are asked
+// for from where it is, so that the directory hears of the router; and where only a
+// snapshot would do, one is taken now and then.
+func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
+	for name, tt := range map[string]struct{ keep, polls, snapshots int32 }{
+		"changes": {0, 15, 0}, "a snapshot": {1, 10, 7},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := directorytest.NewMemory()
+			m.Keep = int(tt.keep)
+			for i := range 5 {
+				add(t, m, fmt.Sprint("c", i))
+			}
+			feed := &flawed{Feed: m}
+			var polls atomic.Int32
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- client.Watch(ctx, feed, client.WatchOptions{
+					From: 1, Router: "r1",
+					Poll: func(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+						polls.Add(1)
+						if since != 1 {
+							t.Errorf("%s: polled at version %d, want 1", name, since)
+						}
+						return m.Changes(ctx, r, since, wait)
+					},
+					Apply: func(context.Context, directory.Update) error { return problem.New(problem.Conflict, "too much") },
+				})
+			}()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if n, whole := polls.Load(), feed.snapshots.Load(); n < tt.polls || n > 70 || whole > tt.snapshots {
+				t.Errorf("%s: %d polls and %d snapshots, want at least %d and at most %d", name, n, whole, tt.polls, tt.snapshots)
+			}
+			if w, err := m.Watermark(t.Context()); err != nil || w.Watermark != 1 || !w.Routers[0].Live {
+				t.Errorf("%s: got %+v, %v, want a router that lives, at 1", name, w, err)
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestWatchAsksForNoSnapshotBecauseOfAPart: the table is where the update leads, and
+// a part that cannot be served is not what a snapshot could mend.
+func TestWatchAsksForNoSnapshotBecauseOfAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := directorytest.NewMemory()
+		add(t, m, "c1")
+		add(t, m, "c2")
+		feed := &flawed{Feed: m}
+		ctx, stop := context.WithCancel(t.Context())
+		var polled []directory.Version
+		done := make(chan error, 1)
+		go func() {
+			done <- client.Watch(ctx, feed, client.WatchOptions{
+				From: 1,
+				Poll: func(ctx context.Context, r string, since directory.Version, _ time.Duration) (directory.Update, error) {
+					polled = append(polled, since)
+					u, err := m.Changes(ctx, r, since, 0)
+					u.Part = &directory.Part{Rollout: "ro_1"} // again and again: it is not there
+					return u, err
+				},
+				Apply: func(context.Context, directory.Update) error { return directory.ErrPart },
+			})
+		}()
+		time.Sleep(time.Minute)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if n := len(polled); n < 10 || n > 40 || polled[0] != 1 || polled[1] != 2 || feed.snapshots.Load() > 0 {
+			t.Errorf("%d snapshots, polled at %v", feed.snapshots.Load(), polled)
 		}
 	})
 }

@@ -49,11 +49,15 @@ func (m *Memory) Changes(ctx context.Context, id string, since directory.Version
 		return directory.Update{}, err
 	}
 	defer m.mu.Unlock()
-	if since < 0 || since > m.version() || m.Keep > 0 && since < m.version()-directory.Version(m.Keep) {
-		return directory.Update{}, problem.New(problem.Gone, "cannot continue from version %d", since)
+	gone := problem.New(problem.Gone, "cannot continue from version %d", since)
+	if since < 0 || since > m.version() {
+		return directory.Update{}, gone
 	}
 	if id != "" {
 		defer m.acknowledge(id, since)()
+	}
+	if m.Keep > 0 && since < m.version()-directory.Version(m.Keep) {
+		return directory.Update{}, gone
 	}
 	if err := m.await(ctx, since, over.C); err != nil {
 		return directory.Update{}, err

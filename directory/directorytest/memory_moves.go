@@ -29,7 +29,7 @@ func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory
 	if _, ok := m.cells[n.Target]; !ok {
 		return directory.Move{}, noCell(n.Target)
 	}
-	made, err := n.Begin(m.nextMove(), r.Tenant, m.cell(n.Target), m.open(n.Tenant), m.coming(n.Target), m.Now().UTC())
+	made, err := n.Begin(m.nextMove(), r.Tenant, m.cell(n.Target), m.open(n.Tenant), m.coming(n.Target), m.kin(r.Tenant, n.Target), m.Now().UTC())
 	if err != nil {
 		return directory.Move{}, err
 	}
@@ -196,7 +196,8 @@ func (m *Memory) reach(ctx context.Context, v *directory.Move, next directory.Mo
 // retry makes the move that tries an aborted one again.
 func (m *Memory) retry(ctx context.Context, aborted directory.Move) {
 	id, now := m.nextMove(), m.Now().UTC()
-	next, again := aborted.Retry(id, m.tenants[aborted.Tenant].Tenant, m.cell(aborted.Target), m.open(aborted.Tenant), m.coming(aborted.Target), now)
+	t, to := m.tenants[aborted.Tenant].Tenant, aborted.Target
+	next, again := aborted.Retry(id, t, m.cell(to), m.open(t.ID), m.coming(to), m.kin(t, to), now)
 	if !again {
 		return
 	}
@@ -211,6 +212,11 @@ func (m *Memory) nextMove() directory.MoveID {
 // coming is how many tenants are on their way to a cell.
 func (m *Memory) coming(to directory.CellID) int {
 	return len(m.find(func(v directory.Move) bool { return v.Target == to && v.Phase.BeforeDecision() }))
+}
+
+// kin reports whether another tenant of t's group is on a cell or on its way there.
+func (m *Memory) kin(t directory.Tenant, to directory.CellID) bool {
+	return t.Group != "" && slices.Contains(m.ofGroup(t.Group, t.ID), to)
 }
 
 func (m *Memory) insert(ctx context.Context, made directory.Move) {

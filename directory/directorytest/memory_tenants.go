@@ -28,7 +28,7 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	for i := range cells { // the places of tenants on their way are promised
 		cells[i].Tenants += m.coming(cells[i].ID)
 	}
-	cell, err := directory.ChooseCell(t, t.Apart(cells, m.ofGroup(t.Group)))
+	cell, err := directory.ChooseCell(t, t.Apart(cells, m.ofGroup(t.Group, 0)))
 	if err != nil {
 		return directory.Tenant{}, err
 	}
@@ -59,10 +59,10 @@ func (m *Memory) created(caller string) (n int) {
 	return n
 }
 
-// ofGroup is where the tenants of a group are, and where they are on their way to.
-func (m *Memory) ofGroup(group string) (cells []directory.CellID) {
+// ofGroup is where the tenants of a group but one are, and where they are on their way to.
+func (m *Memory) ofGroup(group string, but directory.TenantID) (cells []directory.CellID) {
 	for id, r := range m.tenants {
-		if r.Group != group || r.owned == directory.Deleted {
+		if id == but || r.Group != group || r.owned == directory.Deleted {
 			continue
 		}
 		cells = append(cells, r.Placement.Cell)

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -199,10 +201,15 @@ func scanNewest(row pgx.Row) (now, oldest directory.Version, head directory.Head
 	return now, oldest, head, err
 }
 
-// scanNext reads newest: Gone where since is not on the way to it.
+// MostBehind is how many versions a router may be behind and still get changes, some
+// 3 MB of them. It waits seconds for those and half a minute for a snapshot, which is
+// made once for all who ask.
+const MostBehind = 20_000
+
+// scanNext reads newest: Gone where since is not on the way to it, or too far from it.
 func scanNext(row pgx.Row, since directory.Version) (directory.Version, directory.Head, error) {
 	now, oldest, head, err := scanNewest(row)
-	if err == nil && (since < oldest || since > now) {
+	if err == nil && (since < oldest || since > now || now-since > MostBehind) {
 		err = problem.New(problem.Gone, "cannot continue from version %d", since)
 	}
 	return now, head, err
@@ -265,21 +272,21 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 	}
 }
 
-// acknowledge notes that a router is alive and serves since, unless that is not
-// on the way to the record's version, which it returns with its head. Of a router
+// acknowledge notes that a router is alive and serves since, unless that is newer than
+// the record's version, which it returns with its head. Of a router
 // that takes part in roll-outs it notes what it has to say, and returns whether it
 // should have another part.
 func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version, has *directory.Report) (now directory.Version, head directory.Head, other bool, err error) {
-	now, head, err = scanNext(s.pool.QueryRow(ctx, newest), since)
-	if err != nil || router == "" {
-		return now, head, false, err
+	now, head, gone := scanNext(s.pool.QueryRow(ctx, newest), since)
+	if router == "" || gone != nil && (!errors.Is(gone, problem.Gone) || since > now) {
+		return now, head, false, gone
 	}
 	if has == nil {
 		const upsert = `
 			INSERT INTO directory.routers (id, acked) VALUES ($1, $2)
 			    ON CONFLICT (id) DO UPDATE SET acked = EXCLUDED.acked, seen_at = now(), staged = false`
 		_, err = s.pool.Exec(ctx, upsert, router, int64(since))
-		return now, head, false, err
+		return now, head, false, cmp.Or(err, gone)
 	}
 	const upsert = `
 		  WITH heard AS (INSERT INTO directory.routers (id, acked, staged, rollout, round, requests, failed)
@@ -289,7 +296,7 @@ func (s *Store) acknowledge(ctx context.Context, router string, since directory.
 		                        round = EXCLUDED.round, requests = EXCLUDED.requests, failed = EXCLUDED.failed)
 		SELECT COALESCE((SELECT id <> $3 OR round <> $4 FROM directory.rollouts WHERE state = 'running'), $3 <> '')`
 	err = s.pool.QueryRow(ctx, upsert, router, int64(since), string(has.Rollout), has.Round, has.Requests, has.Failed).Scan(&other)
-	return now, head, other, err
+	return now, head, other, cmp.Or(err, gone)
 }
 
 // Watermark implements directory.Feed.

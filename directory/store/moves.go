@@ -18,7 +18,7 @@ import (
 const columns = `
 	id, tenant, source, target, base, phase, previous, COALESCE(undoes, ''), COALESCE(undone_by, ''), wish, stop_at, watch,
 	lease, holder, leased_until, report, error, created_at, changed_at, watch_ends,
-	transient, attempt, attempts, not_before, COALESCE(retries, ''), COALESCE(retried_by, ''), rests_until`
+	transient, attempt, attempts, not_before, COALESCE(retries, ''), COALESCE(retried_by, ''), rests_until, planned`
 
 const selectMoves = `SELECT ` + columns + ` FROM directory.moves `
 
@@ -33,7 +33,7 @@ func scanMove(row pgx.CollectableRow) (directory.Move, error) {
 	var leased, ends, begins, rests *time.Time
 	err := row.Scan(&m.ID, &m.Tenant, &m.Source, &m.Target, &m.Base, &m.Phase, &m.Previous, &m.Undoes, &m.UndoneBy, &m.Wish, &m.StopAt, &m.Watch,
 		&m.Lease, &m.Holder, &leased, &m.Report, &m.Error, &m.Created, &m.Changed, &ends,
-		&m.Transient, &m.Attempt, &m.Attempts, &begins, &m.Retries, &m.RetriedBy, &rests)
+		&m.Transient, &m.Attempt, &m.Attempts, &begins, &m.Retries, &m.RetriedBy, &rests, &m.Planned)
 	m.Created, m.Changed = m.Created.UTC(), m.Changed.UTC()
 	if leased != nil {
 		m.Leased = leased.UTC()
@@ -148,11 +148,11 @@ func (s *Store) CreateMove(ctx context.Context, n directory.NewMove) (directory.
 		if err != nil {
 			return nil, err
 		}
-		coming, now, err := comingTo(ctx, tx, n.Target)
+		coming, kin, now, err := comingTo(ctx, tx, n.Target, t.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		if out, err = n.Begin(id, t.Tenant, to, open, coming, now); err != nil {
+		if out, err = n.Begin(id, t.Tenant, to, open, coming, kin, now); err != nil {
 			return nil, err
 		}
 		if n.DryRun {
@@ -167,24 +167,32 @@ func (s *Store) CreateMove(ctx context.Context, n directory.NewMove) (directory.
 	return out, nil
 }
 
-// comingTo is how many tenants are on their way to a cell, which is locked, and
-// what time it is after all locks were waited for.
-func comingTo(ctx context.Context, tx pgx.Tx, cell directory.CellID) (coming int, now time.Time, err error) {
-	const count = `SELECT count(*), clock_timestamp() FROM directory.moves WHERE target = $1 AND` + undecided
-	err = tx.QueryRow(ctx, count, cell).Scan(&coming, &now)
-	return coming, now.UTC(), err
+// comingTo is how many tenants are on their way to a cell, which is locked, whether
+// another one of t's group is there or among them, and what time it is after all locks
+// were waited for.
+func comingTo(ctx context.Context, tx pgx.Tx, cell directory.CellID, t directory.Tenant) (coming int, kin bool, now time.Time, err error) {
+	const count = `
+		SELECT count(*), clock_timestamp(),
+		       $2 <> '' AND EXISTS (SELECT FROM directory.tenants k
+		                             WHERE k.apart = $2 AND k.apart <> '' AND k.state <> 'deleted' AND k.id <> $3
+		                               AND (k.cell = $1 OR EXISTS (SELECT FROM directory.moves
+		                                                            WHERE tenant = k.id AND target = $1 AND` + undecided + `)))
+		  FROM directory.moves
+		 WHERE target = $1 AND` + undecided
+	err = tx.QueryRow(ctx, count, cell, t.Group, int64(t.ID)).Scan(&coming, &now, &kin)
+	return coming, kin, now.UTC(), err
 }
 
 func insertMove(ctx context.Context, tx pgx.Tx, m directory.Move) error {
 	const (
 		insert = `
 			INSERT INTO directory.moves (id, tenant, source, target, base, phase, undoes, stop_at, watch, created_at, changed_at,
-			                             wish, attempt, attempts, not_before, retries)
-			VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7, ''), $8, $9, $10, $10, $11, $12, $13, $14, NULLIF($15, ''))`
+			                             wish, attempt, attempts, not_before, retries, planned)
+			VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7, ''), $8, $9, $10, $10, $11, $12, $13, $14, NULLIF($15, ''), $16)`
 		mark = `UPDATE directory.moves SET undone_by = $2 WHERE id = $1`
 	)
 	_, err := tx.Exec(ctx, insert, m.ID, int64(m.Tenant), m.Source, m.Target, int64(m.Base), m.Phase, m.Undoes, m.StopAt, m.Watch, m.Created,
-		m.Wish, m.Attempt, m.Attempts, orNull(m.NotBefore), m.Retries)
+		m.Wish, m.Attempt, m.Attempts, orNull(m.NotBefore), m.Retries, m.Planned)
 	if err != nil || m.Undoes == "" {
 		return err
 	}

@@ -246,11 +246,11 @@ func (s *Store) retry(ctx context.Context, tx pgx.Tx, aborted directory.Move) er
 	if err != nil {
 		return err
 	}
-	coming, now, err := comingTo(ctx, tx, aborted.Target)
+	coming, kin, now, err := comingTo(ctx, tx, aborted.Target, t.Tenant)
 	if err != nil {
 		return err
 	}
-	next, again := aborted.Retry(id, t.Tenant, to, open, coming, now)
+	next, again := aborted.Retry(id, t.Tenant, to, open, coming, kin, now)
 	if !again {
 		return nil
 	}

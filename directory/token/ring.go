@@ -17,9 +17,10 @@ import (
 // one version of the directory's credentials. It is asked without a lock, without
 // I/O and without allocating. Its zero value knows none. A key takes about 100 bytes.
 type Ring struct {
-	current atomic.Pointer[ring]
-	apply   sync.Mutex    // one writer at a time
-	changed chan struct{} // what Changed gave out; nil: nobody has asked since
+	current  atomic.Pointer[ring]
+	apply    sync.Mutex    // one writer at a time
+	changed  chan struct{} // what Changed gave out; nil: nobody has asked since
+	restarts atomic.Int64  // see Restarts
 }
 
 // A ring is never changed after it is stored. What changed lately is in over,
@@ -29,6 +30,7 @@ type ring struct {
 	keys    map[keyName]ringKey
 	over    map[keyName]ringKey // newer than keys; tenant 0 is revoked
 	tokens  map[string]int64    // revoked: when they expire, seconds since 1970
+	revoked map[keyName]ringKey // keys that never count again; expires is when to forget them
 }
 
 type keyName [keyID]byte
@@ -66,20 +68,29 @@ func (r *Ring) Len() int {
 	return n
 }
 
+// Restarts is how often everything came as of an older version than the ring had:
+// the directory's record was restored, and what it said since the backup is lost.
+func (r *Ring) Restarts() int64 { return r.restarts.Load() }
+
 // Apply brings the ring up to date with c. What does not continue it is Gone,
-// what is older is no change, what is malformed is Invalid; then nothing changes.
+// changes that are older are no change, what is malformed is Invalid; then nothing
+// changes. Everything, with Since 0, takes the place of what the ring has also
+// where it is older, since a record that was restored would not be heard before its
+// version had passed the ring's. What is revoked stays revoked whoever says
+// otherwise: a directory that lags behind looks like one that was restored.
 func (r *Ring) Apply(c directory.Credentials) error {
 	r.apply.Lock()
 	defer r.apply.Unlock()
 	old := r.current.Load()
-	if old == nil || c.Since == 0 {
-		if old != nil && c.Version < old.version {
-			return problem.New(problem.Conflict, "credentials of version %d are older than version %d", c.Version, old.version)
-		}
-		if c.Since != 0 {
-			return problem.New(problem.Gone, "credentials since version %d do not continue nothing", c.Since)
-		}
+	older := false
+	switch {
+	case old == nil && c.Since != 0:
+		return problem.New(problem.Gone, "credentials since version %d do not continue nothing", c.Since)
+	case old == nil:
 		old = &ring{}
+	case c.Since == 0:
+		older = c.Version < old.version
+		old = &ring{tokens: old.tokens, revoked: old.revoked}
 	}
 	switch {
 	case c.Since > old.version:
@@ -87,17 +98,22 @@ func (r *Ring) Apply(c directory.Credentials) error {
 	case c.Version < old.version:
 		return nil
 	}
-	next := &ring{version: c.Version, keys: old.keys, over: maps.Clone(old.over), tokens: old.tokens}
+	next := &ring{version: c.Version, keys: old.keys, over: maps.Clone(old.over), tokens: old.tokens, revoked: old.revoked}
+	now := time.Now()
+	next.addRevoked(c.Keys, now)
 	if err := next.addKeys(c.Keys); err != nil {
 		return err
 	}
 	if len(c.Tokens) > 0 {
-		next.addTokens(c.Tokens, time.Now().Unix())
+		next.addTokens(c.Tokens, now.Unix())
 	}
 	r.current.Store(next)
 	if r.changed != nil {
 		close(r.changed)
 		r.changed = nil
+	}
+	if older {
+		r.restarts.Add(1)
 	}
 	return nil
 }
@@ -112,24 +128,31 @@ func (r *Ring) Changed() <-chan struct{} {
 	return r.changed
 }
 
+func ringKeyOf(k directory.Key) (name keyName, rk ringKey, err error) {
+	hash, err := hex.DecodeString(k.Hash)
+	if len(k.ID) != keyID || err != nil || len(hash) != sha256.Size || k.Tenant <= 0 {
+		return name, rk, problem.New(problem.Invalid, "key %q is not valid", k.ID)
+	}
+	copy(name[:], k.ID)
+	copy(rk.hash[:], hash)
+	rk.tenant = k.Tenant
+	if !k.ExpiresAt.IsZero() {
+		rk.expires = k.ExpiresAt.Unix()
+	}
+	return name, rk, nil
+}
+
 func (v *ring) addKeys(keys []directory.Key) error {
 	if v.over == nil {
 		v.over = map[keyName]ringKey{}
 	}
 	for _, k := range keys {
-		var name keyName
-		var rk ringKey
-		hash, err := hex.DecodeString(k.Hash)
-		if len(k.ID) != keyID || err != nil || len(hash) != sha256.Size || k.Tenant <= 0 {
-			return problem.New(problem.Invalid, "key %q is not valid", k.ID)
+		name, rk, err := ringKeyOf(k)
+		if err != nil {
+			return err
 		}
-		copy(name[:], k.ID)
-		if !k.Revoked {
-			copy(rk.hash[:], hash)
-			rk.tenant = k.Tenant
-			if !k.ExpiresAt.IsZero() {
-				rk.expires = k.ExpiresAt.Unix()
-			}
+		if _, gone := v.revoked[name]; gone || k.Revoked {
+			rk = ringKey{}
 		}
 		v.over[name] = rk
 	}
@@ -151,20 +174,6 @@ func (v *ring) merge() {
 		}
 	}
 	v.keys, v.over = all, nil
-}
-
-// addTokens forgets, on the occasion, those that have expired.
-func (v *ring) addTokens(tokens []directory.RevokedToken, now int64) {
-	all := make(map[string]int64, len(v.tokens)+len(tokens))
-	for id, expires := range v.tokens {
-		if expires > now {
-			all[id] = expires
-		}
-	}
-	for _, t := range tokens {
-		all[t.ID] = t.ExpiresAt.Unix()
-	}
-	v.tokens = all
 }
 
 // Known reports whether the directory has said which credentials there are, be it none.
@@ -245,14 +254,23 @@ func (r *Ring) All() directory.Credentials {
 	whole.merge()
 	c := directory.Credentials{Version: v.version}
 	for name, k := range whole.keys {
-		one := directory.Key{ID: string(name[:]), Tenant: k.tenant, Hash: hex.EncodeToString(k.hash[:])}
-		if k.expires != 0 {
-			one.ExpiresAt = time.Unix(k.expires, 0).UTC()
-		}
+		c.Keys = append(c.Keys, k.as(name))
+	}
+	for name, k := range v.revoked {
+		one := k.as(name)
+		one.Revoked = true
 		c.Keys = append(c.Keys, one)
 	}
 	for id, expires := range v.tokens {
 		c.Tokens = append(c.Tokens, directory.RevokedToken{ID: id, ExpiresAt: time.Unix(expires, 0).UTC()})
 	}
 	return c
+}
+
+func (k ringKey) as(name keyName) directory.Key {
+	one := directory.Key{ID: string(name[:]), Tenant: k.tenant, Hash: hex.EncodeToString(k.hash[:])}
+	if k.expires != 0 {
+		one.ExpiresAt = time.Unix(k.expires, 0).UTC()
+	}
+	return one
 }

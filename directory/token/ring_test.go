@@ -101,10 +101,9 @@ func TestRingNeverGoesBack(t *testing.T) {
 		c    directory.Credentials
 		want error
 	}{
-		"an older snapshot": {directory.Credentials{Version: 5, Keys: []directory.Key{record}}, problem.Conflict},
-		"an older change":   {directory.Credentials{Since: 4, Version: 5, Keys: []directory.Key{record}}, nil},
-		"a gap":             {directory.Credentials{Since: 8, Version: 9, Keys: []directory.Key{record}}, problem.Gone},
-		"no hash":           {directory.Credentials{Since: 6, Version: 7, Keys: []directory.Key{{ID: record.ID, Tenant: 7}}}, problem.Invalid},
+		"an older change": {directory.Credentials{Since: 4, Version: 5, Keys: []directory.Key{record}}, nil},
+		"a gap":           {directory.Credentials{Since: 8, Version: 9, Keys: []directory.Key{record}}, problem.Gone},
+		"no hash":         {directory.Credentials{Since: 6, Version: 7, Keys: []directory.Key{{ID: record.ID, Tenant: 7}}}, problem.Invalid},
 	} {
 		if err := r.Apply(tt.c); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tt.want)
@@ -112,6 +111,48 @@ func TestRingNeverGoesBack(t *testing.T) {
 		if _, _, err := r.Check(key, now); err == nil || r.Version() != 6 {
 			t.Errorf("%s brought a revoked key back, or the version to %d", name, r.Version())
 		}
+	}
+}
+
+// TestRingOfARestoredRecord: a record that was restored to version 90 speaks of
+// version 91 next. What it revoked and made since counts, and what was revoked
+// before stays so: a stale directory says the same as a restored one.
+func TestRingOfARestoredRecord(t *testing.T) {
+	t.Parallel()
+	var r, copied token.Ring
+	wants := func(step string, r *token.Ring, want map[string]bool) {
+		t.Helper()
+		for key, valid := range want {
+			if _, _, err := r.Check(key, now); (err == nil) != valid {
+				t.Errorf("%s: a key: got %v, want valid %v", step, err, valid)
+			}
+		}
+		if !r.Revoked("aa") {
+			t.Errorf("%s: a revoked token counts again", step)
+		}
+	}
+	stolen, stolenRecord := newAPIKey(1)
+	ended, endedRecord := newAPIKey(2)
+	lost, lostRecord := newAPIKey(3)
+	fresh, freshRecord := newAPIKey(4)
+	gone := stolenRecord
+	gone.Revoked = true
+	bearer := directory.RevokedToken{ID: "aa", ExpiresAt: time.Now().Add(time.Hour)}
+	apply(t, &r, directory.Credentials{Version: 90, Keys: []directory.Key{stolenRecord, endedRecord}})
+	apply(t, &r, directory.Credentials{Since: 90, Version: 100, Keys: []directory.Key{gone, lostRecord}, Tokens: []directory.RevokedToken{bearer}})
+	wants("before", &r, map[string]bool{stolen: false, ended: true, lost: true})
+
+	apply(t, &r, directory.Credentials{Version: 91, Keys: []directory.Key{stolenRecord, freshRecord}})
+	wants("restored", &r, map[string]bool{stolen: false, ended: false, lost: false, fresh: true})
+	if r.Version() != 91 || r.Len() != 1 || r.Restarts() != 1 {
+		t.Errorf("got %d keys at version %d after %d restarts, want 1 at 91 after 1", r.Len(), r.Version(), r.Restarts())
+	}
+	apply(t, &copied, r.All()) // as a router does that starts from its file
+	for name, one := range map[string]*token.Ring{"this process": &r, "the next": &copied} {
+		apply(t, one, directory.Credentials{Since: 91, Version: 92, Keys: []directory.Key{stolenRecord}})
+		wants(name, one, map[string]bool{stolen: false, fresh: true})
+		apply(t, one, directory.Credentials{Version: 92, Keys: []directory.Key{stolenRecord, freshRecord}})
+		wants(name+", everything once more", one, map[string]bool{stolen: false, fresh: true})
 	}
 }
 

@@ -203,6 +203,16 @@ var table = []mutant{
 		pkg: storePkg, test: "TestStoreMoves",
 	},
 	{
+		name: "plans-meet-in-a-cell", why: "two plans that were made at once bring two tenants of a group to one cell",
+		in: "directory/move_rules.go", edit: []edit{{"case n.Planned && kin:", "case false:"}},
+		pkg: storePkg, test: "TestStoreMoves",
+	},
+	{
+		name: "a-retry-forgets-the-plan", why: "a planned move that is tried again takes a tenant that was pinned meanwhile",
+		in: "directory/move_rules.go", edit: []edit{{"Planned: m.Planned,", ""}},
+		pkg: storePkg, test: "TestStoreMoves",
+	},
+	{
 		name: "activate-before-the-decision", why: "the target serves while the move can still be aborted",
 		in: "cell/mover/work.go", edit: []edit{{"	case Decide:\n", "	case Decide:\n		_ = dst.Activate(step, m)\n"}},
 		pkg: moverPkg, test: "TestTheDirectoryDecidesFirst",

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/token"
@@ -29,6 +31,7 @@ type File struct {
 	ring  *token.Ring
 	log   *slog.Logger
 	saved directory.Version
+	times int64 // restarts of the ring when it was saved
 }
 
 // saveEvery is how often a changed ring is written, at most.
@@ -83,7 +86,15 @@ func digest(b []byte) string {
 
 // Follow keeps the ring up to date with feed until ctx ends.
 func (f *File) Follow(ctx context.Context, feed directory.Keys) error {
-	return client.WatchCredentials(ctx, feed, f.ring.Version(), f.ring.Apply, func(err error, pause time.Duration) {
+	apply := func(c directory.Credentials) error {
+		was, times := f.ring.Version(), f.ring.Restarts()
+		err := f.ring.Apply(c)
+		if f.ring.Restarts() > times {
+			f.log.WarnContext(ctx, "directory's record is older than the keys, and takes their place: was it restored? what was revoked stays so", "version", c.Version, "before", was)
+		}
+		return err
+	}
+	return client.WatchCredentials(ctx, feed, f.ring.Version(), apply, func(err error, pause time.Duration) {
 		f.log.WarnContext(ctx, "directory does not answer; the keys stay as they are", "error", err, "pause", pause, "version", f.ring.Version())
 	})
 }
@@ -110,8 +121,8 @@ func (f *File) Run(ctx context.Context) error {
 
 // save replaces the file as a whole.
 func (f *File) save() error {
-	c := directory.Credentials{Version: f.ring.Version()}
-	if c.Version == f.saved {
+	c, times := directory.Credentials{Version: f.ring.Version()}, f.ring.Restarts()
+	if c.Version == f.saved && times == f.times {
 		return nil
 	}
 	c = f.ring.All()
@@ -127,8 +138,15 @@ func (f *File) save() error {
 	if err := os.Rename(tmp, f.path); err != nil {
 		return err
 	}
-	f.saved = c.Version
+	f.saved, f.times = c.Version, times
 	return nil
+}
+
+// Restarts counts that the directory's record was restored behind the ring.
+func (f *File) Restarts() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "router_keys_restarts_total", Help: "Times that an older record of the directory's took the place of the keys: see the log.",
+	}, func() float64 { return float64(f.ring.Restarts()) })
 }
 
 func write(path string, b []byte) (err error) {

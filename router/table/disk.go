@@ -209,6 +209,11 @@ func (d *Disk) writeWhole(v *View) error {
 	if d.good {
 		for _, suffix := range []string{"", changes} {
 			to := d.path + before + suffix
+			// One may be left: of a kill, or of a failed write, after which both are the
+			// same file already and renaming one to the other does nothing.
+			if err := os.Remove(to + ".tmp"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			if err := os.Link(d.path+suffix, to+".tmp"); err == nil {
 				err = os.Rename(to+".tmp", to)
 				if err != nil {

@@ -69,6 +69,40 @@ func TestDiskKeepsTheTable(t *testing.T) {
 	}
 }
 
+// TestAFailedWriteIsNotTheLast: the file that a failed write was to replace is the
+// previous one already when it is tried again, and that must not end saving for good.
+func TestAFailedWriteIsNotTheLast(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "table")
+	tab := loaded(t)
+	d := NewDisk(path, "", tab, quiet())
+	save(t, d)
+	apply(t, tab, delta(10, 11, route(3, "c1", 1, "crow")))
+	if err := os.Mkdir(path+".tmp", 0o700); err != nil { // as a full disk would
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".tmp/x", nil, 0o600); err != nil { // so that nobody removes it
+		t.Fatal(err)
+	}
+	if err := d.save(tab.View()); err == nil {
+		t.Fatal("saved where nothing can be written")
+	}
+	if err := os.RemoveAll(path + ".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	for version := 11; version <= 13; version++ {
+		save(t, d)
+		apply(t, tab, delta(version, version+1, route(version, "c1", 1, slug(version))))
+	}
+	save(t, d)
+	for file, want := range map[string]directory.Version{path: 14, path + before: 13} {
+		again := New()
+		if err := NewDisk(file, "", again, quiet()).Load(t.Context()); err != nil || again.View().Version() != want {
+			t.Errorf("%s: got version %d, %v, want %d", file, again.View().Version(), err, want)
+		}
+	}
+}
+
 func TestLoadFallsBackToThePreviousFile(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(b []byte) []byte{

@@ -2,6 +2,7 @@ package table
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -13,43 +14,79 @@ import (
 // tenants of a cell that it retires or leaves without an address. A move changes
 // one tenant at a time and is never refused, and neither is the end of an empty cell.
 type Guard struct {
-	Share  float64 // of the tenants that are known; 0 refuses nothing
+	Share  float64 // of the tenants that are known and not deleted; 0 refuses nothing
 	AtMost int     // so many may always go
 }
 
-// guarding is the guard at work.
+// guarding is the guard at work. All but the atomics is under Table.apply.
 type guarding struct {
 	Guard
-	allowed  atomic.Int64 // updates up to this version pass
-	refusing atomic.Int64 // the version that was refused last; 0 once one has passed
-	refused  atomic.Int64 // how many were
+	allowed  directory.Version // updates up to this version pass
+	refusing atomic.Int64      // the version that was refused first since one has passed; 0: none
+	refused  atomic.Int64      // how many were
+	taking   int               // how many tenants the update takes that was refused last
+	once     allowance
 }
 
-// Allow lets updates up to version pass the guard, whatever they take away.
-func (t *Table) Allow(version directory.Version) { t.guard.allowed.Store(int64(version)) }
+// An allowance is for one update that takes as many tenants away, or fewer.
+type allowance struct {
+	taken int
+	until time.Time
+}
+
+// allowedFor is how long an allowance of what was refused lasts.
+const allowedFor = time.Minute
+
+// Allow lets updates up to version pass the guard, whatever they take away. Where
+// that is the refused version or a later one, so does the next update within a
+// minute that takes what was refused and at most AtMost tenants more: the directory
+// may be at another version by now.
+func (t *Table) Allow(version directory.Version) {
+	t.apply.Lock()
+	defer t.apply.Unlock()
+	g := &t.guard
+	g.allowed = version
+	if first := g.refusing.Load(); first > 0 && int64(version) >= first {
+		g.once = allowance{g.taking + g.AtMost, time.Now().Add(allowedFor)}
+	}
+}
 
 // SetGuard sets how much one update may take away; it is called before the first.
 func (t *Table) SetGuard(g Guard) { t.guard.Guard = g }
 
-// Refusing is the version of the update that the guard refused last, 0 where the
-// newest has passed; refused is how many there were.
+// Refusing is the version of the update that the guard refused first since one has
+// passed, 0 where the newest has; refused is how many there were.
 func (t *Table) Refusing() (version directory.Version, refused int64) {
 	return directory.Version(t.guard.refusing.Load()), t.guard.refused.Load()
 }
 
 // check refuses an update that takes too much away from v.
 func (g *guarding) check(v *View, u directory.Update) error {
-	if g.Share <= 0 || v.source == FromNowhere || int64(u.Version) <= g.allowed.Load() {
+	if g.Share <= 0 || v.source == FromNowhere || u.Version <= g.allowed {
 		return nil
 	}
 	taken := v.taken(u)
-	if taken <= g.AtMost || float64(taken) <= g.Share*float64(v.tenants) {
+	if taken <= g.AtMost {
 		return nil
 	}
-	g.refusing.Store(int64(u.Version))
+	live := v.live()
+	if float64(taken) <= g.Share*float64(live) {
+		return nil
+	}
+	if taken <= g.once.taken && time.Now().Before(g.once.until) {
+		return nil
+	}
+	g.refusing.CompareAndSwap(0, int64(u.Version))
 	g.refused.Add(1)
+	g.taking = taken
 	return problem.New(problem.Conflict,
-		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, v.tenants, v.version)
+		"table version %d takes %d of %d tenants from their cells at once: version %d stays until an operator allows it (roll such changes out: cellctl rollout create)", u.Version, taken, live, v.version)
+}
+
+// passed notes that the table has taken an update.
+func (g *guarding) passed() {
+	g.refusing.Store(0)
+	g.once = allowance{}
 }
 
 // taken is how many tenants u takes from the cells that v knows for them, or
@@ -74,7 +111,10 @@ func (v *View) taken(u directory.Update) int {
 		}
 	}
 	if u.Since == 0 {
-		return taken + max(0, v.tenants-known) // whom the snapshot does not name
+		if v.tenants > known {
+			taken += max(0, v.live()-known) // whom the snapshot does not name
+		}
+		return taken
 	}
 	if len(lost) > 0 {
 		for r := range v.all {
@@ -100,6 +140,16 @@ func (v *View) lost(u directory.Update) map[directory.CellID]bool {
 		}
 	}
 	return lost
+}
+
+// live counts the tenants that are not deleted: it looks at each of them.
+func (v *View) live() (n int) {
+	for r := range v.all {
+		if v.entry(r).State != directory.Deleted {
+			n++
+		}
+	}
+	return n
 }
 
 // all yields every tenant once, in no order.

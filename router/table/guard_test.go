@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -36,6 +38,7 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			tab := New()
 			tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
 			apply(t, tab, many(0, 10, 1000, 1, "c1"))
+			confirmed := tab.Confirmed()
 			for range 2 {
 				if err := tab.Apply(u); !errors.Is(err, problem.Conflict) {
 					t.Fatalf("got %v, want conflict", err)
@@ -46,6 +49,9 @@ func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 			}
 			if e, ok := tab.View().BySlug(slug(900)); !ok || e.Cell != "c1" || e.Address == "" || e.State != directory.Active {
 				t.Errorf("got %+v", e)
+			}
+			if heard := !tab.Confirmed().Equal(confirmed); heard != (u.Since != 0) {
+				t.Errorf("confirmed by it: %v, want so by changes only", heard)
 			}
 			tab.Allow(20)
 			apply(t, tab, u)
@@ -106,4 +112,68 @@ func TestAnEmptyCellMayGo(t *testing.T) {
 	if !errors.Is(err, problem.Conflict) {
 		t.Errorf("the cell of all tenants, which are packed: got %v, want conflict", err)
 	}
+}
+
+// TestThoseWhoWereDeletedAreNotTaken: a table remembers whom it saw deleted, and a
+// snapshot, which never names them, takes nobody by that.
+func TestThoseWhoWereDeletedAreNotTaken(t *testing.T) {
+	t.Parallel()
+	for _, packFrom := range []int{500, packFrom} {
+		tab := New()
+		tab.packFrom = packFrom
+		tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+		apply(t, tab, many(0, 10, 1000, 1, "c1"))
+		for i := range 450 {
+			apply(t, tab, delta(10+i, 11+i, inState(route(1000-i, "c1", 1, slug(1000-i)), directory.Deleted)))
+		}
+		apply(t, tab, many(0, 461, 550, 1, "c1"))
+		if v := tab.View(); v.Version() != 461 || v.Tenants() != 550 {
+			t.Errorf("got version %d with %d tenants", v.Version(), v.Tenants())
+		}
+	}
+}
+
+// TestTheShareIsOfThoseWhoLive: the deleted ones that are remembered do not make room for more.
+func TestTheShareIsOfThoseWhoLive(t *testing.T) {
+	t.Parallel()
+	tab := New()
+	tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+	apply(t, tab, many(0, 10, 1000, 1, "c1"))
+	for i := range 450 {
+		apply(t, tab, delta(10+i, 11+i, inState(route(1000-i, "c1", 1, slug(1000-i)), directory.Deleted)))
+	}
+	if err := tab.Apply(many(460, 461, 200, 2, "c2")); !errors.Is(err, problem.Conflict) {
+		t.Errorf("200 of 550: got %v, want conflict", err)
+	}
+}
+
+// TestAnAllowanceOutlivesAVersion: a busy directory is at another version before the
+// table asks again, so what is allowed is what was refused, and a little more, once
+// and within a minute.
+func TestAnAllowanceOutlivesAVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tab := New()
+		tab.SetGuard(Guard{Share: 0.3, AtMost: 100})
+		apply(t, tab, many(0, 10, 1000, 1, "c1"))
+		refused := func(u directory.Update, at directory.Version, why string) {
+			t.Helper()
+			if err := tab.Apply(u); !errors.Is(err, problem.Conflict) {
+				t.Fatalf("%s: got %v, want conflict", why, err)
+			}
+			if got, _ := tab.Refusing(); got != at {
+				t.Errorf("%s: refusing %d, want %d", why, got, at)
+			}
+		}
+		refused(many(0, 20, 500, 2, "c2"), 20, "not allowed")
+		refused(many(10, 25, 500, 2, "c2"), 20, "the same, later")
+		tab.Allow(19)
+		refused(many(10, 26, 500, 2, "c2"), 20, "another version is allowed")
+		tab.Allow(20)
+		time.Sleep(allowedFor)
+		refused(many(10, 27, 500, 2, "c2"), 20, "allowed a minute ago")
+		tab.Allow(20)
+		refused(many(10, 28, 700, 2, "c2"), 20, "takes more than was refused")
+		apply(t, tab, many(10, 30, 520, 2, "c2")) // a few more went meanwhile
+		refused(many(30, 31, 400, 3, "c1"), 31, "the next one")
+	})
 }

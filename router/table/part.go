@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,7 +52,7 @@ func (t *Table) put(record *View) (err error) {
 	if p := t.part.Load(); p.Serves() {
 		if served, err = record.under(p); err != nil {
 			t.part.Store(nil)
-			served, err = record, fmt.Errorf("serve roll-out %s: %w", p.Rollout, err)
+			served, err = record, fmt.Errorf("%w: %s: %w", directory.ErrPart, p.Rollout, err)
 		} else if record.replaced == old.replaced {
 			served.replaced = was.replaced
 		}
@@ -115,9 +116,9 @@ func (t *Table) applied(next *View, u directory.Update, err error) error {
 	switch {
 	case u.Part != nil:
 		// Also where the guard keeps the record as it is: a halt must not wait for that.
-		return errors.Join(err, t.take(next, u.Part))
+		return cmp.Or(err, t.take(next, u.Part))
 	case next != old:
-		return errors.Join(err, t.put(next))
+		return t.put(next)
 	}
 	return err
 }

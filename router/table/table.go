@@ -37,7 +37,7 @@ type Table struct {
 	current   atomic.Pointer[View] // what is served
 	record    atomic.Pointer[View] // what the directory's record says, and the disk keeps: the same unless a part is laid over it
 	part      atomic.Pointer[directory.Part]
-	confirmed atomic.Int64 // Unix nanoseconds: when the directory last spoke
+	confirmed atomic.Int64 // Unix nanoseconds: see Confirmed
 	apply     sync.Mutex   // one writer at a time
 	seed      maphash.Seed // secret, so that nobody can choose names that collide
 	packFrom  int          // see the constant
@@ -65,8 +65,9 @@ func (t *Table) View() *View { return t.current.Load() }
 // Loaded reports whether a table was ever applied or loaded.
 func (t *Table) Loaded() bool { return t.View().source != FromNowhere }
 
-// Confirmed is when the directory last confirmed or changed the table; zero
-// where it never has.
+// Confirmed is when the directory last spoke of the table as it is here: when it
+// confirmed or changed it, or said what has changed since and the guard refuses; zero
+// where it never has. A snapshot that is refused is no such word.
 func (t *Table) Confirmed() time.Time {
 	n := t.confirmed.Load()
 	if n == 0 {
@@ -82,7 +83,8 @@ func (t *Table) Confirmed() time.Time {
 // that do not continue the table's chain are a *directory.Breach (start again from
 // a snapshot), an update that breaks a rule of its own is Invalid, one that takes
 // too much away is a Conflict (see Guard); then nothing has changed but, where
-// there is no Breach, the part in a roll-out. A snapshot of
+// there is no Breach, the part in a roll-out. directory.ErrPart says that the part
+// cannot be laid over the record, which has taken u. A snapshot of
 // the table's version replaces a table that has another history.
 func (t *Table) Apply(u directory.Update) error {
 	t.apply.Lock()
@@ -107,20 +109,27 @@ func (t *Table) next(u directory.Update) (*View, error) {
 	if err := u.Continues(old.version, old.chain); err != nil {
 		return old, err
 	}
-	t.confirmed.Store(time.Now().UnixNano())
-	if loaded && u.Version == old.version && (u.Since != 0 || u.Head == old.chain) {
+	// What a roll-out has taken already is not taken at once.
+	same := loaded && u.Version == old.version && (u.Since != 0 || u.Head == old.chain)
+	var refused error
+	if !same {
+		refused = t.guard.check(t.View(), u)
+	}
+	if refused == nil || u.Since != 0 {
+		t.confirmed.Store(time.Now().UnixNano())
+	}
+	switch {
+	case same:
 		t.markConfirmed(old)
 		return t.record.Load(), nil
-	}
-	// What a roll-out has taken already is not taken at once.
-	if err := t.guard.check(t.View(), u); err != nil {
-		return old, err
+	case refused != nil:
+		return old, refused
 	}
 	next, err := old.with(u, t.packFrom)
 	if err != nil {
 		return old, err
 	}
-	t.guard.refusing.Store(0)
+	t.guard.passed()
 	return next, nil
 }
 

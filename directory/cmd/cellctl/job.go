@@ -92,7 +92,7 @@ func (j *job) each(ctx context.Context, dry bool, made func(*step, directory.Mov
 	var kept []step
 	var broken error
 	for i, s := range j.made.Moves {
-		m, err := j.CreateMove(ctx, directory.NewMove{Tenant: s.Tenant, Target: s.To, Watch: j.watch(), DryRun: dry})
+		m, err := j.CreateMove(ctx, directory.NewMove{Tenant: s.Tenant, Target: s.To, Watch: j.watch(), DryRun: dry, Planned: true})
 		switch kind := problem.KindOf(err); {
 		case err == nil:
 			made(&s, m)
@@ -139,7 +139,7 @@ func (j *job) carryOut(ctx context.Context) error {
 			return err
 		}
 		j.note("the moves go on by themselves; the same command follows them and ends what they leave open")
-		return j.showOutcome(j.again + " --yes")
+		return errors.Join(j.showOutcome(j.again+" --yes"), j.kept())
 	}
 	if err := j.follow(ctx); err != nil {
 		return err
@@ -182,10 +182,13 @@ func (j *job) end(ctx context.Context) error {
 	if err := j.showOutcome(next...); err != nil {
 		return err
 	}
+	kept := j.kept()
 	switch t := j.tally(); {
 	case t.failed > 0:
-		e := problem.New(problem.Conflict, "%d of %d moves were aborted", t.failed, t.failed+t.moved+t.held)
+		e := problem.New(problem.Conflict, "%d of %d moves were aborted", t.failed, t.failed+t.moved+t.held+t.kept)
 		return hinted{e, "the same command tries them again: " + j.again + " --yes"}
+	case kept != nil:
+		return kept
 	case t.held > 0:
 		return problem.New(problem.Conflict, "%s wait, caught up, for cellctl move switch", count(t.held, "move"))
 	case j.strict && len(j.made.Refusals) > 0:

@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // watchEvery is how often the moves of a plan are asked for, all in one question.
 const watchEvery = 500 * time.Millisecond
 
 // A tally is how many moves of a plan are how far.
-type tally struct{ moved, failed, held, left int }
+type tally struct{ moved, failed, held, kept, left int }
 
 // follow says how the moves get on until each has settled.
 func (j *job) follow(ctx context.Context) error {
@@ -88,14 +90,50 @@ func (j *job) update(ctx context.Context, s *step, open map[directory.MoveID]dir
 			s.Move = m.RetriedBy
 		}
 	}
-	if m.Phase == directory.Watching && m.UndoneBy == "" && j.opts.complete && m.Wish != directory.Complete {
+	closes := m.Phase == directory.Watching && m.UndoneBy == "" && j.opts.complete && m.Wish != directory.Complete
+	// What stops here has copies that differ or could not be compared: no plan purges one.
+	if s.kept = closes && m.StopAt == directory.Watching; closes && !s.kept {
 		var err error
 		if m, err = j.AskMove(ctx, m.ID, directory.Complete); err != nil {
 			return err
 		}
 	}
 	s.Phase, s.Pause, s.Error, s.settled = m.Phase, reported(m).Pause, m.Error, settled(m)
+	if s.kept {
+		s.Error = whyKept(m)
+	}
 	return nil
+}
+
+// whyKept says why a move that watches waits for its operator.
+func whyKept(m directory.Move) string {
+	switch c := reported(m).Comparison; {
+	case len(c.Differ) > 0:
+		return "the copies differ in " + strings.Join(c.Differ, ", ")
+	case c.Failed != "":
+		return "the copies could not be compared: " + c.Failed
+	}
+	return "it was made to wait here for its operator"
+}
+
+// kept says, as a Conflict, which ways back were left open that were to be closed.
+func (j *job) kept() error {
+	n := 0
+	for _, steps := range [][]step{j.made.Moves, j.made.UnderWay} {
+		for _, s := range steps {
+			if s.kept {
+				n++
+				j.note("move %s of %s is left alone: %s", s.Move, s.Slug, oneLine(s.Error))
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return hinted{
+		problem.New(problem.Conflict, "%s not completed, so that nothing is purged", count(n, "move")),
+		"find out which side is damaged, then cellctl move undo MOVE, or cellctl move complete MOVE",
+	}
 }
 
 func (j *job) tally() (t tally) {
@@ -104,6 +142,8 @@ func (j *job) tally() (t tally) {
 			switch {
 			case !s.settled:
 				t.left++
+			case s.kept:
+				t.kept++
 			case s.Phase == directory.Aborted:
 				t.failed++
 			case s.Phase == directory.CaughtUp:
@@ -118,8 +158,11 @@ func (j *job) tally() (t tally) {
 
 // say is one line of progress after so long.
 func (t tally) say(spent time.Duration) string {
-	all := t.moved + t.failed + t.held + t.left
+	all := t.moved + t.failed + t.held + t.kept + t.left
 	text := fmt.Sprintf("%d of %d moves done, %d aborted", t.moved, all, t.failed)
+	if t.kept > 0 {
+		text += fmt.Sprintf(", %d left for you to look at", t.kept)
+	}
 	if done := t.moved + t.failed; done > 0 && t.left > 0 {
 		text += fmt.Sprintf(", about %s left", (spent / time.Duration(done) * time.Duration(t.left)).Round(time.Second))
 	}

@@ -72,6 +72,7 @@ func (w worker) finish(ctx context.Context, m directory.Move) error {
 			differ := `[]`
 			if t.Slug == "broken" {
 				differ = `["projects.task"]`
+				m.StopAt = directory.Watching
 			}
 			now, _ := time.Now().MarshalText() // a time of today can be written
 			m.Report = fmt.Appendf(nil, `{"compared_at":%q,"comparison":{"tables":9,"rows":120,"differ":%s}}`, now, differ)
