@@ -57,8 +57,11 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
-	e := x.entry
-	assertion, err := rt.assertions.Of(e, time.Now())
+	e, now := x.entry, time.Now()
+	assertion, err := rt.assertions.Of(e, now)
+	if err == nil && x.kept {
+		err = rt.bearers.Authorize(r, x.claims, e.Cell, now)
+	}
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ type plan struct {
 	traced bool   // the caller sent one
 
 	priority, accept string // the fields
-	bearer           string // of foreign: what the cell gets instead; "" is nothing
+	bearer           string // of kept: what the cell gets instead; "" is nothing
 
 	// What the strings are made of, kept from flight to flight.
 	idText, parentText, tenantText, limitText, userText, assertText []byte
@@ -100,12 +100,12 @@ func (d *direct) Take(f *h1.Flight) bool {
 		return false
 	}
 	p.know(decision)
-	if decision.Foreign {
-		if p.bearer, err = rt.bearers.Of(decision.Claims, f.Began); err != nil {
+	if decision.Kept {
+		if p.bearer, err = rt.bearers.Of(decision.Claims, decision.Entry.Cell, f.Began); err != nil {
 			return false
 		}
 	}
-	f.Drop = dropping(decision.Foreign)
+	f.Drop = dropping(decision.Kept)
 	p.pool = d.relay.pools.Of(p.entry.Cell)
 	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(p.entry.Tenant, q.Method(), p.priority, p.accept, p.entry.Address) {
 		return false
@@ -174,7 +174,7 @@ func (p *plan) answered(took time.Duration, ok bool) {
 
 // know takes over what was decided, as exchange.know.
 func (p *plan) know(d Decision) {
-	p.source, p.foreign, p.shown, p.entry = d.Source, d.Foreign, d.Credential(), d.Entry
+	p.source, p.kept, p.claims, p.shown, p.entry = d.Source, d.Kept, d.Claims, d.Credential(), d.Entry
 	if d.Claims != nil {
 		p.userText = telemetry.AppendUser(p.userText[:0], d.Claims.Subject)
 		p.log.UserHash = text(p.userText)

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
@@ -19,7 +20,8 @@ type exchange struct {
 	began     time.Time
 	log       *telemetry.Request
 	source    string
-	foreign   bool // the client's Authorization is not for the cell: the request's header has what is
+	kept      bool          // the client's Authorization is not for the cell, which gets what is signed of claims
+	claims    *token.Claims // nil where nothing was verified
 	shown     identify.Credential
 	via       string        // X-Forwarded-For as a trusted hop sent it
 	maxBody   int64         // bytes of the body; 0: any
@@ -48,7 +50,7 @@ func exchangeFrom(ctx context.Context) *exchange {
 
 // know takes over what was decided.
 func (x *exchange) know(d Decision) {
-	x.source, x.foreign, x.shown = d.Source, d.Foreign, d.Credential()
+	x.source, x.kept, x.claims, x.shown = d.Source, d.Kept, d.Claims, d.Credential()
 	if d.Claims != nil {
 		x.log.UserHash = telemetry.HashUser(d.Claims.Subject)
 	}

@@ -3,6 +3,7 @@ package router_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,29 +53,47 @@ func TestForeignTokensStayAtTheEdge(t *testing.T) {
 	}
 }
 
-// TestATokenOfOursIsRepeated: a request that went the direct way and is sent again,
-// to where the tenant has moved, has a token of ours there, too.
-func TestATokenOfOursIsRepeated(t *testing.T) {
+// TestEachCellGetsATokenOfItsOwn: what a client has shown stays at the edge. Each cell that its request goes to, the
+// direct way or again to where the tenant has moved, gets a token that counts there and nowhere else.
+func TestEachCellGetsATokenOfItsOwn(t *testing.T) {
 	t.Parallel()
-	if engine == "std" {
-		t.Skip("it has no direct way")
-	}
-	got := make(chan []string, 2)
-	var w *world
-	asked := 0
-	w = newWorld(t, map[directory.CellID]http.Handler{"c2": http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		got <- r.Header["Authorization"]
-		if asked++; asked == 1 { // one request is served after the other
-			w.placed(place(2, "c2", 2, directory.Active), "bolt")
-			rw.WriteHeader(http.StatusMisdirectedRequest)
+	for _, method := range []string{"GET", "PATCH"} {
+		var w *world
+		var moved atomic.Bool
+		var epoch atomic.Int64
+		got := make(chan [2]string, 2)
+		cell := func(id directory.CellID) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				got <- [2]string{string(id), strings.Join(r.Header["Authorization"], ", ")}
+				if id == "c2" && moved.CompareAndSwap(false, true) {
+					w.placed(place(2, "c1", int(epoch.Add(1)), directory.Active), "bolt")
+					rw.WriteHeader(http.StatusMisdirectedRequest)
+				}
+			})
 		}
-	})}, func(o *router.Options, _ *pool.Limits) { o.Chain.Others = issuer{} })
-	if a := w.do("GET", "bolt."+base, "/", "", "Authorization", "Bearer bolts"); a.StatusCode != 200 || w.taken.Load() != 1 {
-		t.Fatalf("got %d %s, %d on the direct way", a.StatusCode, a.body, w.taken.Load())
-	}
-	for range 2 {
-		if values := <-got; len(values) != 1 || !token.Ours(strings.TrimPrefix(values[0], "Bearer ")) {
-			t.Errorf("the cell gets %q", values)
+		w = newWorld(t, map[directory.CellID]http.Handler{"c1": cell("c1"), "c2": cell("c2")}, func(o *router.Options, _ *pool.Limits) { o.Chain.Others = issuer{} })
+		for _, bearer := range []string{"Bearer bolts", w.token(2)} {
+			moved.Store(false)
+			w.placed(place(2, "c2", int(epoch.Add(1)), directory.Active), "bolt")
+			if a := w.do(method, "bolt."+base, "/", "", "Authorization", bearer); a.StatusCode != 200 {
+				t.Fatalf("got %d %s", a.StatusCode, a.body)
+			}
+			for _, want := range []directory.CellID{"c2", "c1"} {
+				id, value := "", ""
+				select {
+				case sent := <-got:
+					id, value = sent[0], strings.TrimPrefix(sent[1], "Bearer ")
+				default:
+					t.Fatalf("%s was not asked", want)
+				}
+				c, err := w.tokens.For(token.OfCell(want)).Verify(value, time.Now())
+				if id != string(want) || err != nil || c.Tenant != 2 || c.Subject != "ann" {
+					t.Errorf("%s: %s gets %q: %+v, %v", bearer, id, value, c, err)
+				}
+				if _, err := w.tokens.Verify(value, time.Now()); err == nil {
+					t.Errorf("what %s gets counts at the edge", id)
+				}
+			}
 		}
 	}
 }

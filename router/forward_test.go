@@ -129,7 +129,7 @@ func TestWhatTheCellIsTold(t *testing.T) {
 	if a.Header.Get("X-Request-Id") != "abc" || len(a.Header.Values("X-Request-Id")) != 1 || a.Header.Get("Cell-Secret") != "" {
 		t.Errorf("the client got %v", a.Header)
 	}
-	as, err := w.assertion.CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now())
+	as, err := w.assertion.For(token.OfCell("c1")).CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now())
 	if err != nil || as.Tenant != 1 || as.Epoch != 1 {
 		t.Errorf("assertion: got %+v, %v", as, err)
 	}
@@ -382,7 +382,7 @@ func TestARefusedAssertionIsNotTheClients(t *testing.T) {
 	checks := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		_, _ = io.Copy(io.Discard, r.Body)
-		if _, err := w.assertion.CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now().Add(time.Duration(ahead.Load()))); err != nil {
+		if _, err := w.assertion.For(token.OfCell("c1")).CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now().Add(time.Duration(ahead.Load()))); err != nil {
 			problem.Write(rw, err, problem.Where{Source: "cell"})
 		}
 	})

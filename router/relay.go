@@ -227,7 +227,7 @@ func (o *outgoing) fill(r *http.Request) {
 	}
 	o.Set("X-Forwarded-Proto", proto)
 	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
-	if bearer := r.Header.Get(authorization); bearer != "" && o.exchange.foreign {
+	if bearer := r.Header.Get(authorization); bearer != "" && o.exchange.kept {
 		o.Set(authorization, bearer)
 	}
 	o.Set(token.AssertionHeader, o.to.Assertion)
@@ -238,11 +238,11 @@ const authorization = "Authorization"
 
 // drops reports whether a field of the head that was received ends here: also a
 // credential that stays at the edge.
-func (o *outgoing) drops(name string) bool { return dropping(o.exchange.foreign)(name) }
+func (o *outgoing) drops(name string) bool { return dropping(o.exchange.kept)(name) }
 
-// dropping is drops for a request whose credential is foreign, or not.
-func dropping(foreign bool) func(name string) bool {
-	if foreign {
+// dropping is drops for a request whose credential stays here, or does not.
+func dropping(kept bool) func(name string) bool {
+	if kept {
 		return notForCellsNorTheirs
 	}
 	return notForCells

@@ -27,7 +27,7 @@ const rotations = 200
 type checkingCell struct{ keys atomic.Pointer[token.Keys] }
 
 func (c *checkingCell) Forward(w http.ResponseWriter, _ *http.Request, to Target) error {
-	if _, err := c.keys.Load().CheckAssertion(to.Assertion, to.Cell, time.Now()); err != nil {
+	if _, err := c.keys.Load().For(token.OfCell(to.Cell)).CheckAssertion(to.Assertion, to.Cell, time.Now()); err != nil {
 		w.WriteHeader(http.StatusUnauthorized)
 	}
 	return nil
@@ -139,7 +139,7 @@ func TestX11AssertionKeysRotateUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := cell.keys.Load().CheckAssertion(stale, "c1", time.Now()); err == nil {
+		if _, err := cell.keys.Load().For(token.OfCell("c1")).CheckAssertion(stale, "c1", time.Now()); err == nil {
 			t.Fatalf("rotation %d: the key that was dropped still counts", n)
 		}
 		old = next

@@ -141,10 +141,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	if p := takenOver(w); p != nil {
 		x.began, x.plan, x.maxBody = p.began, p, p.maxBody
 		x.send(p.entry)
-		x.source, x.foreign, x.shown, x.log.UserHash = p.source, p.foreign, p.shown, p.log.UserHash
-		if p.foreign {
-			sign.Authorize(r, p.bearer)
-		}
+		x.source, x.kept, x.claims, x.shown, x.log.UserHash = p.source, p.kept, p.claims, p.shown, p.log.UserHash
 		tell(w, &p.said)
 		return rt.deliver(w, r, x)
 	}
@@ -176,9 +173,6 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		return err
 	}
 	defer rt.Guard.Done(v)
-	if err := rt.bearers.Replace(r, d.Result, time.Now()); err != nil {
-		return err
-	}
 	return rt.deliver(w, r, x)
 }
 

@@ -169,8 +169,8 @@ func TestNobodySpeaksForAnother(t *testing.T) {
 	cell := &victim{}
 	never := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the other tenant's cell was reached") })
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": never}, func(o *router.Options, _ *pool.Limits) { o.AuthRequired = true })
-	cell.keys = w.assertion
-	assertion, err := w.assertion.Assert(token.Assertion{Tenant: 2, Cell: "c1", Epoch: 1, Window: time.Now().Unix()})
+	cell.keys = w.assertion.For(token.OfCell("c1"))
+	assertion, err := cell.keys.Assert(token.Assertion{Tenant: 2, Cell: "c1", Epoch: 1, Window: time.Now().Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}

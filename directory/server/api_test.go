@@ -206,7 +206,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatalf("issue: %v", err)
 	}
-	c, err := b.keys.Verify(got.Token, time.Now())
+	c, err := b.keys.For(token.Tenants).Verify(got.Token, time.Now())
 	if err != nil || c.Kind != token.Tenant || c.Tenant != a.ID || c.Subject != "ann" || c.ExpiresAt != got.ExpiresAt.Unix() {
 		t.Errorf("token: got %+v, %v", c, err)
 	}
@@ -234,7 +234,7 @@ func TestSignup(t *testing.T) {
 	if err != nil {
 		t.Fatalf("sign up: %v", err)
 	}
-	if c, err := b.keys.Verify(up.Token.Token, time.Now()); err != nil || c.Tenant != up.Tenant.ID || up.Tenant.Placement.Cell != "c1" {
+	if c, err := b.keys.For(token.Tenants).Verify(up.Token.Token, time.Now()); err != nil || c.Tenant != up.Tenant.ID || up.Tenant.Placement.Cell != "c1" {
 		t.Errorf("signed up: got %+v with %+v, %v", up, c, err)
 	}
 	lines, err := m.Audit(t.Context(), "tenant/"+up.Tenant.ID.String(), 0, 10)

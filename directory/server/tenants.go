@@ -147,6 +147,6 @@ func (s *Server) issueToken(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) tenantToken(id directory.TenantID, subject string, ttl time.Duration) (tokenReply, error) {
 	now := s.Now()
-	signed, err := s.Keys.Issue(token.Claims{Kind: token.Tenant, Tenant: id, Subject: subject}, now, ttl)
+	signed, err := s.Keys.For(token.Tenants).Issue(token.Claims{Kind: token.Tenant, Tenant: id, Subject: subject}, now, ttl)
 	return tokenReply{Token: signed, ExpiresAt: now.Add(ttl).UTC().Truncate(time.Second)}, err
 }

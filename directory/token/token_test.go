@@ -101,6 +101,77 @@ func TestRotationKeepsOldTokens(t *testing.T) {
 	}
 }
 
+// TestWhoHasWhichKeys: what a router has makes no token of a service or an operator, and what a cell
+// has makes nothing that anybody else accepts.
+func TestWhoHasWhichKeys(t *testing.T) {
+	t.Parallel()
+	root, asserting := newKeys(t, "k1", "k2"), newKeys(t, "a1")
+	router := again(t, token.ParseKeys, root.For(token.Tenants))
+	c1, c2 := again(t, token.ParseKeys, router.For(token.OfCell("c1"))), router.For(token.OfCell("c2"))
+	a1, a2 := asserting.For(token.OfCell("c1")), asserting.For(token.OfCell("c2"))
+	public := again(t, token.ParsePublic, root.Public())
+
+	issue := func(k token.Keys, c token.Claims) string {
+		t.Helper()
+		s, err := k.Issue(c, now, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	tenant := token.Claims{Kind: token.Tenant, Tenant: 7, Subject: "ann"}
+	service, operator := token.Claims{Kind: token.Service, Subject: "m1"}, token.Claims{Kind: token.Operator, Subject: "eve"}
+	for what, tt := range map[string]struct {
+		by    token.Keys
+		said  token.Claims
+		takes map[string]token.Keys
+	}{
+		"the directory's word for a tenant":    {root.For(token.Tenants), tenant, map[string]token.Keys{"a router": router}},
+		"the directory's word for a service":   {root, service, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
+		"the directory's word for an operator": {root, operator, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
+		"a router's word for a tenant, to c1":  {router.For(token.OfCell("c1")), tenant, map[string]token.Keys{"c1": c1}},
+		"what c1 says of a tenant":             {c1, tenant, map[string]token.Keys{"c1": c1}},
+		"what c1 says of an operator":          {c1, operator, map[string]token.Keys{"c1": c1}},
+		"what a router says of a service":      {router, service, map[string]token.Keys{"a router": router}},
+	} {
+		s := issue(tt.by, tt.said)
+		for who, keys := range map[string]token.Keys{
+			"the directory": root, "a router": router, "c1": c1, "c2": c2, "who has its public keys": public, "c1's asserting": a1,
+		} {
+			_, err := keys.Verify(s, now)
+			if _, want := tt.takes[who]; (err == nil) != want {
+				t.Errorf("%s: %s takes it: %v, want %v", what, who, err == nil, want)
+			}
+		}
+	}
+	if _, err := public.Issue(service, now, time.Hour); !errors.Is(err, problem.Unavailable) {
+		t.Errorf("public keys sign: %v", err)
+	}
+	a := token.Assertion{Tenant: 7, Cell: "c2", Epoch: 3, Window: now.Unix()}
+	forged, err := a1.Assert(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a2.CheckAssertion(forged, "c2", now); err == nil {
+		t.Errorf("c2 takes what c1 has signed")
+	}
+	for name, bad := range map[string]string{"secret keys": root.Text(), "short": "public-k1:AAAA", "nothing": ""} {
+		if _, err := token.ParsePublic(bad); !errors.Is(err, problem.Invalid) {
+			t.Errorf("%s as public ones: got %v, want invalid", name, err)
+		}
+	}
+}
+
+// again is keys as their text says them.
+func again(t *testing.T, parse func(string) (token.Keys, error), k token.Keys) token.Keys {
+	t.Helper()
+	keys, err := parse(k.Text())
+	if err != nil || keys.Text() != k.Text() {
+		t.Fatalf("got %d keys, %v", len(keys), err)
+	}
+	return keys
+}
+
 // TestEveryChangeIsRefused changes each byte of a token and of an assertion.
 func TestEveryChangeIsRefused(t *testing.T) {
 	t.Parallel()
@@ -112,6 +183,15 @@ func TestEveryChangeIsRefused(t *testing.T) {
 	a, err := keys.Assert(token.Assertion{Tenant: 7, Cell: "c1", Epoch: 3, Window: now.Unix()})
 	if err != nil {
 		t.Fatal(err)
+	}
+	control, err := keys.Issue(token.Claims{Kind: token.Operator, Subject: "ann"}, now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(control) {
+		if _, err := keys.Verify(flip(control, i), now); !errors.Is(err, problem.Unauthenticated) {
+			t.Errorf("an operator's token with byte %d changed: got %v", i, err)
+		}
 	}
 	for i := range len(s) {
 		if _, err := keys.Verify(flip(s, i), now); !errors.Is(err, problem.Unauthenticated) {

@@ -20,12 +20,16 @@ mkdir -p "$dir"
 directory() {
 	if [ -x "$root/bin/directory" ]; then "$root/bin/directory" "$@"
 	elif command -v go >/dev/null; then (cd "$root" && go run ./directory/cmd/directory "$@")
-	else docker run --rm -e DIRECTORY_TOKEN_KEYS "${CELLWAY_IMAGE:-cellway:dev}" directory "$@"; fi
+	else docker run --rm -i -e DIRECTORY_TOKEN_KEYS "${CELLWAY_IMAGE:-cellway:dev}" directory "$@"; fi
 }
 password() { head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n'; }
 
 tokens=$(directory new-key --id k1)
 assertions=$(directory new-key --id a1)
+# Each process gets the keys that it needs, and none that make what others accept.
+derive() { directory derive-keys --for "$1"; }
+tenants=$(derive tenants <<<"$tokens")
+public=$(derive public <<<"$tokens")
 sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
 
 write() { cat >"$dir/$1.env"; }
@@ -39,7 +43,7 @@ EOF
 
 write router <<-EOF
 	ROUTER_DIRECTORY_TOKEN=$(sign service router)
-	ROUTER_TOKEN_KEYS=$tokens
+	ROUTER_TOKEN_KEYS=$tenants
 	ROUTER_ASSERTION_KEYS=$assertions
 EOF
 
@@ -53,8 +57,9 @@ for cell in "${cells[@]}"; do
 		CELL_MOVER_DATABASE_URL=postgres://mover_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
 		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
-		CELL_TOKEN_KEYS=$tokens
-		CELL_ASSERTION_KEYS=$assertions
+		CELL_TOKEN_KEYS=$(derive "cell/$cell" <<<"$tenants")
+		CELL_ASSERTION_KEYS=$(derive "cell/$cell" <<<"$assertions")
+		CELL_CONTROL_KEYS=$public
 	EOF
 done
 

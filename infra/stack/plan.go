@@ -20,9 +20,9 @@ const keyBytes = 32
 type plan struct {
 	TokenKeys     string            `json:"token_keys"`
 	AssertionKeys string            `json:"assertion_keys"`
-	Passwords     map[string]string `json:"passwords"` // by the name of what they protect
-	Tokens        map[string]string `json:"tokens"`    // by subject
-	Ports         map[string]int    `json:"ports"`     // by the name of the listener
+	Passwords     map[string]string `json:"passwords"`      // by the name of what they protect
+	Tokens        map[string]string `json:"control_tokens"` // by subject
+	Ports         map[string]int    `json:"ports"`          // by the name of the listener
 
 	mu   sync.Mutex
 	path string

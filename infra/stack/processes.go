@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -121,7 +122,7 @@ func (s *Stack) startRouter(ctx context.Context, r Router) error {
 	return s.startOurs(ctx, r.ID, s.programs.router, "ROUTER_", admin, append(secure,
 		"ROUTER_ID="+r.ID, "ROUTER_ADMIN_ADDR="+admin,
 		"ROUTER_DIRECTORY_URL="+s.State().Directory.URL, "ROUTER_DIRECTORY_TOKEN="+token,
-		"ROUTER_TOKEN_KEYS="+s.plan.TokenKeys, "ROUTER_ASSERTION_KEYS="+s.plan.AssertionKeys,
+		"ROUTER_TOKEN_KEYS="+s.State().TokenKeys, "ROUTER_ASSERTION_KEYS="+s.plan.AssertionKeys,
 		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))...)
 }
 
@@ -190,10 +191,16 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	if err != nil {
 		return err
 	}
+	tokens, err1 := s.derive(ctx, s.plan.TokenKeys, "tenants", "cell/"+cell.ID)
+	assertions, err2 := s.derive(ctx, s.plan.AssertionKeys, "cell/"+cell.ID)
+	control, err3 := s.derive(ctx, s.plan.TokenKeys, "public")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
 	common := []string{
 		"CELL_ID=" + cell.ID, "CELL_OWNER_DATABASE_URL=" + cell.DatabaseURL, "CELL_DATABASE_URL=" + cell.AppDatabaseURL,
 		"CELL_MOVER_DATABASE_URL=" + moverURL, "CELL_REDIS_URL=" + cell.RedisURL, "CELL_DIRECTORY_URL=" + s.State().Directory.URL, "CELL_DIRECTORY_TOKEN=" + token,
-		"CELL_TOKEN_KEYS=" + s.plan.TokenKeys, "CELL_ASSERTION_KEYS=" + s.plan.AssertionKeys,
+		"CELL_TOKEN_KEYS=" + tokens, "CELL_ASSERTION_KEYS=" + assertions, "CELL_CONTROL_KEYS=" + control,
 	}
 	admin, workerAdmin := hostOf(cell.Admin), hostOf(cell.WorkerAdmin)
 	secure, err := s.trust.identity(certs.RoleCell, cell.ID, "CELL_")

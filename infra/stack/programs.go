@@ -49,21 +49,41 @@ func (s *Stack) token(ctx context.Context, kind, subject string) (string, error)
 	if known != "" {
 		return known, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, s.programs.directory, "issue-token", "--kind", kind, "--subject", subject, "--ttl", "87600h")
-	cmd.Env = append(baseEnv(), "DIRECTORY_TOKEN_KEYS="+s.plan.TokenKeys)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	token, err := s.signs(ctx, "", "issue-token", "--kind", kind, "--subject", subject, "--ttl", "87600h")
 	if err != nil {
-		return "", fmt.Errorf("issue token for %s: %w: %s", subject, err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("issue token for %s: %w", subject, err)
 	}
-	token := strings.TrimSpace(string(out))
 	s.plan.mu.Lock()
 	s.plan.Tokens[subject] = token
 	s.plan.mu.Unlock()
 	return token, nil
+}
+
+// derive is, of keys, those for whom: no process has more than it needs.
+func (s *Stack) derive(ctx context.Context, keys string, whom ...string) (string, error) {
+	for _, who := range whom {
+		var err error
+		if keys, err = s.signs(ctx, keys, "derive-keys", "--for", who); err != nil {
+			return "", fmt.Errorf("derive keys for %s: %w", who, err)
+		}
+	}
+	return keys, nil
+}
+
+// signs is what the directory's program, which has the keys, says.
+func (s *Stack) signs(ctx context.Context, stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.programs.directory, args...)
+	cmd.Env = append(baseEnv(), "DIRECTORY_TOKEN_KEYS="+s.plan.TokenKeys)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // baseEnv is what every child inherits: no setting of ours by accident.

@@ -32,8 +32,12 @@ func (s *Stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tokens, err := s.derive(ctx, s.plan.TokenKeys, "tenants")
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
-	s.state.OperatorToken = operator
+	s.state.OperatorToken, s.state.TokenKeys = operator, tokens
 	s.mu.Unlock()
 	if err := s.startAll(ctx); err != nil {
 		return err
@@ -52,7 +56,7 @@ func (s *Stack) lay() error {
 	if err != nil {
 		return fmt.Errorf("identify this process: %w", err)
 	}
-	st := State{Dir: s.opts.Dir, Owner: me, TokenKeys: s.plan.TokenKeys, AssertionKeys: s.plan.AssertionKeys, Authority: s.trust.file()}
+	st := State{Dir: s.opts.Dir, Owner: me, AssertionKeys: s.plan.AssertionKeys, Authority: s.trust.file()}
 	if s.opts.Port != 0 {
 		if err := s.plan.exactPort("router-1", s.opts.Port); err != nil {
 			return err

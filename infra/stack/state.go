@@ -20,8 +20,8 @@ type State struct {
 	Authority     string         `json:"authority,omitempty"` // file of the certificate that vouches for the endpoint; "" without TLS
 	Endpoint      string         `json:"endpoint"`            // the first router's URL: where tenants go
 	OperatorToken string         `json:"operator_token"`
-	TokenKeys     string         `json:"token_keys"`
-	AssertionKeys string         `json:"assertion_keys"`
+	TokenKeys     string         `json:"token_keys"`     // the routers'
+	AssertionKeys string         `json:"assertion_keys"` // the routers'
 	Directory     Directory      `json:"directory"`
 	Routers       []Router       `json:"routers"`
 	Movers        []Mover        `json:"movers"`

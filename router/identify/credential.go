@@ -19,7 +19,7 @@ func (r *Result) Credential() Credential {
 	if r.Claims == nil {
 		return Credential{}
 	}
-	return Credential{ID: r.Claims.ID, Key: r.Foreign && r.Claims.ID != "", Expires: r.Claims.ExpiresAt}
+	return Credential{ID: r.Claims.ID, Key: r.key, Expires: r.Claims.ExpiresAt}
 }
 
 // Counts reports whether a credential is neither revoked nor over, and how long it has

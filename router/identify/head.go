@@ -22,7 +22,8 @@ type Head struct {
 	verified       bool         // there are claims
 	claims         token.Claims // of a verified token or key: a copy, the chain writes to it
 	subject        [keySubject]byte
-	foreign        bool // claims are of no token of ours
+	kept           bool // what was verified stays here: see Result
+	key            bool // it is an API key
 	waived         bool
 	err            error // the first name that may not come from outside
 }

@@ -91,7 +91,8 @@ type Result struct {
 	Entry   table.Entry
 	Source  string        // the first source that named the tenant; "" where none did
 	Claims  *token.Claims // of a verified tenant token or key; a part of the head, as is its Subject
-	Foreign bool          // what was verified is no token of ours: cells must not see it
+	Kept    bool          // the credential stays at the edge: cells get what the router signs in its place
+	key     bool          // it is an API key
 	Waived  bool          // a credential could not be verified, and need not be
 	Answers []Answer      // of every source, in the chain's order; by Explain only
 }
@@ -125,7 +126,7 @@ func (c *Chain) Explain(h *Head, v *table.View) (Result, error) {
 func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	var res Result
 	first := h.err
-	h.verified, h.foreign, h.waived = false, false, false
+	h.verified, h.kept, h.key, h.waived = false, false, false, false
 	var unknown, conflict error
 	for i := range Sources {
 		s := &Sources[i]
@@ -150,7 +151,7 @@ func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
 		return Result{Claims: h.known()}, err
 	}
-	res.Foreign, res.Waived = h.foreign, h.waived
+	res.Kept, res.key, res.Waived = h.kept, h.key, h.waived
 	if res.Claims = h.known(); h.verified {
 		h.claims.Tenant = res.Entry.Tenant // a foreign token may have named it by its slug
 	}

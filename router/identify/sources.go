@@ -64,6 +64,7 @@ func fromToken(c *Chain, h *Head) (Ref, error) {
 	if c.Ring != nil && c.Ring.Revoked(claims.ID) {
 		return Ref{}, errRevoked
 	}
+	h.kept = true
 	h.know(claims)
 	return Ref{ID: claims.Tenant}, nil
 }
@@ -83,7 +84,7 @@ func (c *Chain) fromKey(key string, h *Head) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	h.foreign = true
+	h.kept, h.key = true, true
 	copy(h.subject[copy(h.subject[:], keySubjectIs):], id) // id is a part of the request
 	subject := unsafe.String(&h.subject[0], keySubject)
 	h.know(token.Claims{ID: subject[len(keySubjectIs):], Kind: token.Tenant, Tenant: tenant, Subject: subject})
@@ -105,7 +106,7 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if err != nil || !b.Known {
 		return Ref{}, err
 	}
-	h.foreign, h.waived = true, b.Waived
+	h.kept, h.waived = true, b.Waived
 	if b.Waived {
 		return Ref{}, nil
 	}

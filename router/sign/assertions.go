@@ -3,6 +3,7 @@
 package sign
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ type Assertions struct {
 
 type assertionShard struct {
 	mu     sync.Mutex
-	signer *token.Signer
+	signer map[directory.CellID]*token.Signer // each cell has keys of its own
 	window int64
 	signed map[asserted]span
 	text   []byte // of the signed, one after the other; used again for the next window
@@ -49,11 +50,15 @@ func (a *Assertions) AppendTo(dst []byte, e table.Entry, now time.Time) ([]byte,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.signer == nil {
-		signer, err := a.Keys.NewSigner()
-		if err != nil {
+		s.signer, s.signed = map[directory.CellID]*token.Signer{}, map[asserted]span{}
+	}
+	signer := s.signer[e.Cell]
+	if signer == nil {
+		var err error
+		if signer, err = a.Keys.For(token.OfCell(e.Cell)).NewSigner(); err != nil {
 			return dst, err
 		}
-		s.signer, s.signed = signer, map[asserted]span{}
+		s.signer[directory.CellID(strings.Clone(string(e.Cell)))] = signer
 	}
 	if s.window != window {
 		s.window, s.text = window, s.text[:0]
@@ -62,7 +67,7 @@ func (a *Assertions) AppendTo(dst []byte, e table.Entry, now time.Time) ([]byte,
 	at, ok := s.signed[key]
 	if !ok {
 		at.from = len(s.text)
-		s.text = s.signer.AppendAssert(s.text, token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
+		s.text = signer.AppendAssert(s.text, token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
 		at.to = len(s.text)
 		s.signed[key] = at
 	}

@@ -43,7 +43,7 @@ func TestAssertionsAreKeptForTheirWindow(t *testing.T) {
 		if again, err := a.Of(tt.e, tt.at.Add(999*time.Millisecond)); again != first || err != nil {
 			t.Errorf("%+v: got %q, %v within the window, want %q", tt.e, again, err, first)
 		}
-		got, err := keys.CheckAssertion(first, tt.e.Cell, tt.at)
+		got, err := keys.For(token.OfCell(tt.e.Cell)).CheckAssertion(first, tt.e.Cell, tt.at)
 		if err != nil || got.Tenant != tt.e.Tenant || got.Epoch != tt.e.Epoch || got.Window != tt.at.Unix() {
 			t.Errorf("%+v: asserted %+v, %v", tt.e, got, err)
 		}
@@ -85,7 +85,7 @@ func TestAssertionsAreTheirOwners(t *testing.T) {
 		kept[i+1] = text
 	}
 	for tenant, text := range kept {
-		if got, err := keys.CheckAssertion(text, "c1", now.Add(time.Second)); err != nil || got.Tenant != tenant {
+		if got, err := keys.For(token.OfCell("c1")).CheckAssertion(text, "c1", now.Add(time.Second)); err != nil || got.Tenant != tenant {
 			t.Fatalf("tenant %d has the assertion %q: %+v, %v", tenant, text, got, err)
 		}
 	}

@@ -6,75 +6,78 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
-	"github.com/cellway/cellway/router/identify"
 )
 
-// Whoever shows an API key, or an issuer's token, is known by it here and nowhere else: a cell gets a
-// short token of ours that says whose key it was. The key's secret stays at the
-// edge, and cells check one kind of bearer.
+// Whoever shows a credential is known by it here and nowhere else: a cell gets a short token that is
+// signed for that cell, and says whose it was. What a cell could use at the global
+// endpoint, or elsewhere, stays at the edge.
 const (
 	bearerWindow = 30 * time.Second // how long one token is used
 	bearerTTL    = 2 * time.Minute  // how long it is valid: the window, and a request in a queue
-	mostBearers  = 1 << 14          // kept at once; over it they are made anew
+	mostBearers  = 1 << 10          // of a shard kept at once; over it they are made anew
 )
 
-// Bearers are the tokens that stand in for other credentials, each made once in a
-// window.
+// Bearers are the tokens that stand in for credentials, each made once in a window.
 type Bearers struct {
 	Keys   token.Keys
+	shards [64]bearerShard
+}
+
+type bearerShard struct {
 	mu     sync.Mutex
 	window int64
 	made   map[bearerOf]string
+	keys   map[directory.CellID]token.Keys
 }
 
 type bearerOf struct {
-	tenant  int64
+	tenant  directory.TenantID
+	cell    directory.CellID
 	subject string
 }
 
-// Replace puts a token of ours in place of the credential that res was found by,
-// or nothing where the router has no key to sign with.
-func (b *Bearers) Replace(r *http.Request, res identify.Result, now time.Time) error {
-	if !res.Foreign {
-		return nil
+// Authorize gives a request what cell gets in place of the credential that says c, as Of says.
+func (b *Bearers) Authorize(r *http.Request, c *token.Claims, cell directory.CellID, now time.Time) error {
+	value, err := b.Of(c, cell, now)
+	if err != nil {
+		return err
 	}
-	value, err := b.Of(res.Claims, now)
-	if err == nil {
-		Authorize(r, value)
-	}
-	return err
-}
-
-// Authorize makes value what the cell gets; "" is nothing.
-func Authorize(r *http.Request, value string) {
 	if value == "" {
 		r.Header.Del("Authorization")
-		return
+	} else {
+		r.Header.Set("Authorization", value)
 	}
-	r.Header.Set("Authorization", value)
+	return nil
 }
 
-// Of is what the cell gets in place of a credential that says c; "" is nothing. It
+// Of is what a cell gets in place of a credential that says c; "" is nothing. It
 // keeps nothing of c, and allocates nothing for a token that is made already.
-func (b *Bearers) Of(c *token.Claims, now time.Time) (string, error) {
+func (b *Bearers) Of(c *token.Claims, cell directory.CellID, now time.Time) (string, error) {
 	if len(b.Keys) == 0 || c == nil {
 		return "", nil
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if window := now.UnixNano() / int64(bearerWindow); window != b.window || len(b.made) >= mostBearers {
-		b.window, b.made = window, map[bearerOf]string{}
+	s := &b.shards[uint64(c.Tenant)%uint64(len(b.shards))] //nolint:gosec // any spread will do
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if window := now.UnixNano() / int64(bearerWindow); window != s.window || len(s.made) >= mostBearers {
+		s.window, s.made, s.keys = window, map[bearerOf]string{}, map[directory.CellID]token.Keys{}
 	}
-	of := bearerOf{int64(c.Tenant), c.Subject}
-	if value, ok := b.made[of]; ok {
+	of := bearerOf{c.Tenant, cell, c.Subject}
+	if value, ok := s.made[of]; ok {
 		return value, nil
 	}
-	of.subject = strings.Clone(of.subject)
-	signed, err := b.Keys.Issue(token.Claims{Kind: token.Tenant, Tenant: c.Tenant, Subject: of.subject}, now, bearerTTL)
+	of.subject, of.cell = strings.Clone(of.subject), directory.CellID(strings.Clone(string(cell)))
+	keys, ok := s.keys[cell]
+	if !ok {
+		keys = b.Keys[:1].For(token.OfCell(cell))
+		s.keys[of.cell] = keys
+	}
+	signed, err := keys.Issue(token.Claims{Kind: token.Tenant, Tenant: of.tenant, Subject: of.subject}, now, bearerTTL)
 	if err != nil {
 		return "", err
 	}
-	b.made[of] = "Bearer " + signed
-	return b.made[of], nil
+	s.made[of] = "Bearer " + signed
+	return s.made[of], nil
 }

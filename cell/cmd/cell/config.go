@@ -33,8 +33,9 @@ type Config struct {
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
 	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
-	TokenKeys        config.Secret    `env:"TOKEN_KEYS" help:"keys of bearer tokens, id:base64,...; needed by the API"`
-	AssertionKeys    config.Secret    `env:"ASSERTION_KEYS" help:"keys of the routers' assertions, id:base64,...; needed by the API"`
+	TokenKeys        config.Secret    `env:"TOKEN_KEYS" help:"this cell's keys of tenants' tokens, from the routers' ones by directory derive-keys --for cell/ID; needed by the API"`
+	AssertionKeys    config.Secret    `env:"ASSERTION_KEYS" help:"this cell's keys of the routers' assertions, made alike; needed by the API"`
+	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of movers' and other services' tokens, from the directory's TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
 	Locality         string           `env:"LOCALITY" help:"where the cell's data is; empty is nowhere in particular"`
 	Tier             string           `env:"TIER" help:"class of the cell; empty is none"`
 	Capacity         int              `env:"CAPACITY" envDefault:"1000" help:"tenants that the cell is sized for"`
@@ -43,7 +44,7 @@ type Config struct {
 	StopGrace        time.Duration    `env:"STOP_GRACE" envDefault:"15s" help:"time that requests under way get when the process stops"`
 	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
 
-	tokens, assertions token.Keys
+	tokens, assertions, control token.Keys
 }
 
 // minPool: the worker keeps two connections for itself.
@@ -85,6 +86,9 @@ func (c *Config) validateAPI() (err error) {
 	}
 	if c.assertions, err = token.ParseKeys(string(c.AssertionKeys)); err != nil {
 		return fmt.Errorf("ASSERTION_KEYS: %w", err)
+	}
+	if c.control, err = token.ParsePublic(string(c.ControlKeys)); err != nil {
+		return fmt.Errorf("CONTROL_KEYS: %w", err)
 	}
 	return nil
 }

@@ -103,6 +103,7 @@ func (s *stage) environ(role string, admin int, more ...string) []string {
 		fmt.Sprintf("CELL_ADMIN_ADDR=127.0.0.1:%d", admin), "CELL_OWNER_DATABASE_URL=" + s.owner,
 		"CELL_DATABASE_URL=" + s.app, "CELL_REDIS_URL=" + s.redis, "CELL_DIRECTORY_URL=" + s.directory.URL,
 		"CELL_DIRECTORY_TOKEN=service-token", "CELL_TOKEN_KEYS=" + s.tokens, "CELL_ASSERTION_KEYS=" + s.assertKeys,
+		"CELL_CONTROL_KEYS=" + s.assertion.Public().Text(),
 	}, more...)
 }
 

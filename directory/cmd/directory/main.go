@@ -4,6 +4,7 @@
 // Besides serving, which it does without an argument, it makes keys and tokens:
 //
 //	directory new-key --id k1
+//	directory derive-keys --for cell/c1
 //	directory issue-token --kind operator --subject ann --ttl 12h
 package main
 
@@ -31,11 +32,13 @@ func command(ctx context.Context, args, environ []string, out io.Writer) error {
 		switch args[0] {
 		case "new-key":
 			return newKey(args[1:], out)
+		case "derive-keys":
+			return deriveKeys(args[1:], os.Stdin, out)
 		case "issue-token":
 			return issueToken(args[1:], environ, out)
 		}
 		if !strings.HasPrefix(args[0], "-") {
-			return fmt.Errorf("no command %q: there are new-key and issue-token", args[0])
+			return fmt.Errorf("no command %q: there are new-key, derive-keys and issue-token", args[0])
 		}
 	}
 	var cfg Config

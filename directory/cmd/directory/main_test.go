@@ -48,7 +48,11 @@ func TestKeysAndTokens(t *testing.T) {
 			t.Errorf("issue-token %s: %v", args, err)
 			continue
 		}
-		c, err := keys.Verify(strings.TrimSpace(signed), time.Now())
+		checks := keys.Public()
+		if strings.Contains(args, "tenant") {
+			checks = keys.For(token.Tenants)
+		}
+		c, err := checks.Verify(strings.TrimSpace(signed), time.Now())
 		if err != nil || !strings.Contains(args, "--kind "+string(c.Kind)) || !strings.Contains(args, "--subject "+c.Subject) {
 			t.Errorf("issue-token %s: got %+v, %v", args, c, err)
 		}
@@ -254,4 +258,28 @@ func TestConsulKeepsCellsHealthy(t *testing.T) {
 		}
 		return got.SeenAt.After(added.SeenAt)
 	})
+}
+
+// TestDeriveKeys: what a process gets, by name, of the keys on the standard input.
+func TestDeriveKeys(t *testing.T) {
+	t.Parallel()
+	root := token.NewKey("k1")
+	derive := func(in string, whom ...string) (string, error) {
+		var out strings.Builder
+		err := deriveKeys(append([]string{"--for"}, whom...), strings.NewReader(in), &out)
+		return strings.TrimSpace(out.String()), err
+	}
+	seen := map[string]bool{root: true}
+	for _, whom := range []string{"tenants", "cell/c1", "cell/c2", "public"} {
+		got, err := derive(root+"\n", whom)
+		if again, _ := derive(root, whom); err != nil || seen[got] || again != got {
+			t.Errorf("%s: got %v, not its own or not the same again", whom, err)
+		}
+		seen[got] = true
+	}
+	for name, args := range map[string][2]string{"nobody": {root, ""}, "no cell": {root, "cell/"}, "no keys": {"x", "public"}} {
+		if out, err := derive(args[0], args[1]); err == nil || out != "" {
+			t.Errorf("%s: got %q, %v", name, out, err)
+		}
+	}
 }

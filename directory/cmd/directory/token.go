@@ -28,6 +28,36 @@ func newKey(args []string, out io.Writer) error {
 	return err
 }
 
+// deriveKeys prints, of the keys on in, those for whom: each process gets what it needs, and none more.
+func deriveKeys(args []string, in io.Reader, out io.Writer) error {
+	flags := newFlags("directory derive-keys")
+	whom := flags.String("for", "", "tenants (of TOKEN_KEYS, for routers), cell/NAME (of a router's keys, for a cell) or public (of TOKEN_KEYS, for cells)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(in, 1<<16))
+	if err != nil {
+		return err
+	}
+	keys, err := token.ParseKeys(string(text))
+	if err != nil {
+		return err
+	}
+	cell, ofCell := strings.CutPrefix(*whom, "cell/")
+	switch {
+	case *whom == "public":
+		keys = keys.Public()
+	case *whom == token.Tenants:
+		keys = keys.For(token.Tenants)
+	case ofCell && cell != "":
+		keys = keys.For(token.OfCell(directory.CellID(cell)))
+	default:
+		return errors.New("--for must be tenants, cell/NAME or public")
+	}
+	_, err = fmt.Fprintln(out, keys.Text())
+	return err
+}
+
 // issueToken prints a token signed with the first of TOKEN_KEYS. It needs no
 // database: whoever has the keys may be anybody.
 func issueToken(args, environ []string, out io.Writer) error {
@@ -56,6 +86,9 @@ func issueToken(args, environ []string, out io.Writer) error {
 	keys, err := signingKeys(environ)
 	if err != nil {
 		return err
+	}
+	if claims.Kind == token.Tenant {
+		keys = keys.For(token.Tenants)
 	}
 	signed, err := keys.Issue(claims, time.Now(), *ttl)
 	if err != nil {
