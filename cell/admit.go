@@ -51,8 +51,9 @@ func (g gate) admit(r *http.Request, c *call) (reason string, err error) {
 	return "", nil
 }
 
-// bearer is the subject of the request's token, "" where it has none. A token
-// that is not this tenant's is refused as if it were forged.
+// bearer is the subject of the request's token, "" where it has none. One that is not this
+// tenant's is refused as if it were forged. Tokens of ours are made by routers, for this
+// cell: one that does not count is no fault of the client, and no 401.
 func (g gate) bearer(r *http.Request, tenant directory.TenantID) (string, error) {
 	values := r.Header.Values("Authorization")
 	if len(values) == 0 {
@@ -62,12 +63,13 @@ func (g gate) bearer(r *http.Request, tenant directory.TenantID) (string, error)
 	if len(values) != 1 || !strings.EqualFold(scheme, "bearer") {
 		return "", problem.New(problem.Unauthenticated, "one Authorization header of scheme Bearer is accepted")
 	}
-	claims, err := g.tokens.Verify(strings.TrimSpace(text), g.now())
-	if err != nil {
-		return "", err
-	}
-	if claims.Kind != token.Tenant || claims.Tenant != tenant {
+	text = strings.TrimSpace(text)
+	claims, err := g.tokens.Verify(text, g.now())
+	switch {
+	case !token.Ours(text):
 		return "", problem.New(problem.Unauthenticated, "token is not valid")
+	case err != nil || claims.Kind != token.Tenant || claims.Tenant != tenant:
+		return "", problem.New(problem.AssertionRefused, "the router's token is not valid")
 	}
 	return claims.Subject, nil
 }

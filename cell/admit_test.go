@@ -68,9 +68,10 @@ func TestABearerTokenMustBeTheTenants(t *testing.T) {
 		want         int
 	}{
 		{"the tenant's", issue(h.tokens, token.Claims{Kind: token.Tenant, Tenant: acme}), 200},
-		{"another tenant's", issue(h.tokens, token.Claims{Kind: token.Tenant, Tenant: bravo}), 401},
-		{"an operator's", issue(h.tokens, token.Claims{Kind: token.Operator}), 401},
-		{"of another key", issue(keys(t, "t"), token.Claims{Kind: token.Tenant, Tenant: acme}), 401},
+		{"another tenant's", issue(h.tokens, token.Claims{Kind: token.Tenant, Tenant: bravo}), 421},
+		{"an operator's", issue(h.tokens, token.Claims{Kind: token.Operator}), 421},
+		{"of another key", issue(keys(t, "t"), token.Claims{Kind: token.Tenant, Tenant: acme}), 421},
+		{"nobody's", "Bearer eyJhbGciOi.x.y", 401},
 		{"another scheme", "Basic YTpi", 401},
 		{"none", "", 200}, // the router let it through
 	} {
