@@ -220,20 +220,21 @@ func modifyResponse(resp *http.Response) error {
 // stream lets the answer go on: in a place for streams, so that it takes none
 // from requests, and without the deadlines that those have.
 func (f *forwarding) stream(resp *http.Response) error {
-	if !f.pool.TakeStream() {
-		return pool.Unavailable(nil, "too many event streams of the owning cell")
+	tenant := f.to.Entry.Tenant
+	if err := f.pool.TakeStream(tenant); err != nil {
+		return err
 	}
 	f.leave()
 	exchangeFrom(resp.Request.Context()).streams = true
 	body, err := newStreamBody(f.w, resp.Body)
 	if err != nil {
-		f.pool.LeaveStream()
+		f.pool.LeaveStream(tenant)
 		return fmt.Errorf("lift deadlines: %w", err)
 	}
 	done := f.to.Streams(body.end)
 	body.done = func() {
 		done()
-		f.pool.LeaveStream()
+		f.pool.LeaveStream(tenant)
 	}
 	resp.Body = body
 	return nil

@@ -198,16 +198,16 @@ func (o *outgoing) leave() {
 // stream lets the answer go on in a place for streams, so that it takes none
 // from requests.
 func (o *outgoing) stream(end func()) (done func(), err error) {
-	p := o.pool
-	if !p.TakeStream() {
-		return nil, pool.Unavailable(nil, "too many event streams of the owning cell")
+	p, tenant := o.pool, o.to.Entry.Tenant
+	if err := p.TakeStream(tenant); err != nil {
+		return nil, err
 	}
 	o.leave()
 	o.exchange.streams = true
 	ended := o.to.Streams(end)
 	return func() {
 		ended()
-		p.LeaveStream()
+		p.LeaveStream(tenant)
 	}, nil
 }
 

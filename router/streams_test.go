@@ -174,20 +174,21 @@ func TestAStreamIsOpenedThroughAHold(t *testing.T) {
 	s.want("c2")
 }
 
-// TestStreamsTakeNothingFromRequests: a cell's streams are bounded, and apart from
-// its requests.
+// TestStreamsTakeNothingFromRequests: a cell's streams are bounded, half of them for one
+// tenant, and apart from its requests.
 func TestStreamsTakeNothingFromRequests(t *testing.T) {
 	t.Parallel()
-	w, _, _ := streaming(t, func(_ *router.Options, l *pool.Limits) { l.Requests, l.Streams = 1, 2 })
-	w.tap(acme).want("c1")
+	w, _, _ := streaming(t, func(_ *router.Options, l *pool.Limits) { l.Requests, l.Streams = 1, 1 })
 	w.tap(acme).want("c1")
 	if a := w.do("GET", acme, "/", "", "Authorization", w.token(1)); a.StatusCode != http.StatusOK || a.body != "c1" {
 		t.Errorf("request beside streams: got %d %q", a.StatusCode, a.body)
 	}
-	w.want(w.do("GET", acme, "/stream", "", "Authorization", w.token(1)), http.StatusServiceUnavailable, problem.CellUnavailable)
+	w.want(w.do("GET", acme, "/stream", "", "Authorization", w.token(1)), http.StatusTooManyRequests, problem.RateLimited)
+	w.placed(place(3, "c1", 1, directory.Active), "cargo")
+	w.want(w.do("GET", "cargo."+base, "/stream", "", "Authorization", w.token(3)), http.StatusServiceUnavailable, problem.CellUnavailable)
 	w.tap(bolt).want("c2")
-	if n := w.metric("router_streams_open"); n != 3 {
-		t.Errorf("%v streams are open, want 3", n)
+	if n := w.metric("router_streams_open"); n != 2 {
+		t.Errorf("%v streams are open, want 2", n)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // A class is how much it matters that a request is served now. The lowest is
@@ -159,9 +158,7 @@ func (g *gate) pass(c class) bool { return g.waiting.Load() == 0 && g.take(c) }
 func (g *gate) refuse(w *queued, why shedReason, cause error) error {
 	if !w.own {
 		g.shed[w.class][shedShare].Add(1)
-		e := problem.Wrap(problem.RateLimited, cause, "the tenant has its share of the owning cell")
-		e.RetryAfter = RetrySoon
-		return e
+		return overShare(cause, "the owning cell")
 	}
 	g.shed[w.class][why].Add(1)
 	g.yield(w.tenant)

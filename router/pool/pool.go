@@ -62,6 +62,7 @@ type Pool[T any] struct {
 	budget      budget
 	attempts    atomic.Int64
 	streams     chan struct{}
+	streaming   shares // of streams
 }
 
 // New makes Pools; probe asks a cell whether it is there.
@@ -186,19 +187,28 @@ func (p *Pool[T]) Again() bool {
 // ask it.
 func (p *Pool[T]) Failed(address string) { p.circuit.suspect(address) }
 
-// TakeStream takes a place for a stream, if one is free.
-func (p *Pool[T]) TakeStream() bool {
+// TakeStream takes a place for a stream of the tenant's, if one is free and the tenant has
+// less than its half of them.
+func (p *Pool[T]) TakeStream(t directory.TenantID) error {
+	if !p.streaming.take(t, int64(cap(p.streams))) {
+		p.gate.shed[background][shedShare].Add(1)
+		return overShare(nil, "event streams of the owning cell")
+	}
 	select {
 	case p.streams <- struct{}{}:
-		return true
+		return nil
 	default:
+		p.streaming.give(t, int64(cap(p.streams)))
 		p.gate.shed[background][shedStreams].Add(1)
-		return false
+		return Unavailable(nil, "too many event streams of the owning cell")
 	}
 }
 
 // LeaveStream gives a stream's place back.
-func (p *Pool[T]) LeaveStream() { <-p.streams }
+func (p *Pool[T]) LeaveStream(t directory.TenantID) {
+	p.streaming.give(t, int64(cap(p.streams)))
+	<-p.streams
+}
 
 // RetrySoon is when who was told to come back should.
 const RetrySoon = time.Second

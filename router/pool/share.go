@@ -5,10 +5,11 @@ import (
 	"sync/atomic"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // tenantSlots is how many tenants of a cell are told apart: those whose ids are so far
-// apart count as one. It takes 4 KB for each cell, and nothing for a request.
+// apart count as one. It takes 8 KB for each cell, and nothing for a request.
 const tenantSlots = 1024
 
 // shares keep one tenant from having all of a cell's places: with those that wait
@@ -18,6 +19,13 @@ type shares struct {
 	held  [tenantSlots]atomic.Int64
 	over  atomic.Int64 // length of queue
 	queue []*queued    // of tenants that have their share; the gate's lock
+}
+
+// overShare tells a tenant that it has its share of something.
+func overShare(cause error, of string) error {
+	e := problem.Wrap(problem.RateLimited, cause, "the tenant has its share of "+of)
+	e.RetryAfter = RetrySoon
+	return e
 }
 
 // shareOf is one tenant's part of a limit.
