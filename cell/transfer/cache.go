@@ -41,23 +41,34 @@ type tableCache struct {
 	mu      sync.Mutex
 	version string // the same before and after the list was read
 	list    []Table
+
+	refusals int // how often it was forgotten: what was asked for before is not kept
 }
 
+// get asks the database without the lock: who is inside a pause must not wait for another move's question.
 func (c *tableCache) get(ctx context.Context, db pg.DB, fresh bool) ([]Table, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.list != nil && !fresh {
-		return c.list, nil
+	list, version, refusals := c.list, c.version, c.refusals
+	c.mu.Unlock()
+	if list != nil && !fresh {
+		return list, nil
 	}
-	version, err := catalogVersion(ctx, db)
-	if err != nil || c.list != nil && version == c.version {
-		return c.list, err
+	now, err := catalogVersion(ctx, db)
+	if err != nil || list != nil && now == version {
+		return list, err
 	}
-	if c.list, err = Tables(ctx, db); err != nil {
+	if list, err = Tables(ctx, db); err != nil {
 		return nil, err
 	}
-	c.version, err = unchanged(ctx, db, version)
-	return c.list, err
+	if version, err = unchanged(ctx, db, now); err != nil {
+		return list, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refusals == refusals {
+		c.list, c.version = list, version
+	}
+	return list, nil
 }
 
 // refused forgets the catalog where err is of the server.
@@ -68,4 +79,5 @@ func (c *tableCache) refused(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.list = nil
+	c.refusals++
 }
