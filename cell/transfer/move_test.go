@@ -224,9 +224,18 @@ func TestUndoBringsOnlyWhatChanged(t *testing.T) {
 	if got.Totals.Rows != 1 || got.Totals.Keys != 2 {
 		t.Errorf("first round of the undo: got %+v, want 1 row of 2 keys", got.Totals)
 	}
-	// Taken back before it was decided: the watch goes on, and another undo works.
+	// Taken back before it was decided, in its pause: the watch goes on, and another undo works. It
+	// does not begin with what the pause saw, which was not on b's disk.
+	must(t, b.Freeze(ctx, back, wait))
+	_, err = round(t, b, a, back, true)
+	must(t, err)
 	must(t, b.Release(ctx, back))
 	must(t, a.Discard(ctx, back))
+	var since string
+	must(t, a.owner.QueryRow(ctx, `SELECT snapshot FROM cell.received WHERE move_id = 'kept:mv_1'`).Scan(&since))
+	if since != transfer.Everything {
+		t.Errorf("the next undo begins at %q, want %q", since, transfer.Everything)
+	}
 	must(t, b.do(t, mover, 4, `UPDATE app.counter SET v = 43`))
 
 	again := transfer.Move{ID: "mv_3", Tenant: mover, Base: 4, Source: "b", Target: "a", Undoes: "mv_1"}
