@@ -174,8 +174,8 @@ func TestAStreamIsOpenedThroughAHold(t *testing.T) {
 	s.want("c2")
 }
 
-// TestStreamsTakeNothingFromRequests: a cell's streams are bounded, half of them for one
-// tenant, and apart from its requests.
+// TestStreamsTakeNothingFromRequests: a cell's streams are bounded, also for one tenant,
+// and apart from its requests.
 func TestStreamsTakeNothingFromRequests(t *testing.T) {
 	t.Parallel()
 	w, _, _ := streaming(t, func(_ *router.Options, l *pool.Limits) { l.Requests, l.Streams = 1, 1 })

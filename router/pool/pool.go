@@ -188,7 +188,7 @@ func (p *Pool[T]) Again() bool {
 func (p *Pool[T]) Failed(address string) { p.circuit.suspect(address) }
 
 // TakeStream takes a place for a stream of the tenant's, if one is free and the tenant has
-// less than its half of them.
+// less than its share of them.
 func (p *Pool[T]) TakeStream(t directory.TenantID) error {
 	if !p.streaming.take(t, int64(cap(p.streams))) {
 		p.gate.shed[background][shedShare].Add(1)

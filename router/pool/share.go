@@ -12,9 +12,9 @@ import (
 // apart count as one. It takes 8 KB for each cell, and nothing for a request.
 const tenantSlots = 1024
 
-// shares keep one tenant from having all of a cell's places: with those that wait
-// for one it has half of the limit at most, so that what is stalled, or slow to
-// read, or too much, is its own matter.
+// shares keep one tenant from having all of a cell's places: an eighth is always left to others,
+// so that what is stalled, or slow to read, or too much, is its own matter. With half, a tenant
+// alone in its cell, and held for a moment by a move, was refused what there was room for.
 type shares struct {
 	held  [tenantSlots]atomic.Int64
 	over  atomic.Int64 // length of queue
@@ -29,7 +29,7 @@ func overShare(cause error, of string) error {
 }
 
 // shareOf is one tenant's part of a limit.
-func shareOf(limit int64) int64 { return (limit + 1) / 2 }
+func shareOf(limit int64) int64 { return max(1, limit-max(1, limit/8)) }
 
 func (s *shares) of(t directory.TenantID) *atomic.Int64 { return &s.held[uint64(t)%tenantSlots] } //nolint:gosec // any spread will do
 
@@ -54,7 +54,7 @@ func (s *shares) give(t directory.TenantID, limit int64) bool {
 }
 
 // joinOver lets w wait until its tenant has less than its share. As many may wait as
-// would of a tenant that had the cell for itself: only those that have half of it do.
+// would of a tenant that had the cell for itself: only those that have their share do.
 // The caller has the lock.
 func (g *gate) joinOver(w *queued, limit int64) bool {
 	if int64(len(g.shares.queue)) >= 2*limit-shareOf(limit) {

@@ -12,24 +12,27 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// TestATenantHasHalfOfACell: what it has too many of wait for its own to end, and
+// TestATenantHasItsShareOfACell: what it has too many of wait for its own to end, and
 // then are told that it is the tenant; others find places.
-func TestATenantHasHalfOfACell(t *testing.T) {
+func TestATenantHasItsShareOfACell(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := testGate(512) // begins with 128
 		const limit = 128
+		const share, rest = 112, limit - 112
 		answers := make(chan error, limit)
 		for range limit {
 			go func() { answers <- g.enter(t.Context(), 1, writing, soon()) }()
 		}
 		synctest.Wait()
-		if in, over := g.inside.Load(), g.shares.over.Load(); in != limit/2 || over != limit/2 || g.waiting.Load() != 0 {
+		if in, over := g.inside.Load(), g.shares.over.Load(); in != share || over != rest || g.waiting.Load() != 0 {
 			t.Fatalf("%d are in, %d wait for their share, %d for a place", in, over, g.waiting.Load())
 		}
 		began := time.Now()
-		for range limit / 2 {
+		for range share {
 			<-answers
+		}
+		for range rest {
 			if err := g.enter(t.Context(), 2, reading, soon()); err != nil || time.Since(began) > 0 {
 				t.Fatalf("another tenant: %v after %v", err, time.Since(began))
 			}
@@ -48,12 +51,12 @@ func TestATenantHasHalfOfACell(t *testing.T) {
 		if err := g.enter(t.Context(), 1, background, soon()); !errors.Is(err, problem.RateLimited) || time.Since(began) > 0 {
 			t.Errorf("in the background: %v after %v", err, time.Since(began))
 		}
-		for range limit/2 - 1 {
+		for range rest - 1 {
 			if err := <-answers; !errors.Is(err, problem.RateLimited) {
 				t.Errorf("over the share: %v", err)
 			}
 		}
-		if took := time.Since(began); took != g.wait || g.shed[writing][shedShare].Load() != limit/2-1 {
+		if took := time.Since(began); took != g.wait || g.shed[writing][shedShare].Load() != rest-1 {
 			t.Errorf("after %v, %d counted", took, g.shed[writing][shedShare].Load())
 		}
 	})
@@ -95,7 +98,7 @@ func TestACellThatIsSilentIsNotItsTenantsFault(t *testing.T) {
 		defer pools.Close(func(int) {})
 		p, r := pools.Of("c1"), httptest.NewRequest("GET", "/", nil)
 		ask := func() error { return p.Acquire(r, 1, "a", soon()) }
-		if err := errors.Join(ask(), ask()); err != nil {
+		if err := errors.Join(ask(), ask(), ask()); err != nil {
 			t.Fatal(err)
 		}
 		p.Answered(time.Millisecond, true, false)
@@ -106,7 +109,7 @@ func TestACellThatIsSilentIsNotItsTenantsFault(t *testing.T) {
 		if err := ask(); !errors.Is(err, problem.CellUnavailable) {
 			t.Errorf("the cell is silent: got %v", err)
 		}
-		for range 2 {
+		for range 3 {
 			p.Release(1)
 		}
 	})
