@@ -29,7 +29,7 @@ type Client struct {
 }
 
 // New makes a client of the cell whose admin listener is at url, showing a token
-// of Kind service. Deadlines are the callers' contexts': a copy may take hours.
+// of Kind mover. Deadlines are the callers' contexts': a copy may take hours.
 func New(url, token string, h *http.Client) *Client {
 	return &Client{url: strings.TrimSuffix(url, "/"), token: token, http: h}
 }

@@ -17,14 +17,14 @@ func serve(t *testing.T, c *cell) *client.Client {
 	t.Helper()
 	keys, err := token.ParseKeys(token.NewKey("k1"))
 	must(t, err)
-	service, err := keys.Issue(token.Claims{Kind: token.Service, Subject: "mover-1"}, time.Now(), time.Hour)
+	mover, err := keys.Issue(token.Claims{Kind: token.Mover, Subject: "mover-1"}, time.Now(), time.Hour)
 	must(t, err)
 	server := httptest.NewServer((&transfer.Server{
 		Steps: c.Steps, Source: c.source, Target: c.target, Purger: c.purger, Pool: c.mover,
-		Keys: keys, Token: service, Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
+		Keys: keys, Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
 	}).Handler())
 	t.Cleanup(server.Close)
-	return client.New(server.URL, service, server.Client())
+	return client.New(server.URL, mover, server.Client())
 }
 
 func (c *cell) noted(t *testing.T) (n int) {

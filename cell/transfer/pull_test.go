@@ -15,6 +15,7 @@ import (
 
 	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -154,7 +155,7 @@ func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {
 	body := `{"move":"mv_1","tenant":7,"base_epoch":1,"source":"a","target":"b","of_a_later_release":true}`
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+transfer.Prefix+"preflight", strings.NewReader(body))
 	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+a.token)
+	req.Header.Set("Authorization", "Bearer "+a.of(token.Mover, "mover-1"))
 	resp, err := http.DefaultClient.Do(req)
 	must(t, err)
 	defer resp.Body.Close()

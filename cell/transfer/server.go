@@ -46,7 +46,7 @@ type Request struct {
 func (r Request) target() Step { return Step{Move: r.ID, Tenant: r.Tenant, Epoch: r.Base + 1} }
 
 // A Server is a cell's transfer endpoint: what movers ask of the cell, and where
-// another cell fetches a tenant's rows. It answers services only.
+// another cell, the target of a move, fetches a tenant's rows.
 type Server struct {
 	Steps  *Steps
 	Source *Source
@@ -82,21 +82,22 @@ func (s *Server) Handler() http.Handler {
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
 		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.freeze), "disarm": waiting(s.Steps.Disarm),
 		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
-		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept, "keys": s.keys,
+		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept,
 	} {
-		mux.Handle("POST "+Prefix+name, s.answer(f))
+		mux.Handle("POST "+Prefix+name, s.guard(token.Mover, s.answer(f)))
 	}
-	mux.HandleFunc("POST "+Prefix+"rows", s.rows)
-	return telemetry.HTTP(s.Log, true, s.guard(mux))
+	mux.Handle("POST "+Prefix+"keys", s.guard(token.Cell, s.answer(s.keys)))
+	mux.Handle("POST "+Prefix+"rows", s.guard(token.Cell, http.HandlerFunc(s.rows)))
+	return telemetry.HTTP(s.Log, true, mux)
 }
 
-// guard lets services in.
-func (s *Server) guard(next http.Handler) http.Handler {
+// guard lets those of a kind in: a mover drives the move, a target asks its source.
+func (s *Server) guard(kind token.Kind, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		c, err := s.Keys.Verify(bearer, time.Now())
-		if err == nil && c.Kind != token.Service {
-			err = problem.New(problem.Forbidden, "the transfer endpoint is for services")
+		if err == nil && c.Kind != kind {
+			err = problem.New(problem.Forbidden, "a token of kind %s may not do this", c.Kind)
 		}
 		if err != nil {
 			telemetry.Problem(w, r, "cell", err)

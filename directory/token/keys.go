@@ -15,7 +15,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// A Key signs, or where it has no Secret only checks tokens of operators and services.
+// A Key signs, or where it has no Secret only checks tokens that are no tenants'.
 // ID is public and says which key to check with.
 type Key struct {
 	ID      string
@@ -110,7 +110,7 @@ func (k Keys) For(whom string) Keys {
 	return out
 }
 
-// Public is the keys for who only checks tokens of operators and services.
+// Public is the keys for who only checks tokens that are no tenants'.
 func (k Keys) Public() Keys {
 	out := make(Keys, len(k))
 	for i := range k {
@@ -171,7 +171,7 @@ func (k Key) signControl(body string) string {
 	return base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.control, []byte(controlDomain+body)))
 }
 
-// checkControl is the key with the id, if the signature of an operator's or a service's token is its.
+// checkControl is the key with the id, if the signature of a token that is no tenant's is its.
 func (k Keys) checkControl(id, body, signature string) (Key, bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(signature)
 	for _, key := range k {

@@ -42,7 +42,7 @@ write directory <<-EOF
 EOF
 
 write router <<-EOF
-	ROUTER_DIRECTORY_TOKEN=$(sign service router)
+	ROUTER_DIRECTORY_TOKEN=$(sign router router)
 	ROUTER_TOKEN_KEYS=$tenants
 	ROUTER_ASSERTION_KEYS=$assertions
 EOF
@@ -56,14 +56,14 @@ for cell in "${cells[@]}"; do
 		CELL_DATABASE_URL=postgres://cell_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_MOVER_DATABASE_URL=postgres://mover_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
-		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
+		CELL_DIRECTORY_TOKEN=$(sign cell "$cell")
 		CELL_TOKEN_KEYS=$(derive "cell/$cell" <<<"$tenants")
 		CELL_ASSERTION_KEYS=$(derive "cell/$cell" <<<"$assertions")
 		CELL_CONTROL_KEYS=$public
 	EOF
 done
 
-write mover <<<"MOVER_DIRECTORY_TOKEN=$(sign service mover)"
+write mover <<<"MOVER_DIRECTORY_TOKEN=$(sign mover mover)"
 
 write grafana <<<"GF_SECURITY_ADMIN_PASSWORD=$(password)"
 

@@ -16,7 +16,7 @@ type Config struct {
 	ID             string        `env:"ID" envDefault:"mover-1" help:"name of this mover; leases carry it, so no two may share one"`
 	AdminAddr      string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7301" help:"address of health, metrics and profiles"`
 	DirectoryURL   string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
-	DirectoryToken config.Secret `env:"DIRECTORY_TOKEN,required" help:"service token for the directory and the cells"`
+	DirectoryToken config.Secret `env:"DIRECTORY_TOKEN,required" help:"token of kind mover for the directory and the cells"`
 	TLSIdentityDir string        `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which cells know this mover; needed for cells with https addresses"`
 	Parallel       int           `env:"PARALLEL" envDefault:"4" help:"moves side by side"`
 	LeaseTTL       time.Duration `env:"LEASE_TTL" envDefault:"5s" help:"how long after its death another mover takes over"`

@@ -41,7 +41,7 @@ func TestKeysAndTokens(t *testing.T) {
 	}
 	environ := []string{"DIRECTORY_TOKEN_KEYS=" + strings.TrimSpace(key), "DIRECTORY_LISTEN_ADDR=x", "PATH=/bin"}
 	for _, args := range []string{
-		"--kind operator --subject ann --ttl 1h", "--kind service --subject router-1 --ttl 720h", "--kind tenant --subject ann --tenant 17 --ttl 1m",
+		"--kind operator --subject ann --ttl 1h", "--kind router --subject router-1 --ttl 720h", "--kind cell --subject c1 --ttl 720h", "--kind mover --subject mover-1 --ttl 720h", "--kind tenant --subject ann --tenant 17 --ttl 1m",
 	} {
 		signed, err := do(t, environ, append([]string{"issue-token"}, strings.Fields(args)...)...)
 		if err != nil {
@@ -58,7 +58,7 @@ func TestKeysAndTokens(t *testing.T) {
 		}
 	}
 	for _, args := range []string{
-		"--kind king --subject ann --ttl 1h", "--kind operator --ttl 1h", "--kind operator --subject ann", "--kind tenant --subject ann --ttl 1h",
+		"--kind king --subject ann --ttl 1h", "--kind service --subject router-1 --ttl 1h", "--kind operator --ttl 1h", "--kind operator --subject ann", "--kind tenant --subject ann --ttl 1h",
 		"--kind operator --subject ann --tenant 17 --ttl 1h", "--kind tenant --subject ann --tenant acme --ttl 1h", "--unknown",
 	} {
 		if signed, err := do(t, environ, append([]string{"issue-token"}, strings.Fields(args)...)...); err == nil {

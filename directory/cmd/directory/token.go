@@ -62,16 +62,16 @@ func deriveKeys(args []string, in io.Reader, out io.Writer) error {
 // database: whoever has the keys may be anybody.
 func issueToken(args, environ []string, out io.Writer) error {
 	flags := newFlags("directory issue-token")
-	kind := flags.String("kind", "", "service, operator or tenant")
-	subject := flags.String("subject", "", "who will use it")
+	kind := flags.String("kind", "", "router, cell, mover, operator or tenant")
+	subject := flags.String("subject", "", "who will use it; of a cell its id")
 	tenant := flags.String("tenant", "", "id of the tenant, for kind tenant")
 	ttl := flags.Duration("ttl", 0, "lifetime, such as 720h")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	claims := token.Claims{Kind: token.Kind(*kind), Subject: *subject}
-	if !slices.Contains([]token.Kind{token.Service, token.Operator, token.Tenant}, claims.Kind) {
-		return errors.New("--kind must be service, operator or tenant")
+	if !slices.Contains([]token.Kind{token.Router, token.Cell, token.Mover, token.Operator, token.Tenant}, claims.Kind) {
+		return errors.New("--kind must be router, cell, mover, operator or tenant")
 	}
 	if *subject == "" {
 		return errors.New("--subject must say who will use the token")
