@@ -47,7 +47,7 @@ func TestWhoMayCall(t *testing.T) {
 		},
 		token.Mover:    {"getCell", "getMove", "leaseMove", "restMove", "advanceMove"},
 		token.Operator: nil, // everything
-		"service":      {}, // of before there were kinds of services
+		"service":      {},  // of before there were kinds of services
 	}
 	for path, item := range doc.Paths.Map() {
 		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k", "{rollout}", "ro_1").Replace(path)
