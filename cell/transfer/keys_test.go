@@ -31,7 +31,7 @@ type keyed struct {
 	*cell
 	*client.Client
 	url  string
-	of   func(kind token.Kind, subject string) string // a token
+	keys token.Keys // the movers'
 	keep *keep.Keep
 	raw  *redis.Client
 	reg  *prometheus.Registry
@@ -48,11 +48,6 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 	t.Helper()
 	keys, err := token.ParseKeys(token.NewKey("k1"))
 	must(t, err)
-	of := func(kind token.Kind, subject string) string {
-		bearer, err := keys.Issue(token.Claims{Kind: kind, Subject: subject}, time.Now(), time.Hour)
-		must(t, err)
-		return bearer
-	}
 	one := func(id directory.CellID) *keyed {
 		c := &keyed{cell: newCell(t, id, ddl, tables...), reg: prometheus.NewRegistry()}
 		url := testkit.Redis(t)
@@ -66,14 +61,14 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 		side.Register(c.reg)
 		server := httptest.NewServer((&transfer.Server{
 			Steps: c.Steps, Source: c.source, Target: c.target, Purger: c.purger, Redis: side, Pool: c.mover,
-			Keys: keys, Token: of(token.Cell, string(id)), Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
+			Keys: keys.Public(), Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
 		}).Handler())
 		t.Cleanup(func() {
 			server.Close()
 			_, _ = c.keep.Close(), c.raw.Close()
 		})
-		c.url, c.of = server.URL, of
-		c.Client = client.New(c.url, of(token.Mover, "mover-1"), server.Client())
+		c.url, c.keys = server.URL, keys
+		c.Client = client.New(client.Mover{ID: "mover-1", Keys: keys}, id, c.url, server.Client())
 		return c
 	}
 	a, b = one("a"), one("b")

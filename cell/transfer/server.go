@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -21,6 +22,9 @@ import (
 
 // Prefix is where a cell's admin listener serves the transfer endpoint.
 const Prefix = "/transfer/v1/"
+
+// AskHeader is a pull's, for Request.Ask.
+const AskHeader = "Source-Authorization"
 
 // RowsType is the media type of a round.
 const RowsType = "application/vnd.cellway.rows"
@@ -36,6 +40,10 @@ type Request struct {
 	SourceURL  string                     `json:"source_url,omitempty"` // pull: the source cell's admin listener
 	Final      bool                       `json:"final,omitempty"`      // pull, rows, keys: as the source is when it is frozen, and not before; nothing follows
 	Keys       map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
+
+	// pull: what this cell is to show the source, so that it need show nothing of its own. It
+	// travels in a header.
+	Ask string `json:"-"`
 
 	// preflight, and pull where Final: the last round is asked for before the freeze. A cell of
 	// before that took what came then for the last one; it refuses a member that it does not know.
@@ -54,8 +62,7 @@ type Server struct {
 	Purger *Purger
 	Redis  *Keys // nil moves no keys of Redis
 	Pool   *pgxpool.Pool
-	Keys   token.Keys   // to check who asks
-	Token  string       // to show to the source cell
+	Keys   token.Keys   // the movers' public ones
 	Client *http.Client // for the source cell
 	Log    *slog.Logger
 
@@ -91,13 +98,23 @@ func (s *Server) Handler() http.Handler {
 	return telemetry.HTTP(s.Log, true, mux)
 }
 
-// guard lets those of a kind in: a mover drives the move, a target asks its source.
+// A heldTo is, in the context of a target's request, the move that it may ask for.
+type heldTo struct{}
+
+// guard lets those of a kind in: a mover drives the move, a target asks its source for that
+// move. Both show what a mover has signed for this cell.
 func (s *Server) guard(kind token.Kind, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		c, err := s.Keys.Verify(bearer, time.Now())
-		if err == nil && c.Kind != kind {
+		switch {
+		case err != nil:
+		case c.Kind != kind:
 			err = problem.New(problem.Forbidden, "a token of kind %s may not do this", c.Kind)
+		case c.Cell != s.Steps.cell:
+			err = problem.New(problem.Forbidden, "the token is for cell %q", c.Cell)
+		case kind == token.Cell:
+			r = r.WithContext(context.WithValue(r.Context(), heldTo{}, c.Move))
 		}
 		if err != nil {
 			telemetry.Problem(w, r, "cell", err)
@@ -128,6 +145,10 @@ func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	if req.Tenant <= 0 || (req.ID == "") != (req.Base == 0) {
 		return req, problem.New(problem.Invalid, "tenant, move and base_epoch must be given")
 	}
+	if only, ok := r.Context().Value(heldTo{}).(directory.MoveID); ok && only != req.ID {
+		return req, problem.New(problem.Forbidden, "the token is for move %q", only)
+	}
+	req.Ask = strings.TrimPrefix(r.Header.Get(AskHeader), "Bearer ")
 	return req, nil
 }
 

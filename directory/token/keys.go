@@ -32,9 +32,12 @@ type Keys []Key
 const minSecret = 32
 
 // Who gets which keys: the directory all; routers what tenants' tokens are signed with, and the
-// assertions' keys; a cell what routers sign with for it and for nobody else, and
-// the directory's public keys.
-const Tenants = "tenants"
+// assertions' keys; movers what they sign with for cells; a cell what routers sign with for it
+// and for nobody else, and the movers' public keys.
+const (
+	Tenants = "tenants"
+	Movers  = "movers"
+)
 
 // OfCell is the name, for Keys.For, of what is a cell's.
 func OfCell(c directory.CellID) string { return "cell/" + string(c) }
@@ -101,7 +104,7 @@ func derive(secret []byte, purpose string, n int) []byte {
 }
 
 // For is the keys, by the same ids, that stand for these with whom has a part: Tenants,
-// or OfCell. They tell nothing of these, and what they sign these do not accept.
+// Movers or OfCell. They tell nothing of these, and what they sign these do not accept.
 func (k Keys) For(whom string) Keys {
 	out := make(Keys, len(k))
 	for i := range k {

@@ -30,7 +30,7 @@ const (
 	Operator Kind = "operator" // may change the directory
 	Router   Kind = "router"   // follows the table and the credentials
 	Cell     Kind = "cell"     // registers and reports itself; Subject is its id
-	Mover    Kind = "mover"    // works on moves
+	Mover    Kind = "mover"    // works on moves; to cells, who it is says one of its own keys
 )
 
 // Claims are what a token says.
@@ -41,6 +41,10 @@ type Claims struct {
 	Subject   string             `json:"sub"`           // who: a user, an operator, a process
 	IssuedAt  int64              `json:"iat"`           // seconds since 1970
 	ExpiresAt int64              `json:"exp"`           // seconds since 1970
+
+	// Of what movers sign, and to be held to by the cell that takes it.
+	Cell directory.CellID `json:"cel,omitempty"` // the only one that it is for
+	Move directory.MoveID `json:"mov,omitempty"` // the only one that it is for; of Kind Cell only
 }
 
 const (

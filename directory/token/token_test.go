@@ -109,7 +109,8 @@ func TestWhoHasWhichKeys(t *testing.T) {
 	router := again(t, token.ParseKeys, root.For(token.Tenants))
 	c1, c2 := again(t, token.ParseKeys, router.For(token.OfCell("c1"))), router.For(token.OfCell("c2"))
 	a1, a2 := asserting.For(token.OfCell("c1")), asserting.For(token.OfCell("c2"))
-	public := again(t, token.ParsePublic, root.Public())
+	movers := again(t, token.ParseKeys, root.For(token.Movers))
+	public := again(t, token.ParsePublic, movers.Public())
 
 	issue := func(k token.Keys, c token.Claims) string {
 		t.Helper()
@@ -127,8 +128,9 @@ func TestWhoHasWhichKeys(t *testing.T) {
 		takes map[string]token.Keys
 	}{
 		"the directory's word for a tenant":    {root.For(token.Tenants), tenant, map[string]token.Keys{"a router": router}},
-		"the directory's word for a mover":     {root, mover, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
-		"the directory's word for an operator": {root, operator, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
+		"the directory's word for a mover":     {root, mover, map[string]token.Keys{"the directory": root}},
+		"the directory's word for an operator": {root, operator, map[string]token.Keys{"the directory": root}},
+		"a mover's word to a cell":             {movers, mover, map[string]token.Keys{"who has the movers' public keys": public}},
 		"a router's word for a tenant, to c1":  {router.For(token.OfCell("c1")), tenant, map[string]token.Keys{"c1": c1}},
 		"what c1 says of a tenant":             {c1, tenant, map[string]token.Keys{"c1": c1}},
 		"what c1 says of an operator":          {c1, operator, map[string]token.Keys{"c1": c1}},
@@ -136,7 +138,7 @@ func TestWhoHasWhichKeys(t *testing.T) {
 	} {
 		s := issue(tt.by, tt.said)
 		for who, keys := range map[string]token.Keys{
-			"the directory": root, "a router": router, "c1": c1, "c2": c2, "who has its public keys": public, "c1's asserting": a1,
+			"the directory": root, "a router": router, "c1": c1, "c2": c2, "who has the movers' public keys": public, "c1's asserting": a1,
 		} {
 			_, err := keys.Verify(s, now)
 			if _, want := tt.takes[who]; (err == nil) != want {

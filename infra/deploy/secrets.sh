@@ -29,7 +29,8 @@ assertions=$(directory new-key --id a1)
 # Each process gets the keys that it needs, and none that make what others accept.
 derive() { directory derive-keys --for "$1"; }
 tenants=$(derive tenants <<<"$tokens")
-public=$(derive public <<<"$tokens")
+movers=$(derive movers <<<"$tokens")
+public=$(derive public <<<"$movers")
 sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
 
 write() { cat >"$dir/$1.env"; }
@@ -63,7 +64,10 @@ for cell in "${cells[@]}"; do
 	EOF
 done
 
-write mover <<<"MOVER_DIRECTORY_TOKEN=$(sign mover mover)"
+write mover <<-EOF
+	MOVER_DIRECTORY_TOKEN=$(sign mover mover)
+	MOVER_TOKEN_KEYS=$movers
+EOF
 
 write grafana <<<"GF_SECURITY_ADMIN_PASSWORD=$(password)"
 

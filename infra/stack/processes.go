@@ -128,6 +128,10 @@ func (s *Stack) startMover(ctx context.Context, m Mover) error {
 	if err != nil {
 		return err
 	}
+	keys, err := s.derive(ctx, s.plan.TokenKeys, "movers")
+	if err != nil {
+		return err
+	}
 	admin := hostOf(m.Admin)
 	secure, err := s.trust.identity(certs.RoleMover, m.ID, "MOVER_")
 	if err != nil {
@@ -135,7 +139,7 @@ func (s *Stack) startMover(ctx context.Context, m Mover) error {
 	}
 	return s.startOurs(ctx, m.ID, s.programs.mover, "MOVER_", admin, append(secure,
 		"MOVER_ID="+m.ID, "MOVER_ADMIN_ADDR="+admin,
-		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)...)
+		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token, "MOVER_TOKEN_KEYS="+keys)...)
 }
 
 // hostOf is the address in a base URL.
@@ -189,7 +193,7 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	}
 	tokens, err1 := s.derive(ctx, s.plan.TokenKeys, "tenants", "cell/"+cell.ID)
 	assertions, err2 := s.derive(ctx, s.plan.AssertionKeys, "cell/"+cell.ID)
-	control, err3 := s.derive(ctx, s.plan.TokenKeys, "public")
+	control, err3 := s.derive(ctx, s.plan.TokenKeys, "movers", "public")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ type Config struct {
 	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"token of kind cell for the directory, its subject being ID"`
 	TokenKeys        config.Secret    `env:"TOKEN_KEYS" help:"this cell's keys of tenants' tokens, from the routers' ones by directory derive-keys --for cell/ID; needed by the API"`
 	AssertionKeys    config.Secret    `env:"ASSERTION_KEYS" help:"this cell's keys of the routers' assertions, made alike; needed by the API"`
-	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of movers' and cells' tokens, from the directory's TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
+	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of what movers sign, from their TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
 	Locality         string           `env:"LOCALITY" help:"where the cell's data is; empty is nowhere in particular"`
 	Tier             string           `env:"TIER" help:"class of the cell; empty is none"`
 	Capacity         int              `env:"CAPACITY" envDefault:"1000" help:"tenants that the cell is sized for"`

@@ -270,7 +270,7 @@ func TestDeriveKeys(t *testing.T) {
 		return strings.TrimSpace(out.String()), err
 	}
 	seen := map[string]bool{root: true}
-	for _, whom := range []string{"tenants", "cell/c1", "cell/c2", "public"} {
+	for _, whom := range []string{"tenants", "movers", "cell/c1", "cell/c2", "public"} {
 		got, err := derive(root+"\n", whom)
 		if again, _ := derive(root, whom); err != nil || seen[got] || again != got {
 			t.Errorf("%s: got %v, not its own or not the same again", whom, err)
