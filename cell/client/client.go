@@ -18,20 +18,35 @@ import (
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 )
 
 // A Client speaks to one cell.
 type Client struct {
-	url   string // the cell's admin listener
-	token string
-	http  *http.Client
+	by   Mover
+	cell directory.CellID
+	url  string // the cell's admin listener
+	http *http.Client
 }
 
-// New makes a client of the cell whose admin listener is at url, showing a token
-// of Kind service. Deadlines are the callers' contexts': a copy may take hours.
-func New(url, token string, h *http.Client) *Client {
-	return &Client{url: strings.TrimSuffix(url, "/"), token: token, http: h}
+// A Mover is who asks. What it signs, for one cell each, is all that cells get to see of it.
+type Mover struct {
+	ID   string
+	Keys token.Keys
+}
+
+// How long what a mover has signed counts: for itself, as far as clocks may differ; for the
+// target, whose copy may wait for its turn, as long as that.
+const (
+	forItself = 5 * time.Minute
+	forTarget = 24 * time.Hour
+)
+
+// New makes a client, for a mover, of the cell whose admin listener is at url. Deadlines are
+// the callers' contexts': a copy may take hours.
+func New(by Mover, cell directory.CellID, url string, h *http.Client) *Client {
+	return &Client{by: by, cell: cell, url: strings.TrimSuffix(url, "/"), http: h}
 }
 
 // Preflight reports what would make a move unsafe here and, where measure is set, how
@@ -61,7 +76,11 @@ func (c *Client) Arm(ctx context.Context, m transfer.Move, wait time.Duration) e
 // Pull makes the target take one round from the source at sourceURL; a final one as soon
 // as the tenant is frozen there, for which it waits a while.
 func (c *Client) Pull(ctx context.Context, m transfer.Move, sourceURL string, final bool) (r transfer.Received, err error) {
-	err = c.call(ctx, "pull", transfer.Request{Move: m, SourceURL: sourceURL, Final: final, AsksEarly: final}, &r)
+	ask, err := c.by.Keys.Issue(token.Claims{Kind: token.Cell, Subject: string(m.Target), Cell: m.Source, Move: m.ID}, time.Now(), forTarget)
+	if err != nil {
+		return r, fmt.Errorf("pull: %w", err)
+	}
+	err = c.call(ctx, "pull", transfer.Request{Move: m, SourceURL: sourceURL, Final: final, AsksEarly: final, Ask: ask}, &r)
 	return r, err
 }
 
@@ -164,7 +183,14 @@ func (c *Client) call(ctx context.Context, name string, in transfer.Request, out
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	bearer, err := c.by.Keys.Issue(token.Claims{Kind: token.Mover, Subject: c.by.ID, Cell: c.cell}, time.Now(), forItself)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+bearer)
+	if in.Ask != "" {
+		req.Header.Set(transfer.AskHeader, "Bearer "+in.Ask)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {

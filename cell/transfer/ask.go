@@ -28,7 +28,7 @@ func (s *Server) askRows(ctx context.Context, r Request, since string) *answer {
 	a := &answer{cancel: cancel, done: make(chan struct{})}
 	a.ask = func() {
 		defer close(a.done)
-		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since, Final: r.Final})
+		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since, Final: r.Final, Ask: r.Ask})
 		if a.err == nil && a.resp.StatusCode != http.StatusOK {
 			a.err = problem.Read(a.resp)
 		}

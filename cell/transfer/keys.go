@@ -132,7 +132,7 @@ func (s *Server) pullKeys(ctx context.Context, r Request) error {
 		return err
 	}
 	for {
-		p, err := s.askKeys(ctx, Request{Move: r.Move, KeysSince: since, Final: r.Final}, r.SourceURL)
+		p, err := s.askKeys(ctx, Request{Move: r.Move, KeysSince: since, Final: r.Final, Ask: r.Ask}, r.SourceURL)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (s *Server) ask(ctx context.Context, url, name string, r Request) (*http.Re
 	if err != nil {
 		return nil, problem.Wrap(problem.Invalid, err, "source_url is not a URL")
 	}
-	req.Header.Set("Authorization", "Bearer "+s.Token)
+	req.Header.Set("Authorization", "Bearer "+r.Ask)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.Client.Do(req)
 	if err != nil {

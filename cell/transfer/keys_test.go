@@ -30,10 +30,11 @@ import (
 type keyed struct {
 	*cell
 	*client.Client
-	url, token string
-	keep       *keep.Keep
-	raw        *redis.Client
-	reg        *prometheus.Registry
+	url  string
+	keys token.Keys // the movers'
+	keep *keep.Keep
+	raw  *redis.Client
+	reg  *prometheus.Registry
 }
 
 // keyedPair is two such cells, tenant 7 at A.
@@ -46,8 +47,6 @@ func keyedPair(t *testing.T) (a, b *keyed) {
 func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 	t.Helper()
 	keys, err := token.ParseKeys(token.NewKey("k1"))
-	must(t, err)
-	service, err := keys.Issue(token.Claims{Kind: token.Service, Subject: "mover-1"}, time.Now(), time.Hour)
 	must(t, err)
 	one := func(id directory.CellID) *keyed {
 		c := &keyed{cell: newCell(t, id, ddl, tables...), reg: prometheus.NewRegistry()}
@@ -62,13 +61,14 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 		side.Register(c.reg)
 		server := httptest.NewServer((&transfer.Server{
 			Steps: c.Steps, Source: c.source, Target: c.target, Purger: c.purger, Redis: side, Pool: c.mover,
-			Keys: keys, Token: service, Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
+			Keys: keys.Public(), Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
 		}).Handler())
 		t.Cleanup(func() {
 			server.Close()
 			_, _ = c.keep.Close(), c.raw.Close()
 		})
-		c.url, c.token, c.Client = server.URL, service, client.New(server.URL, service, server.Client())
+		c.url, c.keys = server.URL, keys
+		c.Client = client.New(client.Mover{ID: "mover-1", Keys: keys}, id, c.url, server.Client())
 		return c
 	}
 	a, b = one("a"), one("b")

@@ -5,26 +5,24 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 )
 
 // serve is a client of the cell's transfer endpoint, as movers have one.
-func serve(t *testing.T, c *cell) *client.Client {
+func serve(t *testing.T, id directory.CellID, c *cell) *client.Client {
 	t.Helper()
 	keys, err := token.ParseKeys(token.NewKey("k1"))
 	must(t, err)
-	service, err := keys.Issue(token.Claims{Kind: token.Service, Subject: "mover-1"}, time.Now(), time.Hour)
-	must(t, err)
 	server := httptest.NewServer((&transfer.Server{
 		Steps: c.Steps, Source: c.source, Target: c.target, Purger: c.purger, Pool: c.mover,
-		Keys: keys, Token: service, Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
+		Keys: keys.Public(), Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
 	}).Handler())
 	t.Cleanup(server.Close)
-	return client.New(server.URL, service, server.Client())
+	return client.New(client.Mover{ID: "mover-1", Keys: keys}, id, server.URL, server.Client())
 }
 
 func (c *cell) noted(t *testing.T) (n int) {
@@ -40,7 +38,7 @@ func TestNoNotedKeyIsLeft(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
 	ctx := t.Context()
-	atA, atB := serve(t, a), serve(t, b)
+	atA, atB := serve(t, "a", a), serve(t, "b", b)
 	const change = `UPDATE app.counter SET v = v + 1`
 	want := func(when string, c *cell, n int) {
 		t.Helper()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -139,7 +140,8 @@ func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {
 		_, _ = w.Write([]byte("{}"))
 	}))
 	defer before.Close()
-	c := client.New(before.URL, "", before.Client())
+	a, _ := keyedPair(t)
+	c := client.New(client.Mover{ID: "mover-1", Keys: a.keys}, "a", before.URL, before.Client())
 	if _, err := c.Preflight(t.Context(), there, true); !errors.Is(err, problem.Invalid) {
 		t.Errorf("preflight: got %v, want invalid", err)
 	}
@@ -150,11 +152,10 @@ func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {
 		t.Errorf("another round: got %v, want an answer", err)
 	}
 
-	a, _ := keyedPair(t)
 	body := `{"move":"mv_1","tenant":7,"base_epoch":1,"source":"a","target":"b","of_a_later_release":true}`
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.url+transfer.Prefix+"preflight", strings.NewReader(body))
 	must(t, err)
-	req.Header.Set("Authorization", "Bearer "+a.token)
+	req.Header.Set("Authorization", "Bearer "+a.bearer(t, token.Claims{Kind: token.Mover, Cell: "a"}))
 	resp, err := http.DefaultClient.Do(req)
 	must(t, err)
 	defer resp.Body.Close()

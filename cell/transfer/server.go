@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -21,6 +22,9 @@ import (
 
 // Prefix is where a cell's admin listener serves the transfer endpoint.
 const Prefix = "/transfer/v1/"
+
+// AskHeader is a pull's, for Request.Ask.
+const AskHeader = "Source-Authorization"
 
 // RowsType is the media type of a round.
 const RowsType = "application/vnd.cellway.rows"
@@ -37,6 +41,10 @@ type Request struct {
 	Final      bool                       `json:"final,omitempty"`      // pull, rows, keys: as the source is when it is frozen, and not before; nothing follows
 	Keys       map[string]json.RawMessage `json:"keys,omitempty"`       // kept: by table, the keys that are left out
 
+	// pull: what this cell is to show the source, so that it need show nothing of its own. It
+	// travels in a header.
+	Ask string `json:"-"`
+
 	// preflight, and pull where Final: the last round is asked for before the freeze. A cell of
 	// before that took what came then for the last one; it refuses a member that it does not know.
 	AsksEarly bool `json:"asks_early,omitempty"`
@@ -46,7 +54,7 @@ type Request struct {
 func (r Request) target() Step { return Step{Move: r.ID, Tenant: r.Tenant, Epoch: r.Base + 1} }
 
 // A Server is a cell's transfer endpoint: what movers ask of the cell, and where
-// another cell fetches a tenant's rows. It answers services only.
+// another cell, the target of a move, fetches a tenant's rows.
 type Server struct {
 	Steps  *Steps
 	Source *Source
@@ -54,8 +62,7 @@ type Server struct {
 	Purger *Purger
 	Redis  *Keys // nil moves no keys of Redis
 	Pool   *pgxpool.Pool
-	Keys   token.Keys   // to check who asks
-	Token  string       // to show to the source cell
+	Keys   token.Keys   // the movers' public ones
 	Client *http.Client // for the source cell
 	Log    *slog.Logger
 
@@ -82,28 +89,13 @@ func (s *Server) Handler() http.Handler {
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
 		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.freeze), "disarm": waiting(s.Steps.Disarm),
 		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
-		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept, "keys": s.keys,
+		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept,
 	} {
-		mux.Handle("POST "+Prefix+name, s.answer(f))
+		mux.Handle("POST "+Prefix+name, s.guard(token.Mover, s.answer(f)))
 	}
-	mux.HandleFunc("POST "+Prefix+"rows", s.rows)
-	return telemetry.HTTP(s.Log, true, s.guard(mux))
-}
-
-// guard lets services in.
-func (s *Server) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		c, err := s.Keys.Verify(bearer, time.Now())
-		if err == nil && c.Kind != token.Service {
-			err = problem.New(problem.Forbidden, "the transfer endpoint is for services")
-		}
-		if err != nil {
-			telemetry.Problem(w, r, "cell", err)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+	mux.Handle("POST "+Prefix+"keys", s.guard(token.Cell, s.answer(s.keys)))
+	mux.Handle("POST "+Prefix+"rows", s.guard(token.Cell, http.HandlerFunc(s.rows)))
+	return telemetry.HTTP(s.Log, true, mux)
 }
 
 // Bounds of a request's body: maxKept of one that names every key that has
@@ -127,6 +119,10 @@ func read(w http.ResponseWriter, r *http.Request) (Request, error) {
 	if req.Tenant <= 0 || (req.ID == "") != (req.Base == 0) {
 		return req, problem.New(problem.Invalid, "tenant, move and base_epoch must be given")
 	}
+	if only, ok := r.Context().Value(heldTo{}).(directory.MoveID); ok && only != req.ID {
+		return req, problem.New(problem.Forbidden, "the token is for move %q", only)
+	}
+	req.Ask = strings.TrimPrefix(r.Header.Get(AskHeader), "Bearer ")
 	return req, nil
 }
 

@@ -32,7 +32,7 @@ import (
 // Options say where the directory is and who asks.
 type Options struct {
 	URL      string        // base URL, such as http://127.0.0.1:7000
-	Token    string        // bearer token of kind operator or service; Signup needs none
+	Token    string        // bearer token of a kind that may call what is called; Signup needs none
 	Timeout  time.Duration // of one attempt, beside the time that a long poll waits; 0 is 5 s
 	Attempts int           // of a call that may be repeated; 0 is 3
 	HTTP     *http.Client  // 0 is one of its own, traced

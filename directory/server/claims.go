@@ -23,7 +23,12 @@ func (s *Server) findClaim(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) releaseClaim(w http.ResponseWriter, r *http.Request) error {
 	at := pathParams(r)
-	owner, _ := strconv.ParseInt(r.URL.Query().Get("tenant"), 10, 64) // the contract has checked it
-	c := directory.Claim{Kind: at["kind"], Name: at["name"], Tenant: directory.TenantID(owner)}
+	c := directory.Claim{Kind: at["kind"], Name: at["name"], Tenant: claimant(r)}
 	return done(w, s.Directory.ReleaseClaim(r.Context(), c))
+}
+
+// claimant is who gives a name back.
+func claimant(r *http.Request) directory.TenantID {
+	owner, _ := strconv.ParseInt(r.URL.Query().Get("tenant"), 10, 64) // the contract has checked it
+	return directory.TenantID(owner)
 }

@@ -51,7 +51,11 @@ func endpoints(handlers map[string]handler) ([]endpoint, error) {
 			}
 			delete(open, op.OperationID)
 			route := &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op}
-			all = append(all, endpoint{op: route, allow: allowed(route), handle: h})
+			e := endpoint{op: route, allow: allowed(route), handle: h}
+			if _, ok := mentions[op.OperationID]; ok != slices.Contains(e.allow, token.Cell) {
+				return nil, fmt.Errorf("contract and mentions differ in whether cells may call %s", op.OperationID)
+			}
+			all = append(all, e)
 		}
 	}
 	if len(open) > 0 {

@@ -45,16 +45,3 @@ func TestBadMovesNameWhatIsWrong(t *testing.T) {
 		t.Errorf("advance an unknown move: got %d %s", got.status, got.body)
 	}
 }
-
-// A service moves tenants; what it is to wish for is an operator's to say.
-func TestServicesDoNotWish(t *testing.T) {
-	t.Parallel()
-	b := serve(t, withCell(t), nil)
-	auth := "Authorization: Bearer " + b.token(t, token.Service)
-	if got := b.call(t, "POST", "/v1/moves/mv_1/wish", `{"wish":"cancel"}`, auth); got.status != 403 {
-		t.Errorf("wish: got %d, want 403", got.status)
-	}
-	if got := b.call(t, "POST", "/v1/moves", `{"tenant":1,"target":"c1"}`, auth); got.status != 404 {
-		t.Errorf("create: got %d, want 404: there is no such tenant", got.status)
-	}
-}

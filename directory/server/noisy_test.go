@@ -83,7 +83,7 @@ func TestX33AMillionTenants(t *testing.T) {
 			if (err == nil) == (tt.reason == "directory_quota") {
 				t.Errorf("another caller: got %v", err)
 			}
-			if _, err := b.client(t, token.Service).Snapshot(t.Context()); err != nil {
+			if _, err := b.client(t, token.Router).Snapshot(t.Context()); err != nil {
 				t.Errorf("a router: %v", err)
 			}
 		})

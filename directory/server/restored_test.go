@@ -56,7 +56,7 @@ func TestCredentialsOfARestoredDirectory(t *testing.T) {
 	kept, stolen, lost, leaked, fresh := 0, 1, 2, 3, 4
 	before := withKeys(t, keys[kept], keys[leaked], keys[stolen], keys[lost])
 	var feed replaced
-	feed.at.Store(serve(t, before, nil).client(t, token.Service))
+	feed.at.Store(serve(t, before, nil).client(t, token.Router))
 	var ring token.Ring
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -86,7 +86,7 @@ func TestCredentialsOfARestoredDirectory(t *testing.T) {
 	at := ring.Version()
 
 	after := withKeys(t, keys[kept], keys[leaked], keys[stolen]) // of the backup
-	feed.at.Store(serve(t, after, nil).client(t, token.Service))
+	feed.at.Store(serve(t, after, nil).client(t, token.Router))
 	within(t, "the backup's", valid(kept, leaked))
 	if err := after.RevokeKey(t.Context(), 1, keys[leaked].ID); err != nil {
 		t.Fatal(err)

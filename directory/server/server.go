@@ -111,7 +111,7 @@ const maxBody = 64 << 10
 // serve is an endpoint as a handler: who calls, is the request in order, answer.
 func (s *Server) serve(e endpoint) http.Handler {
 	return s.measure(e.op.Path, func(w http.ResponseWriter, r *http.Request) error {
-		r, err := s.admit(r, e.allow)
+		r, by, err := s.admit(r, e.allow)
 		if err != nil {
 			return err
 		}
@@ -120,6 +120,9 @@ func (s *Server) serve(e endpoint) http.Handler {
 		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, bodyOf(e.op.Operation.OperationID))
 		if err := validate(r, e.op); err != nil {
+			return err
+		}
+		if err := s.onlyItself(r, e.op.Operation.OperationID, by); err != nil {
 			return err
 		}
 		err = e.handle(w, r)

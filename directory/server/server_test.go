@@ -91,12 +91,21 @@ func (b *bench) checked(t *testing.T, next http.Handler) http.Handler {
 	})
 }
 
+// token is one of kind's; a cell's is c1's.
 func (b *bench) token(t *testing.T, kind token.Kind) string {
 	t.Helper()
 	c := token.Claims{Kind: kind, Subject: directorytest.Actor}
-	if kind == token.Tenant {
+	switch kind {
+	case token.Tenant:
 		c.Tenant = 1
+	case token.Cell:
+		c.Subject = "c1"
 	}
+	return b.issue(t, c)
+}
+
+func (b *bench) issue(t *testing.T, c token.Claims) string {
+	t.Helper()
 	signed, err := b.keys.Issue(c, time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)

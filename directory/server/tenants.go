@@ -56,14 +56,16 @@ func (s *Server) tooMany(reason string, wait time.Duration, format string, most 
 
 func (s *Server) listTenants(w http.ResponseWriter, r *http.Request) error {
 	after, limit := paging(r)
-	cell := directory.CellID(r.URL.Query().Get("cell"))
-	list, err := s.Directory.ListTenants(r.Context(), cell, directory.TenantID(after), limit)
+	list, err := s.Directory.ListTenants(r.Context(), listedCell(r), directory.TenantID(after), limit)
 	out := page[directory.Tenant]{Items: full(list)}
 	if len(list) == limit {
 		out.Next = list[limit-1].ID.String()
 	}
 	return answer(w, http.StatusOK, out, err)
 }
+
+// listedCell is whose tenants are asked for; "" is everybody's.
+func listedCell(r *http.Request) directory.CellID { return directory.CellID(r.URL.Query().Get("cell")) }
 
 // paging reads cursor and limit, which the contract has checked and defaulted.
 func paging(r *http.Request) (after int64, limit int) {

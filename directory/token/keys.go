@@ -15,7 +15,7 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// A Key signs, or where it has no Secret only checks tokens of operators and services.
+// A Key signs, or where it has no Secret only checks tokens that are no tenants'.
 // ID is public and says which key to check with.
 type Key struct {
 	ID      string
@@ -32,9 +32,12 @@ type Keys []Key
 const minSecret = 32
 
 // Who gets which keys: the directory all; routers what tenants' tokens are signed with, and the
-// assertions' keys; a cell what routers sign with for it and for nobody else, and
-// the directory's public keys.
-const Tenants = "tenants"
+// assertions' keys; movers what they sign with for cells; a cell what routers sign with for it
+// and for nobody else, and the movers' public keys.
+const (
+	Tenants = "tenants"
+	Movers  = "movers"
+)
 
 // OfCell is the name, for Keys.For, of what is a cell's.
 func OfCell(c directory.CellID) string { return "cell/" + string(c) }
@@ -101,7 +104,7 @@ func derive(secret []byte, purpose string, n int) []byte {
 }
 
 // For is the keys, by the same ids, that stand for these with whom has a part: Tenants,
-// or OfCell. They tell nothing of these, and what they sign these do not accept.
+// Movers or OfCell. They tell nothing of these, and what they sign these do not accept.
 func (k Keys) For(whom string) Keys {
 	out := make(Keys, len(k))
 	for i := range k {
@@ -110,7 +113,7 @@ func (k Keys) For(whom string) Keys {
 	return out
 }
 
-// Public is the keys for who only checks tokens of operators and services.
+// Public is the keys for who only checks tokens that are no tenants'.
 func (k Keys) Public() Keys {
 	out := make(Keys, len(k))
 	for i := range k {
@@ -171,7 +174,7 @@ func (k Key) signControl(body string) string {
 	return base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.control, []byte(controlDomain+body)))
 }
 
-// checkControl is the key with the id, if the signature of an operator's or a service's token is its.
+// checkControl is the key with the id, if the signature of a token that is no tenant's is its.
 func (k Keys) checkControl(id, body, signature string) (Key, bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(signature)
 	for _, key := range k {

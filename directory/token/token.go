@@ -3,8 +3,8 @@
 // after any number of moves, and the router's assertion, by which a cell knows
 // that a request came through a router and for which tenant.
 //
-// Assertions and tenants' tokens are HMAC-SHA256, since they are checked with each request; tokens
-// of operators and services are signed with Ed25519 (RFC 8032), so that a cell can check one and
+// Assertions and tenants' tokens are HMAC-SHA256, since they are checked with each request; those
+// of operators and of our processes are signed with Ed25519 (RFC 8032), so that a cell can check one and
 // not make one. Each is over text with a prefix of its own, so that none can pass for
 // another. Comparison is in constant time.
 package token
@@ -28,7 +28,9 @@ type Kind string
 const (
 	Tenant   Kind = "tenant"   // acts for one tenant at the global endpoint
 	Operator Kind = "operator" // may change the directory
-	Service  Kind = "service"  // a router, a cell, a mover: reads, registers and reports
+	Router   Kind = "router"   // follows the table and the credentials
+	Cell     Kind = "cell"     // registers and reports itself; Subject is its id
+	Mover    Kind = "mover"    // works on moves; to cells, who it is says one of its own keys
 )
 
 // Claims are what a token says.
@@ -39,6 +41,10 @@ type Claims struct {
 	Subject   string             `json:"sub"`           // who: a user, an operator, a process
 	IssuedAt  int64              `json:"iat"`           // seconds since 1970
 	ExpiresAt int64              `json:"exp"`           // seconds since 1970
+
+	// Of what movers sign, and to be held to by the cell that takes it.
+	Cell directory.CellID `json:"cel,omitempty"` // the only one that it is for
+	Move directory.MoveID `json:"mov,omitempty"` // the only one that it is for; of Kind Cell only
 }
 
 const (

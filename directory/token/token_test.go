@@ -89,7 +89,7 @@ func TestRotationKeepsOldTokens(t *testing.T) {
 	t.Parallel()
 	both := newKeys(t, "old", "new")
 	old, next := both[:1], token.Keys{both[1], both[0]}
-	s, err := old.Issue(token.Claims{Kind: token.Service, Subject: "c1"}, now, time.Hour)
+	s, err := old.Issue(token.Claims{Kind: token.Cell, Subject: "c1"}, now, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestRotationKeepsOldTokens(t *testing.T) {
 	}
 }
 
-// TestWhoHasWhichKeys: what a router has makes no token of a service or an operator, and what a cell
+// TestWhoHasWhichKeys: what a router has makes no token of a mover or an operator, and what a cell
 // has makes nothing that anybody else accepts.
 func TestWhoHasWhichKeys(t *testing.T) {
 	t.Parallel()
@@ -109,7 +109,8 @@ func TestWhoHasWhichKeys(t *testing.T) {
 	router := again(t, token.ParseKeys, root.For(token.Tenants))
 	c1, c2 := again(t, token.ParseKeys, router.For(token.OfCell("c1"))), router.For(token.OfCell("c2"))
 	a1, a2 := asserting.For(token.OfCell("c1")), asserting.For(token.OfCell("c2"))
-	public := again(t, token.ParsePublic, root.Public())
+	movers := again(t, token.ParseKeys, root.For(token.Movers))
+	public := again(t, token.ParsePublic, movers.Public())
 
 	issue := func(k token.Keys, c token.Claims) string {
 		t.Helper()
@@ -120,23 +121,24 @@ func TestWhoHasWhichKeys(t *testing.T) {
 		return s
 	}
 	tenant := token.Claims{Kind: token.Tenant, Tenant: 7, Subject: "ann"}
-	service, operator := token.Claims{Kind: token.Service, Subject: "m1"}, token.Claims{Kind: token.Operator, Subject: "eve"}
+	mover, operator := token.Claims{Kind: token.Mover, Subject: "m1"}, token.Claims{Kind: token.Operator, Subject: "eve"}
 	for what, tt := range map[string]struct {
 		by    token.Keys
 		said  token.Claims
 		takes map[string]token.Keys
 	}{
 		"the directory's word for a tenant":    {root.For(token.Tenants), tenant, map[string]token.Keys{"a router": router}},
-		"the directory's word for a service":   {root, service, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
-		"the directory's word for an operator": {root, operator, map[string]token.Keys{"the directory": root, "who has its public keys": public}},
+		"the directory's word for a mover":     {root, mover, map[string]token.Keys{"the directory": root}},
+		"the directory's word for an operator": {root, operator, map[string]token.Keys{"the directory": root}},
+		"a mover's word to a cell":             {movers, mover, map[string]token.Keys{"who has the movers' public keys": public}},
 		"a router's word for a tenant, to c1":  {router.For(token.OfCell("c1")), tenant, map[string]token.Keys{"c1": c1}},
 		"what c1 says of a tenant":             {c1, tenant, map[string]token.Keys{"c1": c1}},
 		"what c1 says of an operator":          {c1, operator, map[string]token.Keys{"c1": c1}},
-		"what a router says of a service":      {router, service, map[string]token.Keys{"a router": router}},
+		"what a router says of a mover":        {router, mover, map[string]token.Keys{"a router": router}},
 	} {
 		s := issue(tt.by, tt.said)
 		for who, keys := range map[string]token.Keys{
-			"the directory": root, "a router": router, "c1": c1, "c2": c2, "who has its public keys": public, "c1's asserting": a1,
+			"the directory": root, "a router": router, "c1": c1, "c2": c2, "who has the movers' public keys": public, "c1's asserting": a1,
 		} {
 			_, err := keys.Verify(s, now)
 			if _, want := tt.takes[who]; (err == nil) != want {
@@ -144,7 +146,7 @@ func TestWhoHasWhichKeys(t *testing.T) {
 			}
 		}
 	}
-	if _, err := public.Issue(service, now, time.Hour); !errors.Is(err, problem.Unavailable) {
+	if _, err := public.Issue(mover, now, time.Hour); !errors.Is(err, problem.Unavailable) {
 		t.Errorf("public keys sign: %v", err)
 	}
 	a := token.Assertion{Tenant: 7, Cell: "c2", Epoch: 3, Window: now.Unix()}

@@ -29,7 +29,8 @@ assertions=$(directory new-key --id a1)
 # Each process gets the keys that it needs, and none that make what others accept.
 derive() { directory derive-keys --for "$1"; }
 tenants=$(derive tenants <<<"$tokens")
-public=$(derive public <<<"$tokens")
+movers=$(derive movers <<<"$tokens")
+public=$(derive public <<<"$movers")
 sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
 
 write() { cat >"$dir/$1.env"; }
@@ -42,7 +43,7 @@ write directory <<-EOF
 EOF
 
 write router <<-EOF
-	ROUTER_DIRECTORY_TOKEN=$(sign service router)
+	ROUTER_DIRECTORY_TOKEN=$(sign router router)
 	ROUTER_TOKEN_KEYS=$tenants
 	ROUTER_ASSERTION_KEYS=$assertions
 EOF
@@ -56,14 +57,17 @@ for cell in "${cells[@]}"; do
 		CELL_DATABASE_URL=postgres://cell_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_MOVER_DATABASE_URL=postgres://mover_login:$(password)@$cell-postgres:5432/cell?sslmode=disable
 		CELL_REDIS_URL=redis://:$redis@$cell-redis:6379/0
-		CELL_DIRECTORY_TOKEN=$(sign service "$cell")
+		CELL_DIRECTORY_TOKEN=$(sign cell "$cell")
 		CELL_TOKEN_KEYS=$(derive "cell/$cell" <<<"$tenants")
 		CELL_ASSERTION_KEYS=$(derive "cell/$cell" <<<"$assertions")
 		CELL_CONTROL_KEYS=$public
 	EOF
 done
 
-write mover <<<"MOVER_DIRECTORY_TOKEN=$(sign service mover)"
+write mover <<-EOF
+	MOVER_DIRECTORY_TOKEN=$(sign mover mover)
+	MOVER_TOKEN_KEYS=$movers
+EOF
 
 write grafana <<<"GF_SECURITY_ADMIN_PASSWORD=$(password)"
 

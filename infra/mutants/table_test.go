@@ -7,6 +7,7 @@ const (
 	fencePkg    = "cell/fence"
 	outboxPkg   = "cell/outbox"
 	storePkg    = "directory/store"
+	serverPkg   = "directory/server"
 )
 
 const lockTenant = "    PERFORM cell.lock_tenant(tenant, wait_ms);\n"
@@ -256,5 +257,20 @@ var table = []mutant{
 		name: "relay-skips", why: "events are taken for published that were not",
 		in: "cell/outbox/relay.go", edit: []edit{{"if err := r.send(ctx, events); err != nil {", "if err := r.send(ctx, events[:1]); err != nil {"}},
 		pkg: outboxPkg, test: "TestRelayPublishesInOrder",
+	},
+	{
+		name: "a-mover's-word-counts-anywhere", why: "a cell that is taken over does, at others, what a mover may",
+		in: "cell/transfer/admit.go", edit: []edit{{"case c.Cell != s.Steps.cell:", "case false:"}},
+		pkg: transferPkg, test: "TestEachPathIsForWhoNeedsIt",
+	},
+	{
+		name: "a-target-asks-for-any-move", why: "a target reads tenants that move to other cells",
+		in: "cell/transfer/server.go", edit: []edit{{"ok && only != req.ID {", "ok && only != req.ID && false {"}},
+		pkg: transferPkg, test: "TestEachPathIsForWhoNeedsIt",
+	},
+	{
+		name: "a-cell-speaks-for-others", why: "a cell that is taken over aborts the moves of another, or registers in its place",
+		in: "directory/server/self.go", edit: []edit{{"(!ok || by.Subject", "(!ok && false || by.Subject"}},
+		pkg: serverPkg, test: "TestACellSpeaksForItselfAlone",
 	},
 }

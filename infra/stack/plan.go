@@ -21,7 +21,7 @@ type plan struct {
 	TokenKeys     string            `json:"token_keys"`
 	AssertionKeys string            `json:"assertion_keys"`
 	Passwords     map[string]string `json:"passwords"`      // by the name of what they protect
-	Tokens        map[string]string `json:"control_tokens"` // by subject
+	Tokens        map[string]string `json:"tokens_of_kind"` // by subject
 	Ports         map[string]int    `json:"ports"`          // by the name of the listener
 
 	mu   sync.Mutex
@@ -31,7 +31,10 @@ type plan struct {
 
 // openPlan reads the plan of dir or makes a new one.
 func openPlan(dir string) (*plan, error) {
-	p := &plan{path: filepath.Join(dir, "plan.json"), used: map[int]bool{}}
+	p := &plan{
+		path: filepath.Join(dir, "plan.json"), used: map[int]bool{},
+		Passwords: map[string]string{}, Tokens: map[string]string{}, Ports: map[string]int{},
+	}
 	err := readJSON(p.path, p)
 	if err == nil {
 		return p, nil
@@ -40,7 +43,6 @@ func openPlan(dir string) (*plan, error) {
 		return nil, err
 	}
 	p.TokenKeys, p.AssertionKeys = newKey("token-1"), newKey("assertion-1")
-	p.Passwords, p.Tokens, p.Ports = map[string]string{}, map[string]string{}, map[string]int{}
 	return p, p.save()
 }
 

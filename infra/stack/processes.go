@@ -106,10 +106,6 @@ func (s *Stack) startDirectory(ctx context.Context) error {
 
 // startRouter starts router r, whose addresses are known.
 func (s *Stack) startRouter(ctx context.Context, r Router) error {
-	token, err := s.token(ctx, "service", r.ID)
-	if err != nil {
-		return err
-	}
 	dir := filepath.Join(s.opts.Dir, r.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
@@ -121,14 +117,18 @@ func (s *Stack) startRouter(ctx context.Context, r Router) error {
 	}
 	return s.startOurs(ctx, r.ID, s.programs.router, "ROUTER_", admin, append(secure,
 		"ROUTER_ID="+r.ID, "ROUTER_ADMIN_ADDR="+admin,
-		"ROUTER_DIRECTORY_URL="+s.State().Directory.URL, "ROUTER_DIRECTORY_TOKEN="+token,
+		"ROUTER_DIRECTORY_URL="+s.State().Directory.URL, "ROUTER_DIRECTORY_TOKEN="+r.Token,
 		"ROUTER_TOKEN_KEYS="+s.State().TokenKeys, "ROUTER_ASSERTION_KEYS="+s.plan.AssertionKeys,
 		"ROUTER_TABLE_FILE="+filepath.Join(dir, "table"))...)
 }
 
 // startMover starts mover m, whose address is known.
 func (s *Stack) startMover(ctx context.Context, m Mover) error {
-	token, err := s.token(ctx, "service", m.ID)
+	token, err := s.token(ctx, "mover", m.ID)
+	if err != nil {
+		return err
+	}
+	keys, err := s.derive(ctx, s.plan.TokenKeys, "movers")
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (s *Stack) startMover(ctx context.Context, m Mover) error {
 	}
 	return s.startOurs(ctx, m.ID, s.programs.mover, "MOVER_", admin, append(secure,
 		"MOVER_ID="+m.ID, "MOVER_ADMIN_ADDR="+admin,
-		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token)...)
+		"MOVER_DIRECTORY_URL="+s.State().Directory.URL, "MOVER_DIRECTORY_TOKEN="+token, "MOVER_TOKEN_KEYS="+keys)...)
 }
 
 // hostOf is the address in a base URL.
@@ -183,7 +183,7 @@ func (s *Stack) startCellServers(ctx context.Context, id string) (Cell, error) {
 
 // startCell starts a cell's API and then, on the schema that it has made, its worker.
 func (s *Stack) startCell(ctx context.Context, cell Cell) error {
-	token, err := s.token(ctx, "service", cell.ID)
+	token, err := s.token(ctx, "cell", cell.ID)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	}
 	tokens, err1 := s.derive(ctx, s.plan.TokenKeys, "tenants", "cell/"+cell.ID)
 	assertions, err2 := s.derive(ctx, s.plan.AssertionKeys, "cell/"+cell.ID)
-	control, err3 := s.derive(ctx, s.plan.TokenKeys, "public")
+	control, err3 := s.derive(ctx, s.plan.TokenKeys, "movers", "public")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}

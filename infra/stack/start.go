@@ -22,7 +22,7 @@ func (s *Stack) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.lay(); err != nil {
+	if err := s.lay(ctx); err != nil {
 		return err
 	}
 	if err := keepOldLogs(s.opts.Dir); err != nil {
@@ -51,7 +51,7 @@ func (s *Stack) start(ctx context.Context) error {
 }
 
 // lay writes down who owns the stack and where its routers and movers are.
-func (s *Stack) lay() error {
+func (s *Stack) lay(ctx context.Context) error {
 	me, err := local.Identify(os.Getpid())
 	if err != nil {
 		return fmt.Errorf("identify this process: %w", err)
@@ -63,7 +63,7 @@ func (s *Stack) lay() error {
 		}
 	}
 	for i := range s.opts.Routers {
-		r, err := s.layRouter(i + 1)
+		r, err := s.layRouter(ctx, i+1)
 		if err != nil {
 			return err
 		}
@@ -84,20 +84,24 @@ func (s *Stack) lay() error {
 	return s.save()
 }
 
-func (s *Stack) layRouter(n int) (Router, error) {
+func (s *Stack) layRouter(ctx context.Context, n int) (Router, error) {
 	id := fmt.Sprintf("router-%d", n)
+	token, err := s.token(ctx, "router", id)
+	if err != nil {
+		return Router{}, err
+	}
 	if n == 1 && s.opts.Port != 0 {
 		admin, err := s.plan.port(id + "-admin")
 		if err != nil {
 			return Router{}, err
 		}
-		return s.securely(Router{ID: id, URL: "http://" + loopback(s.opts.Port), Admin: "http://" + loopback(admin)})
+		return s.securely(Router{ID: id, URL: "http://" + loopback(s.opts.Port), Admin: "http://" + loopback(admin), Token: token})
 	}
 	listen, admin, err := s.addresses(id)
 	if err != nil {
 		return Router{}, err
 	}
-	return s.securely(Router{ID: id, URL: "http://" + listen, Admin: "http://" + admin})
+	return s.securely(Router{ID: id, URL: "http://" + listen, Admin: "http://" + admin, Token: token})
 }
 
 // keepOldLogs moves the logs of the last run aside, one generation.

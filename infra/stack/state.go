@@ -42,6 +42,7 @@ type Router struct {
 	URL   string `json:"url"`
 	Plain string `json:"plain,omitempty"` // with TLS: the listener without, which the URL is not
 	Admin string `json:"admin"`
+	Token string `json:"token"` // for the directory
 }
 
 // Mover says where one mover is; it has an admin listener only.

@@ -38,7 +38,7 @@ func (w *world) newEdge(t *testing.T, directoryURL, tableFile string, more ...st
 	e.url, e.admin = "http://"+listen, "http://"+admin
 	e.env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "ROUTER_ID=" + slug("edge"), "ROUTER_LISTEN_ADDR=" + listen, "ROUTER_ADMIN_ADDR=" + admin,
-		"ROUTER_DIRECTORY_URL=" + directoryURL, "ROUTER_DIRECTORY_TOKEN=" + st.OperatorToken,
+		"ROUTER_DIRECTORY_URL=" + directoryURL, "ROUTER_DIRECTORY_TOKEN=" + st.Routers[0].Token,
 		"ROUTER_TOKEN_KEYS=" + st.TokenKeys, "ROUTER_ASSERTION_KEYS=" + st.AssertionKeys, "ROUTER_TABLE_FILE=" + tableFile,
 	}, more...)
 	e.ep = loadtest.NewEndpoint(e.url)

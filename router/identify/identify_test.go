@@ -64,7 +64,7 @@ func TestIdentify(t *testing.T) {
 	c, v := world(t)
 	acme := "Bearer " + tenantToken(t, c, token.Claims{Kind: token.Tenant, Tenant: 1, Subject: "ann"})
 	gone := "Bearer " + tenantToken(t, c, token.Claims{Kind: token.Tenant, Tenant: 3, Subject: "ann"})
-	service := "Bearer " + tenantToken(t, c, token.Claims{Kind: token.Service, Subject: "router-1"})
+	process := "Bearer " + tenantToken(t, c, token.Claims{Kind: token.Router, Subject: "router-1"})
 	const base = "cellway.localhost"
 	for name, tt := range map[string]struct {
 		r      *http.Request
@@ -101,7 +101,7 @@ func TestIdentify(t *testing.T) {
 		"known and unknown":      {get("acme."+base, "/", "X-Tenant", "nobody"), 0, "", problem.TenantNotFound},
 		"deleted":                {get(base, "/", "Authorization", gone), 0, "", problem.TenantNotFound},
 		"forged token":           {get("acme."+base, "/", "Authorization", acme[:len(acme)-2]+"xx"), 0, "", problem.Unauthenticated},
-		"service token":          {get("acme."+base, "/", "Authorization", service), 0, "", problem.Unauthenticated},
+		"a process's token":      {get("acme."+base, "/", "Authorization", process), 0, "", problem.Unauthenticated},
 		"two tokens":             {get(base, "/", "Authorization", acme, "Authorization", acme), 0, "", problem.Invalid},
 		"two headers":            {get(base, "/", "X-Tenant", "acme", "X-Tenant", "acme"), 0, "", problem.Invalid},
 		"list in header":         {get(base, "/", "X-Tenant", "acme, acme"), 0, "", problem.Invalid},

@@ -32,10 +32,10 @@ type Config struct {
 	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"20ms" help:"p99 of the tenants' requests up to which a move does not give way; several moves, as of a drain, do from a quarter of it"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
-	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"service token for the directory"`
+	DirectoryToken   config.Secret    `env:"DIRECTORY_TOKEN" help:"token of kind cell for the directory, its subject being ID"`
 	TokenKeys        config.Secret    `env:"TOKEN_KEYS" help:"this cell's keys of tenants' tokens, from the routers' ones by directory derive-keys --for cell/ID; needed by the API"`
 	AssertionKeys    config.Secret    `env:"ASSERTION_KEYS" help:"this cell's keys of the routers' assertions, made alike; needed by the API"`
-	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of movers' and other services' tokens, from the directory's TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
+	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of what movers sign, from their TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
 	Locality         string           `env:"LOCALITY" help:"where the cell's data is; empty is nowhere in particular"`
 	Tier             string           `env:"TIER" help:"class of the cell; empty is none"`
 	Capacity         int              `env:"CAPACITY" envDefault:"1000" help:"tenants that the cell is sized for"`

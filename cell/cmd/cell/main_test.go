@@ -59,7 +59,7 @@ func newDirectory(t *testing.T) *fakeDirectory {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/cells", func(w http.ResponseWriter, r *http.Request) {
 		var c directory.Cell
-		if err := json.NewDecoder(r.Body).Decode(&c); err != nil || r.Header.Get("Authorization") != "Bearer service-token" {
+		if err := json.NewDecoder(r.Body).Decode(&c); err != nil || r.Header.Get("Authorization") != "Bearer cell-token" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
@@ -102,7 +102,7 @@ func (s *stage) environ(role string, admin int, more ...string) []string {
 		"CELL_ID=c1", "CELL_ROLE=" + role, fmt.Sprintf("CELL_LISTEN_ADDR=127.0.0.1:%d", s.api),
 		fmt.Sprintf("CELL_ADMIN_ADDR=127.0.0.1:%d", admin), "CELL_OWNER_DATABASE_URL=" + s.owner,
 		"CELL_DATABASE_URL=" + s.app, "CELL_REDIS_URL=" + s.redis, "CELL_DIRECTORY_URL=" + s.directory.URL,
-		"CELL_DIRECTORY_TOKEN=service-token", "CELL_TOKEN_KEYS=" + s.tokens, "CELL_ASSERTION_KEYS=" + s.assertKeys,
+		"CELL_DIRECTORY_TOKEN=cell-token", "CELL_TOKEN_KEYS=" + s.tokens, "CELL_ASSERTION_KEYS=" + s.assertKeys,
 		"CELL_CONTROL_KEYS=" + s.assertion.Public().Text(),
 	}, more...)
 }

@@ -58,7 +58,7 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	server := &transfer.Server{
 		Steps: transfer.NewSteps(steps, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(replica, p.pace),
 		Purger: transfer.NewPurger(replica, purgeBatch, purgeRest), Redis: keys, Pool: pool,
-		Keys: p.cfg.control, Token: string(p.cfg.DirectoryToken), Log: p.tel.Log,
+		Keys: p.cfg.control, Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
 		Client: &http.Client{Transport: sourceTransport(id)},
 	}

@@ -41,7 +41,7 @@ func newCells(cfg Config, id *certs.Identity) *cells {
 }
 
 func (c *cells) of(to directory.Cell) mover.Cell {
-	return client.New(to.Transfer(), string(c.cfg.DirectoryToken), c.connections(to.ID))
+	return client.New(client.Mover{ID: c.cfg.ID, Keys: c.cfg.keys}, to.ID, to.Transfer(), c.connections(to.ID))
 }
 
 // connections have no deadline of their own: each step has one, and a copy takes

@@ -41,7 +41,7 @@ func TestKeysAndTokens(t *testing.T) {
 	}
 	environ := []string{"DIRECTORY_TOKEN_KEYS=" + strings.TrimSpace(key), "DIRECTORY_LISTEN_ADDR=x", "PATH=/bin"}
 	for _, args := range []string{
-		"--kind operator --subject ann --ttl 1h", "--kind service --subject router-1 --ttl 720h", "--kind tenant --subject ann --tenant 17 --ttl 1m",
+		"--kind operator --subject ann --ttl 1h", "--kind router --subject router-1 --ttl 720h", "--kind cell --subject c1 --ttl 720h", "--kind mover --subject mover-1 --ttl 720h", "--kind tenant --subject ann --tenant 17 --ttl 1m",
 	} {
 		signed, err := do(t, environ, append([]string{"issue-token"}, strings.Fields(args)...)...)
 		if err != nil {
@@ -58,7 +58,7 @@ func TestKeysAndTokens(t *testing.T) {
 		}
 	}
 	for _, args := range []string{
-		"--kind king --subject ann --ttl 1h", "--kind operator --ttl 1h", "--kind operator --subject ann", "--kind tenant --subject ann --ttl 1h",
+		"--kind king --subject ann --ttl 1h", "--kind service --subject router-1 --ttl 1h", "--kind operator --ttl 1h", "--kind operator --subject ann", "--kind tenant --subject ann --ttl 1h",
 		"--kind operator --subject ann --tenant 17 --ttl 1h", "--kind tenant --subject ann --tenant acme --ttl 1h", "--unknown",
 	} {
 		if signed, err := do(t, environ, append([]string{"issue-token"}, strings.Fields(args)...)...); err == nil {
@@ -270,7 +270,7 @@ func TestDeriveKeys(t *testing.T) {
 		return strings.TrimSpace(out.String()), err
 	}
 	seen := map[string]bool{root: true}
-	for _, whom := range []string{"tenants", "cell/c1", "cell/c2", "public"} {
+	for _, whom := range []string{"tenants", "movers", "cell/c1", "cell/c2", "public"} {
 		got, err := derive(root+"\n", whom)
 		if again, _ := derive(root, whom); err != nil || seen[got] || again != got {
 			t.Errorf("%s: got %v, not its own or not the same again", whom, err)

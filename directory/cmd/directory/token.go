@@ -31,7 +31,7 @@ func newKey(args []string, out io.Writer) error {
 // deriveKeys prints, of the keys on in, those for whom: each process gets what it needs, and none more.
 func deriveKeys(args []string, in io.Reader, out io.Writer) error {
 	flags := newFlags("directory derive-keys")
-	whom := flags.String("for", "", "tenants (of TOKEN_KEYS, for routers), cell/NAME (of a router's keys, for a cell) or public (of TOKEN_KEYS, for cells)")
+	whom := flags.String("for", "", "tenants or movers (of TOKEN_KEYS, for routers or movers), cell/NAME (of a router's keys, for a cell) or public (of a mover's keys, for cells)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -47,12 +47,12 @@ func deriveKeys(args []string, in io.Reader, out io.Writer) error {
 	switch {
 	case *whom == "public":
 		keys = keys.Public()
-	case *whom == token.Tenants:
-		keys = keys.For(token.Tenants)
+	case *whom == token.Tenants, *whom == token.Movers:
+		keys = keys.For(*whom)
 	case ofCell && cell != "":
 		keys = keys.For(token.OfCell(directory.CellID(cell)))
 	default:
-		return errors.New("--for must be tenants, cell/NAME or public")
+		return errors.New("--for must be tenants, movers, cell/NAME or public")
 	}
 	_, err = fmt.Fprintln(out, keys.Text())
 	return err
@@ -62,16 +62,16 @@ func deriveKeys(args []string, in io.Reader, out io.Writer) error {
 // database: whoever has the keys may be anybody.
 func issueToken(args, environ []string, out io.Writer) error {
 	flags := newFlags("directory issue-token")
-	kind := flags.String("kind", "", "service, operator or tenant")
-	subject := flags.String("subject", "", "who will use it")
+	kind := flags.String("kind", "", "router, cell, mover, operator or tenant")
+	subject := flags.String("subject", "", "who will use it; of a cell its id")
 	tenant := flags.String("tenant", "", "id of the tenant, for kind tenant")
 	ttl := flags.Duration("ttl", 0, "lifetime, such as 720h")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	claims := token.Claims{Kind: token.Kind(*kind), Subject: *subject}
-	if !slices.Contains([]token.Kind{token.Service, token.Operator, token.Tenant}, claims.Kind) {
-		return errors.New("--kind must be service, operator or tenant")
+	if !slices.Contains([]token.Kind{token.Router, token.Cell, token.Mover, token.Operator, token.Tenant}, claims.Kind) {
+		return errors.New("--kind must be router, cell, mover, operator or tenant")
 	}
 	if *subject == "" {
 		return errors.New("--subject must say who will use the token")
