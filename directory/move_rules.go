@@ -167,18 +167,26 @@ func MayEnter(id CellID, to CellState, open []Move) error {
 }
 
 // EndWithout asks for the end of moves that have not ended and one of whose cells is lost.
-// What is decided goes on without being asked.
+// What is decided goes on without being asked. Conflict, in the end, where one is being
+// undone: that is cancelled, and when it has ended this can be asked again.
 func EndWithout(ctx context.Context, d Moves, open []Move) error {
+	var left error
 	for _, m := range open {
 		w := Cancel
 		if m.Phase == Watching {
 			w = Complete
 		}
-		if _, err := d.AskMove(ctx, m.ID, w); err != nil && !errors.Is(err, problem.Conflict) {
+		_, err := d.AskMove(ctx, m.ID, w)
+		switch {
+		case err == nil:
+		case !errors.Is(err, problem.Conflict):
 			return err
+		case m.Phase == Watching:
+			left = problem.New(problem.Conflict, "the cell is removed, and move %s is being undone by move %s: remove it again when that has ended", m.ID, m.UndoneBy).
+				With("move", string(m.UndoneBy))
 		}
 	}
-	return nil
+	return left
 }
 
 // Ask is the move with the wish w; it is m itself where there is nothing to

@@ -2,6 +2,8 @@ package mover
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,26 +14,30 @@ import (
 // A cell that does not answer must keep only its own moves: they rest, without a lease and a
 // slot, and one mover asks such a cell no more for a while.
 const (
-	restTime     = 5 * time.Second
+	restTime     = 5 * time.Second // and twice as long each time that it does not answer, up to longestRest
+	longestRest  = time.Minute
 	askTimeout   = 2 * time.Second // of a question that every cell answers at once
 	attendEvery  = 2 * time.Second // between questions, while a step of the move takes long
 	attendMisses = 3               // answers in a row that do not come, before the step is ended
+	copyMisses   = 20              // the same of a step that may have taken hours
 )
 
 // silence is which cells do not answer this mover, and until when it does not ask them.
 type silence struct {
 	mu    sync.Mutex
-	until map[directory.CellID]time.Time
+	cells map[directory.CellID]quiet
 }
 
-// of is how long the cells, one of which does not answer, are still not asked; 0 where all may be.
-func (s *silence) of(cells ...directory.CellID) (left time.Duration) {
+type quiet struct {
+	until time.Time
+	rest  time.Duration // that led to until
+}
+
+// of is how long a cell is still not asked; 0 where it may be.
+func (s *silence) of(c directory.CellID) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, c := range cells {
-		left = max(left, time.Until(s.until[c]))
-	}
-	return left
+	return max(0, time.Until(s.cells[c].until))
 }
 
 // note notes whether a cell answers.
@@ -39,60 +45,73 @@ func (s *silence) note(c directory.CellID, answers bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if answers {
-		delete(s.until, c)
+		delete(s.cells, c)
 		return
 	}
-	if s.until == nil {
-		s.until = map[directory.CellID]time.Time{}
+	if s.cells == nil {
+		s.cells = map[directory.CellID]quiet{}
 	}
-	s.until[c] = time.Now().Add(restTime)
+	rest := min(max(restTime, 2*s.cells[c].rest), longestRest)
+	s.cells[c] = quiet{time.Now().Add(rest), rest}
 }
 
 // doubtful reports whether a cell did not answer when it was asked last, and may be asked again.
 func (s *silence) doubtful(c directory.CellID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, ok := s.until[c]
-	return ok && time.Until(until) <= 0
+	q, ok := s.cells[c]
+	return ok && time.Until(q.until) <= 0
 }
 
-// mayRest reports whether the move may be left alone for a while: no tenant waits for it.
+// mayRest reports whether the move may be left alone for a while: no tenant waits for it, and it is
+// not one that its mover keeps caught up for an operator, which no other mover would take.
 func (w *work) mayRest() bool {
 	p := w.move.Phase
-	return !w.pausing() && !mayBeFrozen(p) && p != directory.Decided
+	return !w.pausing() && !mayBeFrozen(p) && p != directory.Decided && !(p == directory.CaughtUp && held(w.move))
 }
 
 // rests gives the move back for a while, where an action needs a cell that does not answer.
 func (w *work) rests(ctx context.Context, a Action) bool {
-	if a == Wait || a == Abort || a == Restore || !w.mayRest() { // a restore looks by itself, once the source serves
+	if a == Wait || a == Abort || !w.mayRest() {
 		return false
 	}
 	doubtful := w.silent.doubtful(w.move.Source) || w.silent.doubtful(w.move.Target)
 	if doubtful && w.findCells(ctx) == nil {
 		w.ask(ctx, w.silent.doubtful) // costs less than the action
 	}
+	if a == Restore && w.silent.of(w.move.Source) <= 0 {
+		return false // the source first: a restore looks by itself, once that serves
+	}
 	return w.leave(ctx)
 }
 
 // restsAfter is rests after an action has failed with err: it asks the cells whether they are there.
 func (w *work) restsAfter(ctx context.Context, err error) bool {
-	if !passes(err) || !w.mayRest() || w.source.ID == "" {
+	if !unanswered(err) || !w.mayRest() || w.source.ID == "" {
 		return false
 	}
 	w.ask(ctx, func(c directory.CellID) bool { return w.silent.of(c) <= 0 })
 	return w.leave(ctx)
 }
 
-// leave gives the lease back until the move's cells may be asked again; false where they may
-// be now, or the directory wants something else of this mover.
+// leave gives the lease back until the move's cells may be asked again, and says why; false where
+// they may be now, or the directory wants something else of this mover. Those that rest do
+// not wake all at once.
 func (w *work) leave(ctx context.Context) bool {
-	d := w.silent.of(w.move.Source, w.move.Target)
-	if d <= 0 {
-		return false
+	for _, c := range []directory.CellID{w.move.Source, w.move.Target} {
+		d := w.silent.of(c)
+		if d <= 0 {
+			continue
+		}
+		if w.move.Phase != directory.Aborting && w.move.Error == "" {
+			w.move.Error = fmt.Sprintf("cell %s does not answer", c)
+		}
+		w.tell(ctx, tellAfter)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		return w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) == nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	return w.dir.RestMove(ctx, w.move, d) == nil
+	return false
 }
 
 // ask asks which of the move's cells answer, of those that which tells, and notes it.
@@ -112,13 +131,22 @@ func (w *work) answers(ctx context.Context, c directory.Cell) bool {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	_, err := w.reach(c).Fence(ctx, w.move.Tenant)
-	return !passes(err)
+	return !unanswered(err)
+}
+
+// unanswered is passes, and also of a cell that answers without its database.
+func unanswered(err error) bool {
+	return err != nil && (passes(err) || problem.KindOf(err) == problem.Internal)
 }
 
 // attended runs what may take as long as timeout, and ends it where one of the move's cells
 // does not answer any more: a process that hangs has open connections.
 func (w *work) attended(ctx context.Context, timeout time.Duration, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
+	most := attendMisses
+	if timeout > roundTimeout {
+		most = copyMisses
+	}
 	var hung error
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -130,7 +158,7 @@ func (w *work) attended(ctx context.Context, timeout time.Duration, do func(ctx 
 			if misses++; ok {
 				misses = 0
 			}
-			if misses == attendMisses && ctx.Err() == nil {
+			if misses == most && ctx.Err() == nil {
 				hung = problem.New(problem.Unavailable, "cell %s does not answer", c.ID)
 				w.silent.note(c.ID, false)
 				cancel()

@@ -2,6 +2,7 @@ package mover_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -13,24 +14,25 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
-// A silentCell does not answer: at once, or by hanging, until it is back.
+// A silentCell answers with an error, or hangs (nil), until it is back.
 type silentCell struct {
 	*fakeCell
-	hangs bool
-	back  *time.Time
+	with error
+	back *time.Time
 }
 
 func (c silentCell) answer(ctx context.Context) error {
 	if !time.Now().Before(*c.back) {
 		return nil
 	}
-	if c.hangs {
+	if c.with == nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return errNet
+	return c.with
 }
 
 func (c silentCell) Fence(ctx context.Context, t directory.TenantID) (fence.Fence, error) {
@@ -61,6 +63,13 @@ func (c silentCell) Discard(ctx context.Context, m transfer.Move) error {
 	return c.fakeCell.Discard(ctx, m)
 }
 
+func (c silentCell) Release(ctx context.Context, m transfer.Move) error {
+	if err := c.answer(ctx); err != nil {
+		return err
+	}
+	return c.fakeCell.Release(ctx, m)
+}
+
 // A manyTenants is a cell that knows of tenants besides tenant 1, which none has armed.
 type manyTenants struct{ *fakeCell }
 
@@ -71,95 +80,185 @@ func (c manyTenants) Release(ctx context.Context, m transfer.Move) error {
 	return c.fakeCell.Release(ctx, m)
 }
 
-// crowded is a directory in which forty tenants are to move to cell b, some of which are cancelled, and
-// after them tenant 1 to c.
-func crowded(t *testing.T) (dir *directorytest.Memory, last directory.Move) {
+// crowded is a directory in which forty tenants are to move from a to b, some of which are cancelled, and
+// after them tenant 1 from c to d.
+func crowded(t *testing.T) (dir *directorytest.Memory, crowd []directory.MoveID, last directory.MoveID) {
 	t.Helper()
 	dir = directorytest.NewMemory()
-	for _, id := range []directory.CellID{"a", "b", "c"} {
+	for _, id := range []directory.CellID{"a", "b", "c", "d"} {
 		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 41 {
-		if _, err := dir.CreateTenant(t.Context(), directory.NewTenant{Slug: fmt.Sprint("t", i+1), Cell: "a"}); err != nil {
+		at := directory.CellID("a")
+		if i == 0 {
+			at = "c"
+		}
+		if _, err := dir.CreateTenant(t.Context(), directory.NewTenant{Slug: fmt.Sprint("t", i+1), Cell: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 41 {
 		n := directory.NewMove{Tenant: directory.TenantID(i + 2), Target: "b"}
 		if i == 40 {
-			n = directory.NewMove{Tenant: 1, Target: "c"}
+			n = directory.NewMove{Tenant: 1, Target: "d"}
 		}
 		m, err := dir.CreateMove(t.Context(), n)
 		if err != nil {
 			t.Fatal(err)
 		}
+		crowd = append(crowd, m.ID)
 		if i%4 == 3 {
 			if _, err := dir.AskMove(t.Context(), m.ID, directory.Cancel); err != nil {
 				t.Fatal(err)
 			}
 		}
-		last = m
 	}
-	return dir, last
+	return dir, crowd[:40], crowd[40]
 }
 
-// TestASilentCellKeepsOnlyItsOwnMoves: more moves than a mover may hold wait for a cell that is down, or hangs;
-// one between other cells is made all the same.
+// TestASilentCellKeepsOnlyItsOwnMoves: more moves than a mover may hold wait for a cell that is down, hangs, has
+// no database or does not take the mover's word, be it their source or their target; one between other cells is
+// made all the same, and they say why they wait.
 func TestASilentCellKeepsOnlyItsOwnMoves(t *testing.T) {
 	t.Parallel()
-	for _, hangs := range []bool{false, true} {
-		t.Run(fmt.Sprint("hangs ", hangs), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				w := newWorld(func() fault { return none })
-				w.cells["c"] = &fakeCell{w: w, id: "c", received: map[string]transfer.Received{}}
-				dir, last := crowded(t)
-				back := time.Now().Add(24 * time.Hour)
-				v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
-					if c.ID == "b" {
-						return silentCell{w.cells["b"], hangs, &back}
+	for name, with := range map[string]error{
+		"is down": errNet, "hangs": nil, "has no database": errors.New("connection refused"), "refuses": problem.New(problem.Unauthenticated, "token has expired"),
+	} {
+		for _, silent := range []directory.CellID{"a", "b"} {
+			t.Run(string(silent)+" "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					w := newWorld(func() fault { return none })
+					for _, id := range []directory.CellID{"c", "d"} {
+						w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
 					}
-					return manyTenants{w.cells[c.ID]}
-				}, slog.New(slog.DiscardHandler))
-				go func() { _ = v.Run(ctx) }()
-				time.Sleep(3 * time.Minute) // virtual
-				if m, err := dir.Move(ctx, last.ID); err != nil || m.Phase != directory.Watching {
-					t.Errorf("got %s (%s), %v; want watching", m.Phase, m.Error, err)
-				}
+					w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
+					dir, crowd, last := crowded(t)
+					back := time.Now().Add(24 * time.Hour)
+					v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
+						if c.ID == silent {
+							return silentCell{w.cells[c.ID], with, &back}
+						}
+						return manyTenants{w.cells[c.ID]}
+					}, slog.New(slog.DiscardHandler))
+					go func() { _ = v.Run(ctx) }()
+					time.Sleep(5 * time.Minute) // virtual
+					if m, err := dir.Move(ctx, last); err != nil || m.Phase != directory.Watching {
+						t.Errorf("got %s (%s), %v; want watching", m.Phase, m.Error, err)
+					}
+					for _, id := range crowd {
+						if m, err := dir.Move(ctx, id); err != nil || m.Phase.Ended() || m.Error == "" {
+							t.Errorf("a move of the silent cell is %s (%q), %v", m.Phase, m.Error, err)
+							break
+						}
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// hungAt runs a move whose target hangs for a minute, or as long as it takes, from its first round on, and says how
+// often a round was begun.
+func hungAt(t *testing.T, n directory.NewMove, hang func(c *fakeCell, rounds *int, back *time.Time) mover.Cell, wishes ...directory.Wish) (m directory.Move, rounds int) {
+	t.Helper()
+	back := time.Now()
+	m = ends(t, n, func(c *fakeCell, _ *directorytest.Memory) mover.Cell {
+		if c.id != "b" {
+			return c
+		}
+		return hang(c, &rounds, &back)
+	}, wishes...)
+	return m, rounds
 }
 
 // TestACellThatHangsEndsACopy: a copy whose target hangs is ended long before its time, and made when it is back.
 func TestACellThatHangsEndsACopy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		back, began, hung := time.Now(), time.Now(), false
-		m := ends(t, directory.NewMove{}, func(c *fakeCell, _ *directorytest.Memory) mover.Cell {
-			if c.id != "b" {
-				return c
-			}
-			return hangsAtCopy{silentCell{c, true, &back}, &hung}
+		began := time.Now()
+		m, _ := hungAt(t, directory.NewMove{}, func(c *fakeCell, rounds *int, back *time.Time) mover.Cell {
+			return hangsAtCopy{silentCell{c, nil, back}, rounds, 90 * time.Second}
 		})
-		if m.Phase != directory.Watching || time.Since(began) > 5*time.Minute {
+		if m.Phase != directory.Watching || time.Since(began) > 2*time.Minute {
 			t.Errorf("got %s (%s) after %v", m.Phase, m.Error, time.Since(began))
 		}
 	})
 }
 
-// A hangsAtCopy hangs for a minute from the first round on.
+// TestACellThatIsBusyKeepsItsCopy: a copy goes on where its target answers questions a little late.
+func TestACellThatIsBusyKeepsItsCopy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, copies := hungAt(t, directory.NewMove{}, func(c *fakeCell, rounds *int, back *time.Time) mover.Cell {
+			return busyInCopy{hangsAtCopy{silentCell{c, errNet, back}, rounds, 20 * time.Second}}
+		})
+		if m.Phase != directory.Watching || copies != 1 {
+			t.Errorf("got %s (%s), %d copies", m.Phase, m.Error, copies)
+		}
+	})
+}
+
+// TestAHeldMoveOutlivesASilence: a move that waits for its operator is kept caught up again when its cell is back.
+func TestAHeldMoveOutlivesASilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{StopAt: directory.CaughtUp})
+		silent, back := time.Now().Add(time.Minute), time.Now().Add(90*time.Second)
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell {
+			if c.id == "b" && time.Now().After(silent) {
+				return silentCell{c, errNet, &back}
+			}
+			return c
+		}, w)
+		go func() { _ = v.Run(ctx) }()
+		time.Sleep(80 * time.Second) // virtual
+		if m, _ = dir.Move(ctx, m.ID); m.Phase != directory.CaughtUp || m.Error == "" {
+			t.Fatalf("in the silence: %s (%q)", m.Phase, m.Error)
+		}
+		time.Sleep(time.Minute) // virtual
+		if m, _ = dir.Move(ctx, m.ID); m.Phase != directory.CaughtUp || m.Error != "" || m.Holder == "" {
+			t.Errorf("after it: %s (%q), held by %q", m.Phase, m.Error, m.Holder)
+		}
+	})
+}
+
+// A hangsAtCopy hangs for a while from the first round on.
 type hangsAtCopy struct {
 	silentCell
-	hung *bool
+	rounds *int
+	long   time.Duration
+}
+
+func (c hangsAtCopy) begins() {
+	if *c.rounds++; *c.rounds == 1 {
+		*c.back = time.Now().Add(c.long)
+	}
 }
 
 func (c hangsAtCopy) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
-	if !*c.hung {
-		*c.hung, *c.back = true, time.Now().Add(time.Minute)
-	}
+	c.begins()
 	return c.silentCell.Pull(ctx, m, url, final)
+}
+
+// A busyInCopy answers no questions for a while, and copies all the same; the first round takes a minute.
+type busyInCopy struct{ hangsAtCopy }
+
+func (c busyInCopy) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
+	if len(c.received) > 0 {
+		return c.fakeCell.Pull(ctx, m, url, final)
+	}
+	c.begins()
+	select {
+	case <-time.After(time.Minute): // virtual
+		return c.fakeCell.Pull(ctx, m, url, final)
+	case <-ctx.Done():
+		return transfer.Received{}, ctx.Err()
+	}
 }

@@ -395,9 +395,11 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Targe
 	return nil
 }
 
-// passes reports whether an error says only that somebody does not answer just now.
+// passes reports whether an error says only that somebody does not answer just now, or does not
+// take this mover's word: a key or a clock is to be put right, and no move is at fault.
 func passes(err error) bool {
-	return errors.Is(err, problem.Unavailable) || errors.Is(err, problem.Timeout) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, problem.Unavailable) || errors.Is(err, problem.Timeout) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, problem.Unauthenticated) || errors.Is(err, problem.Forbidden)
 }
 
 // compare looks whether the two copies of a watching move are still the same, where

@@ -42,13 +42,13 @@ type tableCache struct {
 	version string // the same before and after the list was read
 	list    []Table
 
-	refusals int // how often it was forgotten: what was asked for before is not kept
+	times int // how often the list was replaced or forgotten
 }
 
 // get asks the database without the lock: who is inside a pause must not wait for another move's question.
 func (c *tableCache) get(ctx context.Context, db pg.DB, fresh bool) ([]Table, error) {
 	c.mu.Lock()
-	list, version, refusals := c.list, c.version, c.refusals
+	list, version, times := c.list, c.version, c.times
 	c.mu.Unlock()
 	if list != nil && !fresh {
 		return list, nil
@@ -65,8 +65,9 @@ func (c *tableCache) get(ctx context.Context, db pg.DB, fresh bool) ([]Table, er
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.refusals == refusals {
+	if c.times == times { // else it may be older than what is kept, or was altered since
 		c.list, c.version = list, version
+		c.times++
 	}
 	return list, nil
 }
@@ -79,5 +80,5 @@ func (c *tableCache) refused(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.list = nil
-	c.refusals++
+	c.times++
 }

@@ -29,6 +29,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Rest", testRestMove},
 		{"GuardCells", testMoveGuardsCells},
 		{"LoseCell", testMoveLosesCell},
+		{"LoseCellUndoing", testMoveLosesCellUndoing},
 		{"Suspend", testMoveSuspend},
 		{"Lease", testLeaseMove},
 		{"LeaseAny", testLeaseAnyMove},

@@ -241,6 +241,33 @@ func testMoveLosesCell(t *testing.T, s *suite) {
 	}
 }
 
+// testMoveLosesCellUndoing: the cell that an undo goes to is lost. The undo is cancelled; the watch ends when it is asked again.
+func testMoveLosesCellUndoing(t *testing.T, s *suite) {
+	a := s.resident(t)
+	first := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Watching)
+	undo := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c1", Undoes: first.ID}).ID, "m2"), directory.Armed)
+	if _, err := s.SetCellState(s.ctx, "c1", directory.Cordoned); err != nil {
+		t.Fatal(err)
+	}
+	lose := func() error { return s.RemoveCell(s.ctx, "c1", true) }
+	if err := lose(); !errors.Is(err, problem.Conflict) {
+		t.Errorf("lost while a move to it is cancelled: got %v, want a conflict that says so", err)
+	}
+	if c, err := s.Cell(s.ctx, "c1"); err != nil || c.State != directory.Retired || s.stored(t, undo.ID).Wish != directory.Cancel {
+		t.Errorf("got %s, %v, and the undo has wish %q", c.State, err, s.stored(t, undo.ID).Wish)
+	}
+	undo = s.stored(t, undo.ID)
+	for _, p := range []directory.Phase{directory.Aborting, directory.Aborted} {
+		var err error
+		if undo, err = s.say(undo, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lose(); err != nil || s.stored(t, first.ID).Wish != directory.Complete {
+		t.Errorf("asked again: %v, wish %q", err, s.stored(t, first.ID).Wish)
+	}
+}
+
 func testMoveSuspend(t *testing.T, s *suite) {
 	a := s.resident(t)
 	m := s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1")

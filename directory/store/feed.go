@@ -202,9 +202,9 @@ func scanNewest(row pgx.Row) (now, oldest directory.Version, head directory.Head
 }
 
 // MostBehind is how many versions a router may be behind and still get changes, some
-// 3 MB of them. It waits seconds for those and half a minute for a snapshot, which is
+// 7 MB of them. It waits seconds for those and half a minute for a snapshot, which is
 // made once for all who ask.
-const MostBehind = 20_000
+const MostBehind = 50_000
 
 // scanNext reads newest: Gone where since is not on the way to it, or too far from it.
 func scanNext(row pgx.Row, since directory.Version) (directory.Version, directory.Head, error) {

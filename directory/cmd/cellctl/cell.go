@@ -126,6 +126,9 @@ func (a *app) cellRemove() *cobra.Command {
 			}
 			if err := d.RemoveCell(ctx, id, lost); err != nil {
 				if e, ok := errors.AsType[*problem.Error](err); ok && e.Extra["move"] != "" {
+					if lost {
+						return hinted{err, "cellctl move list shows when it has ended; then the same command again"}
+					}
 					return hinted{err, "cellctl cell drain " + args[0] + " --yes --complete closes the ways back to it; cellctl move list shows the moves; --lost does without a cell whose database is gone for good"}
 				}
 				if lost && c.Tenants > 0 {

@@ -25,7 +25,7 @@ type Config struct {
 	MaxPerCaller     int           `env:"MAX_TENANTS_PER_CALLER" envDefault:"1000000" help:"of those, created by one caller"`
 	TokenTTL         time.Duration `env:"TOKEN_TTL" envDefault:"720h" help:"lifetime of the token that a sign-up gets"`
 	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
-	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"20000" help:"versions that a router may be behind before it needs a snapshot; more than 20000 count as so many"`
+	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"50000" help:"versions that a router may be behind before it needs a snapshot; more than 50000 count as so many"`
 	ConsulAddr       string        `env:"CONSUL_ADDR" help:"host:port of a Consul agent: cells' health and the lease come from there; empty is Postgres"`
 	StopGrace        time.Duration `env:"STOP_GRACE" envDefault:"10s" help:"time that requests under way get when the process stops"`
 
