@@ -14,7 +14,7 @@ import (
 // A cell that does not answer must keep only its own moves: they rest, without a lease and a
 // slot, and one mover asks such a cell no more for a while.
 const (
-	restTime     = 5 * time.Second // and twice as long each time that it does not answer, up to longestRest
+	restTime     = time.Second // and twice as long each time that it does not answer, up to longestRest
 	longestRest  = time.Minute
 	askTimeout   = 2 * time.Second // of a question that every cell answers at once
 	attendEvery  = 2 * time.Second // between questions, while a step of the move takes long
@@ -50,6 +50,9 @@ func (s *silence) note(c directory.CellID, answers bool) {
 	}
 	if s.cells == nil {
 		s.cells = map[directory.CellID]quiet{}
+	}
+	if time.Until(s.cells[c].until) > 0 {
+		return // somebody has asked at the same time
 	}
 	rest := min(max(restTime, 2*s.cells[c].rest), longestRest)
 	s.cells[c] = quiet{time.Now().Add(rest), rest}
