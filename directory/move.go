@@ -169,8 +169,8 @@ type Moves interface {
 	// move that waits for its operator, for its watch to end or its next comparison, for
 	// the move that undoes it, or for its NotBefore, or that rests, has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
-	// RestMove gives back the lease m.Lease of m until no mover has been given it as work for d:
-	// others come first. Conflict where the lease is another's, or m.Wish is not the
+	// RestMove gives back the lease m.Lease; for d no mover that looks for work is given the
+	// move, so that others come first. Conflict where the lease is another's, or m.Wish is not the
 	// wish any more: it is heard first. A wish that changes ends the rest.
 	RestMove(ctx context.Context, m Move, d time.Duration) error
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the

@@ -53,26 +53,11 @@ func (r *Runner) retainOnce(ctx context.Context) (removed int64, err error) {
 		return 0, fmt.Errorf("look for old jobs: %w", err)
 	}
 	for _, o := range owners {
-		n, err := r.remove(ctx, o.Tenant, o.Epoch)
+		n, err := r.store.InBatches(ctx, o.Tenant, o.Epoch, retainBatch, removeDone, o.Tenant, r.o.Keep, retainBatch)
 		removed += n
 		if err != nil && !errors.Is(err, problem.Stale) {
 			return removed, fmt.Errorf("remove old jobs of tenant %d: %w", o.Tenant, err)
 		}
-	}
-	return removed, nil
-}
-
-// remove removes all of one tenant's, a batch at a time.
-func (r *Runner) remove(ctx context.Context, t directory.TenantID, e directory.Epoch) (removed int64, err error) {
-	for n := int64(retainBatch); n == retainBatch; {
-		if err := r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
-			tag, err := tx.Exec(ctx, removeDone, t, r.o.Keep, retainBatch)
-			n = tag.RowsAffected()
-			return err
-		}); err != nil {
-			return removed, err
-		}
-		removed += n
 	}
 	return removed, nil
 }

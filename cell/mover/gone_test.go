@@ -70,7 +70,9 @@ func loses(t *testing.T, lost directory.CellID, at string, n directory.NewMove) 
 	defer cancel()
 	dir, m := moving(t, n)
 	dead := false
-	v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell {
+	slow := settings("m1")
+	slow.Poll = 10 * time.Second // hours go by
+	v := newMover(slow, dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell {
 		if c.id != lost {
 			return c
 		}

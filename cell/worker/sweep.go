@@ -79,10 +79,10 @@ func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
 		return 0, fmt.Errorf("look for old events: %w", err)
 	}
 	for _, t := range tenants {
-		n, err := w.removeEvents(ctx, t.Tenant, t.Epoch, t.Upto)
+		n, err := w.store.InBatches(ctx, t.Tenant, t.Epoch, removeBatch, removeOld, t.Tenant, t.Upto, w.o.Keep, removeBatch)
 		removed += n
 		if err != nil {
-			return removed, err
+			return removed, fmt.Errorf("remove old events of tenant %d: %w", t.Tenant, err)
 		}
 	}
 	return removed, nil
@@ -94,17 +94,3 @@ const removeOld = `
 	       SELECT seq FROM cell.outbox
 	        WHERE tenant_id = $1 AND seq <= $2 AND at <= clock_timestamp() - $3::interval
 	        ORDER BY seq LIMIT $4)`
-
-func (w *Worker) removeEvents(ctx context.Context, t directory.TenantID, e directory.Epoch, upto int64) (removed int64, err error) {
-	for n := int64(removeBatch); n == removeBatch; {
-		if err := w.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
-			tag, err := tx.Exec(ctx, removeOld, t, upto, w.o.Keep, removeBatch)
-			n = tag.RowsAffected()
-			return err
-		}); err != nil {
-			return removed, fmt.Errorf("remove old events of tenant %d: %w", t, err)
-		}
-		removed += n
-	}
-	return removed, nil
-}

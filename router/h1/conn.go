@@ -383,10 +383,8 @@ func (c *conn) lasts() (yes bool) {
 	if c.from < c.to {
 		return true
 	}
-	if sc, ok := c.socket().(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { yes = unsent(fd) || somethingThere(fd) }) // a closed one has nothing to send
-		}
+	if raw := c.rawSocket(); raw != nil {
+		_ = raw.Control(func(fd uintptr) { yes = unsent(fd) || somethingThere(fd) }) // a closed one has nothing to send
 	}
 	return yes
 }

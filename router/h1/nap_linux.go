@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"crypto/tls"
 	"net/url"
 	"runtime/debug"
 	"sync"
@@ -81,12 +80,7 @@ func (c *conn) goOn() {
 // records wait nowhere: a read that found none has just ended by its deadline, and
 // a part of one waits for bytes of the socket as everybody else.
 func (c *conn) nap() bool {
-	raw := c.raw
-	if s, ok := c.nc.(*tls.Conn); ok {
-		if sc, ok := s.NetConn().(syscall.Conn); ok {
-			raw, _ = sc.SyscallConn() // nil where it fails
-		}
-	}
+	raw := c.rawSocket()
 	return raw != nil && c.srv.naps.begin(c, raw)
 }
 

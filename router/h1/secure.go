@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -100,6 +101,19 @@ func (c *conn) dropUnsent() {
 	if tcp, ok := c.socket().(interface{ SetLinger(sec int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
+}
+
+// rawSocket is socket for questions to the kernel; nil where it is none.
+func (c *conn) rawSocket() syscall.RawConn {
+	if c.raw != nil {
+		return c.raw
+	}
+	sc, ok := c.socket().(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, _ := sc.SyscallConn() // nil where it fails
+	return raw
 }
 
 // socket is what the connection's bytes go through, encrypted or not.
