@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
@@ -23,9 +24,10 @@ import (
 
 // A direct serves the usual request without net/http's types: of a tenant that is
 // known and active, whole when it was received. What it decides is decided by the
-// handler's code. It takes nothing that the handler would refuse, hold, trace or
-// serve otherwise than by forwarding, and gives back what turns out to be
-// unusual: then the handler goes on with what has been done.
+// handler's code. It takes nothing that the handler would hold, trace or serve
+// otherwise than by forwarding, and gives back what turns out to be unusual, or has to
+// wait for a place: then the handler goes on with what has been done. Of refusals it
+// makes those that come in crowds, of the guard and of the cell's pool.
 type direct struct {
 	rt     *Router
 	relay  *Relay
@@ -48,7 +50,8 @@ type plan struct {
 	head   identify.Head
 	line   telemetry.Line
 	pool   *pool.Pool[*upstreams]
-	placed bool // in the pool
+	placed bool       // in the pool
+	turn   *pool.Turn // in the queue for a place, nil: none
 	guard  *guard.Guard
 	first  guard.Verdict // of the client's address
 	second guard.Verdict // of the tenant
@@ -78,47 +81,73 @@ func planOf(f *h1.Flight) *plan {
 }
 
 // Take implements h1.Direct.
-func (d *direct) Take(f *h1.Flight) bool {
+func (d *direct) Take(f *h1.Flight) h1.Course {
 	rt, q, p := d.rt, f.Request, planOf(f)
 	path, _, _ := strings.Cut(q.Target(), "?")
 	if path == "" || path[0] != '/' || strings.IndexByte(path, '%') >= 0 || rt.MaxBody > 0 && int64(q.Length()) > rt.MaxBody {
-		return false
+		return h1.ByHandler
 	}
 	p.begin(f.Began)
 	p.head.Reset(q.Method(), q.Host(), path, path)
 	if !d.read(p, q) {
-		return false
+		return h1.ByHandler
 	}
 	// A token that is not known yet is the handler's to verify: nobody else waits for
 	// that, and a refusal is counted once.
 	decision := rt.decide(&p.head, rt.Table.View(), (*identify.Chain).Recall)
 	if decision.Verdict != Forward || decision.Waived || rt.holds.waiting(decision.Entry) {
-		return false
+		return h1.ByHandler
 	}
 	var err error
 	if p.assertText, err = rt.assertions.AppendTo(p.assertText[:0], decision.Entry, f.Began); err != nil {
-		return false
+		return h1.ByHandler
 	}
 	p.know(decision)
 	if decision.Kept {
 		if p.bearer, err = rt.bearers.Of(decision.Claims, decision.Entry.Cell, f.Began); err != nil {
-			return false
+			return h1.ByHandler
 		}
 	}
 	f.Drop = dropping(decision.Kept)
 	p.pool = d.relay.pools.Of(p.entry.Cell)
-	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil || !p.pool.Try(p.entry.Tenant, q.Method(), p.priority, p.accept, p.entry.Address) {
-		return false
+	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil {
+		return h1.ByHandler
 	}
-	p.placed = true
-	if !d.admit(f, p, path) {
-		p.leave()
-		return false
+	p.line.Method, p.line.Path = p.head.Method, path
+	passes, err := d.admit(f, p, path)
+	if !passes {
+		return h1.ByHandler
 	}
 	f.Timeout = rt.CellTimeout
 	d.say(f, p)
-	p.line.Method, p.line.Path = p.head.Method, path
-	return true
+	if err == nil {
+		p.turn, err = p.pool.Enter(p.entry.Tenant, q.Method(), p.priority, p.accept, p.entry.Address, f.Began.Add(rt.CellTimeout))
+	}
+	switch {
+	case err != nil:
+		d.refuse(f, p, err)
+		return h1.Refused
+	case p.turn != nil:
+		return h1.Waits
+	}
+	p.placed = true
+	return h1.Flies
+}
+
+// refuse makes the answer to a request that is refused, as the handler would.
+func (d *direct) refuse(f *h1.Flight, p *plan, err error) {
+	where := problem.Where{Source: source, RequestID: p.id, Instance: p.line.Path}
+	if p.parent != "" {
+		where.TraceID = p.parent[3:35]
+	}
+	a := problem.Make(err, where)
+	f.Status, f.Text = a.Status, a.Body
+	f.Reply = append(f.Reply, h1.Field{Name: "Content-Type", Value: problem.ContentType}, h1.Field{Name: "Cache-Control", Value: "no-store"})
+	if a.RetryAfter != "" {
+		f.Reply = append(f.Reply, h1.Field{Name: "Retry-After", Value: a.RetryAfter})
+	}
+	p.log.Err = err
+	d.rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
 }
 
 // begin forgets the flight before.
@@ -222,32 +251,39 @@ func (d *direct) Done(f *h1.Flight) {
 	took := time.Since(p.began)
 	d.rt.metrics.done(&p.exchange, f.Status, took)
 	l := &p.line
-	l.Status, l.Bytes, l.Took, l.Err = f.Status, f.Bytes, took, f.Err
+	l.Status, l.Bytes, l.Took = f.Status, f.Bytes, took
+	if f.Err != nil {
+		l.Err = f.Err
+	}
 	l.Log(d.rt.Log)
 }
 
-// admit asks the guard. What it refuses or looks into, or what a trusted hop has
-// sent, is the handler's: it asks again, and answers.
-func (d *direct) admit(f *h1.Flight, p *plan, path string) bool {
+// admit asks the guard, which refuses the request where err is not nil. What it looks
+// into, and what a trusted hop has sent, is the handler's: it passes nothing.
+func (d *direct) admit(f *h1.Flight, p *plan, path string) (passes bool, err error) {
 	g := d.rt.Guard
 	p.maxBody = d.rt.MaxBody
 	if g.Inspects(p.head.Method, path) {
-		return false
+		return false, nil
 	}
 	if g.Idle() {
-		return true
+		return true, nil
 	}
 	peer, err := netip.ParseAddr(f.Peer)
 	if err != nil || g.Trusts(peer) {
-		return false
+		return false, nil
 	}
-	ask := guard.Request{Method: p.head.Method, Path: path, Length: int64(f.Request.Length()), Tenant: p.entry.Tenant}
-	if p.first, p.second, err = g.Admit(peer, &ask); err != nil {
-		return false
+	p.guard, p.first = g, g.CheckClient(peer)
+	if p.said = p.first; p.first.Err != nil {
+		return true, p.first.Err
 	}
-	p.guard, p.said = g, p.second.Tighter(p.first)
+	p.second = g.Check(&guard.Request{Method: p.head.Method, Path: path, Length: int64(f.Request.Length()), Tenant: p.entry.Tenant})
+	if p.said = p.second; p.second.Err != nil {
+		return true, p.second.Err
+	}
+	p.said = p.second.Tighter(p.first)
 	p.maxBody = least(p.maxBody, p.second.MaxBody)
-	return true
+	return true, nil
 }
 
 // release gives back what the guard counts, once.
@@ -259,12 +295,31 @@ func (p *plan) release() {
 	}
 }
 
-// leave gives the flight's place back, once.
+// leave gives the flight's place back, or that in the queue, once.
 func (p *plan) leave() {
 	if p.placed {
 		p.placed = false
 		p.pool.Release(p.entry.Tenant)
 	}
+	if p.turn != nil {
+		p.pool.Abandon(p.turn)
+		p.turn = nil
+	}
+}
+
+// placeIn takes the request's place in a cell's pool: what the flight, if it was one, has
+// of it is the request's from now on.
+func (p *plan) placeIn(in *pool.Pool[*upstreams], r *http.Request, to Target) error {
+	switch {
+	case p == nil || p.pool != in || !p.placed && p.turn == nil:
+		return in.Acquire(r, to.Tenant, to.Address, to.Deadline)
+	case p.placed:
+		p.placed = false
+		return nil
+	}
+	turn := p.turn
+	p.turn = nil
+	return in.Await(r.Context(), turn)
 }
 
 // takenOver is the plan of the flight that r was, nil where it was none. Its text

@@ -1,11 +1,15 @@
 package router_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,5 +198,52 @@ func TestLoopsKnowTheGuardsConnections(t *testing.T) {
 	defer func() { _ = nc.Close() }()
 	if _, ok := nc.(h1.Wrapped); !ok {
 		t.Error("they are not")
+	}
+}
+
+// TestRefusalsLookAlike: whether the handler refuses or who flies, on a loop or not, the
+// client reads the same, once counted.
+func TestRefusalsLookAlike(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, policy string }{
+		{"the tenant's rate", "tiers: {default: {requests: 1, window: 1h}}"},
+		{"the client's rate", "clients: {requests: 1, window: 1h}\ntiers: {default: {requests: 9, window: 1h}}"},
+		{"the route's body", "routes: [{name: small, prefix: /small, max_body: 1}]"},
+		{"no place", "tiers: {default: {concurrent: 9}}"},
+	} {
+		var want string
+		for _, engine := range engines { // the first has only the handler
+			const path = "/small/x"
+			w := guarded(t, engine, tt.policy, twoCells())
+			if tt.name == "no place" {
+				w.at("c1", "http://127.0.0.1:1")
+			} else {
+				w.do("GET", "acme."+base, path, "")
+			}
+			refused := func() string {
+				in := "POST " + path + " HTTP/1.1\r\nHost: acme." + base + "\r\nX-Request-Id: abc-1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+				resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(w.raw(in))), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				names := slices.Sorted(maps.Keys(resp.Header))
+				return fmt.Sprintln(resp.StatusCode, names, resp.Header.Get("Retry-After"), string(body))
+			}
+			got := refused()
+			if tt.name == "no place" {
+				eventually(t, "the circuit opens", func() bool {
+					got = refused()
+					return w.metricOf("router_cell_circuit_open", "c1") == 1
+				})
+			}
+			if want == "" {
+				want = got
+			}
+			if got != want || !strings.Contains(got, `"request_id":"abc-1"`) {
+				t.Errorf("%s on %s: got\n%swant\n%s", tt.name, engine, got, want)
+			}
+		}
 	}
 }

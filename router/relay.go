@@ -116,9 +116,7 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if err != nil {
 		return err
 	}
-	if x := exchangeFrom(r.Context()); x.plan != nil && x.plan.placed && x.plan.pool == p {
-		x.plan.placed = false // it is this request's now
-	} else if err := p.Acquire(r, to.Tenant, to.Address, to.Deadline); err != nil {
+	if err := exchangeFrom(r.Context()).plan.placeIn(p, r, to); err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)

@@ -76,12 +76,12 @@ type counted struct {
 }
 
 // Take implements h1.Direct.
-func (c counted) Take(f *h1.Flight) bool {
-	ok := c.Direct.Take(f)
-	if ok {
+func (c counted) Take(f *h1.Flight) h1.Course {
+	course := c.Direct.Take(f)
+	if course == h1.Flies {
 		c.taken.Add(1)
 	}
-	return ok
+	return course
 }
 
 type syncBuffer struct {

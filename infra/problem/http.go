@@ -42,27 +42,45 @@ type Where struct {
 	Instance  string // the request's path
 }
 
-// Write answers with err as a problem document. Text of an error that has no
-// kind is not written: it may hold what a tenant must not see.
+// Write answers with err as a problem document.
 func Write(w http.ResponseWriter, err error, where Where) {
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		e = &Error{Kind: KindOf(err)}
-	}
-	doc := document{
-		Type: typeBase + string(e.Kind), Title: http.StatusText(e.Kind.Status()), Status: e.Kind.Status(),
-		Detail: e.Detail, Instance: where.Instance, Code: e.Kind, RequestID: where.RequestID,
-		TraceID: where.TraceID, Source: where.Source, Errors: e.Fields, Extra: e.Extra,
-	}
+	a := Make(err, where)
 	h := w.Header()
 	h.Del("Content-Length")
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")
-	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	if a.RetryAfter != "" {
+		h.Set("Retry-After", a.RetryAfter)
 	}
-	w.WriteHeader(doc.Status)
-	_ = json.NewEncoder(w).Encode(doc) // the peer is gone; nobody is left to tell
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(a.Body) // the peer is gone; nobody is left to tell
+}
+
+// An Answer is what Write writes, besides ContentType and that nobody may keep it.
+type Answer struct {
+	Status     int
+	RetryAfter string // the field; "" is none
+	Body       []byte
+}
+
+// Make is the answer with err as a problem document. Text of an error that has no
+// kind is not in it: it may hold what a tenant must not see.
+func Make(err error, where Where) Answer {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = &Error{Kind: KindOf(err)}
+	}
+	a := Answer{Status: e.Kind.Status()}
+	if e.RetryAfter > 0 {
+		a.RetryAfter = strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds())))
+	}
+	a.Body, _ = json.Marshal(document{ // strings and numbers: it cannot fail
+		Type: typeBase + string(e.Kind), Title: http.StatusText(a.Status), Status: a.Status,
+		Detail: e.Detail, Instance: where.Instance, Code: e.Kind, RequestID: where.RequestID,
+		TraceID: where.TraceID, Source: where.Source, Errors: e.Fields, Extra: e.Extra,
+	})
+	a.Body = append(a.Body, '\n')
+	return a
 }
 
 // Read turns a response of status >= 400 back into an error. It reads and does

@@ -38,15 +38,8 @@ type Verdict struct {
 	MaxBody int64  // bytes of the body; 0: no limit of the guard's
 
 	limit *limit // the one that is nearest to refusing; nil: none applies
-	paid  [2]charge
 	left  allowance
 	place bucket // taken among the requests at once; limit 0: none
-}
-
-// A charge is one request that was taken from an allowance.
-type charge struct {
-	of    bucket
-	limit *limit // nil: none
 }
 
 // A Guard decides by one policy at a time. It is safe for concurrent use.
@@ -145,7 +138,7 @@ func newTier(t Tier) tier { return tier{t.limit(ofTenant, "default"), t.Concurre
 func (g *Guard) now() int64 { return int64(time.Since(g.began)) }
 
 // CheckClient asks for one request of an address, before anything else of the
-// request is looked at. An address that is a trusted hop's has no limit.
+// request is refused. An address that is a trusted hop's has no limit.
 func (g *Guard) CheckClient(client netip.Addr) Verdict {
 	v, reason := g.client(g.rules.Load(), client)
 	return g.counted(v, reason)
@@ -178,34 +171,6 @@ func (g *Guard) client(ru *rules, client netip.Addr) (v Verdict, reason string) 
 func (g *Guard) Check(r *Request) Verdict {
 	v, reason := g.tenant(g.rules.Load(), r)
 	return g.counted(v, reason)
-}
-
-// Admit is CheckClient and Check for who asks both again where one refuses: then
-// nothing was taken and nothing is counted.
-func (g *Guard) Admit(client netip.Addr, r *Request) (first, second Verdict, err error) {
-	ru := g.rules.Load()
-	if first, _ = g.client(ru, client); first.Err == nil {
-		second, _ = g.tenant(ru, r)
-	}
-	if first.Err == nil && second.Err == nil {
-		return first, second, nil
-	}
-	for _, v := range []*Verdict{&first, &second} {
-		g.Done(*v)
-		for _, c := range v.paid {
-			if c.limit != nil {
-				g.buckets.give(c.of, c.limit)
-			}
-		}
-	}
-	return first, second, orElse(first.Err, second.Err)
-}
-
-func orElse(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // Idle reports whether the policy refuses nothing.
@@ -266,10 +231,6 @@ func (v *Verdict) charge(g *Guard, k bucket, l *limit) {
 	a := g.buckets.take(k, l, g.now())
 	if !a.ok {
 		v.Err = tooMany("more than %d requests", l.burst, a.retry)
-	} else if v.paid[0].limit == nil {
-		v.paid[0] = charge{k, l}
-	} else {
-		v.paid[1] = charge{k, l}
 	}
 	if v.limit == nil || !a.ok || a.remaining < v.left.remaining {
 		v.limit, v.left = l, a

@@ -310,39 +310,3 @@ func BenchmarkCheck(b *testing.B) {
 		})
 	}
 }
-
-// TestAdmitTakesAllOrNothing: where one part refuses, nothing was taken of the
-// others, and nothing is counted: who asks again is not charged twice.
-func TestAdmitTakesAllOrNothing(t *testing.T) {
-	t.Parallel()
-	g := newGuard(t, `
-clients: {requests: 2, window: 1h, concurrent: 5}
-tiers: {default: {requests: 1, window: 1h, concurrent: 5}}
-routes: [{name: r, prefix: /r, requests: 2, window: 1h}]`)
-	addr := netip.MustParseAddr("192.0.2.1")
-	ask := func(tenant directory.TenantID) error {
-		first, second, err := g.Admit(addr, &Request{Path: "/r", Tenant: tenant})
-		if err == nil {
-			g.Done(first)
-			g.Done(second)
-		}
-		return err
-	}
-	if err := ask(1); err != nil {
-		t.Fatal(err)
-	}
-	for range 5 {
-		if err := ask(1); !errors.Is(err, problem.RateLimited) {
-			t.Fatalf("over the tenant's rate: got %v", err)
-		}
-	}
-	if got := testutil.ToFloat64(g.metrics.refused.WithLabelValues("tenant_rate")); got != 0 {
-		t.Errorf("%v refusals were counted", got)
-	}
-	if err := ask(2); err != nil {
-		t.Errorf("the address paid for what was refused: %v", err)
-	}
-	if n := g.tenants.owners() + g.clients.owners(); n != 0 {
-		t.Errorf("%d places are still taken", n)
-	}
-}

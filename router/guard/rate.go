@@ -86,16 +86,6 @@ func (b *buckets) take(k bucket, l *limit, now int64) allowance {
 	return allowance{ok: true, remaining: int(left / int64(l.interval)), reset: time.Duration(next - now)}
 }
 
-// give undoes a take that was ok.
-func (b *buckets) give(k bucket, l *limit) {
-	s := &b.shards[k.hash()&63]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at, ok := s.full[k]; ok {
-		s.full[k] = at - int64(l.interval)
-	}
-}
-
 // forget makes room for one: of a few buckets (a map's order is random) those
 // that are full again, else the one that is so first.
 func (s *bucketShard) forget(now int64) {

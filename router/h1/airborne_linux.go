@@ -87,15 +87,30 @@ func (lp *loop) request(c *conn) bool {
 	c.from += n
 	c.until, c.mustClose = now.Add(c.srv.Whole), c.req.Close()
 	if c.plain() {
-		if t := c.take(now); t != nil {
+		switch t, course := c.take(now); course {
+		case Flies:
 			lp.launch(c, t)
+			return false
+		case Refused:
+			lp.turnDown(c, t)
+			return false
+		case Waits:
+			c.taken = t
+			lp.ground(c, (*conn).handleOn)
 			return false
 		}
 	}
 	c.from -= n
-	c.refused = true
+	c.asked = true
 	lp.ground(c, (*conn).serveOn)
 	return false
+}
+
+// turnDown answers a flight that is refused.
+func (lp *loop) turnDown(c *conn, t *relay) {
+	defer lp.caught(c)
+	c.air.relay = t
+	lp.settle(c, c.w.refuse(t.flight))
 }
 
 // launch sends the request on a connection that is idle, or has one made.

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -56,7 +57,9 @@ type conn struct {
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
-	refused bool   // Direct has refused the request that comes next
+	asked   bool   // Direct leaves the request that comes next to the handler
+	origin  *loop  // that has grounded it; nil: none has
+	flew    bool   // its last exchange was one that a loop could have served
 
 	bodyDone  atomic.Bool // the request's body has been read whole
 	mustClose bool        // after this exchange
@@ -196,6 +199,9 @@ func (c *conn) release() {
 // unread is what was received and not used.
 func (c *conn) unread() []byte { return c.in[c.from:c.to] }
 
+// errFlew says that a loop may drive the connection again.
+var errFlew = errors.New("the connection is one for a loop")
+
 // await waits for a request's first bytes. While it waits, the connection has
 // no buffers.
 func (c *conn) await(first bool) error {
@@ -207,6 +213,10 @@ func (c *conn) await(first bool) error {
 		c.state.Store(idle)
 		if c.srv.draining.Load() {
 			return net.ErrClosed
+		}
+		if c.flew && c.origin != nil {
+			c.tired = true
+			return errFlew
 		}
 		c.touch()
 	} else if err := c.nc.SetDeadline(time.Now().Add(c.srv.Head)); err != nil {
@@ -321,12 +331,13 @@ func (c *conn) exchange() bool {
 	now := time.Now()
 	c.until = now.Add(c.srv.Whole)
 	c.mustClose = c.req.Close()
-	if c.plain() && !c.refused {
+	c.flew = false
+	if c.plain() && !c.asked {
 		if served, ok := c.fly(now); served {
 			return ok
 		}
 	}
-	c.refused = false
+	c.asked = false
 	return c.byHandler()
 }
 

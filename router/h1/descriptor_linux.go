@@ -24,12 +24,8 @@ type descriptor struct {
 	spent   int // bytes of an answer read in this turn
 }
 
-// turnBytes is how much of an answer is relayed before others have their turn, and
-// firstBytes how much of it is read at most before the client has taken any.
-const (
-	turnBytes  = 256 << 10
-	firstBytes = 64 << 10
-)
+// turnBytes is how much of an answer is relayed before others have their turn.
+const turnBytes = 256 << 10
 
 // room is how much of n bytes of an answer may be read now: no more while the client has
 // not taken what was read before.

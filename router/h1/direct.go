@@ -12,13 +12,23 @@ import (
 // neither an event stream nor a refusal of the tenant. For them there is no
 // http.Request, no context and no timer of their own, and nothing is allocated.
 type Direct interface {
-	// Take says where a request goes, by filling in f, or (false) leaves it to the
-	// Handler, as if it had not been asked.
-	Take(f *Flight) bool
+	// Take says what becomes of a request.
+	Take(f *Flight) Course
 	// Done is told how a flight has ended. Where the Handler takes over a flight
 	// (TakenOver says so), Done is not called.
 	Done(f *Flight)
 }
+
+// A Course is what becomes of a request.
+type Course uint8
+
+// The courses.
+const (
+	ByHandler Course = iota // the Handler serves it, as if Take had not been asked
+	Flies                   // it goes where the Flight says
+	Waits                   // for something that the Handler waits for: it takes over the flight
+	Refused                 // the answer is the Flight's Status, Reply and Text
+)
 
 // A Flight is a plain request and its answer. Take fills in Outgoing's Fields,
 // Drop, DropAnswer and Answered, and what follows Began.
@@ -31,10 +41,11 @@ type Flight struct {
 	To      *Upstream
 	Timeout time.Duration // for the whole answer; up to an eighth more, or up to a second in a loop
 	Reply   []Field       // of the answer, after the cell's
+	Text    []byte        // the body of the answer, of one that is Refused
 	State   any           // of who takes; kept from one flight to another one
 
 	// For Done.
-	Status int
+	Status int // also from Take, of one that is Refused
 	Bytes  int64
 	Err    error // the answer was cut
 }
@@ -50,30 +61,49 @@ func (c *conn) plain() bool {
 	return c.srv.Direct != nil && (c.request == nil || c.request.TLS == nil) && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
 }
 
-// take asks Direct for the request that was read; nil where the handler must serve it.
-func (c *conn) take(now time.Time) *relay {
+// firstBytes is how much of an answer a loop reads before the client has taken any. A
+// longer one mostly needs a goroutine.
+const firstBytes = 64 << 10
+
+// take asks Direct for the request that was read; nil is ByHandler.
+func (c *conn) take(now time.Time) (*relay, Course) {
 	f := &c.flight
 	f.Request, f.Peer, f.Began = &c.req, c.ip, now
-	if !c.srv.Direct.Take(f) {
-		return nil
+	course := c.srv.Direct.Take(f)
+	if course == ByHandler {
+		return nil, course
 	}
 	c.bodyDone.Store(true)
 	c.w.begin()
 	c.w.reply = f.Reply
 	t := relays.Get().(*relay)
 	t.u, t.w, t.c, t.o, t.began, t.flight = f.To, &c.w, c, &f.Outgoing, now, f
-	return t
+	return t, course
 }
 
 // fly serves the request as a flight, if Direct takes it. Where the handler must
 // serve it, served is false; ok is false where the connection ends.
 func (c *conn) fly(now time.Time) (served, ok bool) {
 	defer c.caught(nil, &served, &ok)
-	t := c.take(now)
-	if t == nil {
-		return false, false
+	t, course := c.take(now)
+	loops := course != ByHandler && (c.flight.To == nil || c.flight.To.TLS == nil)
+	switch course {
+	case Flies:
+		served, ok = c.cross(t)
+	case Refused:
+		served, ok = c.turnDown(t)
+	case Waits:
+		c.taken = t
 	}
-	return c.cross(t)
+	c.flew = loops && served && c.w.bytes <= firstBytes
+	return served, ok
+}
+
+// turnDown serves a flight that is refused.
+func (c *conn) turnDown(t *relay) (served, ok bool) {
+	defer c.caught(t, &served, &ok)
+	c.startWatching() // as touchDown expects
+	return c.touchDown(t, c.w.refuse(t.flight))
 }
 
 // cross serves a flight from its launch on, as fly does.

@@ -49,9 +49,9 @@ func eachWay(t *testing.T, test func(t *testing.T, on way)) {
 }
 
 // Take implements Direct.
-func (f *front) Take(q *Flight) bool {
+func (f *front) Take(q *Flight) Course {
 	q.To, q.Timeout = f.up, f.timeout
-	return true
+	return Flies
 }
 
 // Done implements Direct.

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -25,6 +26,7 @@ func (lp *loop) ground(c *conn, next func(c *conn)) {
 		t.link.ground(far)
 	}
 	a.pending = pending
+	c.origin, c.flew = lp, false
 	c.ground(nc)
 	if a.gone {
 		c.cancel()
@@ -43,9 +45,41 @@ func (lp *loop) ground(c *conn, next func(c *conn)) {
 	}()
 }
 
+// home gives an idle connection back to its loop, if it has one. What a loop cannot serve
+// keeps its goroutine, as to ground a connection costs more than to wait with one.
+func (c *conn) home() bool {
+	lp := c.origin
+	tcp, ok := c.nc.(*net.TCPConn)
+	if lp == nil || !ok || c.napped {
+		return false
+	}
+	fd, err := descriptorOf(tcp)
+	if err != nil {
+		return false
+	}
+	c.air = airborne{descriptor: descriptor{lp: lp, fd: fd, c: c}, at: -1}
+	c.srv.mu.Lock() // who closes the connection from outside has it, too
+	if c.srv.draining.Load() || c.state.Load() != idle {
+		c.srv.mu.Unlock()
+		_ = c.air.Close()
+		return false
+	}
+	c.loop.Store(lp)
+	c.nc = &c.air
+	c.srv.mu.Unlock()
+	_ = tcp.Close() // the scheduler's poller forgets it; fd is the connection
+	c.cancel()
+	c.ctx, c.cancel, c.raw, c.push.raw, c.poll = context.Background(), func() {}, nil, nil, nil
+	if !lp.post(func() { lp.begin(c, c.srv.Idle) }) {
+		_ = c.air.Close()
+		c.srv.gone(c)
+	}
+	return true
+}
+
 // serveOn serves what was received.
 func (c *conn) serveOn() {
-	if c.mustClose && !c.refused && c.air.relay == nil && c.w.headed {
+	if c.mustClose && !c.asked && c.air.relay == nil && c.w.headed {
 		c.linger()
 		return
 	}

@@ -115,7 +115,7 @@ func (s *Server) adopt(nc net.Conn) bool {
 	c.w.c, c.nc = c, &c.air
 	c.air.descriptor = descriptor{lp: lp, fd: fd, c: c}
 	_ = tcp.Close() // the scheduler's poller forgets it; fd is the connection
-	if !lp.post(func() { lp.begin(c) }) {
+	if !lp.post(func() { lp.begin(c, s.Head) }) {
 		_ = syscall.Close(fd)
 		_ = nc.Close()
 	}
@@ -264,10 +264,11 @@ func (lp *loop) goOn() {
 	turn := lp.again
 	lp.again, lp.spare = lp.spare[:0], turn
 	for i, c := range turn {
-		turn[i], c.air.queued = nil, false
+		turn[i] = nil
 		if !lp.here(c) {
 			continue // what it has is its goroutine's
 		}
+		c.air.queued = false
 		if t := c.air.relay; t != nil && t.link != nil {
 			lp.answer(c)
 		}
@@ -286,9 +287,9 @@ func (lp *loop) work() {
 	}
 }
 
-// begin takes a connection in.
-func (lp *loop) begin(c *conn) {
-	c.air.due = time.Now().Add(lp.srv.Head)
+// begin takes a connection in, which has so long until its next request.
+func (lp *loop) begin(c *conn, wait time.Duration) {
+	c.air.due = time.Now().Add(wait)
 	c.loop.Store(lp)
 	s := lp.srv
 	s.mu.Lock()

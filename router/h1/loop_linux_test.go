@@ -2,6 +2,7 @@ package h1
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -163,7 +164,7 @@ func TestPanicsInFlight(t *testing.T) {
 type panicsAt struct{ *directly }
 
 // Take implements Direct.
-func (d panicsAt) Take(f *Flight) bool {
+func (d panicsAt) Take(f *Flight) Course {
 	at := strings.Clone(f.Request.Target())
 	f.Drop, f.DropAnswer = nil, nil
 	switch at {
@@ -243,4 +244,60 @@ func parkedBy(s *Server, u *Upstream) (n int) {
 		}
 	}
 	return n
+}
+
+// TestConnectionsComeBackToTheirLoop: once a request of theirs was one for loops, and not
+// while handlers serve them, or answers that loops pass on.
+func TestConnectionsComeBackToTheirLoop(t *testing.T) {
+	t.Parallel()
+	s, _, addr := coursing(t, 1)
+	c := dial(t, addr)
+	loops := func() int { // drive it
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for c := range s.conns {
+			if c.loop.Load() != nil {
+				return 1
+			}
+		}
+		return 0
+	}
+	for _, step := range []struct {
+		path string
+		want int
+	}{{"/a", 1}, {"/handler", 0}, {"/handler", 0}, {"/a", 1}, {"/b", 1}, {"/waits", 0}, {"/refused", 1}, {"/refused", 1}, {"/handler", 0}, {"/large", 0}, {"/a", 1}} {
+		c.send("GET " + step.path + " HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, _, _, err := c.answer("GET"); err != nil {
+			t.Fatal(step.path, err)
+		}
+		eventually(t, fmt.Sprint(step.want, " loop drives it after ", step.path), func() bool { return loops() == step.want })
+	}
+}
+
+// TestConnectionsThatComeBackEndWithTheServer, whether it shuts down or closes, at any moment.
+func TestConnectionsThatComeBackEndWithTheServer(t *testing.T) {
+	t.Parallel()
+	for i := range 40 {
+		s, _, addr := coursing(t, 2)
+		wires := []*wire{dial(t, addr), dial(t, addr), dial(t, addr)}
+		for _, w := range wires {
+			w.send("GET /handler HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+		}
+		wires[i%3].until("GET /")
+		if i%2 == 0 {
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			_ = s.Close()
+		}
+		for _, w := range wires {
+			w.ends()
+		}
+		eventually(t, "all are forgotten", func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.conns) == 0
+		})
+	}
 }

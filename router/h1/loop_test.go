@@ -28,15 +28,15 @@ type directly struct {
 }
 
 // Take implements Direct.
-func (d *directly) Take(f *Flight) bool {
+func (d *directly) Take(f *Flight) Course {
 	if strings.HasPrefix(f.Request.Target(), "/handler") {
-		return false
+		return ByHandler
 	}
 	f.To, f.Timeout = d.up, 10*time.Second
 	if strings.HasPrefix(f.Request.Target(), "/hangs") {
 		f.Timeout = 50 * time.Millisecond
 	}
-	return true
+	return Flies
 }
 
 // Done implements Direct.

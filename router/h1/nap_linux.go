@@ -41,13 +41,13 @@ const (
 // canNap says that naps are to be had here.
 const canNap = true
 
-// leave ends the goroutine's part of the connection: with a nap, after which the
-// connection is another's, or with its end.
+// leave ends the goroutine's part of the connection: in a loop or with a nap, after which
+// the connection is another's, or with its end.
 func (c *conn) leave() {
 	for c.tired {
 		c.tired = false
 		c.shed()
-		if c.nap() {
+		if c.home() || c.nap() {
 			return
 		}
 		c.goOn() // it has to wait awake

@@ -15,7 +15,7 @@ import (
 )
 
 // TestIdleConnectionsHaveNoGoroutine, neither those over TLS nor those that a loop gave
-// away, as often as they are idle. It is not parallel: it looks at all goroutines.
+// away, which takes them back, as often as they are idle. It is not parallel: it looks at all goroutines.
 func TestIdleConnectionsHaveNoGoroutine(t *testing.T) {
 	eachShelter(t, func(t *testing.T, start func(func(*Server)) *napper) {
 		n := start(nil)
@@ -203,7 +203,8 @@ func TestCanariesOverNaps(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if _, ever := n.napping(); ever < 16 {
+		n.asleep(t, 16)
+		if _, ever := n.napping(); ever < 16 && (n.Loops == 0 || n.tls != nil) {
 			t.Errorf("only %d naps", ever)
 		}
 	})

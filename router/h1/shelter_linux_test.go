@@ -160,10 +160,18 @@ func (n *napper) gets(t *testing.T, w *wire, nonce string) *http.Response {
 	return resp
 }
 
+// napping is how many connections nap or wait in a loop, and how many naps there were.
 func (n *napper) napping() (now int, ever uint64) {
+	n.Server.mu.Lock()
+	defer n.Server.mu.Unlock()
+	for c := range n.conns {
+		if c.loop.Load() != nil && c.state.Load() == idle {
+			now++
+		}
+	}
 	n.naps.mu.Lock()
 	defer n.naps.mu.Unlock()
-	return len(n.naps.by), n.naps.last
+	return now + len(n.naps.by), n.naps.last
 }
 
 func (n *napper) asleep(t *testing.T, want int) {

@@ -136,6 +136,15 @@ func (w *writer) finish() error {
 	return w.end(nil)
 }
 
+// refuse answers a flight that is refused.
+func (w *writer) refuse(f *Flight) error {
+	w.status = f.Status
+	w.head(Length(len(f.Text)))
+	w.part(f.Text)
+	w.bytes = int64(len(f.Text))
+	return w.end(nil)
+}
+
 // end ends the body, once; trailer is field lines.
 func (w *writer) end(trailer []byte) error {
 	if w.err == nil && !w.silent {

@@ -79,16 +79,18 @@ type gate struct {
 
 	mu     sync.Mutex
 	tuner  tuner
-	queues [classes][]*queued
+	queues [classes][]*Turn
 	shares shares
 }
 
-// A queued request's turn is closed when it is let in or turned away.
-type queued struct {
+// A Turn is a request's place in the queue of a pool. Who has one calls Await or Abandon,
+// once.
+type Turn struct {
 	class  class
 	tenant directory.TenantID
-	own    bool // it counts in its tenant's share
-	turn   chan struct{}
+	own    bool          // it counts in its tenant's share
+	until  time.Time     // nobody waits longer
+	comes  chan struct{} // closed when the request is let in or turned away
 	outbid bool
 }
 
@@ -101,30 +103,46 @@ func newGate(most, least int, wait time.Duration, clock func() time.Duration) *g
 // enter takes a place for a tenant's request that has until deadline, waiting for
 // one for a bounded time among a bounded number of others.
 func (g *gate) enter(ctx context.Context, t directory.TenantID, c class, deadline time.Time) error {
+	w, err := g.arrive(t, c, deadline)
+	if w == nil {
+		return err
+	}
+	return g.await(ctx, w)
+}
+
+// arrive takes a place for a tenant's request that has until deadline, or one in the
+// queue, which is not nil then.
+func (g *gate) arrive(t directory.TenantID, c class, deadline time.Time) (*Turn, error) {
 	limit := g.limit.Load()
 	own := g.shares.take(t, limit)
 	if own && g.pass(c) {
-		return nil
+		return nil, nil
 	}
 	g.full.Store(true)
-	w := &queued{class: c, tenant: t, own: own}
+	now := time.Now()
+	patience := min(g.wait, deadline.Sub(now))
+	w := &Turn{class: c, tenant: t, own: own, until: now.Add(patience)}
 	ahead, places := g.waiting.Load(), limit
 	if !own {
 		ahead, places = g.shares.over.Load(), shareOf(limit)
 	}
-	patience := min(g.wait, time.Until(deadline))
 	switch {
 	case c == background:
-		return g.refuse(w, shedFull, nil)
+		return nil, g.refuse(w, shedFull, nil)
 	case time.Duration((ahead+1)*g.mean.Load()/places) > patience:
-		return g.refuse(w, shedLate, nil)
+		return nil, g.refuse(w, shedLate, nil)
 	case !g.join(w, limit):
-		return g.refuse(w, shedFull, nil)
+		return nil, g.refuse(w, shedFull, nil)
 	}
-	timer := time.NewTimer(patience)
+	return w, nil
+}
+
+// await waits in the queue until w's turn has come.
+func (g *gate) await(ctx context.Context, w *Turn) error {
+	timer := time.NewTimer(time.Until(w.until))
 	defer timer.Stop()
 	select {
-	case <-w.turn:
+	case <-w.comes:
 	case <-timer.C:
 		if g.leave(w) {
 			return g.refuse(w, shedWaited, nil)
@@ -140,22 +158,20 @@ func (g *gate) enter(ctx context.Context, t directory.TenantID, c class, deadlin
 	return nil
 }
 
-// try takes a place for a tenant's request if one is free and nobody waits.
-func (g *gate) try(t directory.TenantID, c class) bool {
-	if !g.shares.take(t, g.limit.Load()) {
-		return false
+// abandon leaves the queue, or the place that w's turn has brought.
+func (g *gate) abandon(w *Turn) {
+	switch {
+	case !g.leave(w) && !w.outbid:
+		g.exit(w.tenant)
+	case w.own:
+		g.yield(w.tenant)
 	}
-	ok := g.pass(c)
-	if !ok {
-		g.yield(t)
-	}
-	return ok
 }
 
 func (g *gate) pass(c class) bool { return g.waiting.Load() == 0 && g.take(c) }
 
 // refuse says why w has no place: the cell is busy, or its tenant is.
-func (g *gate) refuse(w *queued, why shedReason, cause error) error {
+func (g *gate) refuse(w *Turn, why shedReason, cause error) error {
 	if !w.own {
 		g.shed[w.class][shedShare].Add(1)
 		return overShare(cause, "the owning cell")
@@ -184,10 +200,10 @@ func (g *gate) take(c class) bool {
 // join puts a request into the queue, which is as long as the limit, of which
 // readers may have half; false where there is no room. One that writes takes the
 // place of the reader who came last.
-func (g *gate) join(w *queued, limit int64) bool {
+func (g *gate) join(w *Turn, limit int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	w.turn = make(chan struct{})
+	w.comes = make(chan struct{})
 	if !w.own {
 		return g.joinOver(w, limit)
 	}
@@ -201,7 +217,7 @@ func (g *gate) join(w *queued, limit int64) bool {
 		last := g.queues[reading][readers-1]
 		g.queues[reading] = g.queues[reading][:readers-1]
 		last.outbid = true
-		close(last.turn)
+		close(last.comes)
 		g.waiting.Add(-1)
 	}
 	g.line(w)
@@ -210,13 +226,13 @@ func (g *gate) join(w *queued, limit int64) bool {
 }
 
 // line puts w at the end of those of its class.
-func (g *gate) line(w *queued) {
+func (g *gate) line(w *Turn) {
 	g.queues[w.class] = append(g.queues[w.class], w)
 	g.waiting.Add(1)
 }
 
 // leave takes a waiter out of its queue; false where its turn has come.
-func (g *gate) leave(w *queued) bool {
+func (g *gate) leave(w *Turn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if i := slices.Index(g.shares.queue, w); i >= 0 {
@@ -259,7 +275,7 @@ func (g *gate) admit() {
 			w := g.queues[c][0]
 			g.queues[c] = slices.Delete(g.queues[c], 0, 1)
 			g.waiting.Add(-1)
-			close(w.turn)
+			close(w.comes)
 		}
 		if c == background {
 			return

@@ -110,6 +110,48 @@ func TestNobodyWaitsInVain(t *testing.T) {
 	})
 }
 
+// TestWhoAbandonsItsTurnTakesNothingAlong: neither from the queue nor once it has come.
+func TestWhoAbandonsItsTurnTakesNothingAlong(t *testing.T) {
+	t.Parallel()
+	g := testGate(2)
+	arrive := func(tenant directory.TenantID, c class) *Turn {
+		w, err := g.arrive(tenant, c, soon())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	if arrive(1, writing) != nil || arrive(2, writing) != nil {
+		t.Fatal("two places were free")
+	}
+	waits, outbid := arrive(3, writing), arrive(4, reading)
+	over := arrive(1, writing) // its tenant has its share; so it waits elsewhere
+	g.abandon(over)
+	g.abandon(waits)
+	first, second := arrive(5, writing), arrive(6, writing) // the last one takes the reader's place
+	if !outbid.outbid {
+		t.Fatal("nobody was outbid")
+	}
+	g.abandon(outbid)
+	g.exit(1)
+	<-first.comes
+	g.abandon(first)
+	<-second.comes
+	if err := g.await(t.Context(), second); err != nil {
+		t.Error(err)
+	}
+	g.exit(6)
+	g.exit(2)
+	if g.inside.Load() != 0 || g.waiting.Load() != 0 || g.shares.over.Load() != 0 {
+		t.Errorf("%d inside, %d and %d waiting, want none", g.inside.Load(), g.waiting.Load(), g.shares.over.Load())
+	}
+	for tenant := range directory.TenantID(7) {
+		if n := g.shares.of(tenant).Load(); n != 0 {
+			t.Errorf("tenant %d has %d places, want none", tenant, n)
+		}
+	}
+}
+
 // TestAGateNeverLetsTooManyIn, nor forgets anybody, whatever the interleaving.
 func TestAGateNeverLetsTooManyIn(t *testing.T) {
 	t.Parallel()
@@ -157,7 +199,7 @@ func TestAFreeGateCostsNothing(t *testing.T) {
 		_ = g.enter(ctx, 1, writing, deadline)
 		g.answered(time.Millisecond)
 		g.exit(1)
-		if g.try(2, reading) {
+		if w, err := g.arrive(2, reading, deadline); w == nil && err == nil {
 			g.exit(2)
 		}
 	}); n != 0 {

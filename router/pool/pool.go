@@ -130,34 +130,45 @@ func (p *Pools[T]) Close(f func(T)) {
 // Acquire takes a place for r, a request of the tenant's, waiting for one for a bounded time among a
 // bounded number of others, unless the cell is known to be away.
 func (p *Pool[T]) Acquire(r *http.Request, t directory.TenantID, address string, deadline time.Time) error {
-	c := classOf(r.Method, r.Header.Get("Priority"), r.Header.Get("Accept"))
-	if !p.circuit.admits(address, p.gate.inside.Load()) {
-		p.gate.shed[c][shedOpen].Add(1)
-		return Unavailable(nil, "the owning cell does not answer")
-	}
-	if err := p.gate.enter(r.Context(), t, c, deadline); errors.Is(err, problem.RateLimited) && p.circuit.silent() {
-		return Unavailable(err, "the owning cell does not answer") // its tenant cannot help it
-	} else if err != nil {
+	w, err := p.Enter(t, r.Method, r.Header.Get("Priority"), r.Header.Get("Accept"), address, deadline)
+	if w == nil {
 		return err
 	}
-	p.sends()
-	return nil
+	return p.Await(r.Context(), w)
 }
 
-// Try takes a place for a tenant's request, of which method and two fields are told, to
-// the cell at address if one is free. Where it is not, Acquire says why.
-func (p *Pool[T]) Try(t directory.TenantID, method, priority, accept, address string) bool {
-	if p.circuit.open.Load() || !p.circuit.admits(address, p.gate.inside.Load()) || !p.gate.try(t, classOf(method, priority, accept)) {
-		return false
+// Enter is Acquire without the waiting, for a request of which method and two fields are
+// told: where it would have to wait, its place in the queue is not nil.
+func (p *Pool[T]) Enter(t directory.TenantID, method, priority, accept, address string, deadline time.Time) (*Turn, error) {
+	c := classOf(method, priority, accept)
+	if !p.circuit.admits(address, p.gate.inside.Load()) {
+		p.gate.shed[c][shedOpen].Add(1)
+		return nil, Unavailable(nil, "the owning cell does not answer")
 	}
-	p.sends()
-	return true
+	w, err := p.gate.arrive(t, c, deadline)
+	if w != nil {
+		return w, nil
+	}
+	return nil, p.entered(err)
 }
 
-// sends counts a first attempt.
-func (p *Pool[T]) sends() {
-	p.budget.earn()
-	p.attempts.Add(1)
+// Await waits until w's turn has come.
+func (p *Pool[T]) Await(ctx context.Context, w *Turn) error { return p.entered(p.gate.await(ctx, w)) }
+
+// Abandon is for who does not wait for w's turn.
+func (p *Pool[T]) Abandon(w *Turn) { p.gate.abandon(w) }
+
+// entered counts who has a place. err says why somebody has none.
+func (p *Pool[T]) entered(err error) error {
+	switch {
+	case err == nil:
+		p.budget.earn()
+		p.attempts.Add(1) // the first one
+		return nil
+	case errors.Is(err, problem.RateLimited) && p.circuit.silent():
+		return Unavailable(err, "the owning cell does not answer") // its tenant cannot help it
+	}
+	return err
 }
 
 // Release gives a place of the tenant's back.

@@ -18,7 +18,7 @@ const tenantSlots = 1024
 type shares struct {
 	held  [tenantSlots]atomic.Int64
 	over  atomic.Int64 // length of queue
-	queue []*queued    // of tenants that have their share; the gate's lock
+	queue []*Turn      // of tenants that have their share; the gate's lock
 }
 
 // overShare tells a tenant that it has its share of something.
@@ -56,7 +56,7 @@ func (s *shares) give(t directory.TenantID, limit int64) bool {
 // joinOver lets w wait until its tenant has less than its share. As many may wait as
 // would of a tenant that had the cell for itself: only those that have their share do.
 // The caller has the lock.
-func (g *gate) joinOver(w *queued, limit int64) bool {
+func (g *gate) joinOver(w *Turn, limit int64) bool {
 	if int64(len(g.shares.queue)) >= 2*limit-shareOf(limit) {
 		return false
 	}
