@@ -102,19 +102,18 @@ func (d *direct) Take(f *h1.Flight) h1.Course {
 	if p.assertText, err = rt.assertions.AppendTo(p.assertText[:0], decision.Entry, f.Began); err != nil {
 		return h1.ByHandler
 	}
-	p.know(decision)
 	if decision.Kept {
 		if p.bearer, err = rt.bearers.Of(decision.Claims, decision.Entry.Cell, f.Began); err != nil {
 			return h1.ByHandler
 		}
 	}
 	f.Drop = dropping(decision.Kept)
-	p.pool = d.relay.pools.Of(p.entry.Cell)
-	if f.To, err = p.pool.Connections.at(p.entry.Address); err != nil {
+	p.pool = d.relay.pools.Of(decision.Entry.Cell)
+	if f.To, err = p.pool.Connections.at(decision.Entry.Address); err != nil {
 		return h1.ByHandler
 	}
 	p.line.Method, p.line.Path = p.head.Method, path
-	passes, err := d.admit(f, p, path)
+	passes, err := d.admit(f, p, &decision)
 	if !passes {
 		return h1.ByHandler
 	}
@@ -202,7 +201,7 @@ func (p *plan) answered(took time.Duration, ok bool) {
 }
 
 // know takes over what was decided, as exchange.know.
-func (p *plan) know(d Decision) {
+func (p *plan) know(d *Decision) {
 	p.source, p.kept, p.claims, p.shown, p.entry = d.Source, d.Kept, d.Claims, d.Credential(), d.Entry
 	if d.Claims != nil {
 		p.userText = telemetry.AppendUser(p.userText[:0], d.Claims.Subject)
@@ -258,15 +257,17 @@ func (d *direct) Done(f *h1.Flight) {
 	l.Log(d.rt.Log)
 }
 
-// admit asks the guard, which refuses the request where err is not nil. What it looks
-// into, and what a trusted hop has sent, is the handler's: it passes nothing.
-func (d *direct) admit(f *h1.Flight, p *plan, path string) (passes bool, err error) {
+// admit asks the guard, which refuses the request where err is not nil: before p knows
+// what was decided, where the client's address is why. What the guard looks into, and what
+// a trusted hop has sent, is the handler's: it passes nothing.
+func (d *direct) admit(f *h1.Flight, p *plan, decided *Decision) (passes bool, err error) {
 	g := d.rt.Guard
 	p.maxBody = d.rt.MaxBody
-	if g.Inspects(p.head.Method, path) {
+	if g.Inspects(p.head.Method, p.line.Path) {
 		return false, nil
 	}
 	if g.Idle() {
+		p.know(decided)
 		return true, nil
 	}
 	peer, err := netip.ParseAddr(f.Peer)
@@ -277,7 +278,8 @@ func (d *direct) admit(f *h1.Flight, p *plan, path string) (passes bool, err err
 	if p.said = p.first; p.first.Err != nil {
 		return true, p.first.Err
 	}
-	p.second = g.Check(&guard.Request{Method: p.head.Method, Path: path, Length: int64(f.Request.Length()), Tenant: p.entry.Tenant})
+	p.know(decided)
+	p.second = g.Check(&guard.Request{Method: p.head.Method, Path: p.line.Path, Length: int64(f.Request.Length()), Tenant: p.entry.Tenant})
 	if p.said = p.second; p.second.Err != nil {
 		return true, p.second.Err
 	}

@@ -166,9 +166,8 @@ func (lp *loop) answer(c *conn) {
 		lp.settle(c, err)
 	case len(c.air.pending) > 0:
 		lp.ground(c, (*conn).glideOn)
-	case s.spent >= turnBytes && !c.air.queued:
-		c.air.queued = true
-		lp.again = append(lp.again, c)
+	case s.spent >= turnBytes:
+		lp.queue(c)
 	}
 }
 
@@ -187,6 +186,7 @@ func (lp *loop) caught(c *conn) {
 func (lp *loop) settle(c *conn, err error) {
 	defer lp.caught(c)
 	t := c.air.relay
+	refused := t.link == nil && err == nil
 	if l := t.link; l != nil && !errors.Is(err, errUnusual) {
 		t.link = nil
 		if s := l.Conn.(*descriptor); err == nil && t.x.Reusable(t.to-t.from) && !s.ended && !s.full {
@@ -215,12 +215,14 @@ func (lp *loop) settle(c *conn, err error) {
 	case c.mustClose:
 		lp.close(c)
 	default:
-		lp.next(c)
+		lp.next(c, refused)
 	}
 }
 
-// next waits for the next request, or takes what has come of it.
-func (lp *loop) next(c *conn) {
+// next waits for the next request, or takes what has come of it: in the next turn, where
+// this one was refused. Else who sends many that are would have the loop for itself, and a
+// stack that grows with each.
+func (lp *loop) next(c *conn, refused bool) {
 	more := c.air.more || c.air.ended || c.from < c.to
 	c.air.due = time.Now().Add(c.srv.Idle)
 	if c.from == c.to {
@@ -231,7 +233,10 @@ func (lp *loop) next(c *conn) {
 			return
 		}
 	}
-	if more {
+	switch {
+	case more && refused:
+		lp.queue(c)
+	case more:
 		lp.receive(c)
 	}
 }

@@ -4,16 +4,25 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // courses decides by the path, and flies what says nothing else.
-type courses struct{ *directly }
+type courses struct {
+	*directly
+	deepest *atomic.Int64 // stack that a Take was called on
+}
 
 // Take implements Direct.
 func (d courses) Take(f *Flight) Course {
+	if n := int64(runtime.Callers(0, make([]uintptr, 200))); n > d.deepest.Load() {
+		d.deepest.Store(n)
+	}
 	target := strings.Clone(f.Request.Target())
 	f.Reply = append(f.Reply[:0], Field{Name: "X-Direct", Value: target})
 	switch {
@@ -28,10 +37,12 @@ func (d courses) Take(f *Flight) Course {
 }
 
 // coursing is flown with courses, whose handler says what it has taken over.
-func coursing(t *testing.T, loops int) (*Server, *directly, string) {
-	return flown(t, loops, cellOfFlights, func(s *Server) {
+func coursing(t *testing.T, loops int) (*Server, courses, string) {
+	var of courses
+	s, _, addr := flown(t, loops, cellOfFlights, func(s *Server) {
 		next := s.Handler
-		s.Direct = courses{s.Direct.(*directly)}
+		of = courses{s.Direct.(*directly), &atomic.Int64{}}
+		s.Direct = of
 		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if f := TakenOver(w); f != nil {
 				w.Header().Set("X-Taken", "over")
@@ -43,6 +54,7 @@ func coursing(t *testing.T, loops int) (*Server, *directly, string) {
 			next.ServeHTTP(w, r)
 		})
 	})
+	return s, of, addr
 }
 
 // TestARefusalIsAnAnswer: what Direct refuses is answered without the handler, with or
@@ -101,6 +113,62 @@ func TestTheHandlerGoesOnWithWhatWaits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWhatIsWaitedForIsNotTheCellsTime: the time that a cell is said to have taken begins
+// when the handler that waited sends the request.
+func TestWhatIsWaitedForIsNotTheCellsTime(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, loops int) {
+		s, d, addr := coursing(t, loops)
+		out := &Outgoing{}
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			waited := time.Now()
+			out.Answered = func(took time.Duration, _ bool) {
+				if most := time.Since(waited); took > most {
+					t.Errorf("the cell is said to have taken %v of %v", took, most)
+				}
+			}
+			if err := d.up.Forward(w, r, out); err != nil {
+				t.Error(err)
+			}
+		})
+		c := dial(t, addr)
+		c.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.until("GET /waits \"\"")
+	})
+}
+
+// TestManyRefusalsTakeTurns: who sends many requests at once that are refused has no
+// deeper stack for it, and others are served meanwhile.
+func TestManyRefusalsTakeTurns(t *testing.T) {
+	t.Parallel()
+	const many = 20_000
+	s, d, addr := coursing(t, 1)
+	other, c := dial(t, addr), dial(t, addr)
+	other.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+	other.until("GET /first \"\"")
+	go c.send(strings.Repeat("GET /refused HTTP/1.1\r\nHost: a\r\n\r\n", many) + "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	for i := range many {
+		if i == many/100 {
+			other.send("GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		}
+		if _, body, _, err := c.answer("GET"); err != nil || body != "no to /refused" {
+			t.Fatalf("answer %d: got %q, %v", i, body, err)
+		}
+	}
+	if got := c.ends(); !strings.Contains(got, "GET /last") {
+		t.Errorf("the last one: got %q", got)
+	}
+	if got := other.ends(); !strings.Contains(got, "GET /second") {
+		t.Errorf("the other one: got %q", got)
+	}
+	if n := d.deepest.Load(); n > 100 {
+		t.Errorf("a stack of %d calls", n)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestCanariesOnEachCourse: connections whose requests take all courses, in any order, get

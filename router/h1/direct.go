@@ -251,6 +251,9 @@ func (c *conn) takeOver(u *Upstream) *relay {
 		return t
 	}
 	c.taken, t.flight = nil, nil
+	if t.link == nil && t.failed == nil {
+		t.began = time.Now() // what was waited for until now is not the cell's
+	}
 	return t
 }
 

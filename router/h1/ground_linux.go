@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -48,6 +49,7 @@ func (lp *loop) ground(c *conn, next func(c *conn)) {
 // home gives an idle connection back to its loop, if it has one. What a loop cannot serve
 // keeps its goroutine, as to ground a connection costs more than to wait with one.
 func (c *conn) home() bool {
+	c.flew = false // where this fails it waits with its goroutine, or naps
 	lp := c.origin
 	tcp, ok := c.nc.(*net.TCPConn)
 	if lp == nil || !ok || c.napped {
@@ -57,22 +59,22 @@ func (c *conn) home() bool {
 	if err != nil {
 		return false
 	}
-	c.air = airborne{descriptor: descriptor{lp: lp, fd: fd, c: c}, at: -1}
 	c.srv.mu.Lock() // who closes the connection from outside has it, too
 	if c.srv.draining.Load() || c.state.Load() != idle {
 		c.srv.mu.Unlock()
-		_ = c.air.Close()
+		_ = syscall.Close(fd)
 		return false
 	}
-	c.loop.Store(lp)
+	c.air = airborne{descriptor: descriptor{lp: lp, fd: fd, c: c}, at: -1}
+	cancel := c.cancel
+	c.ctx, c.cancel, c.raw, c.poll, c.push = context.Background(), func() {}, nil, nil, pusher{}
 	c.nc = &c.air
+	c.loop.Store(lp)
 	c.srv.mu.Unlock()
+	cancel()
 	_ = tcp.Close() // the scheduler's poller forgets it; fd is the connection
-	c.cancel()
-	c.ctx, c.cancel, c.raw, c.push.raw, c.poll = context.Background(), func() {}, nil, nil, nil
 	if !lp.post(func() { lp.begin(c, c.srv.Idle) }) {
-		_ = c.air.Close()
-		c.srv.gone(c)
+		lp.begin(c, c.srv.Idle) // which finds that all is over
 	}
 	return true
 }

@@ -24,7 +24,7 @@ type loop struct {
 	events []syscall.EpollEvent
 
 	left   []departure // clients that have left during a flight
-	again  []*conn     // whose answers have used up their turn
+	again  []*conn     // that have used up their turn
 	spare  []*conn     // what again was before
 	births int32       // descriptors so far, each with a number of its own
 	swept  time.Time
@@ -259,7 +259,15 @@ func (lp *loop) other(e *syscall.EpollEvent) {
 	}
 }
 
-// goOn gives those another turn whose answers had more to it than one.
+// queue gives c another turn.
+func (lp *loop) queue(c *conn) {
+	if !c.air.queued {
+		c.air.queued = true
+		lp.again = append(lp.again, c)
+	}
+}
+
+// goOn gives those another turn whose answers, or requests, had more to it than one.
 func (lp *loop) goOn() {
 	turn := lp.again
 	lp.again, lp.spare = lp.spare[:0], turn
@@ -269,7 +277,10 @@ func (lp *loop) goOn() {
 			continue // what it has is its goroutine's
 		}
 		c.air.queued = false
-		if t := c.air.relay; t != nil && t.link != nil {
+		switch t := c.air.relay; {
+		case t == nil:
+			lp.client(c)
+		case t.link != nil:
 			lp.answer(c)
 		}
 	}
@@ -294,12 +305,18 @@ func (lp *loop) begin(c *conn, wait time.Duration) {
 	s := lp.srv
 	s.mu.Lock()
 	stopped := s.draining.Load()
-	if !stopped {
+	if stopped {
+		_ = c.air.Close() // with the lock, as from outside where the loop has ended
+	} else {
 		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
-	if stopped || lp.add(&c.air.descriptor) != nil {
-		_ = c.air.Close()
+	if !stopped {
+		if stopped = lp.add(&c.air.descriptor) != nil; stopped {
+			_ = c.air.Close()
+		}
+	}
+	if stopped {
 		s.gone(c)
 		return
 	}

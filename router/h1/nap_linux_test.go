@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -290,6 +291,41 @@ func TestWhoCannotNapWaitsAwake(t *testing.T) {
 		}
 		w.ends()
 	})
+}
+
+// TestWhoCannotGoHomeNaps, where descriptors are short, and is served after that. It is not
+// parallel: the limit is the whole process's.
+func TestWhoCannotGoHomeNaps(t *testing.T) {
+	s, _, addr := coursing(t, 1)
+	n := &napper{Server: s}
+	s.naps.mu.Lock()
+	if err := s.naps.open(); err != nil {
+		t.Fatal(err)
+	}
+	s.naps.mu.Unlock()
+	c := dial(t, addr)
+	c.send("GET /handler HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.until(`GET /handler ""`)
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	c.send("GET /refused HTTP/1.1\r\nHost: a\r\n\r\n")
+	c.until("no to /refused")
+	n.asleep(t, 1)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.send("GET /refused HTTP/1.1\r\nHost: a\r\n\r\n")
+		c.until("no to /refused")
+	}
+	if _, ever := n.napping(); ever > 4 {
+		t.Errorf("it napped %d times", ever)
+	}
 }
 
 // TestManyNapsAreTidiedAfter: once, when no more begin, and not again right away.
