@@ -207,6 +207,7 @@ type Directory interface {
 	Moves
 	Failover
 	Loads
+	Deletions
 }
 
 // Cells is the part of a Directory that keeps the cells.
@@ -251,8 +252,9 @@ type Tenants interface {
 	// UpdateTenant changes what Change names and nothing else.
 	UpdateTenant(ctx context.Context, id TenantID, change Change) (Tenant, error)
 	// DeleteTenant releases the tenant's claims and ends its placement with a new
-	// epoch. Deleting it again is no error and no change. Conflict while a move of
-	// the tenant is under way (see Moves).
+	// epoch. Its cells hear of it and purge it after a grace (see Deletions); a move
+	// that watches is Completed: there is no way back any more. Deleting it again is
+	// no error and no change. Conflict while a move of the tenant is under way (see Moves).
 	DeleteTenant(ctx context.Context, id TenantID) error
 	// Place changes the owner or the state of a placement. It succeeds only if the
 	// stored epoch is still p.Epoch-1; otherwise nothing changes and the error is

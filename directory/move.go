@@ -138,7 +138,8 @@ const DefaultWatch = 24 * time.Hour
 //
 // A tenant may be suspended in any phase: routers refuse it at once, the cells
 // do not know, and it arrives suspended. It cannot be deleted while a move is
-// under way, and not be placed while one has not ended. A cell cannot become
+// under way, and not be placed while one has not ended. One that watches ends when the
+// tenant is deleted. A cell cannot become
 // Drained while an undecided move goes to it, nor Retired while a move that has
 // not ended needs it, unless it is lost; no move gives a tenant to it then.
 type Moves interface {

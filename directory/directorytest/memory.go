@@ -23,6 +23,8 @@ type Memory struct {
 	Keep int
 	// Quotas bound CreateTenant; set them before the first call.
 	Quotas directory.Quotas
+	// Grace is how long what is deleted is kept; 0 is directory.DefaultGrace.
+	Grace time.Duration
 
 	mu      sync.Mutex
 	cells   map[directory.CellID]directory.Cell
@@ -36,7 +38,8 @@ type Memory struct {
 	loads   map[directory.CellID][]directory.TenantLoad
 	log     []logged // log[i] is what version i+1 changed
 	genesis directory.Head
-	newer   chan struct{} // closed and replaced with each version
+	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read
+	newer   chan struct{}                             // closed and replaced with each version
 
 	credentials
 }
@@ -71,6 +74,7 @@ func NewMemory() *Memory {
 		cells:   map[directory.CellID]directory.Cell{},
 		told:    map[directory.CellID]int64{},
 		loads:   map[directory.CellID][]directory.TenantLoad{},
+		deleted: map[directory.TenantID]directory.Deletion{},
 		tenants: map[directory.TenantID]*record{},
 		slugs:   map[string]directory.TenantID{},
 		claims:  map[name]directory.TenantID{},

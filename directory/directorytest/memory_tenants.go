@@ -158,7 +158,8 @@ func (m *Memory) DeleteTenant(ctx context.Context, id directory.TenantID) error 
 	if r.owned == directory.Deleted {
 		return nil
 	}
-	if err := directory.MayDelete(m.open(id)); err != nil {
+	watching := m.open(id)
+	if err := directory.MayDelete(watching); err != nil {
 		return err
 	}
 	before := text(r.Tenant)
@@ -174,6 +175,7 @@ func (m *Memory) DeleteTenant(ctx context.Context, id directory.TenantID) error 
 	r.Placement.State = directory.Deleted
 	m.note(ctx, "tenant.delete", tenantSubject(id), raw(before), r.Tenant)
 	m.publish(entry{tenant: id})
+	m.forget(ctx, r, watching)
 	return nil
 }
 

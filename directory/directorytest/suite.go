@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"UpdateTenant", testUpdateTenant},
 		{"UpdateHosts", testUpdateHosts},
 		{"DeleteTenant", testDeleteTenant},
+		{"Deletions", testDeletions},
 		{"Place", testPlace},
 		{"PlaceSuspended", testPlaceSuspended},
 		{"Load", testLoad},

@@ -52,6 +52,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Undo", testUndo},
 		{"UndoRefused", testUndoRefused},
 		{"UndoAborted", testUndoAborted},
+		{"DeleteWatched", testDeleteWatched},
 		{"Witness", testWitness},
 		{"AbortMoves", testAbortMoves},
 		{"RaceCreate", testRaceCreateMove},

@@ -125,9 +125,7 @@ func testUndoRefused(t *testing.T, s *suite) {
 		t.Errorf("delete a watched tenant: %v", err)
 	}
 	refuse("of a deleted tenant", undo)
-	if _, err := s.say(s.stored(t, m.ID), directory.Completed); err != nil {
-		t.Errorf("complete the move of a deleted tenant: %v", err)
-	}
+	wantEqual(t, "the move of a deleted tenant", s.stored(t, m.ID).Phase, directory.Completed)
 }
 
 func testUndoAborted(t *testing.T, s *suite) {

@@ -42,7 +42,7 @@ func TestWhoMayCall(t *testing.T) {
 		token.Tenant: {},
 		token.Router: {"getTable", "getChanges", "getCredentials"},
 		token.Cell: {
-			"addCell", "heartbeat", "reportLoad", "witness", "abortMoves",
+			"addCell", "heartbeat", "reportLoad", "witness", "abortMoves", "listDeletions", "tellDeletion",
 			"listTenants", "getTenant", "listMoves", "takeClaim", "findClaim", "releaseClaim",
 		},
 		token.Mover:    {"getCell", "getMove", "leaseMove", "restMove", "advanceMove"},

@@ -60,12 +60,13 @@ var (
 	tenantsDesc   = prometheus.NewDesc("directory_cell_tenants", "Tenants placed on the cell.", []string{"cell"}, nil)
 	rolloutDesc   = prometheus.NewDesc("directory_rollout", "1 for the roll-out that is open, by its state and the wave that it has come to.", []string{"state", "wave"}, nil)
 	stagedDesc    = prometheus.NewDesc("directory_rollout_routers", "Routers of the open roll-out's wave.", nil, nil)
+	deletedDesc   = prometheus.NewDesc("directory_deletions_waiting", "Deleted tenants that cells have yet to purge, at most 1000: in their grace, or due.", []string{"due"}, nil)
 	capacityDesc  = prometheus.NewDesc("directory_cell_capacity_tenants", "Tenants that the cell is sized for.", []string{"cell"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (recordCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{versionDesc, watermarkDesc, routersDesc, cellsDesc, tenantsDesc, capacityDesc, rolloutDesc, stagedDesc} {
+	for _, d := range []*prometheus.Desc{versionDesc, watermarkDesc, routersDesc, cellsDesc, tenantsDesc, capacityDesc, rolloutDesc, stagedDesc, deletedDesc} {
 		ch <- d
 	}
 }
@@ -83,6 +84,9 @@ func (c recordCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if cells, err := c.directory.ListCells(ctx); err == nil {
 		collectCells(ch, cells)
+	}
+	if list, err := c.directory.ListDeletions(ctx, "", 0, 1000); err == nil {
+		collectDeletions(ch, list)
 	}
 	if c.rollouts == nil {
 		return
@@ -131,4 +135,14 @@ func collectCells(ch chan<- prometheus.Metric, cells []directory.Cell) {
 
 func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func collectDeletions(ch chan<- prometheus.Metric, list []directory.Deletion) {
+	due := map[bool]int{true: 0, false: 0}
+	for _, d := range list {
+		due[d.Due]++
+	}
+	for is, n := range due {
+		ch <- prometheus.MustNewConstMetric(deletedDesc, prometheus.GaugeValue, float64(n), strconv.FormatBool(is))
+	}
 }

@@ -21,8 +21,8 @@ type mention func(s *Server, r *http.Request, self directory.CellID) (bool, erro
 var mentions = map[string]mention{
 	"addCell":   inBody,
 	"heartbeat": inPath, "witness": inPath, "abortMoves": inPath, "reportLoad": inPath,
-	"listTenants": inQuery,
-	"takeClaim":   claimTaken, "releaseClaim": claimReleased,
+	"listTenants": inQuery, "listDeletions": inQuery, "tellDeletion": inPath,
+	"takeClaim": claimTaken, "releaseClaim": claimReleased,
 	"getTenant": nil, "listMoves": nil, "findClaim": nil,
 }
 

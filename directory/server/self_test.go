@@ -24,6 +24,7 @@ func TestACellSpeaksForItselfAlone(t *testing.T) {
 		{"POST", "/v1/cells/CELL/abort_moves", `{"incarnation":"i-CELL","why":"a test"}`},
 		{"POST", "/v1/cells/CELL/load", `{"incarnation":"i-CELL","tenants":[]}`},
 		{"GET", "/v1/tenants?cell=CELL", ``},
+		{"GET", "/v1/deletions?cell=CELL", ``},
 	} {
 		for cell, want := range map[string]bool{"c1": true, "c2": false, "C1": false, "c1 ": false} {
 			path, body := strings.ReplaceAll(tt.path, "CELL", url.PathEscape(cell)), strings.ReplaceAll(tt.body, "CELL", cell)

@@ -96,6 +96,7 @@ func (s *Server) handlers() map[string]handler {
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "restMove": s.restMove, "advanceMove": s.advanceMove,
 		"witness": s.witness, "abortMoves": s.abortMoves,
+		"listDeletions": s.listDeletions, "tellDeletion": s.tellDeletion, "hurryDeletion": s.hurryDeletion,
 		"reportLoad": s.reportLoad, "getLoad": s.getLoad,
 		"createRollout": s.createRollout, "listRollouts": s.listRollouts, "getRollout": s.getRollout, "askRollout": s.askRollout,
 	}

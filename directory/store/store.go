@@ -3,7 +3,7 @@
 // name; several processes may use one database side by side.
 //
 // Invariants are the schema's (migrations/). Locks are always taken in the order
-// tenant, its moves, cells by id, claims by kind and name, creator, version, so that no
+// tenant, its moves, its deletion, cells by id, claims by kind and name, creator, version, so that no
 // two mutations can wait for each other.
 package store
 
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -29,6 +30,8 @@ var migrations embed.FS
 type Store struct {
 	// Quotas bound CreateTenant; set them before the first call.
 	Quotas directory.Quotas
+	// Grace is how long what is deleted is kept, from its deletion; 0 is directory.DefaultGrace.
+	Grace time.Duration
 
 	pool    *pgxpool.Pool
 	hub     *hub

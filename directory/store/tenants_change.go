@@ -49,11 +49,14 @@ func (s *Store) DeleteTenant(ctx context.Context, id directory.TenantID) error {
 		if err != nil || old.owned == directory.Deleted {
 			return nil, err
 		}
-		open, err := openMoves(ctx, tx, id, "")
+		open, err := openMoves(ctx, tx, id, `FOR UPDATE`)
 		if err != nil {
 			return nil, err
 		}
 		if err := directory.MayDelete(open); err != nil {
+			return nil, err
+		}
+		if err := s.forget(ctx, tx, old, old.Placement.Epoch+1, open); err != nil {
 			return nil, err
 		}
 		if _, err := tx.Exec(ctx, countTenants, old.Placement.Cell, -1); err != nil {

@@ -42,7 +42,7 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantChange("resume", "Serve a suspended tenant again", directory.Change{Suspended: &no}),
 		a.tenantChange("pin", "Keep planners from moving a tenant", directory.Change{Pinned: &yes}),
 		a.tenantChange("unpin", "Let planners move a tenant", directory.Change{Pinned: &no}),
-		a.tenantSet(), a.tenantMove(), a.tenantQuarantine(), a.tenantDelete())
+		a.tenantSet(), a.tenantMove(), a.tenantQuarantine(), a.tenantDelete(), a.tenantDeleted(), a.tenantPurge())
 }
 
 func (a *app) tenantCreate() *cobra.Command {
@@ -182,19 +182,24 @@ func (a *app) tenantDelete() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use: "delete NAME", Short: "Delete a tenant and release its names", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		Long: "The tenant's cell lets nobody act for it any more: no request, schedule, job or event.\nIts data is kept, frozen, until the grace is over (cellctl tenant deleted), then purged.",
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			t, err := findTenant(ctx, d, args[0])
 			if err != nil {
 				return err
 			}
-			consequence := "Cell " + string(t.Placement.Cell) + " serves it no more, and its name and hosts are free for others."
+			consequence := "Cell " + string(t.Placement.Cell) + " serves it no more, and its name and hosts are free for others. Its data goes when its grace is over."
 			if err := a.confirm(ctx, yes, "tenant", t.Slug, consequence); err != nil {
 				return err
 			}
 			if err := d.DeleteTenant(ctx, t.ID); err != nil {
 				return err
 			}
-			return a.done(tenantView.name(t), "deleted")
+			if err := a.done(tenantView.name(t), "deleted"); err != nil {
+				return err
+			}
+			a.note("its data goes when its grace is over (cellctl tenant deleted), or with cellctl tenant purge %s", t.ID)
+			return nil
 		}),
 	}
 	addYes(cmd, &yes)

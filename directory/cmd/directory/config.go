@@ -23,6 +23,7 @@ type Config struct {
 	TenantsPerMinute int           `env:"TENANTS_PER_MINUTE" envDefault:"6000" help:"tenants that one caller creates per minute; all who sign up are one caller"`
 	MaxTenants       int           `env:"MAX_TENANTS" envDefault:"10000000" help:"tenants in all, deleted ones apart"`
 	MaxPerCaller     int           `env:"MAX_TENANTS_PER_CALLER" envDefault:"1000000" help:"of those, created by one caller"`
+	DeletionGrace    time.Duration `env:"DELETION_GRACE" envDefault:"168h" help:"how long cells keep what they have of a deleted tenant, counted from its deletion"`
 	TokenTTL         time.Duration `env:"TOKEN_TTL" envDefault:"720h" help:"lifetime of the token that a sign-up gets"`
 	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
 	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"50000" help:"versions that a router may be behind before it needs a snapshot; more than 50000 count as so many"`
@@ -45,6 +46,8 @@ func (c *Config) Validate() error {
 		return errors.New("SIGNUPS_PER_MINUTE and KEEP_VERSIONS must be at least 1, DATABASE_POOL 2")
 	case c.TenantsPerMinute < 1 || c.MaxTenants < 1 || c.MaxPerCaller < 1:
 		return errors.New("TENANTS_PER_MINUTE, MAX_TENANTS and MAX_TENANTS_PER_CALLER must be at least 1")
+	case c.DeletionGrace < time.Second:
+		return errors.New("DELETION_GRACE must be at least a second: cellctl tenant purge ends that of one tenant")
 	case c.TokenTTL < time.Second || c.StopGrace <= 0:
 		return errors.New("TOKEN_TTL must be at least a second and STOP_GRACE positive")
 	}

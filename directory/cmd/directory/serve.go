@@ -29,6 +29,7 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer record.Close()
+	record.Grace = cfg.DeletionGrace
 	record.Quotas = directory.Quotas{Tenants: cfg.MaxTenants, PerCaller: cfg.MaxPerCaller}
 	api, err := server.New(server.Options{
 		Directory: record, Rollouts: record, Keys: cfg.keys, Registry: tel.Registry, Stopping: ctx,

@@ -1,0 +1,121 @@
+package directorytest
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/cellway/cellway/directory"
+)
+
+var _ directory.Deletions = (*Memory)(nil)
+
+// ListDeletions implements directory.Deletions.
+func (m *Memory) ListDeletions(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Deletion, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	list := []directory.Deletion{}
+	for t, d := range m.deleted {
+		if t <= after || len(d.Cells) == 0 || cell != "" && !slices.Contains(d.Cells, cell) {
+			continue
+		}
+		d.Cells, d.Due = slices.Clone(d.Cells), !m.Now().Before(d.PurgeAt)
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b directory.Deletion) int { return cmp.Compare(a.Tenant, b.Tenant) })
+	return list[:min(limit, len(list))], nil
+}
+
+// TellDeletion implements directory.Deletions.
+func (m *Memory) TellDeletion(ctx context.Context, cell directory.CellID, incarnation string, tenant directory.TenantID, epoch directory.Epoch, purged bool) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if err := m.isIncarnation(cell, incarnation); err != nil {
+		return err
+	}
+	d, ok := m.deleted[tenant]
+	if !ok || !m.wasOn(tenant, cell) {
+		return directory.ErrNoDeletion(tenant, cell)
+	}
+	waits, before := slices.Contains(d.Cells, cell), d
+	switch {
+	case purged:
+		if err := d.PurgedAt(epoch); err != nil || !waits {
+			return err
+		}
+		d.Cells = slices.DeleteFunc(slices.Clone(d.Cells), func(c directory.CellID) bool { return c == cell })
+	case waits && epoch <= d.Epoch:
+		return nil
+	default:
+		d.Epoch = max(d.Epoch, epoch)
+		d.Cells = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(d.Cells), cell))))
+	}
+	m.deleted[tenant] = d
+	m.note(ctx, directory.TellAction(purged), tenantSubject(tenant), before, d)
+	return nil
+}
+
+// wasOn reports whether the tenant was on the cell, or is, as far as the record knows.
+func (m *Memory) wasOn(t directory.TenantID, cell directory.CellID) bool {
+	return m.tenants[t].Placement.Cell == cell || len(m.find(func(v directory.Move) bool {
+		return v.Tenant == t && (v.Source == cell || v.Target == cell)
+	})) > 0
+}
+
+// HurryDeletion implements directory.Deletions.
+func (m *Memory) HurryDeletion(ctx context.Context, tenant directory.TenantID) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.mu.Unlock()
+	if m.tenants[tenant] == nil {
+		return noTenant(tenant)
+	}
+	d, ok := m.deleted[tenant]
+	if !ok {
+		return directory.ErrNotDeleted(tenant)
+	}
+	now := m.Now().UTC()
+	if !d.PurgeAt.After(now) {
+		return nil
+	}
+	before := d
+	d.PurgeAt = now
+	m.deleted[tenant] = d
+	m.note(ctx, "tenant.hurry", tenantSubject(tenant), before, d)
+	return nil
+}
+
+// forget records the deletion of a tenant, and ends the move that watches over it.
+func (m *Memory) forget(ctx context.Context, r *record, watching []directory.Move) {
+	now := m.Now().UTC()
+	for _, v := range watching {
+		ended := v.WithoutTenant(now)
+		m.note(ctx, "move.advance", directory.MoveSubject(v.ID), v, ended)
+		*m.move(v.ID) = ended
+	}
+	cells := directory.DeletionCells(r.Placement.Cell, watching)
+	cells = slices.DeleteFunc(cells, func(c directory.CellID) bool { return m.cells[c].State == directory.Retired })
+	slices.Sort(cells)
+	m.deleted[r.ID] = directory.Deletion{
+		Tenant: r.ID, Slug: r.Slug, Epoch: r.Placement.Epoch, DeletedAt: now, PurgeAt: now.Add(cmp.Or(m.Grace, directory.DefaultGrace)), Cells: cells,
+	}
+}
+
+// nothingAt waits no longer for a cell that is retired: its database goes as a whole.
+func (m *Memory) nothingAt(c directory.Cell) {
+	if c.State != directory.Retired {
+		return
+	}
+	for t, d := range m.deleted {
+		d.Cells = slices.DeleteFunc(slices.Clone(d.Cells), func(id directory.CellID) bool { return id == c.ID })
+		m.deleted[t] = d
+	}
+}

@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+)
+
+// TestADeletionByTheReleaseBeforeIsHeardOf: its processes write the tenant's state alone.
+func TestADeletionByTheReleaseBeforeIsHeardOf(t *testing.T) {
+	t.Parallel()
+	url := fresh(t)
+	s, pool := open(t, url), raw(t, url)
+	ctx := t.Context()
+	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE directory.tenants SET state = 'deleted', epoch = epoch + 1 WHERE id = $1`, int64(a.ID))
+	list, err := s.ListDeletions(ctx, "c1", 0, 10)
+	if err != nil || len(list) != 1 || list[0].Tenant != a.ID || list[0].Epoch != 2 || list[0].Due || !slices.Equal(list[0].Cells, []directory.CellID{"c1"}) {
+		t.Errorf("got %+v, %v", list, err)
+	}
+}
+
+// TestTheGraceIsTheDirectorys: it is counted from the deletion, by the record's clock.
+func TestTheGraceIsTheDirectorys(t *testing.T) {
+	t.Parallel()
+	url := fresh(t)
+	s, pool := open(t, url), raw(t, url)
+	s.Grace = 3 * time.Hour
+	ctx := t.Context()
+	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteTenant(ctx, a.ID); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE directory.deletions SET deleted_at = deleted_at - interval '3 hours', purge_at = purge_at - interval '3 hours'`)
+	list, err := s.ListDeletions(ctx, "c1", 0, 10)
+	if err != nil || len(list) != 1 || !list[0].Due || list[0].PurgeAt.Sub(list[0].DeletedAt) != 3*time.Hour {
+		t.Errorf("got %+v, %v, want it due after 3 hours", list, err)
+	}
+}
