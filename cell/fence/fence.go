@@ -27,6 +27,7 @@ const (
 	Frozen   State = "frozen"   // the cell served it; its move is being decided
 	Incoming State = "incoming" // its rows are being copied here
 	Moved    State = "moved"    // another cell has it; the row is a tombstone and stays
+	Deleted  State = "deleted"  // for good; what is left is purged, and the row stays as a tombstone
 	Suspect  State = "suspect"  // the database came back from a backup or a standby; ask the directory first
 )
 
@@ -97,15 +98,21 @@ func (f Fence) conflict(verb string) error {
 func one(ctx context.Context, db pg.DB, tenant directory.TenantID, verb, sql string, args ...any) (Fence, error) {
 	f := Fence{Tenant: tenant, State: Absent}
 	err := db.QueryRow(ctx, sql, args...).Scan(&f.Tenant, &f.Epoch, &f.State, &f.Capture, &f.Move, &f.MovedTo)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	if errors.Is(err, pgx.ErrNoRows) {
 		return f, nil
-	case IsSuspect(err):
-		return f, fmt.Errorf("%s tenant %d: %w", verb, tenant, Refusal(err))
-	case pg.Code(err) == pg.LockNotAvailable:
-		return f, problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s tenant %d: its transactions did not end in time", verb, tenant))
-	case err != nil:
-		return f, fmt.Errorf("%s tenant %d: %w", verb, tenant, err)
 	}
-	return f, nil
+	return f, failed(verb, tenant, err)
+}
+
+// failed is err of a step of a tenant's fence.
+func failed(verb string, tenant directory.TenantID, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case IsSuspect(err):
+		return fmt.Errorf("%s tenant %d: %w", verb, tenant, Refusal(err))
+	case pg.Code(err) == pg.LockNotAvailable:
+		return problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s tenant %d: its transactions did not end in time", verb, tenant))
+	}
+	return fmt.Errorf("%s tenant %d: %w", verb, tenant, err)
 }

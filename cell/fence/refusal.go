@@ -42,6 +42,9 @@ func Refusal(err error) error {
 		return err
 	}
 	kind, text := problem.Stale, "this cell does not serve the tenant at that epoch"
+	if d.State == Deleted {
+		text = "the tenant is deleted"
+	}
 	if e.Code == codeSuspect {
 		kind, text = problem.Unavailable, "this cell asks the directory before it serves the tenant again"
 	}

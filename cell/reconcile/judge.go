@@ -28,7 +28,7 @@ func (f found) clear(self directory.CellID, p directory.Placement, open bool) bo
 	case open || p.State == directory.Deleted:
 		return false
 	case p.Cell != self:
-		return f.State == fence.Moved || f.State == fence.Absent
+		return f.State == fence.Moved || f.State == fence.Deleted || f.State == fence.Absent
 	case f.State == fence.Absent:
 		return p.Epoch == 1
 	}
@@ -56,6 +56,9 @@ func judge(self directory.CellID, f found, p directory.Placement, moves []direct
 // tenant was elsewhere in between, and came back with rows that are not here.
 func stays(self directory.CellID, f found, p directory.Placement, moves []directory.Move) row {
 	r := row{Fence: f.Fence}
+	if f.State == fence.Deleted {
+		return r // the directory has lost the deletion; an operator says what is to be (cell.undelete)
+	}
 	if f.Epoch > p.Epoch || f.State == fence.Moved && f.Epoch == p.Epoch {
 		return r // the directory has lost something too; what is here lets nobody in
 	}
@@ -108,9 +111,17 @@ func aborted(m directory.Move) bool {
 }
 
 // leaves is the fence of a tenant that is placed elsewhere, or deleted: a tombstone,
-// which carries the name of the move that has yet to clear up behind it.
+// which carries the name of the move that has yet to clear up behind it. Deleted is who is
+// so for the directory at no older epoch than the fence's; it is purged by package deletion.
 func leaves(self directory.CellID, f found, p directory.Placement, moves []directory.Move) row {
 	r := row{Fence: f.Fence}
+	switch {
+	case f.State == fence.Deleted:
+		return r
+	case p.State == directory.Deleted && f.Epoch <= p.Epoch && f.State != fence.Absent && f.State != fence.Moved:
+		r.Fence = fence.Fence{Epoch: p.Epoch, State: fence.Deleted}
+		return r
+	}
 	left, watched := open(moves, func(m directory.Move) bool { return m.Source == self })
 	if !watched && (f.State == fence.Absent || f.State == fence.Moved) {
 		return r

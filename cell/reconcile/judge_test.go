@@ -148,9 +148,28 @@ func TestJudge(t *testing.T) {
 
 func TestADeletedTenantIsServedByNobody(t *testing.T) {
 	t.Parallel()
-	p := directory.Placement{Cell: "c1", Epoch: 2, State: directory.Deleted}
-	r, _ := judge("c1", found{Fence: fence.Fence{State: fence.Active, Epoch: 1}}, p, nil)
-	if want := (fence.Fence{State: fence.Moved, Epoch: 2, MovedTo: "c1"}); r.Fence != want {
-		t.Errorf("got %+v, want %+v", r.Fence, want)
+	gone := fence.Fence{State: fence.Deleted, Epoch: 4}
+	for name, tt := range map[string]struct {
+		has   fence.Fence
+		cell  directory.CellID
+		state directory.State
+		want  fence.Fence
+	}{
+		"it was served here":                  {fence.Fence{State: fence.Active, Epoch: 3}, "c1", directory.Deleted, gone},
+		"it stood still":                      {fence.Fence{State: fence.Frozen, Epoch: 4, Move: "a"}, "c1", directory.Deleted, gone},
+		"it was suspect":                      {fence.Fence{State: fence.Suspect, Epoch: 3}, "c1", directory.Deleted, gone},
+		"it left, was deleted, and is back":   {fence.Fence{State: fence.Active, Epoch: 1}, "c2", directory.Deleted, gone},
+		"it is a tombstone already":           {gone, "c1", directory.Deleted, gone},
+		"its copy is gone":                    {fence.Fence{State: fence.Moved, Epoch: 2, MovedTo: "c2"}, "c2", directory.Deleted, fence.Fence{State: fence.Moved, Epoch: 2, MovedTo: "c2"}},
+		"the directory has lost the deletion": {gone, "c1", directory.Active, gone},
+		"it was placed again since":           {fence.Fence{State: fence.Deleted, Epoch: 2}, "c1", directory.Active, fence.Fence{State: fence.Deleted, Epoch: 2}},
+		"the deletion is older than what is here": {
+			fence.Fence{State: fence.Active, Epoch: 5}, "c1", directory.Deleted, fence.Fence{State: fence.Moved, Epoch: 5, MovedTo: "c1"},
+		},
+	} {
+		p := directory.Placement{Cell: tt.cell, Epoch: 4, State: tt.state}
+		if r, _ := judge("c1", found{Fence: tt.has}, p, nil); r.Fence != tt.want {
+			t.Errorf("%s: got %+v, want %+v", name, r.Fence, tt.want)
+		}
 	}
 }

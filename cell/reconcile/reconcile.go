@@ -154,7 +154,7 @@ func (a *Agent) judge(ctx context.Context, s survey, t directory.TenantID) (row,
 	if !ok {
 		f = found{Fence: fence.Fence{Tenant: t, State: fence.Absent}}
 	}
-	if f.State == fence.Moved && !s.moving[t] && s.placed[t].Cell == "" {
+	if f.State == fence.Deleted || f.State == fence.Moved && !s.moving[t] && s.placed[t].Cell == "" {
 		return row{Fence: f.Fence}, false, nil // a tombstone that stays one, wherever the tenant is by now
 	}
 	p, err := a.placement(ctx, s, t)

@@ -9,10 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A Purger removes what a move leaves behind: the source's copy after the watch,
-// the target's after an abort, and noted keys.
+// the target's after an abort, and noted keys; and what a tenant has left that was
+// deleted.
 type Purger struct {
 	pool  *pgxpool.Pool
 	batch int           // rows per transaction
@@ -30,6 +33,35 @@ func NewPurger(pool *pgxpool.Pool, batch int, rest time.Duration) *Purger {
 // move at the epoch, and returns how many there were. It may be stopped at any point
 // and begun again. The fence's row stays.
 func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
+	return p.rows(ctx, s.Tenant, func(ctx context.Context, tx pgx.Tx) error { return enterMove(ctx, tx, s, "moved") })
+}
+
+// Deleted is Rows, and Keys, of a tenant whose fence says that it was deleted at the
+// epoch. Conflict where it says something else. There is no way back from its first row on.
+func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, error) {
+	n, err := p.rows(ctx, t, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SELECT cell.enter_purge($1, $2)`, t, at)
+		if pg.Code(err) == notThisMove {
+			return problem.Wrap(problem.Conflict, err, fmt.Sprintf("the fence does not say that tenant %d was deleted at epoch %d", t, at))
+		}
+		return err
+	})
+	if err == nil {
+		_, err = p.Keys(ctx, t)
+	}
+	return n, err
+}
+
+// Purged records that nothing is left of a tenant that was deleted at the epoch.
+func (p *Purger) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch) error {
+	if _, err := p.pool.Exec(ctx, `SELECT cell.purged($1, $2)`, t, at); err != nil {
+		return fmt.Errorf("record the purge of tenant %d: %w", t, err)
+	}
+	return nil
+}
+
+// rows deletes a tenant's rows in transactions that enter lets in.
+func (p *Purger) rows(ctx context.Context, tenant directory.TenantID, enter func(ctx context.Context, tx pgx.Tx) error) (int64, error) {
 	list, err := p.tables.get(ctx, p.pool, true)
 	if err != nil {
 		return 0, err
@@ -39,13 +71,13 @@ func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
 		// ctid names a row within one partition only; the table's own id goes with it.
 		sql := fmt.Sprintf(`DELETE FROM %[1]s WHERE tenant_id = $1 AND (tableoid, ctid) IN (SELECT tableoid, ctid FROM %[1]s WHERE tenant_id = $1 LIMIT $2)`, t.Name)
 		n, err := p.repeat(ctx, func(tx pgx.Tx) (int64, error) {
-			if err := enterMove(ctx, tx, s, "moved"); err != nil {
+			if err := enter(ctx, tx); err != nil {
 				return 0, err
 			}
 			if _, err := tx.Exec(ctx, `SET LOCAL session_replication_role = replica`); err != nil {
 				return 0, err
 			}
-			tag, err := tx.Exec(ctx, sql, s.Tenant, p.batch)
+			tag, err := tx.Exec(ctx, sql, tenant, p.batch)
 			return tag.RowsAffected(), err
 		})
 		total += n
@@ -54,10 +86,10 @@ func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
 		}
 	}
 	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-		if err := enterMove(ctx, tx, s, "moved"); err != nil { // what another move has received since is not ours
+		if err := enter(ctx, tx); err != nil { // what another move has received since is not ours
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, s.Tenant)
+		_, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, tenant)
 		return err
 	})
 	if err != nil {

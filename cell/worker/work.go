@@ -49,8 +49,8 @@ func (g *group) do(ctx context.Context, j *job) (done int64, wait time.Duration)
 			return 0, 0
 		case isRefused && refused.State == fence.Active && refused.Epoch > j.epoch:
 			j.epoch = refused.Epoch
-		case isRefused && refused.State == fence.Moved:
-			return j.upto, 0 // its rows, and what is to be done, are elsewhere now
+		case isRefused && (refused.State == fence.Moved || refused.State == fence.Deleted):
+			return j.upto, 0 // its rows, and what is to be done, are elsewhere now, or for nobody
 		case isRefused:
 			return 0, store.Jitter(g.w.o.Sweep) // not an attempt: the tenant may not act at the moment
 		case len(t.events) == 0 || !blames(err, t):

@@ -37,6 +37,7 @@ type process struct {
 	db      *cell.DB
 	pace    *transfer.Pace
 	meter   *cell.Meter
+	purger  *transfer.Purger // nil where no role moves tenants
 	modules []cell.Module
 }
 
@@ -174,6 +175,9 @@ func (p *process) serve(front context.Context, loops *run.Group, admin *run.Admi
 	}
 	defer closeTransfer()
 	if err := p.reconcile(loops, admin); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	if err := p.deletions(front, loops); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	admin.SetReady(true)

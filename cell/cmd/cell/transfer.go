@@ -55,9 +55,10 @@ func (p *process) transfer(ctx context.Context, admin *run.Admin, id *certs.Iden
 	pool, replica, steps := pools[0], pools[1], pools[2]
 	keys := transfer.NewKeys(p.keep, p.tel.Log)
 	keys.Register(p.tel.Registry)
+	p.purger = transfer.NewPurger(replica, purgeBatch, purgeRest)
 	server := &transfer.Server{
 		Steps: transfer.NewSteps(steps, p.cfg.ID), Source: transfer.NewSource(pool, p.pace), Target: transfer.NewTarget(replica, p.pace),
-		Purger: transfer.NewPurger(replica, purgeBatch, purgeRest), Redis: keys, Pool: pool,
+		Purger: p.purger, Redis: keys, Pool: pool,
 		Keys: p.cfg.control, Log: p.tel.Log,
 		// No deadline of its own: a copy takes as long as it takes, under its mover's context.
 		Client: &http.Client{Transport: sourceTransport(id)},

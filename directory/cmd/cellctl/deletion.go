@@ -42,7 +42,7 @@ func (a *app) tenantDeleted() *cobra.Command {
 	var cell string
 	cmd := &cobra.Command{
 		Use: "deleted", Short: "List the deleted tenants that cells have yet to purge", Args: names(),
-		Long:    "Shows when each one's grace ends and which cells have something of it still. One\nthat is purged is in the audit: cellctl audit tenant/ID.",
+		Long:    "Shows when each one's grace ends and which cells have something of it still. One\nthat is purged is in the audit: cellctl audit list --subject tenant/ID.",
 		Example: "  cellctl tenant deleted\n  cellctl tenant deleted --cell c1 -o json",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
 			list, err := listDeletions(ctx, d, directory.CellID(cell))

@@ -1,0 +1,131 @@
+// Package deletion brings what the directory says of deleted tenants into a cell.
+//
+// Its [Agent] asks the directory which of the cell's tenants are deleted. From then
+// on the fence lets nobody act for one: no request, schedule, job or event. When the
+// grace is over, by the directory's clock, everything that the tenant has left goes,
+// batch by batch; the fence stays, as a tombstone. docs/decisions/0030 tells why.
+//
+// A cell purges on one word alone: the directory's that the tenant is deleted, at the
+// tombstone's epoch, that it is due, heard since the last purge began. A directory
+// that does not answer, or does not know the tenant, or knows it at an older epoch,
+// purges nothing.
+package deletion
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+)
+
+// A Directory is what an Agent needs of the directory. *directory/client.Client is one.
+type Directory interface {
+	ListDeletions(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Deletion, error)
+	TellDeletion(ctx context.Context, cell directory.CellID, incarnation string, tenant directory.TenantID, epoch directory.Epoch, purged bool) error
+}
+
+// Rows is the cell's database as a purge needs it. *transfer.Purger is one.
+type Rows interface {
+	// Deleted deletes what there is of a tenant that was deleted at the epoch.
+	Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, error)
+	// Purged records that nothing is left.
+	Purged(ctx context.Context, t directory.TenantID, at directory.Epoch) error
+}
+
+// Keys is the cell's Redis as a purge needs it. *keep.Keep is one.
+type Keys interface {
+	Erase(ctx context.Context, t directory.TenantID, at directory.Epoch, rest time.Duration) error
+}
+
+const (
+	lookEvery  = 5 * time.Second
+	page       = 1000
+	call       = 10 * time.Second       // deadline of one look at the directory, and of one word to it
+	statement  = 30 * time.Second       // deadline of one statement
+	freezeWait = 150 * time.Millisecond // how long a tenant's transactions are waited for; then the next look tries again
+	keysRest   = 5 * time.Millisecond   // between two batches of keys
+)
+
+// Options say whose agent it is. All but Rows and Keys are required: without Rows
+// (no role that moves tenants) nothing is purged, and tenants stand still for good.
+type Options struct {
+	Store     *store.Store
+	Directory Directory
+	Rows      Rows
+	Keys      Keys
+	Log       *slog.Logger
+	Registry  prometheus.Registerer
+}
+
+// An Agent looks after one cell's deleted tenants. Several processes may have one each.
+type Agent struct {
+	Options
+	m           metrics
+	incarnation string
+	wake        chan struct{} // something is due
+
+	mu   sync.Mutex
+	due  map[directory.TenantID]directory.Deletion // as of the last look; none where that failed
+	said map[directory.TenantID]string             // what was warned of
+}
+
+// New makes an Agent. Run makes it work.
+func New(o Options) *Agent {
+	return &Agent{
+		Options: o, m: newMetrics(o.Registry), wake: make(chan struct{}, 1), said: map[directory.TenantID]string{},
+	}
+}
+
+// Run looks, and purges beside that, until ctx ends; then it returns nil. A purge may
+// take hours, and a tenant that is deleted meanwhile is to stand still at once.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx = store.Untraced(ctx)
+	var purging sync.WaitGroup
+	defer purging.Wait()
+	purging.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.wake:
+				a.purgeAll(ctx)
+			}
+		}
+	})
+	for said := ""; ctx.Err() == nil; {
+		err := a.look(ctx)
+		switch {
+		case err == nil:
+			said = ""
+		case ctx.Err() == nil && err.Error() != said:
+			said = err.Error()
+			a.Log.WarnContext(ctx, "look for deleted tenants", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery*4/5 + rand.N(lookEvery*2/5)):
+		}
+	}
+	return nil
+}
+
+// look asks the directory once, brings the fences in line and says what is due.
+func (a *Agent) look(ctx context.Context) error {
+	due, err := a.hear(ctx)
+	a.mu.Lock()
+	a.due = due // what was heard before counts no longer, also where nothing is heard now
+	a.mu.Unlock()
+	if len(due) > 0 {
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
