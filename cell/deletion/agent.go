@@ -43,22 +43,28 @@ type Keys interface {
 	Erase(ctx context.Context, t directory.TenantID, at directory.Epoch, rest time.Duration) error
 }
 
+// Events is the cell's event streams as a purge needs them. outbox.Eraser is one.
+type Events interface {
+	Erase(ctx context.Context, t directory.TenantID, rest time.Duration) error
+}
+
 const (
 	lookEvery  = 5 * time.Second
 	page       = 1000
 	call       = 10 * time.Second       // deadline of one look at the directory, and of one word to it
 	statement  = 30 * time.Second       // deadline of one statement
 	freezeWait = 150 * time.Millisecond // how long a tenant's transactions are waited for; then the next look tries again
-	keysRest   = 5 * time.Millisecond   // between two batches of keys
+	keysRest   = 5 * time.Millisecond   // between two batches of keys, or of a stream's entries
 )
 
-// Options say whose agent it is. All but Rows and Keys are required: without Rows
+// Options say whose agent it is. All but Rows are required: without Rows
 // (no role that moves tenants) nothing is purged, and tenants stand still for good.
 type Options struct {
 	Store     *store.Store
 	Directory Directory
 	Rows      Rows
 	Keys      Keys
+	Events    Events
 	Log       *slog.Logger
 	Registry  prometheus.Registerer
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/cellway/cellway/cell/deletion"
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/keep"
+	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
@@ -120,7 +121,7 @@ func (c *cell) restart(t *testing.T, rows deletion.Rows) {
 	t.Helper()
 	c.reg = prometheus.NewRegistry()
 	c.agent = deletion.New(deletion.Options{
-		Store: c.app, Directory: c.w, Rows: rows, Keys: c.keep, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Registry: c.reg,
+		Store: c.app, Directory: c.w, Rows: rows, Keys: c.keep, Events: outbox.NewEraser(c.redis), Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Registry: c.reg,
 	})
 }
 

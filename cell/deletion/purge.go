@@ -16,7 +16,7 @@ func (a *Agent) purgeAll(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if a.Rows == nil || a.Keys == nil {
+		if a.Rows == nil {
 			a.warn(ctx, d.Tenant, d.Epoch, "a deleted tenant is not purged: the cell has no role that may (set CELL_MOVER_DATABASE_URL)")
 			continue
 		}
@@ -55,6 +55,9 @@ func (a *Agent) purge(ctx context.Context, d directory.Deletion) (rows int64, er
 	}
 	if err := a.Keys.Erase(ctx, d.Tenant, d.Epoch, keysRest); err != nil {
 		return rows, fmt.Errorf("erase keys: %w", err)
+	}
+	if err := a.Events.Erase(ctx, d.Tenant, keysRest); err != nil {
+		return rows, err
 	}
 	if err := a.Rows.Purged(ctx, d.Tenant, d.Epoch); err != nil {
 		return rows, err

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cellway/cellway/cell/deletion"
+	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/infra/run"
 )
@@ -15,7 +16,7 @@ func (p *process) deletions(front context.Context, loops *run.Group) error {
 	if err != nil {
 		return err
 	}
-	o := deletion.Options{Store: p.store, Directory: dir, Keys: p.keep, Log: p.tel.Log, Registry: p.tel.Registry}
+	o := deletion.Options{Store: p.store, Directory: dir, Keys: p.keep, Events: outbox.NewEraser(p.redis), Log: p.tel.Log, Registry: p.tel.Registry}
 	if p.purger != nil { // else a nil pointer in the interface
 		o.Rows = p.purger
 	}
