@@ -65,6 +65,30 @@ func TestNothingIsPurgedOnSilence(t *testing.T) {
 	c.wantPurged(t, gone, 2)
 }
 
+// TestAnOldWordCountsNoLonger: what was due when the directory was heard last is not
+// purged once it does not answer, or does not say so any more.
+func TestAnOldWordCountsNoLonger(t *testing.T) {
+	t.Parallel()
+	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
+	c := w.open(t, "c1")
+	gone := c.tenant(t, "gone")
+	must(t, w.DeleteTenant(ctx, gone))
+	must(t, w.HurryDeletion(ctx, gone))
+	must(t, c.agent.Look(ctx))
+	w.gone.Store(true)
+	if err := c.agent.Look(ctx); err == nil {
+		t.Error("the directory answers")
+	}
+	c.agent.PurgeAll(ctx)
+	c.wantWhole(t, gone)
+	w.gone.Store(false)
+	must(t, c.agent.Look(ctx))
+	w.forgets(t, c, "gone")
+	must(t, c.agent.Look(ctx))
+	c.agent.PurgeAll(ctx)
+	c.wantWhole(t, gone)
+}
+
 // TestALostDeletionIsTakenBack: the rows are there, and the operator makes the cell
 // serve them where the directory has placed the tenant since. Not once the purge began.
 func TestALostDeletionIsTakenBack(t *testing.T) {

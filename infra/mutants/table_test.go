@@ -8,6 +8,7 @@ const (
 	outboxPkg   = "cell/outbox"
 	storePkg    = "directory/store"
 	serverPkg   = "directory/server"
+	deletionPkg = "cell/deletion"
 )
 
 const lockTenant = "    PERFORM cell.lock_tenant(tenant, wait_ms);\n"
@@ -272,5 +273,44 @@ var table = []mutant{
 		name: "a-cell-speaks-for-others", why: "a cell that is taken over aborts the moves of another, or registers in its place",
 		in: "directory/server/self.go", edit: []edit{{"(!ok || by.Subject", "(!ok && false || by.Subject"}},
 		pkg: serverPkg, test: "TestACellSpeaksForItselfAlone",
+	},
+	{
+		name: "purge-on-absence", why: "a directory that lost a tenant, or its deletion, costs the tenant its rows",
+		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n", "			lost++\n			_, _ = a.Rows.Deleted(ctx, t, e)\n"}},
+		pkg: deletionPkg, test: "TestNothingIsPurgedOnSilence",
+	},
+	{
+		name: "purge-on-an-old-word", why: "what the directory has said before it was cut off, or restored, is purged",
+		in: "cell/deletion/agent.go", edit: []edit{{"	a.due = due //", "	if err == nil && len(due) > 0 {\n		a.due = due\n	} //"}},
+		pkg: deletionPkg, test: "TestAnOldWordCountsNoLonger",
+	},
+	{
+		name: "purge-in-the-grace", why: "who deletes the wrong tenant, or loses the record of it, has lost the rows",
+		in: "cell/deletion/judge.go", edit: []edit{{"	case d.Due:", "	case d.Due || true:"}},
+		pkg: deletionPkg, test: "TestADeletedTenantStandsStillAndIsPurged",
+	},
+	{
+		name: "purge-at-an-older-epoch", why: "a directory that has lost the newest moves deletes what it does not know of",
+		in: "cell.enter_purge", edit: []edit{{"AND f.epoch = at_epoch AND f.state", "AND f.state"}},
+		pkg: deletionPkg, test: "TestNothingIsPurgedOnAnOlderWord",
+	},
+	{
+		name: "deletion-at-an-older-epoch", why: "the same, of who is served: it stands still, and is purged",
+		in: "cell.delete_tenant", edit: []edit{
+			{"(f.epoch > at_epoch OR f.epoch = at_epoch AND f.state", "(f.epoch = at_epoch AND f.state"},
+			{"DO UPDATE SET epoch = at_epoch,", "DO UPDATE SET epoch = greatest(f.epoch, at_epoch),"},
+			{"         WHERE f.epoch <= at_epoch;", "         ;"},
+		},
+		pkg: deletionPkg, test: "TestNothingIsPurgedOnAnOlderWord",
+	},
+	{
+		name: "deletion-without-lock", why: "a transaction of a deleted tenant goes on, and its rows come back after the purge",
+		in: "cell.delete_tenant", edit: []edit{{"        PERFORM cell.lock_tenant(tenant, wait_ms);\n", ""}},
+		pkg: deletionPkg, test: "TestWhoIsUnderWayEndsFirst",
+	},
+	{
+		name: "move-rises-over-a-deleted-tenant", why: "a mover that is late brings back who was deleted",
+		in: "cell.reserve", edit: []edit{{"WHERE f.state IN ('moved', 'incoming') AND f.epoch < base + 1", "WHERE f.state IN ('moved', 'incoming', 'deleted') AND f.epoch < base + 1"}},
+		pkg: deletionPkg, test: "TestNoMoveRisesOverADeletedTenant",
 	},
 }
