@@ -15,7 +15,15 @@ import (
 // TestACellSpeaksForItselfAlone calls what cells may, as c1, about c1 and about c2.
 func TestACellSpeaksForItselfAlone(t *testing.T) {
 	t.Parallel()
-	b := serve(t, withTwoCells(t), nil)
+	m := withTwoCells(t)
+	gone, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "gone", Cell: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.DeleteTenant(t.Context(), gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	b := serve(t, m, nil)
 	auth := "Authorization: Bearer " + b.token(t, token.Cell)
 	for _, tt := range []struct{ method, path, body string }{
 		{"POST", "/v1/cells", `{"id":"CELL","address":"http://CELL.test","capacity":100,"incarnation":"i-CELL"}`},
@@ -25,6 +33,7 @@ func TestACellSpeaksForItselfAlone(t *testing.T) {
 		{"POST", "/v1/cells/CELL/load", `{"incarnation":"i-CELL","tenants":[]}`},
 		{"GET", "/v1/tenants?cell=CELL", ``},
 		{"GET", "/v1/deletions?cell=CELL", ``},
+		{"PUT", "/v1/cells/CELL/deletions/" + gone.ID.String(), `{"incarnation":"i-CELL","epoch":2,"purged":false}`},
 	} {
 		for cell, want := range map[string]bool{"c1": true, "c2": false, "C1": false, "c1 ": false} {
 			path, body := strings.ReplaceAll(tt.path, "CELL", url.PathEscape(cell)), strings.ReplaceAll(tt.body, "CELL", cell)
@@ -42,6 +51,13 @@ func TestACellSpeaksForItselfAlone(t *testing.T) {
 	nobody := "Authorization: Bearer " + b.issue(t, token.Claims{Kind: token.Cell})
 	if got := b.call(t, "GET", "/v1/tenants?cell=", "", nobody); got.status != 403 {
 		t.Errorf("the tenants of all cells, as a cell without a name: got %d, want 403", got.status)
+	}
+	if got := b.call(t, "GET", "/v1/deletions", "", auth); got.status != 403 {
+		t.Errorf("the deletions of all cells: got %d, want 403", got.status)
+	}
+	c2 := "Authorization: Bearer " + b.issue(t, token.Claims{Kind: token.Cell, Subject: "c2"})
+	if got := b.call(t, "PUT", "/v1/cells/c2/deletions/"+gone.ID.String(), `{"incarnation":"i-c2","epoch":2,"purged":false}`, c2); got.status != 404 {
+		t.Errorf("another cell's deletion, as c2 of itself: got %d, want 404", got.status)
 	}
 	if got := b.call(t, "POST", "/v1/cells/c2/heartbeat", `{"incarnation":"i-c2"}`); got.status != 204 {
 		t.Errorf("an operator about c2: got %d", got.status)
