@@ -56,6 +56,12 @@ func TestCallsAreRepeatedOnlyWithoutHarm(t *testing.T) {
 			return c.TakeClaim(ctx, directory.Claim{Kind: "login", Name: "ann", Tenant: 1})
 		}, 3},
 		"delete tenant": {func(ctx context.Context, c *client.Client) error { return c.DeleteTenant(ctx, 1) }, 3},
+		"list deletions": {func(ctx context.Context, c *client.Client) error {
+			_, err := c.ListDeletions(ctx, "c1", 0, 10)
+			return err
+		}, 3},
+		"tell deletion":  {func(ctx context.Context, c *client.Client) error { return c.TellDeletion(ctx, "c1", "i1", 1, 2, true) }, 3},
+		"hurry deletion": {func(ctx context.Context, c *client.Client) error { return c.HurryDeletion(ctx, 1) }, 3},
 		"create tenant": {func(ctx context.Context, c *client.Client) error {
 			_, err := c.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
 			return err

@@ -14,17 +14,37 @@ func TestADeletionByTheReleaseBeforeIsHeardOf(t *testing.T) {
 	url := fresh(t)
 	s, pool := open(t, url), raw(t, url)
 	ctx := t.Context()
-	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
-		t.Fatal(err)
+	for _, id := range []directory.CellID{"c1", "c2"} {
+		if _, err := s.AddCell(ctx, directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
+	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a", Cell: "c1"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	m, err := s.CreateMove(ctx, directory.NewMove{Tenant: a.ID, Target: "c2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err = s.LeaseMove(ctx, m.ID, "m1", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []directory.Phase{
+		directory.Reserved, directory.Armed, directory.Frozen, directory.Decided, directory.Activated, directory.Watching,
+	} {
+		from := m.Phase
+		if m.Phase = p; s.Advance(ctx, m, from) != nil {
+			t.Fatalf("advance to %s", p)
+		}
+	}
 	exec(t, pool, `UPDATE directory.tenants SET state = 'deleted', epoch = epoch + 1 WHERE id = $1`, int64(a.ID))
 	list, err := s.ListDeletions(ctx, "c1", 0, 10)
-	if err != nil || len(list) != 1 || list[0].Tenant != a.ID || list[0].Epoch != 2 || list[0].Due || !slices.Equal(list[0].Cells, []directory.CellID{"c1"}) {
+	if err != nil || len(list) != 1 || list[0].Tenant != a.ID || list[0].Epoch != 3 || list[0].Due || !slices.Equal(list[0].Cells, []directory.CellID{"c1", "c2"}) {
 		t.Errorf("got %+v, %v", list, err)
+	}
+	if m, err = s.Move(ctx, m.ID); err != nil || m.Phase != directory.Completed || m.Holder != "" {
+		t.Errorf("the move that watches: got %+v, %v, want it completed", m, err)
 	}
 }
 

@@ -108,7 +108,7 @@ func (w *world) waits(t *testing.T, tenant *loadtest.Tenant) (d directory.Deleti
 
 // TestADeletedTenantIsGone: from its deletion on its schedule does not fire and its data
 // stands still; when its grace is ended nothing is left of it; and its neighbour in the
-// cell feels nothing. A cell that was killed before it heard does all that when it is back.
+// cell feels nothing. A cell that was killed while it purged, or before it heard, goes on when it is back.
 func TestADeletedTenantIsGone(t *testing.T) {
 	w := rough.alone(t)
 	home := w.cell(1)
@@ -140,16 +140,21 @@ func TestADeletedTenantIsGone(t *testing.T) {
 		t.Errorf("what operators see: got %+v, %v", d, waits)
 	}
 
-	// The cell is dead while another tenant is deleted, and the first one hurried.
+	// The cell is killed while it purges, and is dead while another tenant is deleted.
+	got[string](t, in, `SELECT set_config('cell.tenant', $1::bigint::text, false)`, int64(gone.ID))
+	got[int](t, in, `WITH many AS (INSERT INTO cell.job (tenant_id, id, kind, payload, state, max_attempts, due_at, run_at)
+		SELECT $1, gen_random_uuid(), 'old', '{}', 'done', 1, now(), now() FROM generate_series(1, 50000) RETURNING 1) SELECT count(*)::int FROM many`, int64(gone.ID))
+	w.operator(t, http.MethodPost, "/v1/tenants/"+gone.ID.String()+"/purge", nil, nil)
+	until(t, "the purge to begin", func() bool {
+		return got[bool](t, in, `SELECT begun_at IS NOT NULL FROM cell.deletion WHERE tenant = $1`, int64(gone.ID))
+	})
 	for _, part := range []string{"", "-worker"} {
 		if err := w.Kill(string(home) + part); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.remove(t, late)
-	for _, tenant := range []*loadtest.Tenant{gone, late} {
-		w.operator(t, http.MethodPost, "/v1/tenants/"+tenant.ID.String()+"/purge", nil, nil)
-	}
+	w.operator(t, http.MethodPost, "/v1/tenants/"+late.ID.String()+"/purge", nil, nil)
 	if state := in.fence(t, late); state != "active" {
 		t.Errorf("the fence of a cell that is dead: got %s", state)
 	}

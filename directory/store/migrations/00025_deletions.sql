@@ -50,6 +50,9 @@ BEGIN
 		UNION
 		SELECT m.source, m.tenant FROM directory.moves m JOIN directory.cells c ON c.id = m.source AND c.state <> 'retired'
 		 WHERE m.tenant = NEW.id AND m.phase = 'watching';
+		UPDATE directory.moves m
+		   SET previous = 'watching', phase = 'completed', changed_at = now(), lease = lease + 1, holder = '', leased_until = NULL, error = 'the tenant was deleted'
+		 WHERE m.tenant = NEW.id AND m.phase = 'watching';
 	END IF;
 	RETURN NULL;
 END $$;
