@@ -125,7 +125,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}
 	slices.Sort(series)
 	want := []string{
-		"",                                                      // open streams
+		"", "", // open streams, and those that were reset
 		"201 POST projects /v1/projects", "404 other none none", // code, method, module, route
 		"assertion", "rate", "stale_epoch", "token", // reason
 	}

@@ -25,22 +25,25 @@ const (
 	retryMost  = 5 * time.Second
 )
 
-// A Message is one server-sent event.
+// A Message is one server-sent event. It tells of one event of the tenant's outbox.
 type Message struct {
-	ID   int64
-	Data []byte // one line
+	Seq   int64  // that event's number
+	Event string // and its id
+	Data  []byte // one line
 }
 
-// A Feed reads what follows the message with the id after, in order: some of it,
-// or nothing where there is no more. It runs in a transaction of its own each time,
-// so that nothing is read for a tenant that another cell has.
-type Feed func(ctx context.Context, tx *store.Tx, after int64) ([]Message, error)
+// A Feed reads messages from the number from on, in order, that one among them where
+// it exists: two at least where there are as many. It runs in a transaction of its own
+// each time, so that nothing is read for a tenant that another cell has.
+type Feed func(ctx context.Context, tx *store.Tx, from int64) ([]Message, error)
 
-// Stream answers with what feed has and will have, as server-sent events, until the
-// client goes, the tenant moves or stands still, or the process stops. An error
-// means that nothing was written. It is not bound to the time that a request may
-// take. Whoever writes what feed reads says so with WakeStreams.
-func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after int64, feed Feed) error {
+// Stream answers with what feed has and will have behind a place, as server-sent
+// events, until the client goes, the tenant moves or stands still, or the process
+// stops. Where the place is not of this database's history, because the database has
+// lost its last commits, it says so and begins at the beginning. An error means that
+// nothing was written. It is not bound to the time that a request may take. Whoever
+// writes what feed reads says so with WakeStreams.
+func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after Place, feed Feed) error {
 	c := callFrom(ctx)
 	if c == nil || c.tenant == 0 {
 		return errors.New("open stream: the context has no tenant")
@@ -50,7 +53,7 @@ func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after int64, fee
 		return err
 	}
 	defer d.streams.leave(x)
-	batch, err := d.read(ctx, after, feed)
+	first, err := d.read(ctx, after, feed)
 	if err != nil {
 		return err
 	}
@@ -58,42 +61,61 @@ func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after int64, fee
 	defer cancel()
 	defer context.AfterFunc(c.peer, cancel)()
 	c.opened = time.Since(c.began)
-	why, err := d.pour(ctx, newSender(w), x, batch, after, feed)
+	why, err := d.pour(ctx, newSender(w), x, first, after, feed)
 	d.streams.ended.WithLabelValues(why).Inc()
 	telemetry.RequestFrom(ctx).Err = err
 	return nil
 }
 
-// read is one batch, in a transaction that passes the fence.
-func (d *DB) read(ctx context.Context, after int64, feed Feed) (batch []Message, err error) {
+// A batch is what one look at the database found.
+type batch struct {
+	messages []Message
+	lost     bool // the place that was asked for; the messages are from the beginning on
+}
+
+// read is one batch, in a transaction that passes the fence. It looks each time
+// whether the place is still there: a database may lose it under an open stream.
+func (d *DB) read(ctx context.Context, after Place, feed Feed) (b batch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, streamRead)
 	defer cancel()
-	err = d.InTenant(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-		batch, err = feed(ctx, tx, after)
+	err = d.InTenant(ctx, func(ctx context.Context, tx *store.Tx) error {
+		found, err := feed(ctx, tx, after.Seq)
+		if err != nil {
+			return err
+		}
+		if b.messages, b.lost, err = after.behind(ctx, tx, found); err != nil || !b.lost {
+			return err
+		}
+		b.messages, err = feed(ctx, tx, 0)
 		return err
 	})
-	return batch, err
+	return b, err
 }
 
 // pour sends batches until something ends the stream, and says what. The error
 // is for the log.
-func (d *DB) pour(ctx context.Context, out *sender, x *seat, batch []Message, after int64, feed Feed) (why string, err error) {
+func (d *DB) pour(ctx context.Context, out *sender, x *seat, b batch, after Place, feed Feed) (why string, err error) {
 	if err := out.begin(); err != nil {
 		return overPeer, nil
 	}
 	beat := time.NewTicker(streamBeat)
 	defer beat.Stop()
 	for {
-		if err := out.send(batch); err != nil {
+		if b.lost {
+			d.streams.reset.Inc()
+			out.reset(after)
+			after = Place{}
+		}
+		if err := out.send(b.messages); err != nil {
 			return overPeer, nil
 		}
-		if n := len(batch); n > 0 {
-			after = batch[n-1].ID
+		if n := len(b.messages); n > 0 {
+			after = b.messages[n-1].place()
 			beat.Reset(streamBeat)
 		} else if why := x.pause(ctx, out, beat.C); why != "" {
 			return why, nil
 		}
-		switch batch, err = d.read(ctx, after, feed); {
+		switch b, err = d.read(ctx, after, feed); {
 		case ctx.Err() != nil:
 			return overPeer, nil
 		case errors.Is(err, problem.Stale):
@@ -141,9 +163,15 @@ func (s *sender) begin() error {
 	return s.flush()
 }
 
-func (s *sender) send(batch []Message) error {
-	for _, m := range batch {
-		fmt.Fprintf(&s.text, "id: %d\ndata: %s\n\n", m.ID, m.Data)
+// reset tells the client, before what is sent next, that what it has seen up to its
+// place need not have happened, and lets it come back for the beginning.
+func (s *sender) reset(seen Place) {
+	fmt.Fprintf(&s.text, "event: reset\nid: 0\ndata: {\"reason\":\"lost\",\"last_event_id\":%q}\n\n", seen)
+}
+
+func (s *sender) send(messages []Message) error {
+	for _, m := range messages {
+		fmt.Fprintf(&s.text, "id: %s\ndata: %s\n\n", m.place(), m.Data)
 	}
 	return s.flush()
 }

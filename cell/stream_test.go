@@ -20,7 +20,9 @@ type listener struct {
 	t     *testing.T
 	resp  *http.Response
 	lines *bufio.Scanner
-	retry int // milliseconds
+	retry int    // milliseconds
+	last  string // the id of the last event
+	reset bool   // the last event says that what was seen is lost
 }
 
 // listen opens a stream, which must answer with status.
@@ -50,19 +52,24 @@ func (l *listener) next() (id int, ok bool) {
 	l.t.Helper()
 	for l.lines.Scan() {
 		name, value, _ := strings.Cut(l.lines.Text(), ": ")
-		n, err := strconv.Atoi(value)
+		var err error
 		switch name {
 		case "retry":
-			l.retry = n
+			l.retry, err = strconv.Atoi(value)
 		case "id":
-			id = n
+			l.last = value
+			seq, _, _ := strings.Cut(value, "-")
+			id, err = strconv.Atoi(seq)
+		case "event":
+			l.reset = value == "reset"
 		case "data":
+			if l.reset {
+				return 0, true
+			}
 			if !strings.Contains(value, fmt.Sprintf(`"seq":%d,`, id)) {
 				l.t.Errorf("event %d has data %s", id, value)
 			}
 			return id, true
-		default:
-			err = nil
 		}
 		if err != nil {
 			l.t.Errorf("line %q: %v", l.lines.Text(), err)
@@ -78,6 +85,15 @@ func (l *listener) want(ids ...int) {
 			l.t.Fatalf("got event %d, %v; want %d", got, ok, want)
 		}
 	}
+}
+
+// wantReset checks that the client is told to read anew.
+func (l *listener) wantReset() {
+	l.t.Helper()
+	if id, ok := l.next(); !ok || !l.reset || l.last != "0" {
+		l.t.Fatalf("got event %d, %v, id %s; want a reset", id, ok, l.last)
+	}
+	l.reset = false
 }
 
 func (l *listener) wantEnd() {

@@ -58,6 +58,7 @@ type streams struct {
 	stopped bool
 
 	ended *prometheus.CounterVec
+	reset prometheus.Counter
 }
 
 func newStreams() *streams {
@@ -66,6 +67,9 @@ func newStreams() *streams {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cell_streams_ended_total", Help: "Event streams that ended, by why.",
 		}, []string{"why"}),
+		reset: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cell_streams_reset_total", Help: "Clients that were told that what they had seen is not in the database any more.",
+		}),
 	}
 }
 
@@ -220,7 +224,7 @@ func (s *streams) check(ctx context.Context, db *store.Store) error {
 
 // register shows how many streams there are and why they end.
 func (s *streams) register(reg prometheus.Registerer) {
-	reg.MustRegister(s.ended, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(s.ended, s.reset, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cell_streams_open", Help: "Event streams that are open now.",
 	}, s.open))
 }

@@ -21,6 +21,7 @@ type Follower struct {
 	tenant *Tenant
 	router int // 0 takes them in turn
 	last   int64
+	id     string // of the last event, as it came
 	retry  time.Duration
 
 	Connected int      // how often it has got a stream
@@ -30,11 +31,11 @@ type Follower struct {
 // Follow makes a follower of the tenant's activity that asks a router, from 1; 0 is
 // any. It begins with the first event.
 func (t *Tenant) Follow(router int) *Follower {
-	return &Follower{tenant: t, router: router, retry: comeBack}
+	return &Follower{tenant: t, router: router, retry: comeBack, id: "0"}
 }
 
 // Run calls seen with each event until ctx ends. It returns an error where an event
-// does not follow the one before.
+// does not follow the one before, or the cell says that what was seen is lost.
 func (f *Follower) Run(ctx context.Context, seen func(Event)) error {
 	for ctx.Err() == nil {
 		if err := f.connect(ctx, seen); err != nil {
@@ -52,7 +53,7 @@ func (f *Follower) connect(ctx context.Context, seen func(Event)) error {
 	if f.router == 0 {
 		base = ep.urls[int(ep.next.Add(1))%len(ep.urls)]
 	}
-	header := http.Header{"Last-Event-Id": {strconv.FormatInt(f.last, 10)}}
+	header := http.Header{"Last-Event-Id": {f.id}}
 	req, err := newRequest(ctx, base, Request{Path: "/v1/activity/stream", Token: f.tenant.Token, Header: header})
 	if err != nil {
 		return err
@@ -82,7 +83,7 @@ func (f *Follower) refused(ctx context.Context, why string) {
 // read takes the events of one stream. One that was cut short is dropped, as the
 // format wants it: an event counts when its blank line has come.
 func (f *Follower) read(stream io.Reader, seen func(Event)) error {
-	var data string
+	var data, id string
 	for lines := bufio.NewScanner(stream); lines.Scan(); {
 		name, value, _ := strings.Cut(lines.Text(), ": ")
 		switch name {
@@ -90,6 +91,12 @@ func (f *Follower) read(stream io.Reader, seen func(Event)) error {
 			if ms, err := strconv.Atoi(value); err == nil {
 				f.retry = time.Duration(ms) * time.Millisecond
 			}
+		case "event":
+			if value == "reset" {
+				return fmt.Errorf("stream of %s: event %d, which was seen, is not there any more", f.tenant.Slug, f.last)
+			}
+		case "id":
+			id = value
 		case "data":
 			data = value
 		case "":
@@ -103,7 +110,7 @@ func (f *Follower) read(stream io.Reader, seen func(Event)) error {
 			if e.Seq != f.last+1 {
 				return fmt.Errorf("stream of %s: event %d came after %d", f.tenant.Slug, e.Seq, f.last)
 			}
-			f.last, data = e.Seq, ""
+			f.last, f.id, data = e.Seq, id, ""
 			seen(e)
 		}
 	}

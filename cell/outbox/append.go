@@ -92,6 +92,16 @@ func ReadPosition(ctx context.Context, tx *store.Tx) (p Position, err error) {
 	return p, nil
 }
 
+// Lookup is the number of the last event that was written, 0 where there is none, and
+// the id of the event seq, "" where that does not exist or was removed after its time.
+func Lookup(ctx context.Context, tx *store.Tx, seq int64) (last int64, id string, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT coalesce((SELECT c.last FROM cell.outbox_counter c WHERE c.tenant_id = $1), 0),
+		       coalesce((SELECT o.id::text FROM cell.outbox o WHERE o.tenant_id = $1 AND o.seq = $2), '')`,
+		tx.Tenant, seq).Scan(&last, &id)
+	return last, id, err
+}
+
 const selectEvents = `
 	SELECT id::text, tenant_id, seq, type, subject, at, data::text, traceparent, epoch, cell
 	  FROM cell.outbox`

@@ -246,8 +246,9 @@ type StreamActivityParams struct {
 	// After Only entries with a higher seq; Last-Event-ID comes before it.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
-	// LastEventID The id of the last event that was seen.
-	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
+	// LastEventID The id of the last event that was seen. A mere seq is taken, too; then the cell notices
+	// only that an event of that number was never written.
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
 // ListProjectsParams defines parameters for ListProjects.
@@ -455,14 +456,14 @@ func (siw *ServerInterfaceWrapper) StreamActivity(w http.ResponseWriter, r *http
 
 	// ------------- Optional header parameter "Last-Event-ID" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
-		var LastEventID int64
+		var LastEventID string
 		n := len(valueList)
 		if n != 1 {
 			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Last-Event-ID", Count: n})
 			return
 		}
 
-		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
 		if err != nil {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Last-Event-ID", Err: err})
 			return

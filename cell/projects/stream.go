@@ -15,7 +15,13 @@ const streamBatch = 200
 
 // StreamActivity serves GET /v1/activity/stream.
 func (h *handlers) StreamActivity(ctx context.Context, req StreamActivityRequestObject) (StreamActivityResponseObject, error) {
-	after := orDefault(req.Params.LastEventID, orDefault(req.Params.After, 0))
+	after := cell.Place{Seq: orDefault(req.Params.After, 0)}
+	if id := req.Params.LastEventID; id != nil {
+		var err error
+		if after, err = cell.ParsePlace(*id); err != nil {
+			return nil, err
+		}
+	}
 	return stream(func(w http.ResponseWriter) error { return h.db.Stream(ctx, w, after, activityFeed) }), nil
 }
 
@@ -25,8 +31,8 @@ type stream func(w http.ResponseWriter) error
 // VisitStreamActivityResponse writes the response.
 func (s stream) VisitStreamActivityResponse(w http.ResponseWriter) error { return s(w) }
 
-func activityFeed(ctx context.Context, tx *store.Tx, after int64) ([]cell.Message, error) {
-	items, err := listActivity(ctx, tx, after, streamBatch)
+func activityFeed(ctx context.Context, tx *store.Tx, from int64) ([]cell.Message, error) {
+	items, err := listActivity(ctx, tx, from-1, streamBatch)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +42,7 @@ func activityFeed(ctx context.Context, tx *store.Tx, after int64) ([]cell.Messag
 		if err != nil {
 			return nil, fmt.Errorf("encode activity %d: %w", a.Seq, err)
 		}
-		batch[i] = cell.Message{ID: a.Seq, Data: data}
+		batch[i] = cell.Message{Seq: a.Seq, Event: a.EventID, Data: data}
 	}
 	return batch, nil
 }
