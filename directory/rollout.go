@@ -102,7 +102,7 @@ type Part struct {
 }
 
 // ErrPart says that a router took what its record brings, and cannot lay its part in a
-// roll-out over it: it serves the record, and asks again.
+// roll-out over it: it serves the record, says so in its reports, and asks again.
 var ErrPart = errors.New("part in a roll-out is not served")
 
 // Is reports whether the part is the one that a report is of.
@@ -118,6 +118,15 @@ type Report struct {
 	Round    int       `json:"round"`
 	Requests int64     `json:"requests"`
 	Failed   int64     `json:"failed"` // the cell did not do what a client may expect: see router.failed
+	// Refused is the last part that the router could not serve, until it serves one.
+	Refused *Refusal `json:"refused,omitempty"`
+}
+
+// A Refusal is of a part that a router cannot lay over its record.
+type Refusal struct {
+	Rollout RolloutID `json:"rollout"`
+	Round   int       `json:"round"`
+	Why     string    `json:"why"`
 }
 
 // A Heard is a router that takes part in roll-outs, as the directory heard of it.

@@ -16,6 +16,18 @@ import (
 // judgeFrom is how many requests it takes to halt before the soak time is over.
 const judgeFrom = 20
 
+// judgeFew and half are for a wave that gets hardly any requests when the soak time is
+// over: a router that a balancer has taken out because of the changes answers no more
+// than these few. So few halt it where that much more of them than of the others' failed.
+const (
+	judgeFew = 5
+	half     = 0.5
+)
+
+// takeTime is how long a live router of the wave may take to have its part: it polls
+// every three seconds at least.
+const takeTime = 2 * HeartbeatTTL
+
 // Begin is the roll-out that n asks for, with its first wave open, over a record
 // that says before of each subject.
 func (n NewRollout) Begin(id RolloutID, by string, before []RolloutChange, routers []Heard, now time.Time) (Rollout, error) {
@@ -109,11 +121,17 @@ func (r Rollout) Next(routers []Heard, drift string, now time.Time) (next Rollou
 	if why := r.wrong(t, routers, drift, now); why != "" {
 		return r.Stop(RolloutHalted, why, now), true
 	}
-	if now.Sub(r.Opened) < r.Soak || t.Wave.Routers < len(r.Routers) || t.Wave.Requests < r.Requests {
+	if now.Sub(r.Opened) < r.Soak {
 		return r, false
 	}
 	// With the soak time over, few requests count as well.
-	if why := r.worse(t, 1); why != "" {
+	if why := r.worse(t, judgeFew, max(half, r.Margin)); why != "" {
+		return r.Stop(RolloutHalted, why, now), true
+	}
+	if t.Wave.Routers < len(r.Routers) || t.Wave.Requests < r.Requests {
+		return r, false
+	}
+	if why := r.worse(t, 1, r.Margin); why != "" {
 		return r.Stop(RolloutHalted, why, now), true
 	}
 	r.Base = r.base(t)
@@ -135,20 +153,25 @@ func (r Rollout) wrong(t Tallies, routers []Heard, drift string, now time.Time) 
 	}
 	for _, id := range r.Routers {
 		i := slices.IndexFunc(routers, func(h Heard) bool { return h.Router == id })
-		switch {
-		case i < 0 || !routers[i].Live:
+		if i < 0 || !routers[i].Live {
 			return fmt.Sprintf("router %s of the wave has not been heard of for %s", id, HeartbeatTTL)
-		case (routers[i].Rollout != r.ID || routers[i].Round != r.Round) && now.Sub(r.Opened) > r.Soak+HeartbeatTTL:
-			return fmt.Sprintf("router %s of the wave does not take the changes: see its log", id)
+		}
+		h := routers[i]
+		has := h.Rollout == r.ID && h.Round == r.Round
+		switch x := h.Refused; {
+		case !has && x != nil && x.Rollout == r.ID && x.Round == r.Round:
+			return fmt.Sprintf("router %s of the wave cannot serve the changes: %s", id, x.Why)
+		case !has && now.Sub(r.Opened) > takeTime:
+			return fmt.Sprintf("router %s of the wave has not taken the changes in %s: see its log", id, takeTime)
 		}
 	}
-	return r.worse(t, judgeFrom)
+	return r.worse(t, judgeFrom, r.Margin)
 }
 
-// worse says that the wave's routers fare worse than the others, if they have
-// answered so many requests at least.
-func (r Rollout) worse(t Tallies, least int64) string {
-	if t.Wave.Requests < least || t.Wave.Share() <= r.base(t)+r.Margin {
+// worse says that the wave's routers fare worse than the others by more than margin, if
+// they have answered so many requests at least.
+func (r Rollout) worse(t Tallies, least int64, margin float64) string {
+	if t.Wave.Requests < least || t.Wave.Share() <= r.base(t)+margin {
 		return ""
 	}
 	return fmt.Sprintf("wave %s: %d of %d requests failed (%.1f %%), %.1f %% without the changes",

@@ -163,8 +163,24 @@ func TestWhatHaltsARollout(t *testing.T) {
 				h.Live = id == r.Routers[0]
 			}
 		}},
-		{what: "the canary does not take it", does: func(fleet, directory.Rollout) {}, after: 71 * time.Second, want: "does not take the changes"},
-		{what: "nor has it to yet", does: func(fleet, directory.Rollout) {}, after: 69 * time.Second},
+		{
+			what: "fewer than asked for, nearly all failed, and the time is over", after: 61 * time.Second,
+			does: func(f fleet, r directory.Rollout) { f.serves(r, 6, 90, 0) }, want: "5 of 6 requests failed",
+		},
+		{what: "the same, not over yet", does: func(f fleet, r directory.Rollout) { f.serves(r, 6, 90, 0) }, after: 59 * time.Second},
+		{what: "few, some failed, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 8, 25, 0) }, after: 61 * time.Second},
+		{what: "hardly any, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 4, 100, 0) }, after: 61 * time.Second},
+		{what: "the canary does not take it", change: soakLong, does: func(fleet, directory.Rollout) {}, after: 21 * time.Second, want: "has not taken the changes"},
+		{what: "nor has it to yet", change: soakLong, does: func(fleet, directory.Rollout) {}, after: 19 * time.Second},
+		{what: "the canary cannot serve it", change: soakLong, does: refuses(0), want: "cannot serve the changes: no room"},
+		{what: "it could not serve an earlier round", change: soakLong, does: refuses(-1)},
+		{what: "another router says so", change: soakLong, does: func(f fleet, r directory.Rollout) {
+			for id, h := range f {
+				if id != r.Routers[0] {
+					h.Refused = &directory.Refusal{Rollout: r.ID, Round: r.Round, Why: "no room"}
+				}
+			}
+		}},
 		{what: "the record changes", does: func(fleet, directory.Rollout) {}, drift: "cell/c1", want: "cell/c1"},
 	} {
 		f := newFleet(3)
@@ -177,6 +193,16 @@ func TestWhatHaltsARollout(t *testing.T) {
 		case tt.want != "" && (next.State != directory.RolloutHalted || !strings.Contains(next.Reason, tt.want)):
 			t.Errorf("%s: got %s (%s), want it halted because of %q", tt.what, next.State, next.Reason, tt.want)
 		}
+	}
+}
+
+// soakLong lets nothing happen because a wave's time is over.
+func soakLong(n *directory.NewRollout) { n.Soak = 24 * time.Hour }
+
+// refuses lets the canary say that it could not serve the part of a round, from the open one.
+func refuses(from int) func(fleet, directory.Rollout) {
+	return func(f fleet, r directory.Rollout) {
+		f[r.Routers[0]].Refused = &directory.Refusal{Rollout: r.ID, Round: r.Round + from, Why: "no room"}
 	}
 }
 

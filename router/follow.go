@@ -32,7 +32,9 @@ func (rt *Router) Follow(ctx context.Context, feed Feed, id string) error {
 	return follow(ctx, feed, client.WatchOptions{
 		Router: id,
 		Poll: func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
-			return feed.Poll(ctx, router, since, wait, fares.of(rt.Table.Part()))
+			has := fares.of(rt.Table.Part())
+			has.Refused = rt.Table.Refusal()
+			return feed.Poll(ctx, router, since, wait, has)
 		},
 	}, rt.Table, rt.Log)
 }

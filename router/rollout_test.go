@@ -109,6 +109,29 @@ func TestARouterTellsHowItsPartFares(t *testing.T) {
 	}
 }
 
+// TestARouterTellsWhatItCannotServe: else it would look like one that is slow to take it.
+func TestARouterTellsWhatItCannotServe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": http.NotFoundHandler()}, nil)
+	feed := &stagedFeed{}
+	e, _ := w.table.View().BySlug("acme")
+	twice := directory.Route{Placement: e.Placement, Slug: "acme", Hosts: []string{"a.test", "a.test"}}
+	feed.set(directory.Part{Rollout: "ro_1", Round: 2, Routes: []directory.Route{twice}}, false)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.router.Follow(ctx, feed, "r1") }()
+	eventually(t, "the refusal", func() bool {
+		said := feed.said()
+		return said.Rollout == "" && said.Refused != nil && said.Refused.Rollout == "ro_1" && said.Refused.Round == 2 && said.Refused.Why != ""
+	})
+	feed.set(directory.Part{Rollout: "ro_2", Round: 1}, false)
+	eventually(t, "the next part", func() bool { said := feed.said(); return said.Rollout == "ro_2" && said.Refused == nil })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAPartEndsWithTheDirectory: who cannot hear a halt serves the record after as
 // long as the directory waits before it halts.
 func TestAPartEndsWithTheDirectory(t *testing.T) {

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -45,8 +47,16 @@ func (c *Client) AskRollout(ctx context.Context, id directory.RolloutID, wish di
 
 // Poll implements directory.Rollouts; see Changes.
 func (c *Client) Poll(ctx context.Context, router string, since directory.Version, wait time.Duration, has directory.Report) (directory.Update, error) {
-	return c.changes(ctx, since, wait, url.Values{
+	q := url.Values{
 		"router": {router}, "rollout": {string(has.Rollout)}, "round": {strconv.Itoa(has.Round)},
 		"requests": {strconv.FormatInt(has.Requests, 10)}, "failed": {strconv.FormatInt(has.Failed, 10)},
-	})
+	}
+	if has.Refused != nil {
+		text, err := json.Marshal(has.Refused)
+		if err != nil {
+			return directory.Update{}, fmt.Errorf("encode refusal: %w", err)
+		}
+		q.Set("refused", string(text))
+	}
+	return c.changes(ctx, since, wait, q)
 }

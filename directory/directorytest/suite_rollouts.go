@@ -25,7 +25,7 @@ type Staged struct {
 func RunRollouts(t *testing.T, open func(t *testing.T) Staged) {
 	for name, test := range map[string]func(*testing.T, *rollouts){
 		"Done": testRolloutDone, "Refused": testRolloutRefused, "Halted": testRolloutHalted, "Drift": testRolloutDrift,
-		"Taken": testRolloutTaken, "StepsAtOnce": testRolloutStepsAtOnce, "Wakes": testRolloutWakes,
+		"Taken": testRolloutTaken, "StepsAtOnce": testRolloutStepsAtOnce, "CannotServe": testRolloutCannotServe, "Wakes": testRolloutWakes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -271,6 +271,33 @@ func testRolloutTaken(t *testing.T, s *rollouts) {
 	}
 	if c1, err := s.Cell(s.ctx, "c1"); err != nil || c1.Address != "http://c1.test" {
 		t.Errorf("the record: got %+v, %v", c1, err)
+	}
+}
+
+// testRolloutCannotServe: a canary that says so halts it, whatever the soak time.
+func testRolloutCannotServe(t *testing.T, s *rollouts) {
+	r, err := s.staged.CreateRollout(s.ctx, directory.NewRollout{
+		Why: "x", Soak: time.Hour, Changes: []directory.RolloutChange{{Cell: "c1", Address: "http://new.test"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	canary := r.Routers[0]
+	refusal := directory.Refusal{Rollout: r.ID, Round: r.Round, Why: "the hosts \"collide\""}
+	s.has[canary] = directory.Report{Refused: &refusal}
+	if p := s.poll(t, canary); p == nil || p.Rollout != r.ID {
+		t.Errorf("got part %+v, want it once more", p)
+	}
+	if r = s.step(t, directory.RolloutHalted); !strings.Contains(r.Reason, canary) || !strings.Contains(r.Reason, refusal.Why) {
+		t.Errorf("reason: got %q", r.Reason)
+	}
+	s.has[canary] = directory.Report{} // it says nothing of that any more
+	s.poll(t, canary)
+	if _, err := s.staged.AskRollout(s.ctx, r.ID, directory.Resume); err != nil {
+		t.Fatal(err)
+	}
+	if r, stepped, err := s.staged.Step(s.ctx); stepped || err != nil {
+		t.Errorf("resumed: got %s (%s), %v", r.State, r.Reason, err)
 	}
 }
 

@@ -114,6 +114,11 @@ func (s *Server) changes(ctx context.Context, q url.Values, since directory.Vers
 	has.Round, _ = strconv.Atoi(q.Get("round"))
 	has.Requests, _ = strconv.ParseInt(q.Get("requests"), 10, 64)
 	has.Failed, _ = strconv.ParseInt(q.Get("failed"), 10, 64)
+	if text := q.Get("refused"); text != "" {
+		if err := json.Unmarshal([]byte(text), &has.Refused); err != nil {
+			return directory.Update{}, problem.Wrap(problem.Invalid, err, "refused is no refusal of a part")
+		}
+	}
 	return s.Rollouts.Poll(ctx, q.Get("router"), since, wait, has)
 }
 

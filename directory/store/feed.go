@@ -289,13 +289,14 @@ func (s *Store) acknowledge(ctx context.Context, router string, since directory.
 		return now, head, false, cmp.Or(err, gone)
 	}
 	const upsert = `
-		  WITH heard AS (INSERT INTO directory.routers (id, acked, staged, rollout, round, requests, failed)
-		                 VALUES ($1, $2, true, $3, $4, $5, $6)
+		  WITH heard AS (INSERT INTO directory.routers (id, acked, staged, rollout, round, requests, failed, refused)
+		                 VALUES ($1, $2, true, $3, $4, $5, $6, $7)
 		                     ON CONFLICT (id) DO UPDATE
 		                    SET acked = EXCLUDED.acked, seen_at = now(), staged = true, rollout = EXCLUDED.rollout,
-		                        round = EXCLUDED.round, requests = EXCLUDED.requests, failed = EXCLUDED.failed)
+		                        round = EXCLUDED.round, requests = EXCLUDED.requests, failed = EXCLUDED.failed,
+		                        refused = EXCLUDED.refused)
 		SELECT COALESCE((SELECT id <> $3 OR round <> $4 FROM directory.rollouts WHERE state = 'running'), $3 <> '')`
-	err = s.pool.QueryRow(ctx, upsert, router, int64(since), string(has.Rollout), has.Round, has.Requests, has.Failed).Scan(&other)
+	err = s.pool.QueryRow(ctx, upsert, router, int64(since), string(has.Rollout), has.Round, has.Requests, has.Failed, has.Refused).Scan(&other)
 	return now, head, other, cmp.Or(err, gone)
 }
 

@@ -176,14 +176,14 @@ func staged(ctx context.Context, db pg.DB) (routers []directory.Heard, now time.
 	// One row at least, so that there is a time.
 	rows, err := db.Query(ctx, `
 		SELECT now(), COALESCE(r.id, ''), COALESCE(r.seen_at > now() - `+ttl+`, false),
-		       COALESCE(r.rollout, ''), COALESCE(r.round, 0), COALESCE(r.requests, 0), COALESCE(r.failed, 0)
+		       COALESCE(r.rollout, ''), COALESCE(r.round, 0), COALESCE(r.requests, 0), COALESCE(r.failed, 0), r.refused
 		  FROM (SELECT) one LEFT JOIN directory.routers r ON r.staged
 		 ORDER BY r.id`)
 	if err != nil {
 		return nil, now, err
 	}
 	var h directory.Heard
-	_, err = pgx.ForEachRow(rows, []any{&now, &h.Router, &h.Live, &h.Rollout, &h.Round, &h.Requests, &h.Failed}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&now, &h.Router, &h.Live, &h.Rollout, &h.Round, &h.Requests, &h.Failed, &h.Refused}, func() error {
 		if h.Router != "" {
 			routers = append(routers, h)
 		}

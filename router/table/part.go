@@ -17,6 +17,12 @@ func (t *Table) Part() *directory.Part {
 	return &directory.Part{}
 }
 
+// Refusal is the last part in a roll-out, if it could not be laid over the record.
+func (t *Table) Refusal() *directory.Refusal { return t.refusal.Load() }
+
+// mostWhy bounds what a Refusal says.
+const mostWhy = 300
+
 // DropPart ends the router's part in a roll-out: the record is served. It is for a
 // directory that is silent, so that nobody can say any more how the change fares.
 func (t *Table) DropPart() {
@@ -34,6 +40,7 @@ func (t *Table) take(record *View, p *directory.Part) error {
 		p = nil
 	}
 	t.part.Store(p)
+	t.refusal.Store(nil)
 	if old := t.record.Load(); record.replaced == old.replaced {
 		again := *record
 		again.replaced = make(chan struct{}) // what is served changes, though the record does not
@@ -52,6 +59,8 @@ func (t *Table) put(record *View) (err error) {
 	if p := t.part.Load(); p.Serves() {
 		if served, err = record.under(p); err != nil {
 			t.part.Store(nil)
+			why := err.Error()
+			t.refusal.Store(&directory.Refusal{Rollout: p.Rollout, Round: p.Round, Why: why[:min(len(why), mostWhy)]})
 			served, err = record, fmt.Errorf("%w: %s: %w", directory.ErrPart, p.Rollout, err)
 		} else if record.replaced == old.replaced {
 			served.replaced = was.replaced

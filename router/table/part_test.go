@@ -186,6 +186,13 @@ func TestAPartThatCannotBe(t *testing.T) {
 	if e, _ := tab.View().BySlug("acme"); e.Address != "http://c1" || tab.Part().Rollout != "" {
 		t.Errorf("got %+v with part %+v, want the record", e, tab.Part())
 	}
+	if x := tab.Refusal(); x == nil || x.Rollout != "ro_1" || x.Round != 1 || x.Why == "" {
+		t.Errorf("it says that it refused %+v", x)
+	}
+	apply(t, tab, told(tab, part()))
+	if x := tab.Refusal(); x != nil {
+		t.Errorf("it serves a part, and says that it refused %+v", x)
+	}
 }
 
 func TestLookupUnderAPartAllocatesNothing(t *testing.T) {

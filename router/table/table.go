@@ -37,6 +37,7 @@ type Table struct {
 	current   atomic.Pointer[View] // what is served
 	record    atomic.Pointer[View] // what the directory's record says, and the disk keeps: the same unless a part is laid over it
 	part      atomic.Pointer[directory.Part]
+	refusal   atomic.Pointer[directory.Refusal]
 	confirmed atomic.Int64 // Unix nanoseconds: see Confirmed
 	apply     sync.Mutex   // one writer at a time
 	seed      maphash.Seed // secret, so that nobody can choose names that collide
