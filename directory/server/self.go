@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
@@ -26,8 +27,12 @@ var mentions = map[string]mention{
 	"getTenant": nil, "listMoves": nil, "findClaim": nil,
 }
 
-// onlyItself is Forbidden where a cell's request is about another cell.
+// onlyItself is Forbidden where a cell's request is about another cell, or a router
+// acknowledges as another router.
 func (s *Server) onlyItself(r *http.Request, operation string, by token.Claims) error {
+	if by.Kind == token.Router && operation == "getChanges" {
+		return onlyAs(by.Subject, acknowledging(r))
+	}
 	about := mentions[operation]
 	if by.Kind != token.Cell || about == nil {
 		return nil
@@ -37,6 +42,17 @@ func (s *Server) onlyItself(r *http.Request, operation string, by token.Claims) 
 		err = problem.New(problem.Forbidden, "cell %s may not do this for another cell or its tenants", by.Subject)
 	}
 	return err
+}
+
+// onlyAs is Forbidden where a router names another one than its token does. A token whose
+// subject ends with * is for all routers whose names begin so: those of a deployment that
+// share it.
+func onlyAs(subject, router string) error {
+	prefix, shared := strings.CutSuffix(subject, "*")
+	if router == "" || router == subject || shared && prefix != "" && strings.HasPrefix(router, prefix) {
+		return nil
+	}
+	return problem.New(problem.Forbidden, "router %s may not do this as router %s", subject, router)
 }
 
 func inPath(_ *Server, r *http.Request, self directory.CellID) (bool, error) {

@@ -64,6 +64,46 @@ func TestACellSpeaksForItselfAlone(t *testing.T) {
 	}
 }
 
+// TestARouterSpeaksForItselfAlone: what it acknowledges, and says of a roll-out, counts as
+// that of the router that its token names, or of one of those that share the token.
+func TestARouterSpeaksForItselfAlone(t *testing.T) {
+	t.Parallel()
+	m := withTwoCells(t)
+	b := serve(t, m, nil)
+	for subject, may := range map[string]map[string]bool{
+		"r1":   {"r1": true, "r2": false, "r11": false, "R1": false, "": true},
+		"eu-*": {"eu-1": true, "eu-2": true, "us-1": false, "eu-*": false},
+		"*":    {"r1": false, "": true},
+		"":     {"r1": false, "": true},
+	} {
+		auth := "Authorization: Bearer " + b.issue(t, token.Claims{Kind: token.Router, Subject: subject})
+		for router, want := range may {
+			got := b.call(t, "GET", "/v1/table/changes?since=1&router="+url.QueryEscape(router), "", auth)
+			if (got.status == 200) != want || !want && got.status != 403 && got.status != 400 {
+				t.Errorf("%q as %q: got %d %s, may it: %v", router, subject, got.status, got.body, want)
+			}
+		}
+	}
+	auth := "Authorization: Bearer " + b.issue(t, token.Claims{Kind: token.Router, Subject: "r3"})
+	if got := b.call(t, "GET", "/v1/table/changes?since=1&router=r4&router=r3&round=0", "", auth); got.status < 400 { // the first one counts
+		t.Errorf("r4, then r3, as r3: got %d %s", got.status, got.body)
+	}
+	if got := b.call(t, "GET", "/v1/table/changes?since=1&router=r5", ""); got.status != 200 {
+		t.Errorf("an operator as r5: got %d", got.status)
+	}
+	mark, err := m.Watermark(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, r := range mark.Routers {
+		ids = append(ids, r.ID)
+	}
+	if got, want := strings.Join(ids, " "), "eu-1 eu-2 r1 r5"; got != want {
+		t.Errorf("routers that were heard of: got %s, want %s", got, want)
+	}
+}
+
 // TestACellClaimsForItsTenants: those that are here, on their way here, or on their way away.
 func TestACellClaimsForItsTenants(t *testing.T) {
 	t.Parallel()

@@ -85,6 +85,11 @@ func matches(headers []string, etag string) bool {
 	return false
 }
 
+const routerParam = "router"
+
+// acknowledging is the router that asks for changes, "" where none says so.
+func acknowledging(r *http.Request) string { return r.URL.Query().Get(routerParam) }
+
 func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	n, _ := strconv.ParseInt(q.Get("since"), 10, 64) // the contract has checked it
@@ -108,7 +113,7 @@ func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
 // changes asks for those of a router that takes part in roll-outs, if it says so.
 func (s *Server) changes(ctx context.Context, q url.Values, since directory.Version, wait time.Duration) (directory.Update, error) {
 	if s.Rollouts == nil || !q.Has("round") {
-		return s.Directory.Changes(ctx, q.Get("router"), since, wait)
+		return s.Directory.Changes(ctx, q.Get(routerParam), since, wait)
 	}
 	has := directory.Report{Rollout: directory.RolloutID(q.Get("rollout"))} // the contract has checked the numbers
 	has.Round, _ = strconv.Atoi(q.Get("round"))
@@ -119,7 +124,7 @@ func (s *Server) changes(ctx context.Context, q url.Values, since directory.Vers
 			return directory.Update{}, problem.Wrap(problem.Invalid, err, "refused is no refusal of a part")
 		}
 	}
-	return s.Rollouts.Poll(ctx, q.Get("router"), since, wait, has)
+	return s.Rollouts.Poll(ctx, q.Get(routerParam), since, wait, has)
 }
 
 func (s *Server) getWatermark(w http.ResponseWriter, r *http.Request) error {

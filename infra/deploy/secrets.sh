@@ -42,11 +42,13 @@ write directory <<-EOF
 	DIRECTORY_TOKEN_KEYS=$tokens
 EOF
 
-write router <<-EOF
-	ROUTER_DIRECTORY_TOKEN=$(sign router router)
-	ROUTER_TOKEN_KEYS=$tenants
-	ROUTER_ASSERTION_KEYS=$assertions
-EOF
+for router in router-1 router-2; do
+	write "$router" <<-EOF
+		ROUTER_DIRECTORY_TOKEN=$(sign router "$router")
+		ROUTER_TOKEN_KEYS=$tenants
+		ROUTER_ASSERTION_KEYS=$assertions
+	EOF
+done
 
 for cell in "${cells[@]}"; do
 	password=$(password) redis=$(password)

@@ -59,6 +59,11 @@ func (s *Stack) token(ctx context.Context, kind, subject string) (string, error)
 	return token, nil
 }
 
+// RouterToken is what a router that is not the stack's own shows the directory.
+func (s *Stack) RouterToken(ctx context.Context, id string) (string, error) {
+	return s.token(ctx, "router", id)
+}
+
 // derive is, of keys, those for whom: no process has more than it needs.
 func (s *Stack) derive(ctx context.Context, keys string, whom ...string) (string, error) {
 	for _, who := range whom {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -36,9 +37,19 @@ func (w *world) newEdge(t *testing.T, directoryURL, tableFile string, more ...st
 	e := &edge{t: t, log: filepath.Join(t.TempDir(), "router.log")}
 	listen, admin := freeAddr(t), freeAddr(t)
 	e.url, e.admin = "http://"+listen, "http://"+admin
+	id := slug("edge")
+	for _, setting := range more {
+		if name, value, _ := strings.Cut(setting, "="); name == "ROUTER_ID" {
+			id = value
+		}
+	}
+	token, err := w.RouterToken(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	e.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "ROUTER_ID=" + slug("edge"), "ROUTER_LISTEN_ADDR=" + listen, "ROUTER_ADMIN_ADDR=" + admin,
-		"ROUTER_DIRECTORY_URL=" + directoryURL, "ROUTER_DIRECTORY_TOKEN=" + st.Routers[0].Token,
+		"PATH=" + os.Getenv("PATH"), "ROUTER_ID=" + id, "ROUTER_LISTEN_ADDR=" + listen, "ROUTER_ADMIN_ADDR=" + admin,
+		"ROUTER_DIRECTORY_URL=" + directoryURL, "ROUTER_DIRECTORY_TOKEN=" + token,
 		"ROUTER_TOKEN_KEYS=" + st.TokenKeys, "ROUTER_ASSERTION_KEYS=" + st.AssertionKeys, "ROUTER_TABLE_FILE=" + tableFile,
 	}, more...)
 	e.ep = loadtest.NewEndpoint(e.url)

@@ -63,7 +63,7 @@ func deriveKeys(args []string, in io.Reader, out io.Writer) error {
 func issueToken(args, environ []string, out io.Writer) error {
 	flags := newFlags("directory issue-token")
 	kind := flags.String("kind", "", "router, cell, mover, operator or tenant")
-	subject := flags.String("subject", "", "who will use it; of a cell its id")
+	subject := flags.String("subject", "", "who will use it; of a cell or router its id, of routers that share it the beginning of their ids and *")
 	tenant := flags.String("tenant", "", "id of the tenant, for kind tenant")
 	ttl := flags.Duration("ttl", 0, "lifetime, such as 720h")
 	if err := flags.Parse(args); err != nil {

@@ -27,7 +27,7 @@ type settings struct {
 	H2CListenAddr   string        `env:"H2C_LISTEN_ADDR" help:"listener for HTTP/2 without TLS, which the others refuse; empty is none"`
 	AdminAddr       string        `env:"ADMIN_ADDR" envDefault:"127.0.0.1:8081" help:"health, metrics, explain"`
 	DirectoryURL    string        `env:"DIRECTORY_URL,required" help:"base URL of the directory"`
-	DirectoryToken  config.Secret `env:"DIRECTORY_TOKEN" help:"token of kind router for the directory"`
+	DirectoryToken  config.Secret `env:"DIRECTORY_TOKEN" help:"token of kind router for the directory, its subject being ID, or the beginning of it and *"`
 	TokenKeys       config.Secret `env:"TOKEN_KEYS" help:"keys that tenants' tokens are verified with"`
 	AssertionKeys   config.Secret `env:"ASSERTION_KEYS,required" help:"keys that assertions to cells are signed with"`
 	BaseDomain      string        `env:"BASE_DOMAIN" envDefault:"cellway.localhost" help:"tenants are at SLUG.BASE_DOMAIN"`
