@@ -213,10 +213,11 @@ type Directory interface {
 // Cells is the part of a Directory that keeps the cells.
 type Cells interface {
 	// AddCell registers a cell. The same cell with the same incarnation may be
-	// registered again (it updates address, admin, locality, tier and capacity
-	// and counts as a heartbeat); its state is kept. With another incarnation it
-	// is a Conflict: another database must not take over a cell's tenants. A cell
-	// that was registered without one takes the first that is named.
+	// registered again (it updates address, admin, locality, tier and capacity); its
+	// state is kept. With another incarnation it is a Conflict: another database must
+	// not take over a cell's tenants. A cell that was registered without one takes the
+	// first that is named. Who names none is not the cell, which knows its database: only
+	// with an incarnation does it count as a heartbeat.
 	// A new cell starts in the state asked for, Ready where none is.
 	AddCell(ctx context.Context, c Cell) (Cell, error)
 	// Heartbeat says that the cell is alive. Conflict where incarnation differs.

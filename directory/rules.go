@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -183,22 +184,30 @@ func ChooseCell(t NewTenant, cells []Cell) (CellID, error) {
 	if t.Cell != "" {
 		return chooseNamed(t, cells)
 	}
-	best := -1
+	best, silent := -1, 0
 	for i, c := range cells {
-		if !c.State.TakesTenants() || !c.Healthy || !c.fits(t) || c.Tenants >= c.Capacity {
+		if !c.State.TakesTenants() || !c.fits(t) || c.Tenants >= c.Capacity {
+			continue
+		}
+		if !c.Healthy {
+			silent++
 			continue
 		}
 		if best < 0 || less(c, cells[best]) {
 			best = i
 		}
 	}
-	if best < 0 && t.Group != "" {
-		return "", problem.New(problem.Conflict, "no ready cell with room for locality %q, tier %q and nobody of group %q", t.Locality, t.Tier, t.Group)
+	if best >= 0 {
+		return cells[best].ID, nil
 	}
-	if best < 0 {
-		return "", problem.New(problem.Conflict, "no ready cell with room for locality %q, tier %q", t.Locality, t.Tier)
+	why := fmt.Sprintf("no ready cell with room for locality %q, tier %q", t.Locality, t.Tier)
+	if t.Group != "" {
+		why += fmt.Sprintf(" and nobody of group %q", t.Group)
 	}
-	return cells[best].ID, nil
+	if silent > 0 {
+		why += fmt.Sprintf(": %d that would do is not heard of", silent)
+	}
+	return "", problem.New(problem.Conflict, "%s", why)
 }
 
 // Apart is the cells that the policy may choose from for t: without those in

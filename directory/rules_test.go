@@ -126,7 +126,7 @@ func checkFinding(t *testing.T, in any, err error, pointer string) {
 
 func TestOtherValidates(t *testing.T) {
 	t.Parallel()
-	good := directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1}
+	good := directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1, Incarnation: "db"}
 	for pointer, change := range map[string]func(*directory.Cell){
 		"":             func(*directory.Cell) {},
 		"/id":          func(c *directory.Cell) { c.ID = "1c" },

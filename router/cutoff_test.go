@@ -74,7 +74,7 @@ func TestF14CutOffForSevenDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := directorytest.NewMemory()
 		for _, id := range []directory.CellID{"c1", "c2"} {
-			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
+			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10, Incarnation: "db"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -150,7 +150,7 @@ func TestF15AFeedThatLies(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
 		for _, id := range []directory.CellID{"c1", "c2"} {
-			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100}); err != nil {
+			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100, Incarnation: "db"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -221,7 +221,7 @@ func TestF15ASilentStreamIsNoticed(t *testing.T) {
 		if n := feed.asked.Load(); n < 3 {
 			t.Errorf("asked %d times in 10 s", n)
 		}
-		if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1}); err != nil {
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 		feed.stuck.Store(false)

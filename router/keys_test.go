@@ -22,7 +22,7 @@ func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, di
 	t.Helper()
 	m := directorytest.NewMemory()
 	for _, c := range []directory.CellID{"c1", "c2"} {
-		if _, err := m.AddCell(t.Context(), directory.Cell{ID: c, Address: "http://" + string(c), Capacity: 9}); err != nil {
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: c, Address: "http://" + string(c), Capacity: 9, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 	}

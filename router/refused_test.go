@@ -23,7 +23,7 @@ func TestARouterThatRefusesGoesOnPolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := directorytest.NewMemory()
 		for _, id := range []directory.CellID{"c1", "c2"} {
-			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://old-" + string(id), Capacity: 20}); err != nil {
+			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://old-" + string(id), Capacity: 20, Incarnation: "db"}); err != nil {
 				t.Fatal(err)
 			}
 		}

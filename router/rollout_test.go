@@ -137,7 +137,7 @@ func TestARouterTellsWhatItCannotServe(t *testing.T) {
 func TestAPartEndsWithTheDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := directorytest.NewMemory()
-		if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://old", Capacity: 1}); err != nil {
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://old", Capacity: 1, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme"}); err != nil {

@@ -195,7 +195,7 @@ func moving(t *testing.T, n directory.NewMove) (*directorytest.Memory, directory
 	t.Helper()
 	dir := directorytest.NewMemory()
 	for _, id := range []directory.CellID{"a", "b"} {
-		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
+		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 	}

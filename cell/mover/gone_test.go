@@ -152,7 +152,7 @@ func TestACellIsLookedForAgain(t *testing.T) {
 				return w.cells[c.ID]
 			}
 			return absent{w.cells[c.ID], func() {
-				if _, err := dir.AddCell(ctx, directory.Cell{ID: "b", Address: "http://b2", Capacity: 10}); err != nil {
+				if _, err := dir.AddCell(ctx, directory.Cell{ID: "b", Address: "http://b2", Capacity: 10, Incarnation: "db"}); err != nil {
 					t.Error(err)
 				}
 			}}

@@ -90,7 +90,7 @@ func (s story) run(t *testing.T) error {
 	w := newWorld(next)
 	dir := directorytest.NewMemory()
 	for _, id := range []directory.CellID{"a", "b"} {
-		if _, err := dir.AddCell(ctx, directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10}); err != nil {
+		if _, err := dir.AddCell(ctx, directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10, Incarnation: "db"}); err != nil {
 			return err
 		}
 	}

@@ -86,7 +86,7 @@ func crowded(t *testing.T) (dir *directorytest.Memory, crowd []directory.MoveID,
 	t.Helper()
 	dir = directorytest.NewMemory()
 	for _, id := range []directory.CellID{"a", "b", "c", "d"} {
-		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100}); err != nil {
+		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // add makes one new version.
 func add(t *testing.T, d directory.Directory, id string) {
 	t.Helper()
-	c := directory.Cell{ID: directory.CellID(id), Address: "http://" + id, Capacity: 10}
+	c := directory.Cell{ID: directory.CellID(id), Address: "http://" + id, Capacity: 10, Incarnation: "db"}
 	if _, err := d.AddCell(t.Context(), c); err != nil {
 		t.Fatalf("add cell %s: %v", id, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -21,7 +22,10 @@ func (m *Memory) AddCell(ctx context.Context, c directory.Cell) (directory.Cell,
 		if err != nil {
 			return directory.Cell{}, err
 		}
-		kept.Tenants, kept.Healthy, kept.SeenAt = 0, false, m.Now().UTC()
+		kept.Tenants, kept.Healthy, kept.SeenAt = 0, false, time.Time{}
+		if c.Incarnation != "" {
+			kept.SeenAt = m.Now().UTC()
+		}
 		m.cells[c.ID] = kept
 		m.note(ctx, "cell.add", subject(c.ID), nil, kept)
 		m.publish(entry{cell: c.ID})
@@ -35,7 +39,9 @@ func (m *Memory) AddCell(ctx context.Context, c directory.Cell) (directory.Cell,
 	if kept != old {
 		m.note(ctx, "cell.update", subject(c.ID), old, kept)
 	}
-	kept.SeenAt = m.Now().UTC()
+	if c.Incarnation != "" {
+		kept.SeenAt = m.Now().UTC()
+	}
 	m.cells[c.ID] = kept
 	if kept.Route() != old.Route() && kept.State != directory.Retired {
 		m.publish(entry{cell: c.ID})

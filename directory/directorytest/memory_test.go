@@ -26,7 +26,7 @@ func TestMemoryForgetsWhoIsSilent(t *testing.T) {
 	m := directorytest.NewMemory()
 	m.Now = func() time.Time { return now }
 	ctx := t.Context()
-	if _, err := m.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1}); err != nil {
+	if _, err := m.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1, Incarnation: "db"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.Changes(ctx, "r1", 0, 0); err != nil {
@@ -51,7 +51,7 @@ func TestMemoryKeepsSoManyVersions(t *testing.T) {
 	m := directorytest.NewMemory()
 	m.Keep = 2
 	for _, id := range []directory.CellID{"c1", "c2", "c3"} {
-		if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://c", Capacity: 1}); err != nil {
+		if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://c", Capacity: 1, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 	}

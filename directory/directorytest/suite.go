@@ -25,6 +25,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 	}{
 		{"AddCell", testAddCell},
 		{"AddCellAgain", testAddCellAgain},
+		{"AddCellUnheard", testAddCellUnheard},
 		{"Heartbeat", testHeartbeat},
 		{"ListCells", testListCells},
 		{"SetCellState", testSetCellState},

@@ -15,7 +15,7 @@ func testAddCell(t *testing.T, s *suite) {
 	var got directory.Cell
 	s.expect(t, "add", 1, 1, func() (err error) { got, err = s.AddCell(s.ctx, in); return err })
 	if !got.Healthy || time.Since(got.SeenAt) > time.Hour {
-		t.Errorf("a new cell counts as heard of: got healthy %v, seen %v", got.Healthy, got.SeenAt)
+		t.Errorf("a cell that registers counts as heard of: got healthy %v, seen %v", got.Healthy, got.SeenAt)
 	}
 	want := in
 	want.State, want.Tenants, want.Healthy, want.SeenAt = directory.Ready, 0, true, got.SeenAt
@@ -44,6 +44,24 @@ func testAddCell(t *testing.T, s *suite) {
 		spoil(&bad)
 		s.refuse(t, "add with bad "+what, problem.Invalid, func() error { _, err := s.AddCell(s.ctx, bad); return err })
 	}
+}
+
+// testAddCellUnheard: a cell that somebody else registers gets no tenant by choice before
+// it was heard of; by name it does, and its first registration is enough.
+func testAddCellUnheard(t *testing.T, s *suite) {
+	known := cell("c1")
+	known.Incarnation = ""
+	for range 2 {
+		if got := s.add(t, known); got.Healthy || !got.SeenAt.IsZero() || got.State != directory.Ready {
+			t.Errorf("added by hand: got %+v, want it ready and never seen", got)
+		}
+	}
+	s.refuse(t, "create", problem.Conflict, func() error { _, err := s.CreateTenant(s.ctx, directory.NewTenant{Slug: "a"}); return err })
+	s.create(t, directory.NewTenant{Slug: "b", Cell: "c1"})
+	if got := s.add(t, cell("c1")); !got.Healthy {
+		t.Errorf("the cell itself: got %+v, want it healthy", got)
+	}
+	s.create(t, directory.NewTenant{Slug: "a"})
 }
 
 func testAddCellAgain(t *testing.T, s *suite) {

@@ -16,7 +16,7 @@ func TestWhoIsFarBehindTakesASnapshot(t *testing.T) {
 	t.Parallel()
 	url := fresh(t)
 	s, pool := open(t, url), raw(t, url)
-	if _, err := s.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
+	if _, err := s.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10, Incarnation: "db"}); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, pool, `INSERT INTO directory.changes (version, cell, digest)

@@ -57,7 +57,7 @@ func durable(b *testing.B) *store.Store {
 // BenchmarkTakeClaim takes different names for different tenants from 32 callers.
 func BenchmarkTakeClaim(b *testing.B) {
 	s := durable(b)
-	if _, err := s.AddCell(b.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1000}); err != nil {
+	if _, err := s.AddCell(b.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 1000, Incarnation: "db"}); err != nil {
 		b.Fatal(err)
 	}
 	var tenants []directory.TenantID
@@ -79,7 +79,7 @@ func BenchmarkTakeClaim(b *testing.B) {
 func BenchmarkCreateTenant(b *testing.B) {
 	s := durable(b)
 	for i := range 3 {
-		c := directory.Cell{ID: directory.CellID(fmt.Sprint("c", i)), Address: "http://c", Capacity: 1_000_000}
+		c := directory.Cell{ID: directory.CellID(fmt.Sprint("c", i)), Address: "http://c", Capacity: 1_000_000, Incarnation: "db"}
 		if _, err := s.AddCell(b.Context(), c); err != nil {
 			b.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func BenchmarkCreateTenant(b *testing.B) {
 func BenchmarkCreateMove(b *testing.B) {
 	s := durable(b)
 	for i := range 2 {
-		if _, err := s.AddCell(b.Context(), directory.Cell{ID: directory.CellID(fmt.Sprint("c", i)), Address: "http://c", Capacity: 1_000_000}); err != nil {
+		if _, err := s.AddCell(b.Context(), directory.Cell{ID: directory.CellID(fmt.Sprint("c", i)), Address: "http://c", Capacity: 1_000_000, Incarnation: "db"}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -59,11 +59,13 @@ func (s *Store) AddCell(ctx context.Context, c directory.Cell) (directory.Cell, 
 		if did, err = register(ctx, tx, c); err != nil {
 			return nil, err
 		}
-		if err = beat(ctx, tx, directory.Member{ID: c.ID, Address: c.Address, Incarnation: c.Incarnation}); err != nil {
-			return nil, err
-		}
-		if err = wake(ctx, tx, aboutMembers); err != nil {
-			return nil, err
+		if c.Incarnation != "" { // else it is somebody else who knows of the cell
+			if err = beat(ctx, tx, directory.Member{ID: c.ID, Address: c.Address, Incarnation: c.Incarnation}); err != nil {
+				return nil, err
+			}
+			if err = wake(ctx, tx, aboutMembers); err != nil {
+				return nil, err
+			}
 		}
 		out, err = getCell(ctx, tx, c.ID, "")
 		return did, err

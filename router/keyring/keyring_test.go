@@ -17,7 +17,7 @@ import (
 func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, directory.Key) {
 	t.Helper()
 	m := directorytest.NewMemory()
-	if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 9}); err != nil {
+	if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 9, Incarnation: "db"}); err != nil {
 		t.Fatal(err)
 	}
 	acme, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "c1"})

@@ -76,7 +76,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{m: directorytest.NewMemory(), other: directorytest.NewMemory(), had: map[directory.Version]directory.Update{}}
 	for _, m := range []*directorytest.Memory{w.m, w.other} {
 		for _, id := range []directory.CellID{"c1", "c2"} {
-			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100}); err != nil {
+			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100, Incarnation: "db"}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -69,7 +69,7 @@ func (a *app) cellAdd() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use: "add NAME --address URL", Short: "Register a cell, or change where it is", Args: names("NAME"),
-		Long:    "Registers a cell. A cell does this itself when it starts; by hand it is for cells\nthat are to be known, and cordoned, before they run.",
+		Long:    "Registers a cell. A cell does this itself when it starts; by hand it is for cells\nthat are to be known, or cordoned, before they run. A ready one is chosen for new\ntenants once the directory has heard of the cell itself; before that they come by\nname only (cellctl tenant create --cell).",
 		Example: "  cellctl cell add c4 --address http://10.0.4.7:7100 --locality eu --state cordoned",
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return required(cmd, "address") },
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
@@ -87,7 +87,7 @@ func (a *app) cellAdd() *cobra.Command {
 	f.StringVar(&c.Locality, "locality", "", "where its data is")
 	f.StringVar(&c.Tier, "tier", "", "which class of tenants it serves")
 	f.IntVar(&c.Capacity, "capacity", 1000, "tenants that it is sized for")
-	f.StringVar(&c.Incarnation, "incarnation", "", "identity of its database's contents")
+	f.StringVar(&c.Incarnation, "incarnation", "", "identity of its database's contents; with it the cell counts as heard of")
 	f.StringVar(&state, "state", "", "state it starts in (default ready)")
 	return cmd
 }

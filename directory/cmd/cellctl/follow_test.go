@@ -129,7 +129,7 @@ func TestMoreMovesThanAPage(t *testing.T) {
 	t.Parallel()
 	d := directorytest.NewMemory()
 	for _, id := range []directory.CellID{"c1", "c2"} {
-		if _, err := d.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://c", Capacity: 5000}); err != nil {
+		if _, err := d.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://c", Capacity: 5000, Incarnation: "db"}); err != nil {
 			t.Fatal(err)
 		}
 	}

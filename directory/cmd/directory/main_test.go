@@ -193,7 +193,7 @@ func TestTwoSideBySide(t *testing.T) {
 	url, key := testkit.Postgres(t), token.NewKey("k1")
 	one, two := start(t, "directory-1", url, key), start(t, "directory-2", url, key)
 	a, b := one.client(t, key), two.client(t, key)
-	if _, err := a.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
+	if _, err := a.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10, Incarnation: "db"}); err != nil {
 		t.Fatalf("add cell: %v", err)
 	}
 	versions := make(chan directory.Version, 10)

@@ -23,7 +23,7 @@ func TestF14CutOffRestartedAndHealed(t *testing.T) {
 	cell := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") }))
 	defer cell.Close()
 	m := directorytest.NewMemory()
-	if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: cell.URL, Capacity: 10}); err != nil {
+	if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: cell.URL, Capacity: 10, Incarnation: "db"}); err != nil {
 		t.Fatal(err)
 	}
 	create := func(slug string) {
