@@ -6,10 +6,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"time"
 )
 
-// A Head stands for the whole history of the table up to a version: SHA-256 of
-// the head before, the version and the digest of what it changed. Who is at the
+// A Head stands for the whole history of the table, or of the credentials, up to a
+// version: SHA-256 of the head before, the version and the digest of what it changed. Who is at the
 // same version with another head has another history. The first head of a record
 // is random; zero is not known.
 type Head [sha256.Size]byte
@@ -18,11 +19,13 @@ type Head [sha256.Size]byte
 type Digest [sha256.Size / 2]byte
 
 // A Link is one change as the chain knows it: who was changed, and to what. What
-// it says is in the Update, unless a later link of the same subject is.
+// it says is in the Update, unless a later link of the same subject is. A link of
+// credentials has the id of a key or a revoked token.
 type Link struct {
-	Tenant TenantID `json:"tenant,omitempty"`
-	Cell   CellID   `json:"cell,omitempty"` // where Tenant is 0
-	Digest Digest   `json:"digest"`
+	Tenant     TenantID `json:"tenant,omitempty"`
+	Cell       CellID   `json:"cell,omitempty"` // where Tenant is 0
+	Credential string   `json:"credential,omitempty"`
+	Digest     Digest   `json:"digest"`
 }
 
 // After is the head when version v has changed something to d.
@@ -84,6 +87,30 @@ func (c CellRoute) Digest() Digest {
 	return digest(b)
 }
 
+// Digest is what k says, to the second: what a router goes by.
+func (k Key) Digest() Digest {
+	b := appendField(appendField([]byte{'k'}, k.ID), k.Hash)
+	b = binary.BigEndian.AppendUint64(b, uint64(k.Tenant)) //nolint:gosec // the bits are meant
+	if k.Revoked {
+		return digest(append(b, 'r'))
+	}
+	return digest(appendTime(b, k.ExpiresAt))
+}
+
+// Digest is what t says, to the second.
+func (t RevokedToken) Digest() Digest {
+	b := appendField([]byte{'x'}, t.ID)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.Tenant)) //nolint:gosec // the bits are meant
+	return digest(appendTime(b, t.ExpiresAt))
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(t.Unix())) //nolint:gosec // the bits are meant
+}
+
 func appendField(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) //nolint:gosec // texts are short
 }
@@ -92,79 +119,4 @@ func digest(b []byte) (d Digest) {
 	sum := sha256.Sum256(b)
 	copy(d[:], sum[:])
 	return d
-}
-
-// A Breach says that an update is not the continuation of a table.
-type Breach struct{ Reason, Detail string }
-
-// The reasons of a Breach.
-const (
-	Gap     = "gap"     // it begins after the table's version, or leaves changes out
-	Older   = "older"   // it ends before the table's version
-	Content = "content" // what it says of a subject is not what was changed
-	Fork    = "fork"    // it continues another history
-)
-
-func (b *Breach) Error() string { return b.Detail + " (" + b.Reason + ")" }
-
-func breach(reason, format string, args ...any) *Breach {
-	return &Breach{reason, fmt.Sprintf(format, args...)}
-}
-
-// Continues reports, as a *Breach, why u does not bring a table that is at
-// version and head to u.Version. A part of u that the table has already is passed
-// over, which is no breach. A table that does not know its head takes u's; what u
-// says of its own links is checked all the same. A whole table continues anything.
-func (u Update) Continues(version Version, head Head) error {
-	switch {
-	case u.Since == 0 && len(u.Links) == 0 && u.Version > 0:
-		return nil
-	case u.Since > version:
-		return breach(Gap, "update from version %d does not continue version %d", u.Since, version)
-	case u.Version < version:
-		return breach(Older, "update to version %d is older than version %d", u.Version, version)
-	case u.Head.IsZero() && head.IsZero():
-		return nil // a directory without a chain
-	case u.Head.IsZero():
-		return breach(Fork, "version %d comes without a head", u.Version)
-	case Version(len(u.Links)) != u.Version-u.Since:
-		return breach(Gap, "%d changes from version %d to %d", len(u.Links), u.Since, u.Version)
-	}
-	at := version
-	for _, l := range u.Links[version-u.Since:] {
-		at++
-		if !head.IsZero() {
-			head = head.After(at, l.Digest)
-		}
-	}
-	if !head.IsZero() && head != u.Head {
-		return breach(Fork, "version %d has head %x, the table leads to %x", u.Version, u.Head[:8], head[:8])
-	}
-	return u.says()
-}
-
-// says checks that u has what its links end with, and nothing else.
-func (u Update) says() error {
-	type subject struct {
-		tenant TenantID
-		cell   CellID
-	}
-	last := make(map[subject]Digest, len(u.Links))
-	for _, l := range u.Links {
-		last[subject{l.Tenant, l.Cell}] = l.Digest
-	}
-	if len(last) != len(u.Routes)+len(u.Cells) {
-		return breach(Content, "version %d changed %d subjects and says %d", u.Version, len(last), len(u.Routes)+len(u.Cells))
-	}
-	for _, r := range u.Routes {
-		if d, ok := last[subject{tenant: r.Tenant}]; !ok || d != r.Digest() {
-			return breach(Content, "version %d does not say of tenant %d what was changed", u.Version, r.Tenant)
-		}
-	}
-	for _, c := range u.Cells {
-		if d, ok := last[subject{cell: c.ID}]; !ok || d != c.Digest() {
-			return breach(Content, "version %d does not say of cell %s what was changed", u.Version, c.ID)
-		}
-	}
-	return nil
 }

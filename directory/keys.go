@@ -34,10 +34,13 @@ type RevokedToken struct {
 // Credentials bring what a router knows of keys and revoked tokens from version
 // Since to Version. These versions are counted apart from the table's, from 1 on:
 // a change of placements that is being held back holds back no revocation. With
-// Since 0 they are everything, without revoked keys and keys of deleted tenants.
+// 0 they are everything, without revoked keys and keys of deleted tenants. Head and
+// Links are those of a chain of their own, as an Update has them.
 type Credentials struct {
 	Since   Version        `json:"since"`
 	Version Version        `json:"version"`
+	Head    Head           `json:"head,omitzero"`
+	Links   []Link         `json:"links,omitempty"`
 	Keys    []Key          `json:"keys,omitempty"`
 	Tokens  []RevokedToken `json:"tokens,omitempty"`
 }
@@ -57,8 +60,8 @@ type Keys interface {
 	// no change.
 	RevokeToken(ctx context.Context, t RevokedToken) error
 	// Credentials waits until there are newer ones than since, then returns what
-	// changed; when wait is over first, it returns an empty update at since. Since 0
-	// does not wait. Gone where since is too old to continue from or newer than the
+	// changed; when wait is over first, it returns an empty update at since, with the
+	// head of that version. Since 0 does not wait. Gone where since is too old to continue from or newer than the
 	// record: start again from 0.
 	Credentials(ctx context.Context, since Version, wait time.Duration) (Credentials, error)
 }

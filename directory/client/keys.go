@@ -73,18 +73,23 @@ func (c *Client) Credentials(ctx context.Context, since directory.Version, wait 
 
 // WatchCredentials keeps what apply keeps, which is at version from, up to date
 // until ctx ends, then returns nil. A directory that is dead stops nothing: it is
-// asked again, with jittered pauses, and failed hears of it. After a failure of
-// apply, and where the directory cannot continue, the next update is everything.
+// asked again, with jittered pauses, and failed hears of it. apply hears of each answer,
+// also of one without news: its head may be another's. After a failure of apply, and
+// where the directory cannot continue, the next update is everything.
 func WatchCredentials(ctx context.Context, keys directory.Keys, from directory.Version,
 	apply func(directory.Credentials) error, failed func(err error, pause time.Duration),
 ) error {
 	at, failures := from, 0
 	for ctx.Err() == nil {
-		c, err := keys.Credentials(ctx, at, longestPoll)
+		wait := longestPoll
+		if failures > 0 {
+			wait = 0 // the record may have been restored meanwhile: its head says so at once
+		}
+		c, err := keys.Credentials(ctx, at, wait)
 		switch {
 		case err == nil && c.Since != at:
 			err = fmt.Errorf("asked for credentials since %d, got since %d", at, c.Since)
-		case err == nil && c.Version > at:
+		case err == nil && c.Version >= at:
 			if err = apply(c); err != nil {
 				c.Version = 0
 			}

@@ -82,7 +82,7 @@ func NewMemory() *Memory {
 		newer:   make(chan struct{}),
 		genesis: newGenesis(),
 
-		credentials: credentials{keys: map[string]*keyRecord{}, tokens: map[string]*tokenRecord{}, newest: 1},
+		credentials: credentials{keys: map[string]*keyRecord{}, tokens: map[string]*tokenRecord{}, newest: 1, head: newGenesis()},
 	}
 }
 

@@ -16,6 +16,8 @@ type credentials struct {
 	keys   map[string]*keyRecord
 	tokens map[string]*tokenRecord
 	newest directory.Version
+	head   directory.Head
+	links  []directory.Link // of the versions up to newest, from 2 on
 }
 
 type keyRecord struct {
@@ -28,9 +30,12 @@ type tokenRecord struct {
 	version directory.Version
 }
 
-// changed makes a new version of the credentials.
-func (m *Memory) changed() directory.Version {
+// changed makes a new version of the credentials, in which the one with an id becomes
+// what d is of.
+func (m *Memory) changed(id string, d directory.Digest) directory.Version {
 	m.newest++
+	m.credentials.head = m.credentials.head.After(m.newest, d)
+	m.links = append(m.links, directory.Link{Credential: id, Digest: d})
 	m.wake()
 	return m.newest
 }
@@ -73,7 +78,7 @@ func (m *Memory) AddKey(ctx context.Context, k directory.Key) (directory.Key, er
 	}
 	k.CreatedAt, k.ExpiresAt, k.Revoked = m.Now().UTC(), k.ExpiresAt.UTC(), false
 	m.claims[name{"key", k.ID}] = k.Tenant
-	m.keys[k.ID] = &keyRecord{k, m.changed()}
+	m.keys[k.ID] = &keyRecord{k, m.changed(k.ID, k.Digest())}
 	m.note(ctx, "key.add", tenantSubject(k.Tenant), nil, k)
 	return k, nil
 }
@@ -116,7 +121,8 @@ func (m *Memory) RevokeKey(ctx context.Context, id directory.TenantID, key strin
 		return nil
 	}
 	before := k.Key
-	k.Revoked, k.version = true, m.changed()
+	k.Revoked = true
+	k.version = m.changed(key, k.Digest())
 	delete(m.claims, name{"key", key})
 	m.note(ctx, "key.revoke", tenantSubject(id), before, nil)
 	return nil
@@ -138,7 +144,7 @@ func (m *Memory) RevokeToken(ctx context.Context, t directory.RevokedToken) erro
 		return nil
 	}
 	t.ExpiresAt = t.ExpiresAt.UTC()
-	m.tokens[t.ID] = &tokenRecord{t, m.changed()}
+	m.tokens[t.ID] = &tokenRecord{t, m.changed(t.ID, t.Digest())}
 	m.note(ctx, "token.revoke", tenantSubject(t.Tenant), nil, t)
 	return nil
 }
@@ -175,7 +181,10 @@ func (m *Memory) Credentials(ctx context.Context, since directory.Version, wait 
 
 // after is what changed after a version; everything valid after 0.
 func (m *Memory) after(since directory.Version) directory.Credentials {
-	c := directory.Credentials{Since: since, Version: m.newest}
+	c := directory.Credentials{Since: since, Version: m.newest, Head: m.credentials.head}
+	if since > 0 {
+		c.Links = slices.Clone(m.links[since-1:])
+	}
 	for _, k := range m.keys {
 		whole := since == 0 && (k.Revoked || m.tenants[k.Tenant].owned == directory.Deleted)
 		if k.version > since && !whole {

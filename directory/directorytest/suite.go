@@ -59,6 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"RaceClaim", testRaceClaim},
 		{"RaceHosts", testRaceHosts},
 		{"RaceEpoch", testRaceEpoch},
+		{"CredentialsChain", testCredentialsChain},
 		{"RaceCapacity", testRaceCapacity},
 		{"RaceRemoveCell", testRaceRemoveCell},
 		{"Follow", testFollow},

@@ -115,15 +115,20 @@ func testRevokeToken(t *testing.T, s *suite) {
 func testCredentials(t *testing.T, s *suite) {
 	s.add(t, cell("c1"))
 	a := s.create(t, directory.NewTenant{Slug: "a"})
-	wantEqual(t, "at first", s.credentials(t, 0), directory.Credentials{Version: 1})
+	first := s.credentials(t, 0)
+	wantEqual(t, "at first", first, directory.Credentials{Version: 1, Head: first.Head})
 	one, two := s.addKey(t, key(a.ID, 1)), s.addKey(t, key(a.ID, 2))
-	wantEqual(t, "everything", s.credentials(t, 0), directory.Credentials{Version: 3, Keys: []directory.Key{one, two}})
+	all := s.credentials(t, 0)
+	wantEqual(t, "everything", all, directory.Credentials{Version: 3, Head: all.Head, Keys: []directory.Key{one, two}})
 	if err := s.RevokeKey(s.ctx, a.ID, one.ID); err != nil {
 		t.Fatal(err)
 	}
 	one.Revoked = true
-	wantEqual(t, "what changed", s.credentials(t, 3), directory.Credentials{Since: 3, Version: 4, Keys: []directory.Key{one}})
-	wantEqual(t, "nothing new", s.credentials(t, 4), directory.Credentials{Since: 4, Version: 4})
+	head := all.Head.After(4, one.Digest())
+	wantEqual(t, "what changed", s.credentials(t, 3), directory.Credentials{
+		Since: 3, Version: 4, Head: head, Links: []directory.Link{{Credential: one.ID, Digest: one.Digest()}}, Keys: []directory.Key{one},
+	})
+	wantEqual(t, "nothing new", s.credentials(t, 4), directory.Credentials{Since: 4, Version: 4, Head: head})
 	_, err := s.Credentials(s.ctx, 5, 0)
 	wantKind(t, "from the future", err, problem.Gone)
 }

@@ -103,6 +103,48 @@ func TestCredentialsOfARestoredDirectory(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfARestoredDirectoryThatWentOn: a router was cut off until a restored
+// record had passed its version. It has to know what that one has, and nothing that it
+// lost; also where both are at one version.
+func TestCredentialsOfARestoredDirectoryThatWentOn(t *testing.T) {
+	t.Parallel()
+	var texts [4]string
+	var keys [4]directory.Key
+	for i := range keys {
+		texts[i], keys[i] = token.NewAPIKey()
+		keys[i].Tenant, keys[i].Name = 1, "ci"
+	}
+	kept, lost, first, second := 0, 1, 2, 3
+	for name, since := range map[string][]int{"as far": {first}, "farther": {first, second}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before, after := withKeys(t, keys[kept], keys[lost]), withKeys(t, keys[kept])
+			for _, i := range since {
+				addKey(t, after, keys[i])
+			}
+			var feed replaced
+			feed.at.Store(serve(t, before, nil).client(t, token.Router))
+			var ring token.Ring
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- client.WatchCredentials(ctx, &feed, 0, ring.Apply, func(error, time.Duration) {})
+			}()
+			valid := func(i int) bool { _, _, err := ring.Check(texts[i], time.Now()); return err == nil }
+			within(t, "the keys of before", func() bool { return valid(kept) && valid(lost) })
+			feed.at.Store(serve(t, after, nil).client(t, token.Router))
+			within(t, "the restored record's", func() bool { return valid(kept) && !valid(lost) && valid(since[len(since)-1]) })
+			if !valid(first) || ring.Restarts() != 1 {
+				t.Errorf("the first key since is known: %v, after %d restarts", valid(first), ring.Restarts())
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // within polls until ok.
 func within(t *testing.T, what string, ok func() bool) {
 	t.Helper()

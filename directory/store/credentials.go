@@ -40,7 +40,7 @@ func (s *Store) credentials(ctx context.Context, since directory.Version, wait t
 	defer over.Stop()
 	for last := wait <= 0 || since == 0; ; {
 		newer := s.hub.newer(aboutCredentials) // before the read: whatever commits after it wakes us
-		now, err := credentialsNow(ctx, s.pool, since)
+		now, head, err := credentialsNow(ctx, s.pool, since)
 		if err != nil {
 			return directory.Credentials{}, err
 		}
@@ -48,7 +48,7 @@ func (s *Store) credentials(ctx context.Context, since directory.Version, wait t
 			return s.credentialsSince(ctx, since)
 		}
 		if last {
-			return directory.Credentials{Since: since, Version: since}, nil
+			return directory.Credentials{Since: since, Version: since, Head: head}, nil
 		}
 		select {
 		case <-newer:
@@ -62,14 +62,39 @@ func (s *Store) credentials(ctx context.Context, since directory.Version, wait t
 	}
 }
 
-// credentialsNow is the newest version, or Gone where since is not on the way to it.
-func credentialsNow(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, error) {
-	var now, oldest directory.Version
-	err := db.QueryRow(ctx, `SELECT version, oldest FROM directory.credentials`).Scan(&now, &oldest)
+// credentialsNow is the newest version with its head, or Gone where since is not on the
+// way to it.
+func credentialsNow(ctx context.Context, db pg.DB, since directory.Version) (directory.Version, directory.Head, error) {
+	now, oldest, head, err := scanNewest(db.QueryRow(ctx, `SELECT version, oldest, head FROM directory.credentials`))
 	if err == nil && since != 0 && (since < oldest || since > now) {
 		err = problem.New(problem.Gone, "cannot continue from version %d", since)
 	}
-	return now, err
+	return now, head, err
+}
+
+// credentialLinks are the changes after a version, in their order.
+const credentialLinks = `
+	SELECT id, digest FROM directory.credential_changes
+	 WHERE version > $1
+	 ORDER BY version`
+
+// linksSince is the links from a version to now, or Gone where an older release wrote one
+// of them, or they were pruned.
+func linksSince(ctx context.Context, tx pgx.Tx, since, now directory.Version) ([]directory.Link, error) {
+	rows, err := tx.Query(ctx, credentialLinks, int64(since))
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l directory.Link, err error) {
+		var digest []byte
+		err = row.Scan(&l.Credential, &digest)
+		copy(l.Digest[:], digest)
+		return l, err
+	})
+	if err == nil && directory.Version(len(all)) != now-since {
+		err = problem.New(problem.Gone, "cannot continue from version %d: the chain has a gap", since)
+	}
+	return all, err
 }
 
 // credentialsSince reads in a transaction that sees one state of the record.
@@ -77,12 +102,14 @@ func (s *Store) credentialsSince(ctx context.Context, since directory.Version) (
 	c := directory.Credentials{Since: since}
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, s.pool, opts, func(tx pgx.Tx) (err error) {
-		if c.Version, err = credentialsNow(ctx, tx, since); err != nil {
+		if c.Version, c.Head, err = credentialsNow(ctx, tx, since); err != nil {
 			return err
 		}
 		keys := changedKeys
 		if since == 0 {
 			keys = allKeys
+		} else if c.Links, err = linksSince(ctx, tx, since, c.Version); err != nil {
+			return err
 		}
 		rows, err := tx.Query(ctx, keys, int64(since))
 		if err != nil {
@@ -106,13 +133,14 @@ func (s *Store) credentialsSince(ctx context.Context, since directory.Version) (
 
 // pruneCredentials forgets keys that have been revoked, or expired, for longer
 // than a day, and revoked tokens that have expired. Who has not heard of a
-// forgotten key must start again: it could take a revoked one for valid.
+// forgotten key must start again: it could take a revoked one for valid. And who has
+// not heard of a forgotten token would miss it where the chain has it.
 const pruneCredentials = `
 	  WITH gone AS (DELETE FROM directory.keys
 	                 WHERE revoked_at < now() - interval '1 day' OR expires_at < now() - interval '1 day'
 	             RETURNING id, version),
 	       free AS (DELETE FROM directory.claims WHERE kind = 'key' AND name IN (SELECT id FROM gone)),
-	       past AS (DELETE FROM directory.revoked_tokens WHERE expires_at < now() - interval '1 hour')
+	       past AS (DELETE FROM directory.revoked_tokens WHERE expires_at < now() - interval '1 hour' RETURNING version)
 	UPDATE directory.credentials
-	   SET oldest = greatest(oldest, (SELECT max(version) FROM gone))
-	 WHERE EXISTS (SELECT FROM gone)`
+	   SET oldest = greatest(oldest, (SELECT max(version) FROM gone), (SELECT max(version) FROM past))
+	 WHERE EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM past)`

@@ -22,12 +22,16 @@ func scanKey(row pgx.CollectableRow) (directory.Key, error) {
 // nextCredentials takes the version row, which stays locked until the commit, and
 // wakes who waits, like publish.
 const nextCredentials = `
-	WITH next AS (UPDATE directory.credentials SET version = version + 1 RETURNING version)
+	  WITH next AS (UPDATE directory.credentials
+	                   SET version = version + 1, head = sha256(head || int8send(version + 1) || $2::bytea)
+	             RETURNING version),
+	       line AS (INSERT INTO directory.credential_changes (version, id, digest) SELECT version, $1, $2 FROM next)
 	SELECT version, pg_notify('` + channel + `', '` + aboutCredentials + `') IS NULL FROM next`
 
-func nextVersion(ctx context.Context, tx pgx.Tx) (v int64, err error) {
+// nextVersion is the version in which the credential with an id becomes what d is of.
+func nextVersion(ctx context.Context, tx pgx.Tx, id string, d directory.Digest) (v int64, err error) {
 	var none bool
-	err = tx.QueryRow(ctx, nextCredentials).Scan(&v, &none)
+	err = tx.QueryRow(ctx, nextCredentials, id, d[:]).Scan(&v, &none)
 	return v, err
 }
 
@@ -82,7 +86,8 @@ func insertKey(ctx context.Context, tx pgx.Tx, k directory.Key) (directory.Key, 
 	if err := trade(ctx, tx, k.Tenant, []claimStep{{kind: "key", name: k.ID, take: true}}); err != nil {
 		return k, err
 	}
-	version, err := nextVersion(ctx, tx)
+	k.Revoked = false
+	version, err := nextVersion(ctx, tx, k.ID, k.Digest())
 	if err != nil {
 		return k, err
 	}
@@ -140,7 +145,9 @@ func (s *Store) RevokeKey(ctx context.Context, id directory.TenantID, key string
 		if _, err := tx.Exec(ctx, `DELETE FROM directory.claims WHERE kind = 'key' AND name = $1 AND tenant = $2`, key, int64(id)); err != nil {
 			return nil, err
 		}
-		version, err := nextVersion(ctx, tx)
+		gone := k
+		gone.Revoked = true
+		version, err := nextVersion(ctx, tx, key, gone.Digest())
 		if err != nil {
 			return nil, err
 		}
@@ -163,7 +170,7 @@ func (s *Store) RevokeToken(ctx context.Context, t directory.RevokedToken) error
 		if err != nil || known {
 			return nil, err
 		}
-		version, err := nextVersion(ctx, tx)
+		version, err := nextVersion(ctx, tx, t.ID, t.Digest())
 		if err != nil {
 			return nil, err
 		}

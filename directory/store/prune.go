@@ -25,6 +25,7 @@ func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pr
 		}{
 			{&p.Routers, `DELETE FROM directory.routers WHERE seen_at < now() - $1::interval`, silent},
 			{&p.Cells, `DELETE FROM directory.heartbeats WHERE seen_at < now() - $1::interval`, silent},
+			{new(int64), `DELETE FROM directory.credential_changes WHERE version <= (SELECT version FROM directory.credentials) - $1::bigint`, keep},
 			{&p.Changes, `DELETE FROM directory.changes WHERE version <= (SELECT version FROM directory.version) - $1::bigint`, keep},
 		} {
 			tag, err := tx.Exec(ctx, step.sql, step.arg)

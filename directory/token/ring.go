@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -21,12 +22,14 @@ type Ring struct {
 	apply    sync.Mutex    // one writer at a time
 	changed  chan struct{} // what Changed gave out; nil: nobody has asked since
 	restarts atomic.Int64  // see Restarts
+	forked   bool          // the last update was of another history; apply's
 }
 
 // A ring is never changed after it is stored. What changed lately is in over,
 // which is copied with each change, so that a change does not cost a copy of all.
 type ring struct {
 	version directory.Version
+	head    directory.Head // of the chain at version; zero is not known
 	keys    map[keyName]ringKey
 	over    map[keyName]ringKey // newer than keys; tenant 0 is revoked
 	tokens  map[string]int64    // revoked: when they expire, seconds since 1970
@@ -68,15 +71,24 @@ func (r *Ring) Len() int {
 	return n
 }
 
-// Restarts is how often everything came as of an older version than the ring had:
-// the directory's record was restored, and what it said since the backup is lost.
+// Head is the head of the chain at Version, zero where it is not known.
+func (r *Ring) Head() directory.Head {
+	if v := r.current.Load(); v != nil {
+		return v.head
+	}
+	return directory.Head{}
+}
+
+// Restarts is how often everything came as of an older version than the ring had, or of
+// another history: the directory's record was restored, and what it said since the
+// backup is lost.
 func (r *Ring) Restarts() int64 { return r.restarts.Load() }
 
-// Apply brings the ring up to date with c. What does not continue it is Gone,
-// changes that are older are no change, what is malformed is Invalid; then nothing
-// changes. Everything, with Since 0, takes the place of what the ring has also
-// where it is older, since a record that was restored would not be heard before its
-// version had passed the ring's. What is revoked stays revoked whoever says
+// Apply brings the ring up to date with c. Changes that begin after it are Gone, those
+// that do not continue its chain a *directory.Breach, changes that are older are no
+// change, what is malformed is Invalid; then nothing changes. Everything, with Since 0,
+// takes the place of what the ring has also where it is older, since a record that was
+// restored would not be heard before its version had passed the ring's. What is revoked stays revoked whoever says
 // otherwise: a directory that lags behind looks like one that was restored.
 func (r *Ring) Apply(c directory.Credentials) error {
 	r.apply.Lock()
@@ -89,16 +101,28 @@ func (r *Ring) Apply(c directory.Credentials) error {
 	case old == nil:
 		old = &ring{}
 	case c.Since == 0:
-		older = c.Version < old.version
+		older = c.Version < old.version || r.forked
 		old = &ring{tokens: old.tokens, revoked: old.revoked}
-	}
-	switch {
 	case c.Since > old.version:
 		return problem.New(problem.Gone, "credentials since version %d do not continue version %d", c.Since, old.version)
 	case c.Version < old.version:
 		return nil
 	}
-	next := &ring{version: c.Version, keys: old.keys, over: maps.Clone(old.over), tokens: old.tokens, revoked: old.revoked}
+	err := c.Continues(old.version, old.head)
+	if b, broken := errors.AsType[*directory.Breach](err); broken {
+		r.forked = b.Reason == directory.Fork
+		return err
+	}
+	r.forked = false
+	if c.Since != 0 && c.Version == old.version {
+		if old.head != c.Head {
+			same := *old
+			same.head = c.Head // it is learned, or forgotten with a directory that has none
+			r.current.Store(&same)
+		}
+		return nil
+	}
+	next := &ring{version: c.Version, head: c.Head, keys: old.keys, over: maps.Clone(old.over), tokens: old.tokens, revoked: old.revoked}
 	now := time.Now()
 	next.addRevoked(c.Keys, now)
 	if err := next.addKeys(c.Keys); err != nil {
@@ -252,7 +276,7 @@ func (r *Ring) All() directory.Credentials {
 	}
 	whole := ring{keys: v.keys, over: v.over}
 	whole.merge()
-	c := directory.Credentials{Version: v.version}
+	c := directory.Credentials{Version: v.version, Head: v.head}
 	for name, k := range whole.keys {
 		c.Keys = append(c.Keys, k.as(name))
 	}

@@ -31,7 +31,8 @@ type File struct {
 	ring  *token.Ring
 	log   *slog.Logger
 	saved directory.Version
-	times int64 // restarts of the ring when it was saved
+	head  directory.Head // of that version
+	times int64          // restarts of the ring when it was saved
 }
 
 // saveEvery is how often a changed ring is written, at most.
@@ -52,7 +53,7 @@ func (f *File) Load(ctx context.Context) {
 	}
 	switch {
 	case err == nil:
-		f.saved = c.Version
+		f.saved, f.head = c.Version, c.Head
 		f.log.InfoContext(ctx, "keys loaded from disk", "file", f.path, "version", c.Version, "keys", len(c.Keys))
 	case !errors.Is(err, fs.ErrNotExist):
 		f.log.ErrorContext(ctx, "key file refused", "file", f.path, "error", err)
@@ -90,7 +91,7 @@ func (f *File) Follow(ctx context.Context, feed directory.Keys) error {
 		was, times := f.ring.Version(), f.ring.Restarts()
 		err := f.ring.Apply(c)
 		if f.ring.Restarts() > times {
-			f.log.WarnContext(ctx, "directory's record is older than the keys, and takes their place: was it restored? what was revoked stays so", "version", c.Version, "before", was)
+			f.log.WarnContext(ctx, "directory's record is older than the keys, or has another history, and takes their place: was it restored? what was revoked stays so", "version", c.Version, "before", was)
 		}
 		return err
 	}
@@ -121,11 +122,11 @@ func (f *File) Run(ctx context.Context) error {
 
 // save replaces the file as a whole.
 func (f *File) save() error {
-	c, times := directory.Credentials{Version: f.ring.Version()}, f.ring.Restarts()
-	if c.Version == f.saved && times == f.times {
+	times := f.ring.Restarts()
+	if f.ring.Version() == f.saved && f.ring.Head() == f.head && times == f.times {
 		return nil
 	}
-	c = f.ring.All()
+	c := f.ring.All()
 	body, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -138,14 +139,14 @@ func (f *File) save() error {
 	if err := os.Rename(tmp, f.path); err != nil {
 		return err
 	}
-	f.saved, f.times = c.Version, times
+	f.saved, f.head, f.times = c.Version, c.Head, times
 	return nil
 }
 
 // Restarts counts that the directory's record was restored behind the ring.
 func (f *File) Restarts() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "router_keys_restarts_total", Help: "Times that an older record of the directory's took the place of the keys: see the log.",
+		Name: "router_keys_restarts_total", Help: "Times that an older record of the directory's, or one with another history, took the place of the keys: see the log.",
 	}, func() float64 { return float64(f.ring.Restarts()) })
 }
 

@@ -1,0 +1,69 @@
+package store_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// TestCredentialsAcrossAnOlderRelease: what one without a chain has written leaves a gap;
+// who comes from before it starts again, and from there on the chain holds.
+func TestCredentialsAcrossAnOlderRelease(t *testing.T) {
+	t.Parallel()
+	s, pool := withCell(t)
+	a, err := s.CreateTenant(t.Context(), directory.NewTenant{Slug: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(digit string) directory.RevokedToken {
+		return directory.RevokedToken{ID: strings.Repeat(digit, 20), Tenant: a.ID, ExpiresAt: time.Now().Add(time.Hour)}
+	}
+	revoke := func(digit string) {
+		t.Helper()
+		if err := s.RevokeToken(t.Context(), token(digit)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	revoke("1") // version 2
+	exec(t, pool, `WITH next AS (UPDATE directory.credentials SET version = version + 1 RETURNING version)
+	               INSERT INTO directory.revoked_tokens (id, tenant, expires_at, version)
+	               SELECT repeat('2', 20), $1, now() + interval '1 hour', version FROM next`, int64(a.ID))
+	if _, err := s.Credentials(t.Context(), 2, 0); !errors.Is(err, problem.Gone) {
+		t.Errorf("across it: got %v, want gone", err)
+	}
+	all, err := s.Credentials(t.Context(), 0, 0)
+	if err != nil || all.Version != 3 || len(all.Tokens) != 2 {
+		t.Fatalf("everything: got %+v, %v", all, err)
+	}
+	revoke("3")
+	c, err := s.Credentials(t.Context(), 3, 0)
+	if err == nil {
+		err = c.Continues(all.Version, all.Head)
+	}
+	if err != nil {
+		t.Errorf("behind it: %v", err)
+	}
+
+	// What is pruned is a gap, too: of the lines that are too many, and of tokens that expired.
+	if _, err := s.Prune(t.Context(), 1, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE directory.revoked_tokens SET expires_at = now() - interval '2 hours' WHERE id = repeat('3', 20)`)
+	revoke("4")
+	if _, err := s.Credentials(t.Context(), 3, 0); err != nil {
+		t.Errorf("before the token is forgotten: %v", err)
+	}
+	if _, err := s.Prune(t.Context(), 1000, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Credentials(t.Context(), 3, 0); !errors.Is(err, problem.Gone) {
+		t.Errorf("across what was forgotten: got %v, want gone", err)
+	}
+	if _, err := s.Credentials(t.Context(), 4, 0); err != nil {
+		t.Errorf("behind it: %v", err)
+	}
+}
