@@ -21,7 +21,7 @@ type remap struct {
 	verb, subject string
 	plan          func(planner.State, planner.Options) (planner.Plan, error)
 	leaves        func(directory.Cell) bool // cells that are to be empty; nil: none
-	adopts        func(directory.Move) bool // moves under way that belong to it
+	adopts        func(directory.Move) bool // moves under way that belong to it; all others are counted only
 	strict        bool                      // a tenant that stays is a failure
 	byLoad        bool                      // measured requests fill cells, as tenants do
 }
@@ -167,12 +167,19 @@ all cells that are ready and healthy. Who has moved within a day is left alone.`
 	o := planner.Default()
 	cmd.Flags().Float64Var(&f.spread, "spread", o.Spread, "stop when the fullest and the emptiest cell differ by no more than this share")
 	cmd.Flags().IntVar(&f.moves, "max-moves", 0, "plan no more moves; 0 is no limit")
-	return a.remapCommand(cmd, &f, func(context.Context, api, []string) (remap, error) {
+	return a.remapCommand(cmd, &f, func(ctx context.Context, d api, _ []string) (remap, error) {
+		cells, err := d.ListCells(ctx)
+		ready := map[directory.CellID]bool{}
+		for _, c := range cells {
+			ready[c.ID] = c.State.TakesTenants()
+		}
 		return remap{
 			verb: "rebalance", subject: "all cells", byLoad: true,
-			plan:   planner.Rebalance,
-			adopts: func(directory.Move) bool { return true },
-		}, nil
+			plan: planner.Rebalance,
+			// What an operator has asked for by name is no plan's, and other plans' moves
+			// leave cells that are left, or go to those for quarantine.
+			adopts: func(m directory.Move) bool { return m.Planned && ready[m.Source] && ready[m.Target] },
+		}, err
 	})
 }
 
