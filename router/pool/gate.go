@@ -97,6 +97,7 @@ type Turn struct {
 func newGate(most, least int, wait time.Duration, clock func() time.Duration) *gate {
 	g := &gate{wait: wait, clock: clock, tuner: newTuner(most, least)}
 	g.limit.Store(int64(g.tuner.limit))
+	g.shares.seed()
 	return g
 }
 

@@ -186,7 +186,7 @@ func TestAGateNeverLetsTooManyIn(t *testing.T) {
 		t.Errorf("at most %d at once of %d, %d inside, %d waiting in the end", worst.Load(), most, g.inside.Load(), g.waiting.Load())
 	}
 	for tenant := range of {
-		if held := g.shares.of(directory.TenantID(tenant)).Load(); held != 0 || g.shares.over.Load() != 0 {
+		if held := g.shares.count(directory.TenantID(tenant)); held != 0 || g.shares.over.Load() != 0 {
 			t.Errorf("tenant %d has %d places, %d of all wait for their share in the end", tenant, held, g.shares.over.Load())
 		}
 	}

@@ -107,6 +107,7 @@ func (p *Pools[T]) add(id directory.CellID) *Pool[T] {
 		streams: make(chan struct{}, p.Streams),
 	}
 	one.budget.cents.Store(repeatsSaved)
+	one.streaming.seed()
 	c := &one.circuit
 	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
 	c.probe = func(ctx context.Context) error {

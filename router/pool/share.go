@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 
@@ -8,15 +9,22 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// tenantSlots is how many tenants of a cell are told apart: those whose ids are so far
-// apart count as one. It takes 8 KB for each cell, and nothing for a request.
-const tenantSlots = 1024
+// A tenant has one of slots counters in each of two rows, chosen by numbers that nobody
+// outside knows: it has as much as the lesser of the two says, and one that others fill
+// is not the other. So two tenants count as one with a chance of about one in a million,
+// in one process and until it ends, and nobody can choose an id that counts as another's.
+// It takes 16 KB for each cell.
+const (
+	slotBits = 10
+	slots    = 1 << slotBits
+)
 
 // shares keep one tenant from having all of a cell's places: an eighth is always left to others,
 // so that what is stalled, or slow to read, or too much, is its own matter. With half, a tenant
 // alone in its cell, and held for a moment by a move, was refused what there was room for.
 type shares struct {
-	held  [tenantSlots]atomic.Int64
+	odd   [2]uint64 // which counter is whose: see seed
+	held  [2][slots]atomic.Int64
 	over  atomic.Int64 // length of queue
 	queue []*Turn      // of tenants that have their share; the gate's lock
 }
@@ -31,17 +39,38 @@ func overShare(cause error, of string) error {
 // shareOf is one tenant's part of a limit.
 func shareOf(limit int64) int64 { return max(1, limit-max(1, limit/8)) }
 
-func (s *shares) of(t directory.TenantID) *atomic.Int64 { return &s.held[uint64(t)%tenantSlots] } //nolint:gosec // any spread will do
+// seed must come before the first take.
+func (s *shares) seed() {
+	for i := range s.odd {
+		s.odd[i] = rand.Uint64() | 1
+	}
+}
 
-// take reports whether the tenant may have one more, and counts it.
+// of is the tenant's counter in each row: the upper bits of a product with a number that
+// is odd and random.
+func (s *shares) of(t directory.TenantID) (a, b *atomic.Int64) {
+	slot := func(i int) *atomic.Int64 { return &s.held[i][uint64(t)*s.odd[i]>>(64-slotBits)] } //nolint:gosec // the bits are meant
+	return slot(0), slot(1)
+}
+
+// count is how many the tenant has, or more.
+func (s *shares) count(t directory.TenantID) int64 {
+	a, b := s.of(t)
+	return min(a.Load(), b.Load())
+}
+
+// take reports whether the tenant may have one more, and counts it. The second counter
+// is never behind the first, so that of many at once no more come in than may.
 func (s *shares) take(t directory.TenantID, limit int64) bool {
-	held := s.of(t)
+	a, b := s.of(t)
+	share, before := shareOf(limit), b.Add(1)-1
 	for {
-		n := held.Load()
-		if n >= shareOf(limit) {
+		n := a.Load()
+		if n >= share && before >= share {
+			b.Add(-1)
 			return false
 		}
-		if held.CompareAndSwap(n, n+1) {
+		if a.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
@@ -50,7 +79,9 @@ func (s *shares) take(t directory.TenantID, limit int64) bool {
 // give takes one back, and reports whether that may be what another of the tenant
 // waits for.
 func (s *shares) give(t directory.TenantID, limit int64) bool {
-	return s.of(t).Add(-1)+1 >= shareOf(limit) && s.over.Load() > 0
+	a, b := s.of(t)
+	first, second := a.Add(-1), b.Add(-1)
+	return max(first, second)+1 >= shareOf(limit) && s.over.Load() > 0
 }
 
 // joinOver lets w wait until its tenant has less than its share. As many may wait as

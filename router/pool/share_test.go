@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +64,60 @@ func TestATenantHasItsShareOfACell(t *testing.T) {
 	})
 }
 
+// TestNobodyIsAnothersNeighbourForSure: whose counters a tenant's are is not to be told
+// from its id, and one of them that somebody fills does not keep it out.
+func TestNobodyIsAnothersNeighbourForSure(t *testing.T) {
+	t.Parallel()
+	const victim, limit, share = 7, 64, 56
+	for range 20 {
+		var s shares
+		s.seed()
+		for i := range 100 { // as many as there are, each with all that it may have
+			other := directory.TenantID(victim + (i+1)*slots)
+			for s.take(other, limit) {
+			}
+			if n := s.count(other); n < share {
+				t.Fatalf("tenant %d has %d, want %d at least", other, n, share)
+			}
+		}
+		// By chance both of its counters are filled in one of some 110 runs, and never in all 20.
+		if s.take(victim, limit) {
+			return
+		}
+	}
+	t.Error("the ids that are a multiple of the counters apart keep a tenant out, whatever the seed")
+}
+
+// TestCountersComeBack: what is counted in two rows is given back in both.
+func TestCountersComeBack(t *testing.T) {
+	t.Parallel()
+	var s shares
+	s.seed()
+	var all sync.WaitGroup
+	var most atomic.Int64
+	for range 8 {
+		all.Go(func() {
+			for range 2000 {
+				if s.take(7, 5) {
+					if n := most.Add(1); n > shareOf(5) {
+						t.Errorf("%d at once, want %d at most", n, shareOf(5))
+					}
+					most.Add(-1)
+					s.give(7, 5)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for i := range s.held {
+		for slot := range s.held[i] {
+			if n := s.held[i][slot].Load(); n != 0 {
+				t.Errorf("counter %d of row %d is %d in the end", slot, i, n)
+			}
+		}
+	}
+}
+
 // TestTheOnlyTenantHasRoomForItsBurst: it has the queue that it had without shares,
 // and the limit grows with what it asks for.
 func TestTheOnlyTenantHasRoomForItsBurst(t *testing.T) {
@@ -80,8 +136,8 @@ func TestTheOnlyTenantHasRoomForItsBurst(t *testing.T) {
 			g.exit(1)
 			synctest.Wait()
 		}
-		if g.inside.Load() != 0 || len(answers) != 33 || g.shares.of(1).Load() != 0 {
-			t.Errorf("%d inside, %d answers, %d counted", g.inside.Load(), len(answers), g.shares.of(1).Load())
+		if g.inside.Load() != 0 || len(answers) != 33 || g.shares.count(1) != 0 {
+			t.Errorf("%d inside, %d answers, %d counted", g.inside.Load(), len(answers), g.shares.count(1))
 		}
 	})
 }
