@@ -99,6 +99,7 @@ func (v *Mover) Run(ctx context.Context) error {
 		if !take(ctx, v.slots) {
 			return nil
 		}
+		began := time.Now()
 		m, err := v.lease(ctx, "")
 		if err != nil {
 			<-v.slots
@@ -113,7 +114,7 @@ func (v *Mover) Run(ctx context.Context) error {
 		}
 		wg.Go(func() {
 			defer func() { <-leases }()
-			v.work(ctx, m)
+			v.work(ctx, m, began)
 		})
 	}
 }
@@ -129,14 +130,14 @@ func take(ctx context.Context, c chan struct{}) bool {
 }
 
 func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.cfg.LeaseTTL)
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.LeaseTTL) // what comes later is of no use
 	defer cancel()
 	return v.dir.LeaseMove(ctx, id, v.cfg.ID, v.cfg.LeaseTTL)
 }
 
 // work takes a leased move, which has a slot, as far as it can go: to its end, to
-// a wait, or to the loss of the lease.
-func (v *Mover) work(ctx context.Context, m directory.Move) {
+// a wait, or to the loss of the lease, which was asked for at leased.
+func (v *Mover) work(ctx context.Context, m directory.Move, leased time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -144,7 +145,7 @@ func (v *Mover) work(ctx context.Context, m directory.Move) {
 	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	w.facts.Schema = w.report.Schema
-	wg.Go(func() { v.keep(ctx, cancel, m.ID, w.cancelled.hear) })
+	wg.Go(func() { v.keep(ctx, cancel, m.ID, leased, w.cancelled.hear) })
 	v.m.running.Inc()
 	defer v.m.running.Dec()
 	w.run(ctx)
@@ -164,19 +165,21 @@ func (v *Mover) letGo(ctx context.Context, id directory.MoveID) {
 	_, _ = v.dir.LeaseMove(ctx, id, v.cfg.ID, 0) // else it ends by itself
 }
 
-// keep extends the lease until ctx ends. When it cannot be extended, it ends ctx
+// keep extends the lease, which was asked for at held, until ctx ends. When it cannot be extended, it ends ctx
 // before the lease does: two thirds of the time are gone then, by this process's
 // own clock and counted from before the call. hear is told each answer.
-func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID, hear func(directory.Move)) {
-	held := time.Now()
+func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID, held time.Time, hear func(directory.Move)) {
+	ends := func(held time.Time) time.Time { return held.Add(v.cfg.LeaseTTL * 2 / 3) }
 	for sleep(ctx, v.cfg.LeaseTTL/6) {
 		began := time.Now()
-		m, err := v.lease(ctx, id)
+		asking, cancel := context.WithDeadline(ctx, ends(held)) // a directory that hangs must not be waited for longer
+		m, err := v.lease(asking, id)
+		cancel()
 		switch {
 		case err == nil:
 			held = began
 			hear(m)
-		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), time.Since(held) > v.cfg.LeaseTTL*2/3:
+		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), !time.Now().Before(ends(held)):
 			lost()
 			return
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
 )
 
 // Touched is the first statement of a round that reads the noted keys.
@@ -80,3 +82,14 @@ func planOf(ctx context.Context, tx pgx.Tx, sql, keys string) ([]string, error) 
 
 // Arrived is how a round waits for the tenant's keys.
 var Arrived = arrived
+
+// A TableCache is what the source, the target and the purger remember of the catalog.
+type TableCache = tableCache
+
+// Get is the list of tables, as a round asks for it.
+func (c *tableCache) Get(ctx context.Context, db pg.DB, fresh bool) ([]Table, error) {
+	return c.get(ctx, db, fresh)
+}
+
+// Refused tells that the server has refused a statement.
+func (c *tableCache) Refused(err error) { c.refused(err) }
