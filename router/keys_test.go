@@ -17,32 +17,12 @@ import (
 	"github.com/cellway/cellway/router/table"
 )
 
-// keyWorld is a directory with acme on c1, and acme's key.
-func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, directory.Key) {
-	t.Helper()
-	m := directorytest.NewMemory()
-	for _, c := range []directory.CellID{"c1", "c2"} {
-		if _, err := m.AddCell(t.Context(), directory.Cell{ID: c, Address: "http://" + string(c), Capacity: 9, Incarnation: "db"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	acme, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "c1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, record := token.NewAPIKey()
-	record.Tenant, record.Name = acme.ID, "ci"
-	if record, err = m.AddKey(t.Context(), record); err != nil {
-		t.Fatal(err)
-	}
-	return m, acme, key, record
-}
-
 // TestKeyNamesTheTenant: a key is bound to the tenant and to no cell, so that it
 // is valid after any number of moves; it must agree with the other sources.
 func TestKeyNamesTheTenant(t *testing.T) {
 	t.Parallel()
-	m, acme, key, record := keyWorld(t)
+	w := directorytest.NewKeyWorld(t)
+	m, acme, key, record := w.Memory, w.Acme, w.Text, w.Key
 	var ring token.Ring
 	refresh := func() {
 		t.Helper()

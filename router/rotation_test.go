@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/keyring"
@@ -75,7 +76,7 @@ func (s *seat) ask() int {
 // request fails, and what the old key signed counts no more once it is dropped.
 func TestX11AssertionKeysRotateUnderLoad(t *testing.T) {
 	t.Parallel()
-	m, _, _, _ := keyWorld(t)
+	m := directorytest.NewKeyWorld(t)
 	u, err := m.Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +164,8 @@ func newKeys(t *testing.T, n int) token.Keys {
 // and so does a key made just before become valid; nobody else's is touched.
 func TestX11ARevokedKeyStopsWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, acme, lasting, _ := keyWorld(t)
+		world := directorytest.NewKeyWorld(t)
+		m, acme, lasting := world.Memory, world.Acme, world.Text
 		var ring token.Ring
 		f := keyring.New(t.TempDir()+"/keys", &ring, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())

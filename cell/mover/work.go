@@ -314,11 +314,13 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 		w.took(got)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if final {
+	if final { // the pause is short: nobody asks meanwhile whether the cells are there
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
 		return round(ctx)
 	}
+	ctx, cancel := context.WithCancel(ctx) // of an operator's; the deadline is that of who attends it
+	defer cancel()
 	w.cancelled.ends(cancel)
 	defer w.cancelled.ends(nil)
 	return w.attended(ctx, timeout, round)

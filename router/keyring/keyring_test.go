@@ -13,25 +13,6 @@ import (
 	"github.com/cellway/cellway/directory/token"
 )
 
-// keyWorld is a directory with acme, and acme's key.
-func keyWorld(t *testing.T) (*directorytest.Memory, directory.Tenant, string, directory.Key) {
-	t.Helper()
-	m := directorytest.NewMemory()
-	if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 9, Incarnation: "db"}); err != nil {
-		t.Fatal(err)
-	}
-	acme, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "c1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, record := token.NewAPIKey()
-	record.Tenant, record.Name = acme.ID, "ci"
-	if record, err = m.AddKey(t.Context(), record); err != nil {
-		t.Fatal(err)
-	}
-	return m, acme, key, record
-}
-
 func poll(t *testing.T, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); {
@@ -47,7 +28,8 @@ func poll(t *testing.T, ok func() bool) {
 // a new process knows the same, revocations too.
 func TestKeysFollowTheDirectory(t *testing.T) {
 	t.Parallel()
-	m, acme, key, record := keyWorld(t)
+	w := directorytest.NewKeyWorld(t)
+	m, acme, key, record := w.Memory, w.Acme, w.Text, w.Key
 	path := filepath.Join(t.TempDir(), "keys")
 	var ring token.Ring
 	f := New(path, &ring, slog.New(slog.DiscardHandler))
@@ -87,7 +69,8 @@ func TestKeysFollowTheDirectory(t *testing.T) {
 // TestSpoiltKeyFile: no part of a file that was cut or changed is believed.
 func TestSpoiltKeyFile(t *testing.T) {
 	t.Parallel()
-	m, _, key, _ := keyWorld(t)
+	m := directorytest.NewKeyWorld(t)
+	key := m.Text
 	c, err := m.Credentials(t.Context(), 0, 0)
 	if err != nil {
 		t.Fatal(err)
