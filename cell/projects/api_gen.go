@@ -243,7 +243,8 @@ type ListActivityParams struct {
 
 // StreamActivityParams defines parameters for StreamActivity.
 type StreamActivityParams struct {
-	// After Only entries with a higher seq; Last-Event-ID comes before it.
+	// After Only entries with a higher seq; Last-Event-ID comes before it. One that was never written
+	// is as one that was lost: the stream begins with a reset.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
 	// LastEventID The id of the last event that was seen. A mere seq is taken, too; then the cell notices
