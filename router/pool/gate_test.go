@@ -146,7 +146,7 @@ func TestWhoAbandonsItsTurnTakesNothingAlong(t *testing.T) {
 		t.Errorf("%d inside, %d and %d waiting, want none", g.inside.Load(), g.waiting.Load(), g.shares.over.Load())
 	}
 	for tenant := range directory.TenantID(7) {
-		if n := g.shares.of(tenant).Load(); n != 0 {
+		if n := g.shares.count(tenant); n != 0 {
 			t.Errorf("tenant %d has %d places, want none", tenant, n)
 		}
 	}
