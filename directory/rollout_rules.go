@@ -125,16 +125,16 @@ func (r Rollout) Next(routers []Heard, drift string, now time.Time) (next Rollou
 		return r, false
 	}
 	// With the soak time over, few requests count as well.
-	if why := r.worse(t, judgeFew, max(half, r.Margin)); why != "" {
+	if why := r.worse(t, judgeFew, judgeFew, max(half, r.Margin)); why != "" {
 		return r.Stop(RolloutHalted, why, now), true
 	}
 	if t.Wave.Routers < len(r.Routers) || t.Wave.Requests < r.Requests {
 		return r, false
 	}
-	if why := r.worse(t, 1, r.Margin); why != "" {
+	if why := r.worse(t, 1, judgeFrom, r.Margin); why != "" {
 		return r.Stop(RolloutHalted, why, now), true
 	}
-	r.Base = r.base(t)
+	r.Base = r.base(t, judgeFrom)
 	if next, opened := r.open(r.after(), routers, now); opened {
 		return next, true
 	}
@@ -165,23 +165,24 @@ func (r Rollout) wrong(t Tallies, routers []Heard, drift string, now time.Time) 
 			return fmt.Sprintf("router %s of the wave has not taken the changes in %s: see its log", id, takeTime)
 		}
 	}
-	return r.worse(t, judgeFrom, r.Margin)
+	return r.worse(t, judgeFrom, judgeFrom, r.Margin)
 }
 
 // worse says that the wave's routers fare worse than the others by more than margin, if
-// they have answered so many requests at least.
-func (r Rollout) worse(t Tallies, least int64, margin float64) string {
-	if t.Wave.Requests < least || t.Wave.Share() <= r.base(t)+margin {
+// they have answered so many requests at least. The others tell from rest requests on.
+func (r Rollout) worse(t Tallies, least, rest int64, margin float64) string {
+	base := r.base(t, rest)
+	if t.Wave.Requests < least || t.Wave.Share() <= base+margin {
 		return ""
 	}
 	return fmt.Sprintf("wave %s: %d of %d requests failed (%.1f %%), %.1f %% without the changes",
-		r.Wave, t.Wave.Failed, t.Wave.Requests, 100*t.Wave.Share(), 100*r.base(t))
+		r.Wave, t.Wave.Failed, t.Wave.Requests, 100*t.Wave.Share(), 100*base)
 }
 
 // base is what the wave is compared with: the routers without the changes or,
-// where they are too few or too idle to tell, what they were before.
-func (r Rollout) base(t Tallies) float64 {
-	if t.Rest.Requests < judgeFrom {
+// where they have answered fewer than least requests, what they were before.
+func (r Rollout) base(t Tallies, least int64) float64 {
+	if t.Rest.Requests < least {
 		return r.Base
 	}
 	return t.Rest.Share()

@@ -167,6 +167,7 @@ func TestWhatHaltsARollout(t *testing.T) {
 			what: "fewer than asked for, nearly all failed, and the time is over", after: 61 * time.Second,
 			does: func(f fleet, r directory.Rollout) { f.serves(r, 6, 90, 0) }, want: "5 of 6 requests failed",
 		},
+		{what: "the same, and everybody's fail", does: func(f fleet, r directory.Rollout) { f.serves(r, 6, 90, 90) }, after: 61 * time.Second},
 		{what: "the same, not over yet", does: func(f fleet, r directory.Rollout) { f.serves(r, 6, 90, 0) }, after: 59 * time.Second},
 		{what: "few, some failed, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 8, 25, 0) }, after: 61 * time.Second},
 		{what: "hardly any, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 4, 100, 0) }, after: 61 * time.Second},

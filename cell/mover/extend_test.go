@@ -105,6 +105,7 @@ func TestALeaseThatIsNotExtendedEndsTheWork(t *testing.T) {
 		"the directory is down for a moment": {refuse: briefly(down)},
 		"the directory hangs for a moment":   {refuse: briefly(hangs)},
 		"the lease's answer comes late":      {refuse: down, least: ttl * 2 / 3, most: ttl, late: ttl / 2},
+		"the lease's answer comes very late": {refuse: down, most: ttl, late: ttl * 19 / 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

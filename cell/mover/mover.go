@@ -130,7 +130,7 @@ func take(ctx context.Context, c chan struct{}) bool {
 }
 
 func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.cfg.LeaseTTL) // what comes later is of no use
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.LeaseTTL*2/3) // what comes later is of no use: keep would find it over
 	defer cancel()
 	return v.dir.LeaseMove(ctx, id, v.cfg.ID, v.cfg.LeaseTTL)
 }

@@ -70,7 +70,7 @@ func (s *Server) getCredentials(w http.ResponseWriter, r *http.Request) error {
 	defer context.AfterFunc(s.Stopping, cancel)()
 	c, err := s.Directory.Credentials(ctx, since, min(wait, longestWait))
 	if errors.Is(err, context.Canceled) && s.Stopping.Err() != nil && r.Context().Err() == nil {
-		c, err = directory.Credentials{Since: since, Version: since}, nil
+		c, err = s.Directory.Credentials(r.Context(), since, 0)
 	}
 	return answer(w, http.StatusOK, c, err)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/client"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/directory/server"
 	"github.com/cellway/cellway/directory/token"
 )
 
@@ -142,6 +143,45 @@ func TestCredentialsOfARestoredDirectoryThatWentOn(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestCredentialsOverTheEndOfADirectory: what a directory that stops says to who waits does
+// not make a router forget what it compares a restored record with.
+func TestCredentialsOverTheEndOfADirectory(t *testing.T) {
+	t.Parallel()
+	var texts [3]string
+	var keys [3]directory.Key
+	for i := range keys {
+		texts[i], keys[i] = token.NewAPIKey()
+		keys[i].Tenant, keys[i].Name = 1, "ci"
+	}
+	kept, lost, since := 0, 1, 2
+	stopping, stop := context.WithCancel(t.Context())
+	first := serve(t, withKeys(t, keys[kept], keys[lost]), func(o *server.Options) { o.Stopping = stopping })
+	restored := withKeys(t, keys[kept])
+	addKey(t, restored, keys[since]) // as far as the record that is lost
+	second := serve(t, restored, nil)
+	var feed replaced
+	feed.at.Store(first.client(t, token.Router))
+	var ring token.Ring
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- client.WatchCredentials(ctx, &feed, 0, func(c directory.Credentials) error {
+			if stopping.Err() != nil { // its last answer
+				feed.at.Store(second.client(t, token.Router))
+			}
+			return ring.Apply(c)
+		}, func(error, time.Duration) {})
+	}()
+	valid := func(i int) bool { _, _, err := ring.Check(texts[i], time.Now()); return err == nil }
+	within(t, "the keys of before", func() bool { return valid(kept) && valid(lost) })
+	stop()
+	within(t, "the restored record's", func() bool { return valid(kept) && !valid(lost) && valid(since) })
+	end()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

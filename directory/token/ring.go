@@ -115,9 +115,9 @@ func (r *Ring) Apply(c directory.Credentials) error {
 	}
 	r.forked = false
 	if c.Since != 0 && c.Version == old.version {
-		if old.head != c.Head {
+		if old.head != c.Head && !c.Head.IsZero() { // who says no head says nothing of what was before
 			same := *old
-			same.head = c.Head // it is learned, or forgotten with a directory that has none
+			same.head = c.Head
 			r.current.Store(&same)
 		}
 		return nil

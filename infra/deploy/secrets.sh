@@ -9,10 +9,6 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 dir=${1:-$root/.cellway/compose}
 cells=(c1 c2 c3)
 
-if [ -e "$dir/operator.env" ]; then
-	echo "secrets.sh: $dir is complete" >&2
-	exit 0
-fi
 umask 077
 mkdir -p "$dir"
 
@@ -22,7 +18,21 @@ directory() {
 	elif command -v go >/dev/null; then (cd "$root" && go run ./directory/cmd/directory "$@")
 	else docker run --rm -i -e DIRECTORY_TOKEN_KEYS "${CELLWAY_IMAGE:-cellway:dev}" directory "$@"; fi
 }
+sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
+write() { cat >"$dir/$1.env"; }
 password() { head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n'; }
+
+# What routers shared, before each had a token of its own.
+if [ -e "$dir/router.env" ] && [ ! -e "$dir/router-2.env" ]; then
+	tokens=$(sed -n 's/^DIRECTORY_TOKEN_KEYS=//p' "$dir/directory.env")
+	for router in router-1 router-2; do
+		{ echo "ROUTER_DIRECTORY_TOKEN=$(sign router "$router")"; grep -v '^ROUTER_DIRECTORY_TOKEN=' "$dir/router.env"; } | write "$router"
+	done
+fi
+if [ -e "$dir/operator.env" ]; then
+	echo "secrets.sh: $dir is complete" >&2
+	exit 0
+fi
 
 tokens=$(directory new-key --id k1)
 assertions=$(directory new-key --id a1)
@@ -31,9 +41,6 @@ derive() { directory derive-keys --for "$1"; }
 tenants=$(derive tenants <<<"$tokens")
 movers=$(derive movers <<<"$tokens")
 public=$(derive public <<<"$movers")
-sign() { DIRECTORY_TOKEN_KEYS=$tokens directory issue-token --kind "$1" --subject "$2" --ttl 8760h; }
-
-write() { cat >"$dir/$1.env"; }
 
 password=$(password)
 write directory-postgres <<<"POSTGRES_PASSWORD=$password"

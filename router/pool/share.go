@@ -60,13 +60,15 @@ func (s *shares) count(t directory.TenantID) int64 {
 }
 
 // take reports whether the tenant may have one more, and counts it. The second counter
-// is never behind the first, so that of many at once no more come in than may.
+// is never behind the first, and is looked at after it, so that of many at once no more
+// come in than may.
 func (s *shares) take(t directory.TenantID, limit int64) bool {
 	a, b := s.of(t)
-	share, before := shareOf(limit), b.Add(1)-1
+	share := shareOf(limit)
+	b.Add(1)
 	for {
 		n := a.Load()
-		if n >= share && before >= share {
+		if n >= share && b.Load() > share {
 			b.Add(-1)
 			return false
 		}
