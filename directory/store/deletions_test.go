@@ -55,7 +55,7 @@ func TestTheGraceIsTheDirectorys(t *testing.T) {
 	s, pool := open(t, url), raw(t, url)
 	s.Grace = 3 * time.Hour
 	ctx := t.Context()
-	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10}); err != nil {
+	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10, Incarnation: "db-c1"}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a"})

@@ -120,18 +120,20 @@ func TestTheHandlerGoesOnWithWhatWaits(t *testing.T) {
 func TestWhatIsWaitedForIsNotTheCellsTime(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, loops int) {
-		s, d, addr := coursing(t, loops)
-		out := &Outgoing{}
-		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			waited := time.Now()
-			out.Answered = func(took time.Duration, _ bool) {
-				if most := time.Since(waited); took > most {
-					t.Errorf("the cell is said to have taken %v of %v", took, most)
+		_, _, addr := flown(t, loops, cellOfFlights, func(s *Server) {
+			d := s.Direct.(*directly)
+			s.Direct = courses{d, &atomic.Int64{}}
+			s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				waited := time.Now()
+				err := d.up.Forward(w, r, &Outgoing{Answered: func(took time.Duration, _ bool) {
+					if most := time.Since(waited); took > most {
+						t.Errorf("the cell is said to have taken %v of %v", took, most)
+					}
+				}})
+				if err != nil {
+					t.Error(err)
 				}
-			}
-			if err := d.up.Forward(w, r, out); err != nil {
-				t.Error(err)
-			}
+			})
 		})
 		c := dial(t, addr)
 		c.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
