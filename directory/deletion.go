@@ -21,6 +21,7 @@ type Deletion struct {
 	DeletedAt time.Time `json:"deleted_at"`
 	PurgeAt   time.Time `json:"purge_at"` // when the grace ends, or was ended
 	Due       bool      `json:"due"`      // it is over by the directory's clock: purge
+	Hurried   bool      `json:"hurried"`  // somebody has ended it: at once
 	Cells     []CellID  `json:"cells"`    // that have not said yet that nothing is left, sorted
 }
 
@@ -41,8 +42,9 @@ type Deletions interface {
 	// where the record has no deletion of the tenant, or the tenant never was on the
 	// cell, as far as the record knows. Conflict where incarnation differs.
 	TellDeletion(ctx context.Context, cell CellID, incarnation string, tenant TenantID, epoch Epoch, purged bool) error
-	// HurryDeletion ends the grace of a deleted tenant now. Conflict where the tenant
-	// is not deleted; where the grace is over it is no error and no change.
+	// HurryDeletion ends the grace of a deleted tenant now, and has cells that hear of
+	// it late purge at once. Conflict where the tenant is not deleted; repeating it is no
+	// error and no change.
 	HurryDeletion(ctx context.Context, tenant TenantID) error
 }
 

@@ -6,7 +6,8 @@
 // batch by batch; the fence stays, as a tombstone. docs/decisions/0030 tells why.
 //
 // A cell purges on one word alone: the directory's that the tenant is deleted, at the
-// tombstone's epoch, that it is due, heard since the last purge began. A directory
+// tombstone's epoch, that it is due, heard since the last purge began; and not before
+// the tombstone has stood for an hour, unless an operator hurries it. A directory
 // that does not answer, or does not know the tenant, or knows it at an older epoch,
 // purges nothing.
 package deletion
@@ -32,10 +33,11 @@ type Directory interface {
 
 // Rows is the cell's database as a purge needs it. *transfer.Purger is one.
 type Rows interface {
-	// Deleted deletes what there is of a tenant that was deleted at the epoch.
-	Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, error)
-	// Purged records that nothing is left.
-	Purged(ctx context.Context, t directory.TenantID, at directory.Epoch) error
+	// Deleted deletes what there is of a tenant that was deleted at the epoch, and says
+	// in which generation of the database.
+	Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation int, err error)
+	// Purged records that nothing is left. Conflict where the generation is another by now.
+	Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error
 }
 
 // Keys is the cell's Redis as a purge needs it. *keep.Keep is one.

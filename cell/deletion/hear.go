@@ -28,8 +28,8 @@ func (a *Agent) hear(ctx context.Context) (due map[directory.TenantID]directory.
 	due = map[directory.TenantID]directory.Deletion{}
 	waiting, disputed, failed := 0, 0, error(nil)
 	for t, d := range listed {
-		f := fence.Tombstone{Epoch: here[t], State: fence.Deleted}
-		if here[t] != d.Epoch {
+		f := fence.Tombstone{Epoch: here[t].Epoch, State: fence.Deleted, Rested: here[t].Rested}
+		if f.Epoch != d.Epoch {
 			if f, err = a.stop(ctx, d); err != nil {
 				failed = errors.Join(failed, err)
 				continue
@@ -70,18 +70,18 @@ func (a *Agent) list(ctx context.Context) (map[directory.TenantID]directory.Dele
 	}
 }
 
-// unpurged is the tombstones' epochs of what is left here, by tenant.
-func (a *Agent) unpurged(ctx context.Context) (map[directory.TenantID]directory.Epoch, error) {
+// unpurged is the tombstones of what is left here, by tenant.
+func (a *Agent) unpurged(ctx context.Context) (map[directory.TenantID]fence.Pending, error) {
 	ctx, cancel := context.WithTimeout(ctx, statement)
 	defer cancel()
-	all := map[directory.TenantID]directory.Epoch{}
+	all := map[directory.TenantID]fence.Pending{}
 	for after := directory.TenantID(0); ; {
 		list, err := fence.Unpurged(ctx, a.Store.DB(), after, page)
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range list {
-			all[p.Tenant], after = p.Epoch, p.Tenant
+			all[p.Tenant], after = p, p.Tenant
 		}
 		if len(list) < page {
 			return all, nil
@@ -117,16 +117,16 @@ func (a *Agent) heed(ctx context.Context, d directory.Deletion, f fence.Tombston
 
 // rest tells the directory of tombstones that it did not list: a database that was restored
 // has what was purged again. lost counts those of which it knows no deletion.
-func (a *Agent) rest(ctx context.Context, here map[directory.TenantID]directory.Epoch, listed map[directory.TenantID]directory.Deletion) (lost int, err error) {
-	for t, e := range here {
+func (a *Agent) rest(ctx context.Context, here map[directory.TenantID]fence.Pending, listed map[directory.TenantID]directory.Deletion) (lost int, err error) {
+	for t, p := range here {
 		if _, ok := listed[t]; ok {
 			continue
 		}
-		err := a.tell(ctx, t, e, false)
+		err := a.tell(ctx, t, p.Epoch, false)
 		switch {
 		case errors.Is(err, problem.NotFound):
 			lost++
-			a.warn(ctx, t, e, "the directory does not know that a tenant of this cell was deleted: it stands still, and is kept, until an operator says what is to be")
+			a.warn(ctx, t, p.Epoch, "the directory does not know that a tenant of this cell was deleted: it stands still, and is kept, until an operator says what is to be")
 		case err != nil:
 			return lost, err
 		}

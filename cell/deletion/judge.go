@@ -10,8 +10,8 @@ import (
 type step int
 
 const (
-	wait    step = iota // it is in its grace: kept, and frozen
-	purge               // the grace is over
+	wait    step = iota // it is in its grace, or stands still for less than an hour: kept, and frozen
+	purge               // that is over
 	report              // nothing is left here: the directory has not heard of it, or has lost it
 	raise               // the tombstone is above the deletion's epoch: the record has lost something
 	dispute             // so is a fence that is no tombstone: nothing is done
@@ -27,7 +27,7 @@ func judge(d directory.Deletion, f fence.Tombstone) step {
 		return raise
 	case f.Purged:
 		return report
-	case d.Due:
+	case d.Due && (f.Rested || d.Hurried):
 		return purge
 	}
 	return wait

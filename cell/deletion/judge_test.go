@@ -16,7 +16,8 @@ func TestJudge(t *testing.T) {
 		want  step
 	}{
 		"in its grace":                     {3, false, fence.Tombstone{Epoch: 3, State: fence.Deleted}, wait},
-		"the grace is over":                {3, true, fence.Tombstone{Epoch: 3, State: fence.Deleted}, purge},
+		"the grace is over":                {3, true, fence.Tombstone{Epoch: 3, State: fence.Deleted, Rested: true}, purge},
+		"it was heard of just now":         {3, true, fence.Tombstone{Epoch: 3, State: fence.Deleted}, wait},
 		"it is purged":                     {3, true, fence.Tombstone{Epoch: 3, State: fence.Deleted, Purged: true}, report},
 		"it was purged in a hurry":         {3, false, fence.Tombstone{Epoch: 3, State: fence.Deleted, Purged: true}, report},
 		"an older deletion, due":           {3, true, fence.Tombstone{Epoch: 4, State: fence.Deleted}, raise},

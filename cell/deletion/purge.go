@@ -48,7 +48,7 @@ func (a *Agent) take() (directory.Deletion, bool) {
 // That it is done is recorded here before the directory is told: whichever of that is lost
 // is done again.
 func (a *Agent) purge(ctx context.Context, d directory.Deletion) (rows int64, err error) {
-	rows, err = a.Rows.Deleted(ctx, d.Tenant, d.Epoch)
+	rows, generation, err := a.Rows.Deleted(ctx, d.Tenant, d.Epoch)
 	a.m.rows.Add(float64(rows))
 	if err != nil {
 		return rows, err
@@ -59,7 +59,7 @@ func (a *Agent) purge(ctx context.Context, d directory.Deletion) (rows int64, er
 	if err := a.Events.Erase(ctx, d.Tenant, keysRest); err != nil {
 		return rows, err
 	}
-	if err := a.Rows.Purged(ctx, d.Tenant, d.Epoch); err != nil {
+	if err := a.Rows.Purged(ctx, d.Tenant, d.Epoch, generation); err != nil {
 		return rows, err
 	}
 	return rows, a.tell(ctx, d.Tenant, d.Epoch, true)

@@ -142,10 +142,10 @@ func TestNothingIsPurgedOnAnOlderWord(t *testing.T) {
 	if n := c.metric(t, "cell_deleted_tenants_disputed"); n != 1 {
 		t.Errorf("got %v disputed, want 1", n)
 	}
-	if _, err := c.purger.Deleted(ctx, tomb, 2); !errors.Is(err, problem.Conflict) {
+	if _, _, err := c.purger.Deleted(ctx, tomb, 2); !errors.Is(err, problem.Conflict) {
 		t.Errorf("purge at an older epoch: got %v, want a conflict", err)
 	}
-	if _, err := c.purger.Deleted(ctx, served, 5); !errors.Is(err, problem.Conflict) {
+	if _, _, err := c.purger.Deleted(ctx, served, 5); !errors.Is(err, problem.Conflict) {
 		t.Errorf("purge of a tenant that is served: got %v, want a conflict", err)
 	}
 	c.wantWhole(t, tomb)
@@ -168,13 +168,13 @@ type failing struct {
 
 var errKilled = errors.New("killed")
 
-func (f failing) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, error) {
-	n, err := f.purger.Deleted(ctx, t, at)
-	return n, errors.Join(err, f.deleted)
+func (f failing) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, int, error) {
+	n, generation, err := f.purger.Deleted(ctx, t, at)
+	return n, generation, errors.Join(err, f.deleted)
 }
 
-func (f failing) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch) error {
-	return errors.Join(f.purger.Purged(ctx, t, at), f.purged)
+func (f failing) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+	return errors.Join(f.purger.Purged(ctx, t, at, generation), f.purged)
 }
 
 // TestAPurgeGoesOnWhereItWasKilled: after its rows, after its record, before the

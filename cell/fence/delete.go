@@ -15,6 +15,7 @@ import (
 type Tombstone struct {
 	Epoch   directory.Epoch
 	State   State // not Deleted where the fence is above the deletion's epoch, and stays as it is
+	Rested  bool  // it has stood, at that epoch, for long enough to be purged
 	Purged  bool  // nothing else is left here
 	Changed bool  // it was something else before
 }
@@ -25,8 +26,8 @@ type Tombstone struct {
 // will pass. A fence above the epoch is not changed, and is no error. Unavailable: a
 // transaction did not end within wait.
 func Delete(ctx context.Context, db pg.DB, tenant directory.TenantID, epoch directory.Epoch, wait time.Duration) (t Tombstone, err error) {
-	const call = `SELECT epoch, state, purged, changed FROM cell.delete_tenant($1, $2, $3)`
-	err = db.QueryRow(ctx, call, tenant, epoch, max(1, wait.Milliseconds())).Scan(&t.Epoch, &t.State, &t.Purged, &t.Changed)
+	const call = `SELECT epoch, state, rested, purged, changed FROM cell.delete_tenant($1, $2, $3)`
+	err = db.QueryRow(ctx, call, tenant, epoch, max(1, wait.Milliseconds())).Scan(&t.Epoch, &t.State, &t.Rested, &t.Purged, &t.Changed)
 	if err != nil {
 		err = failed("delete", tenant, err)
 	}
@@ -37,11 +38,12 @@ func Delete(ctx context.Context, db pg.DB, tenant directory.TenantID, epoch dire
 type Pending struct {
 	Tenant directory.TenantID
 	Epoch  directory.Epoch
+	Rested bool // see Tombstone
 }
 
 // Unpurged is a page of the deleted tenants that are not purged, by tenant.
 func Unpurged(ctx context.Context, db pg.DB, after directory.TenantID, limit int) ([]Pending, error) {
-	rows, err := db.Query(ctx, `SELECT tenant, epoch FROM cell.deletions($1, $2)`, after, limit)
+	rows, err := db.Query(ctx, `SELECT tenant, epoch, rested FROM cell.deletions($1, $2)`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list deleted tenants: %w", err)
 	}

@@ -38,24 +38,35 @@ func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
 
 // Deleted is Rows, and Keys, of a tenant whose fence says that it was deleted at the
 // epoch. Conflict where it says something else. There is no way back from its first row on.
-func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, error) {
-	n, err := p.rows(ctx, t, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT cell.enter_purge($1, $2)`, t, at)
+// The generation is the database's when the first transaction began.
+func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation int, err error) {
+	generation = -1
+	rows, err = p.rows(ctx, t, func(ctx context.Context, tx pgx.Tx) error {
+		var now int
+		err := tx.QueryRow(ctx, `SELECT cell.enter_purge($1, $2)`, t, at).Scan(&now)
 		if pg.Code(err) == notThisMove {
 			return problem.Wrap(problem.Conflict, err, fmt.Sprintf("the fence does not say that tenant %d was deleted at epoch %d", t, at))
+		}
+		if err == nil && generation < 0 {
+			generation = now
 		}
 		return err
 	})
 	if err == nil {
 		_, err = p.Keys(ctx, t)
 	}
-	return n, err
+	return rows, generation, err
 }
 
-// Purged records that nothing is left of a tenant that was deleted at the epoch.
-func (p *Purger) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch) error {
-	if _, err := p.pool.Exec(ctx, `SELECT cell.purged($1, $2)`, t, at); err != nil {
+// Purged records that nothing is left of a tenant that was deleted at the epoch. Conflict where
+// the database was reconciled since Deleted began: what that deleted may be there again.
+func (p *Purger) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+	var ok bool
+	if err := p.pool.QueryRow(ctx, `SELECT cell.purged($1, $2, $3)`, t, at, generation).Scan(&ok); err != nil {
 		return fmt.Errorf("record the purge of tenant %d: %w", t, err)
+	}
+	if !ok {
+		return problem.New(problem.Conflict, "tenant %d is to be purged again: the database was promoted or restored meanwhile, or it is not deleted at epoch %d", t, at)
 	}
 	return nil
 }

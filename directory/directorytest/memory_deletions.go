@@ -83,11 +83,14 @@ func (m *Memory) HurryDeletion(ctx context.Context, tenant directory.TenantID) e
 		return directory.ErrNotDeleted(tenant)
 	}
 	now := m.Now().UTC()
-	if !d.PurgeAt.After(now) {
+	if d.Hurried {
 		return nil
 	}
 	before := d
-	d.PurgeAt = now
+	d.Hurried = true
+	if d.PurgeAt.After(now) {
+		d.PurgeAt = now
+	}
 	m.deleted[tenant] = d
 	m.note(ctx, "tenant.hurry", tenantSubject(tenant), before, d)
 	return nil

@@ -62,7 +62,7 @@ func testDeletions(t *testing.T, s *suite) {
 	s.refuse(t, "hurry nobody", problem.NotFound, hurry(999999))
 	s.expect(t, "hurry", 0, 1, hurry(gone.ID))
 	s.expect(t, "hurry again", 0, 0, hurry(gone.ID))
-	want.Due = true
+	want.Due, want.Hurried = true, true
 	wantEqual(t, "hurried", s.deletions(t, "c1"), []directory.Deletion{want})
 
 	s.refuse(t, "purged at an older epoch", problem.Conflict, s.tell("c1", gone.ID, 1, true))

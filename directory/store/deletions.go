@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,14 +15,21 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
+// deletions is what scanDeletion reads. The grace is reckoned when it is asked for: what
+// records a deletion may be a process that does not know how long it is.
+func (s *Store) deletions() string {
+	return strings.ReplaceAll(selectDeletions, "GRACE", strconv.FormatInt(cmp.Or(s.Grace, directory.DefaultGrace).Microseconds(), 10))
+}
+
 const selectDeletions = `
-	SELECT d.tenant, t.slug, d.epoch, d.deleted_at, d.purge_at, d.purge_at <= clock_timestamp(),
+	SELECT d.tenant, t.slug, d.epoch, d.deleted_at, g.ends, g.ends <= clock_timestamp(), d.hurried_at IS NOT NULL,
 	       ARRAY(SELECT h.cell FROM directory.deletion_cells h WHERE h.tenant = d.tenant ORDER BY h.cell)
 	  FROM directory.deletions d
-	  JOIN directory.tenants t ON t.id = d.tenant`
+	  JOIN directory.tenants t ON t.id = d.tenant
+	 CROSS JOIN LATERAL (SELECT least(d.hurried_at, d.kept_from + GRACE * interval '1 microsecond') AS ends) g`
 
 func scanDeletion(row pgx.CollectableRow) (d directory.Deletion, err error) {
-	err = row.Scan(&d.Tenant, &d.Slug, &d.Epoch, &d.DeletedAt, &d.PurgeAt, &d.Due, &d.Cells)
+	err = row.Scan(&d.Tenant, &d.Slug, &d.Epoch, &d.DeletedAt, &d.PurgeAt, &d.Due, &d.Hurried, &d.Cells)
 	d.DeletedAt, d.PurgeAt = d.DeletedAt.UTC(), d.PurgeAt.UTC()
 	return d, err
 }
@@ -31,11 +40,11 @@ func (s *Store) ListDeletions(ctx context.Context, cell directory.CellID, after 
 		return nil, err
 	}
 	// Each cell asks every few seconds: what it has to purge is found by the index of cells.
-	sql, args := selectDeletions+`
+	sql, args := s.deletions()+`
 	  JOIN directory.deletion_cells c ON c.tenant = d.tenant AND c.cell = $3
 	 WHERE d.tenant > $1 ORDER BY d.tenant LIMIT $2`, []any{int64(after), limit, cell}
 	if cell == "" {
-		sql, args = selectDeletions+`
+		sql, args = s.deletions()+`
 	 WHERE d.tenant > $1 AND EXISTS (SELECT FROM directory.deletion_cells h WHERE h.tenant = d.tenant)
 	 ORDER BY d.tenant LIMIT $2`, args[:2]
 	}
@@ -50,7 +59,7 @@ func (s *Store) ListDeletions(ctx context.Context, cell directory.CellID, after 
 // TellDeletion implements directory.Deletions.
 func (s *Store) TellDeletion(ctx context.Context, cell directory.CellID, incarnation string, tenant directory.TenantID, epoch directory.Epoch, purged bool) error {
 	return s.mutate(ctx, "tell deletion", func(tx pgx.Tx) (*change, error) {
-		before, err := lockDeletion(ctx, tx, tenant, directory.ErrNoDeletion(tenant, cell))
+		before, err := s.lockDeletion(ctx, tx, tenant, directory.ErrNoDeletion(tenant, cell))
 		if err != nil {
 			_, known := registered(ctx, tx, cell, incarnation)
 			return nil, cmp.Or(known, err)
@@ -78,12 +87,12 @@ func (s *Store) TellDeletion(ctx context.Context, cell directory.CellID, incarna
 		if err != nil {
 			return nil, err
 		}
-		return tellDeletion(ctx, tx, cell, before, epoch, purged)
+		return s.tellDeletion(ctx, tx, cell, before, epoch, purged)
 	})
 }
 
 // tellDeletion writes what a cell has said of a deletion, which is locked; nil where that is no news.
-func tellDeletion(ctx context.Context, tx pgx.Tx, cell directory.CellID, before directory.Deletion, epoch directory.Epoch, purged bool) (*change, error) {
+func (s *Store) tellDeletion(ctx context.Context, tx pgx.Tx, cell directory.CellID, before directory.Deletion, epoch directory.Epoch, purged bool) (*change, error) {
 	sql := `INSERT INTO directory.deletion_cells (cell, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	if purged {
 		sql = `DELETE FROM directory.deletion_cells WHERE cell = $1 AND tenant = $2`
@@ -103,7 +112,7 @@ func tellDeletion(ctx context.Context, tx pgx.Tx, cell directory.CellID, before 
 	if news == 0 {
 		return nil, nil
 	}
-	after, err := lockDeletion(ctx, tx, before.Tenant, nil)
+	after, err := s.lockDeletion(ctx, tx, before.Tenant, nil)
 	return &change{action: directory.TellAction(purged), subject: tenantSubject(before.Tenant), before: before, after: after}, err
 }
 
@@ -113,26 +122,26 @@ func (s *Store) HurryDeletion(ctx context.Context, tenant directory.TenantID) er
 		if _, err := lockTenant(ctx, tx, tenant); err != nil {
 			return nil, err
 		}
-		before, err := lockDeletion(ctx, tx, tenant, directory.ErrNotDeleted(tenant))
-		if err != nil || before.Due {
+		before, err := s.lockDeletion(ctx, tx, tenant, directory.ErrNotDeleted(tenant))
+		if err != nil || before.Hurried {
 			return nil, err
 		}
-		const now = `UPDATE directory.deletions SET purge_at = clock_timestamp() WHERE tenant = $1`
+		const now = `UPDATE directory.deletions SET hurried_at = clock_timestamp() WHERE tenant = $1`
 		if _, err := tx.Exec(ctx, now, int64(tenant)); err != nil {
 			return nil, err
 		}
-		after, err := lockDeletion(ctx, tx, tenant, nil)
+		after, err := s.lockDeletion(ctx, tx, tenant, nil)
 		return &change{action: "tenant.hurry", subject: tenantSubject(tenant), before: before, after: after}, err
 	})
 }
 
 // lockDeletion keeps every other change of the deletion waiting; none is the error
 // where there is none. The read is a statement of its own: see lockTenant.
-func lockDeletion(ctx context.Context, tx pgx.Tx, t directory.TenantID, none error) (directory.Deletion, error) {
+func (s *Store) lockDeletion(ctx context.Context, tx pgx.Tx, t directory.TenantID, none error) (directory.Deletion, error) {
 	if _, err := tx.Exec(ctx, `SELECT FROM directory.deletions WHERE tenant = $1 FOR NO KEY UPDATE`, int64(t)); err != nil {
 		return directory.Deletion{}, err
 	}
-	rows, err := tx.Query(ctx, selectDeletions+` WHERE d.tenant = $1`, int64(t))
+	rows, err := tx.Query(ctx, s.deletions()+` WHERE d.tenant = $1`, int64(t))
 	if err != nil {
 		return directory.Deletion{}, err
 	}
@@ -164,14 +173,14 @@ func (s *Store) forget(ctx context.Context, tx pgx.Tx, t tenant, epoch directory
 		}
 	}
 	const insert = `
-		  WITH gone AS (INSERT INTO directory.deletions (tenant, epoch, deleted_at, purge_at) VALUES ($1, $2, $3, $4) RETURNING tenant)
+		  WITH gone AS (INSERT INTO directory.deletions (tenant, epoch, deleted_at, kept_from) VALUES ($1, $2, $3, $3) RETURNING tenant)
 		INSERT INTO directory.deletion_cells (cell, tenant)
-		SELECT c.id, gone.tenant FROM gone, directory.cells c WHERE c.id = ANY ($5) AND c.state <> 'retired'`
+		SELECT c.id, gone.tenant FROM gone, directory.cells c WHERE c.id = ANY ($4) AND c.state <> 'retired'`
 	var cells []string
 	for _, c := range directory.DeletionCells(t.Placement.Cell, watching) {
 		cells = append(cells, string(c))
 	}
-	_, err := tx.Exec(ctx, insert, int64(t.ID), int64(epoch), now, now.Add(cmp.Or(s.Grace, directory.DefaultGrace)), cells)
+	_, err := tx.Exec(ctx, insert, int64(t.ID), int64(epoch), now, cells)
 	return err
 }
 

@@ -58,16 +58,26 @@ func TestTheGraceIsTheDirectorys(t *testing.T) {
 	if _, err := s.AddCell(ctx, directory.Cell{ID: "c1", Address: "http://c1", Capacity: 10, Incarnation: "db-c1"}); err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a"})
+	a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "a", Cell: "c1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.DeleteTenant(ctx, a.ID); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, pool, `UPDATE directory.deletions SET deleted_at = deleted_at - interval '3 hours', purge_at = purge_at - interval '3 hours'`)
+	exec(t, pool, `UPDATE directory.deletions SET deleted_at = deleted_at - interval '3 hours', kept_from = kept_from - interval '3 hours'`)
 	list, err := s.ListDeletions(ctx, "c1", 0, 10)
 	if err != nil || len(list) != 1 || !list[0].Due || list[0].PurgeAt.Sub(list[0].DeletedAt) != 3*time.Hour {
 		t.Errorf("got %+v, %v, want it due after 3 hours", list, err)
+	}
+	// Also that of a tenant which a process of the release before has deleted.
+	b, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "b", Cell: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE directory.tenants SET state = 'deleted', epoch = epoch + 1 WHERE id = $1`, int64(b.ID))
+	list, err = s.ListDeletions(ctx, "c1", a.ID, 10)
+	if err != nil || len(list) != 1 || list[0].Due || list[0].PurgeAt.Sub(list[0].DeletedAt) != 3*time.Hour {
+		t.Errorf("got %+v, %v, want 3 hours for both", list, err)
 	}
 }

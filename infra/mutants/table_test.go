@@ -276,7 +276,7 @@ var table = []mutant{
 	},
 	{
 		name: "purge-on-absence", why: "a directory that lost a tenant, or its deletion, costs the tenant its rows",
-		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n", "			lost++\n			_, _ = a.Rows.Deleted(ctx, t, e)\n"}},
+		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n", "			lost++\n			_, _, _ = a.Rows.Deleted(ctx, t, p.Epoch)\n"}},
 		pkg: deletionPkg, test: "TestNothingIsPurgedOnSilence",
 	},
 	{
@@ -286,7 +286,7 @@ var table = []mutant{
 	},
 	{
 		name: "purge-in-the-grace", why: "who deletes the wrong tenant, or loses the record of it, has lost the rows",
-		in: "cell/deletion/judge.go", edit: []edit{{"	case d.Due:", "	case d.Due || true:"}},
+		in: "cell/deletion/judge.go", edit: []edit{{"	case d.Due && (f.Rested || d.Hurried):", "	case d.Due || true:"}},
 		pkg: deletionPkg, test: "TestADeletedTenantStandsStillAndIsPurged",
 	},
 	{
@@ -307,6 +307,29 @@ var table = []mutant{
 		name: "deletion-without-lock", why: "a transaction of a deleted tenant goes on, and its rows come back after the purge",
 		in: "cell.delete_tenant", edit: []edit{{"        PERFORM cell.lock_tenant(tenant, wait_ms);\n", ""}},
 		pkg: deletionPkg, test: "TestWhoIsUnderWayEndsFirst",
+	},
+	{
+		name: "purge-of-who-was-served-just-now", why: "a directory that was away while another served the tenant has all that was written since deleted at once",
+		in: "cell/deletion/judge.go", edit: []edit{{"	case d.Due && (f.Rested || d.Hurried):", "	case d.Due:"}},
+		pkg: deletionPkg, test: "TestATombstoneStandsAnHourBeforeItsPurge",
+	},
+	{
+		name: "undelete-past-a-purge", why: "a tenant comes back whose purge has begun meanwhile: without its rows",
+		in: "cell.undelete", edit: []edit{
+			{"    PERFORM FROM cell.fence f WHERE f.tenant_id = undelete.tenant FOR UPDATE;\n", ""},
+			{"begun_at IS NULL FOR UPDATE;", "begun_at IS NULL;"},
+		},
+		pkg: deletionPkg, test: "TestNothingIsTakenBackOnceItsPurgeBegan",
+	},
+	{
+		name: "undelete-after-a-purge", why: "a later deletion forgets that the tenant's rows are gone, and lets it come back without them",
+		in: "cell.fence_deleted", edit: []edit{{"since = excluded.since, purged_at", "since = excluded.since, begun_at = NULL, purged_at"}},
+		pkg: deletionPkg, test: "TestNothingIsTakenBackOnceItsPurgeBegan",
+	},
+	{
+		name: "purged-what-a-promotion-brought-back", why: "rows of a deleted tenant stay for ever, and the directory is told that they are gone",
+		in: "cell.purged", edit: []edit{{"       AND of_generation = (SELECT s.generation FROM cell.serving s);", "       ;"}},
+		pkg: deletionPkg, test: "TestAPurgeThatAPromotionHasLostIsDoneAgain",
 	},
 	{
 		name: "move-rises-over-a-deleted-tenant", why: "a mover that is late brings back who was deleted",

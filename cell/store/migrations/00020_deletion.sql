@@ -3,14 +3,16 @@
 -- (docs/decisions/0030).
 -- +goose Up
 
-ALTER TABLE cell.fence DROP CONSTRAINT fence_state_check;
-ALTER TABLE cell.fence ADD CONSTRAINT fence_state_check CHECK (state IN ('active', 'frozen', 'incoming', 'moved', 'suspect', 'deleted'));
-
 -- +goose StatementBegin
--- Epochs never fall, and a tombstone comes back to life only at a higher one.
+-- Epochs never fall, and a tombstone comes back to life only at a higher one. No
+-- reconciliation changes who is deleted: a process of the release before, which does not
+-- know the state, would make it something else, or fail as a whole.
 CREATE OR REPLACE FUNCTION cell.fence_rules() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF OLD.state = 'deleted' AND current_setting('cell.reconciling', true) = 'on' THEN
+        RETURN OLD;
+    END IF;
     IF NEW.tenant_id <> OLD.tenant_id OR NEW.epoch < OLD.epoch
        OR (OLD.state = 'moved' AND NEW.state NOT IN ('moved', 'deleted') AND NEW.epoch <= OLD.epoch)
        OR (OLD.state = 'deleted' AND NEW.state <> 'deleted' AND NEW.epoch <= OLD.epoch) THEN
@@ -27,7 +29,8 @@ END $$;
 CREATE TABLE cell.deletion (
     tenant    bigint      NOT NULL PRIMARY KEY,
     epoch     bigint      NOT NULL,
-    begun_at  timestamptz, -- the purge; from then on there is no way back
+    since     timestamptz NOT NULL DEFAULT now(), -- how long it stands still at that epoch
+    begun_at  timestamptz, -- the purge; from then on there is no way back, at no epoch
     purged_at timestamptz  -- nothing is left but the tombstone
 );
 CREATE INDEX deletion_waiting ON cell.deletion (tenant) WHERE purged_at IS NULL;
@@ -39,13 +42,18 @@ CREATE FUNCTION cell.fence_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO cell.deletion AS d (tenant, epoch) VALUES (NEW.tenant_id, NEW.epoch)
-        ON CONFLICT (tenant) DO UPDATE SET epoch = excluded.epoch, begun_at = NULL, purged_at = NULL WHERE d.epoch < excluded.epoch;
+        ON CONFLICT (tenant) DO UPDATE SET epoch = excluded.epoch, since = excluded.since, purged_at = NULL WHERE d.epoch < excluded.epoch;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER fence_deleted AFTER INSERT OR UPDATE ON cell.fence
-    FOR EACH ROW WHEN (NEW.state = 'deleted') EXECUTE FUNCTION cell.fence_deleted();
-ALTER TABLE cell.fence ENABLE ALWAYS TRIGGER fence_deleted;
+-- +goose StatementBegin
+-- Whether who stands still since then has done so for long enough to be purged: somebody
+-- may have noticed that the tenant should be served. The directory's grace cannot stand
+-- for it, which may have been over before this cell heard of the deletion.
+CREATE FUNCTION cell.rested(since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN since <= now() - interval '1 hour';
+-- +goose StatementEnd
 
 -- +goose StatementBegin
 -- The directory says that the tenant is deleted, at that epoch. Whatever the fence was
@@ -53,7 +61,7 @@ ALTER TABLE cell.fence ENABLE ALWAYS TRIGGER fence_deleted;
 -- late; transactions under way end first. A fence above it stays: what is said is older
 -- than what is known here. Repeating it takes no lock of the tenant.
 CREATE FUNCTION cell.delete_tenant(tenant bigint, at_epoch bigint, wait_ms integer)
-RETURNS TABLE (epoch bigint, state text, purged boolean, changed boolean)
+RETURNS TABLE (epoch bigint, state text, rested boolean, purged boolean, changed boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -69,17 +77,17 @@ BEGIN
         GET DIAGNOSTICS n = ROW_COUNT;
         PERFORM pg_notify('cell_fence', tenant::text);
     END IF;
-    RETURN QUERY SELECT f.epoch, f.state, coalesce(d.purged_at IS NOT NULL AND d.epoch = f.epoch, false), n > 0
+    RETURN QUERY SELECT f.epoch, f.state, coalesce(cell.rested(d.since), false), coalesce(d.purged_at IS NOT NULL AND d.epoch = f.epoch, false), n > 0
                    FROM cell.fence f LEFT JOIN cell.deletion d ON d.tenant = f.tenant_id WHERE f.tenant_id = delete_tenant.tenant;
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- Deleted tenants that are not purged here, in pages.
-CREATE FUNCTION cell.deletions(after bigint, max integer) RETURNS TABLE (tenant bigint, epoch bigint)
+CREATE FUNCTION cell.deletions(after bigint, max integer) RETURNS TABLE (tenant bigint, epoch bigint, rested boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT d.tenant, f.epoch
+    SELECT d.tenant, f.epoch, cell.rested(d.since)
       FROM cell.deletion d
       JOIN cell.fence f ON f.tenant_id = d.tenant AND f.state = 'deleted'
      WHERE d.purged_at IS NULL AND d.tenant > after
@@ -90,8 +98,9 @@ END;
 
 -- +goose StatementBegin
 -- Opens what a deleted tenant has left to a transaction of its purge, and keeps the
--- fence's row locked to its end. From the first on there is no way back.
-CREATE FUNCTION cell.enter_purge(tenant bigint, at_epoch bigint) RETURNS void
+-- fence's row locked to its end. From the first on there is no way back. Returns how often
+-- this database was reconciled: what was deleted before the last time may be there again.
+CREATE FUNCTION cell.enter_purge(tenant bigint, at_epoch bigint) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM cell.must_serve();
@@ -101,30 +110,40 @@ BEGIN
     END IF;
     UPDATE cell.deletion d SET begun_at = now() WHERE d.tenant = enter_purge.tenant AND d.begun_at IS NULL;
     PERFORM set_config('cell.tenant', enter_purge.tenant::text, true);
+    RETURN (SELECT s.generation FROM cell.serving s);
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- Nothing is left of the tenant that was deleted at that epoch.
-CREATE FUNCTION cell.purged(tenant bigint, at_epoch bigint) RETURNS void
+-- Nothing is left of the tenant that was deleted at that epoch, by a purge that was in
+-- that generation from its first transaction on: else a promotion has lost some of it.
+CREATE FUNCTION cell.purged(tenant bigint, at_epoch bigint, of_generation integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM cell.must_serve();
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE cell.deletion d SET purged_at = now() WHERE d.tenant = purged.tenant AND d.epoch = at_epoch AND d.begun_at IS NOT NULL AND d.purged_at IS NULL;
+    UPDATE cell.deletion d SET purged_at = coalesce(d.purged_at, now())
+     WHERE d.tenant = purged.tenant AND d.epoch = at_epoch AND d.begun_at IS NOT NULL
+       AND of_generation = (SELECT s.generation FROM cell.serving s);
+    RETURN FOUND;
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- For operators: a tenant whose deletion the directory has lost, or has to take back,
 -- acts again, at an epoch above the tombstone's at which the directory has placed it
--- here since. Not where its purge has begun.
+-- here since. Not where its purge has begun: both rows are locked before that is read, since
+-- a purge that begins meanwhile holds the first, and changes the second.
 CREATE FUNCTION cell.undelete(tenant bigint, to_epoch bigint) RETURNS SETOF cell.fence
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
-    UPDATE cell.fence f SET epoch = to_epoch, state = 'active'
-     WHERE f.tenant_id = undelete.tenant AND f.state = 'deleted' AND f.epoch < to_epoch
-       AND EXISTS (SELECT FROM cell.deletion d WHERE d.tenant = undelete.tenant AND d.begun_at IS NULL);
+    PERFORM FROM cell.fence f WHERE f.tenant_id = undelete.tenant FOR UPDATE;
+    PERFORM FROM cell.deletion d WHERE d.tenant = undelete.tenant AND d.begun_at IS NULL FOR UPDATE;
+    IF FOUND THEN
+        UPDATE cell.fence f SET epoch = to_epoch, state = 'active'
+         WHERE f.tenant_id = undelete.tenant AND f.state = 'deleted' AND f.epoch < to_epoch;
+    END IF;
     PERFORM pg_notify('cell_fence', undelete.tenant::text);
     RETURN QUERY SELECT f.* FROM cell.fence f WHERE f.tenant_id = undelete.tenant;
 END $$;
@@ -132,14 +151,38 @@ END $$;
 
 GRANT USAGE, CREATE ON SCHEMA cell TO cell_fence;
 GRANT SELECT, INSERT, UPDATE ON cell.deletion TO cell_fence;
+ALTER FUNCTION cell.rested(timestamptz) OWNER TO cell_fence;
 ALTER FUNCTION cell.fence_deleted() OWNER TO cell_fence;
 ALTER FUNCTION cell.delete_tenant(bigint, bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.deletions(bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.enter_purge(bigint, bigint) OWNER TO cell_fence;
-ALTER FUNCTION cell.purged(bigint, bigint) OWNER TO cell_fence;
+ALTER FUNCTION cell.purged(bigint, bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.undelete(bigint, bigint) OWNER TO cell_fence;
 REVOKE CREATE ON SCHEMA cell FROM cell_fence;
-REVOKE EXECUTE ON FUNCTION cell.fence_deleted(), cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer),
-    cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint), cell.undelete(bigint, bigint) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION cell.rested(timestamptz), cell.fence_deleted(), cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer),
+    cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer), cell.undelete(bigint, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer) TO cell_app;
-GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint) TO cell_move;
+GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer) TO cell_move;
+
+-- Every transaction of a tenant has read the fences and keeps a lock on their table to its
+-- end, and whoever waits for the exclusive one keeps all that come later waiting, of every
+-- tenant: not long, but again. It comes last, and what it is for needs no look at the rows.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    PERFORM set_config('lock_timeout', '100ms', true);
+    LOOP
+        BEGIN
+            LOCK TABLE cell.fence IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(0.9);
+        END;
+    END LOOP;
+END $$;
+-- +goose StatementEnd
+ALTER TABLE cell.fence DROP CONSTRAINT fence_state_check;
+ALTER TABLE cell.fence ADD CONSTRAINT fence_state_check CHECK (state IN ('active', 'frozen', 'incoming', 'moved', 'suspect', 'deleted')) NOT VALID;
+CREATE TRIGGER fence_deleted AFTER INSERT OR UPDATE ON cell.fence
+    FOR EACH ROW WHEN (NEW.state = 'deleted') EXECUTE FUNCTION cell.fence_deleted();
+ALTER TABLE cell.fence ENABLE ALWAYS TRIGGER fence_deleted;

@@ -1,12 +1,13 @@
 -- +goose Up
 
--- A tenant that is deleted, for good: when, and until when its cells keep what they
--- have. The epoch is the tombstones'; a cell that knows of a greater one raises it.
+-- A tenant that is deleted, for good: when, and since when its cells keep what they have
+-- for the grace, which is the directory's to say and is not recorded. The epoch is the tombstones'; a cell that knows of a greater one raises it.
 CREATE TABLE directory.deletions (
 	tenant     bigint PRIMARY KEY REFERENCES directory.tenants,
 	epoch      bigint NOT NULL CHECK (epoch > 0),
 	deleted_at timestamptz NOT NULL DEFAULT now(),
-	purge_at   timestamptz NOT NULL
+	kept_from  timestamptz NOT NULL DEFAULT now(),
+	hurried_at timestamptz -- an operator has ended the grace
 );
 
 -- Which cells have something of it still. A row goes when its cell has purged.
@@ -18,10 +19,9 @@ CREATE TABLE directory.deletion_cells (
 CREATE INDEX deletion_cells_tenant ON directory.deletion_cells (tenant, cell);
 
 -- Tenants that were deleted before cells purged: their grace begins with this.
-INSERT INTO directory.deletions (tenant, epoch, deleted_at, purge_at)
+INSERT INTO directory.deletions (tenant, epoch, deleted_at)
 SELECT t.id, t.epoch,
-       coalesce((SELECT max(a.at) FROM directory.audit a WHERE a.subject = 'tenant/' || t.id AND a.action = 'tenant.delete'), now()),
-       now() + interval '7 days'
+       coalesce((SELECT max(a.at) FROM directory.audit a WHERE a.subject = 'tenant/' || t.id AND a.action = 'tenant.delete'), now())
   FROM directory.tenants t
  WHERE t.state = 'deleted';
 
@@ -43,7 +43,7 @@ UPDATE directory.moves m
 -- +goose StatementBegin
 CREATE FUNCTION directory.note_deletion() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO directory.deletions (tenant, epoch, purge_at) VALUES (NEW.id, NEW.epoch, now() + interval '7 days') ON CONFLICT DO NOTHING;
+	INSERT INTO directory.deletions (tenant, epoch) VALUES (NEW.id, NEW.epoch) ON CONFLICT DO NOTHING;
 	IF FOUND THEN
 		INSERT INTO directory.deletion_cells (cell, tenant)
 		SELECT NEW.cell, NEW.id
