@@ -22,7 +22,7 @@ type Deletion struct {
 	PurgeAt   time.Time `json:"purge_at"` // when the grace ends, or was ended
 	Due       bool      `json:"due"`      // it is over by the directory's clock: purge
 	Hurried   bool      `json:"hurried"`  // somebody has ended it: at once
-	Cells     []CellID  `json:"cells"`    // that have not said yet that nothing is left, sorted
+	Cells     []CellID  `json:"cells"`    // that have not said yet that nothing is left, sorted; none that is retired
 }
 
 // Deletions is the part of a Directory by which cells hear that their tenants are
@@ -32,7 +32,8 @@ type Deletion struct {
 // for it from when they hear of it, and keep its rows until the grace is over.
 type Deletions interface {
 	// ListDeletions is a page of the deletions that a cell has yet to purge, by
-	// tenant, after the id given; cell "" is every cell's. limit is 1 to 1000.
+	// tenant, after the id given; cell "" is every cell's that is not retired. One that
+	// is hears of its own still, as long as its process runs. limit is 1 to 1000.
 	ListDeletions(ctx context.Context, cell CellID, after TenantID, limit int) ([]Deletion, error)
 	// TellDeletion says what a cell has of a deleted tenant. purged: nothing but the
 	// tombstone, at that epoch; the deletion waits for the cell no longer, which is
@@ -40,7 +41,9 @@ type Deletions interface {
 	// database has that was restored; the deletion waits for the cell, at that epoch
 	// where it is above its own. Repeating it is no error and no change. NotFound
 	// where the record has no deletion of the tenant, or the tenant never was on the
-	// cell, as far as the record knows. Conflict where incarnation differs.
+	// cell, as far as the record knows, or where the epoch is above the deletion's and the
+	// cell neither owned the tenant nor was listed by the deletion itself: nobody else may
+	// take back what the others purge. Conflict where incarnation differs.
 	TellDeletion(ctx context.Context, cell CellID, incarnation string, tenant TenantID, epoch Epoch, purged bool) error
 	// HurryDeletion ends the grace of a deleted tenant now, and has cells that hear of
 	// it late purge at once. Conflict where the tenant is not deleted; repeating it is no

@@ -52,6 +52,8 @@ type Events interface {
 
 const (
 	lookEvery  = 5 * time.Second
+	tellAgain  = time.Minute // a tombstone that the directory does not know
+	tellMost   = 200         // such tombstones in one look
 	page       = 1000
 	call       = 10 * time.Second       // deadline of one look at the directory, and of one word to it
 	statement  = 30 * time.Second       // deadline of one statement
@@ -81,12 +83,14 @@ type Agent struct {
 	mu   sync.Mutex
 	due  map[directory.TenantID]directory.Deletion // as of the last look; none where that failed
 	said map[directory.TenantID]string             // what was warned of
+
+	unknown map[directory.TenantID]time.Time // when the directory said that it knows no deletion; look's own
 }
 
 // New makes an Agent. Run makes it work.
 func New(o Options) *Agent {
 	return &Agent{
-		Options: o, m: newMetrics(o.Registry), wake: make(chan struct{}, 1), said: map[directory.TenantID]string{},
+		Options: o, m: newMetrics(o.Registry), wake: make(chan struct{}, 1), said: map[directory.TenantID]string{}, unknown: map[directory.TenantID]time.Time{},
 	}
 }
 
@@ -125,9 +129,13 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // look asks the directory once, brings the fences in line and says what is due.
 func (a *Agent) look(ctx context.Context) error {
-	due, err := a.hear(ctx)
+	return a.hear(ctx)
+}
+
+// note keeps what is due in the place of what was, and has it purged.
+func (a *Agent) note(due map[directory.TenantID]directory.Deletion) {
 	a.mu.Lock()
-	a.due = due // what was heard before counts no longer, also where nothing is heard now
+	a.due = due
 	a.mu.Unlock()
 	if len(due) > 0 {
 		select {
@@ -135,5 +143,4 @@ func (a *Agent) look(ctx context.Context) error {
 		default:
 		}
 	}
-	return err
 }

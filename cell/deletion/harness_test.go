@@ -37,8 +37,10 @@ func must(t *testing.T, err error) {
 // A world is a directory that can be cut off, and its cells.
 type world struct {
 	*directorytest.Memory
-	gone atomic.Bool
-	deaf atomic.Bool // it hears nothing that cells tell
+	gone   atomic.Bool
+	deaf   atomic.Bool  // it hears nothing that cells tell
+	denies atomic.Bool  // it takes nothing from cells
+	told   atomic.Int64 // how often it heard something
 }
 
 var errGone = problem.New(problem.Unavailable, "the directory does not answer")
@@ -53,6 +55,10 @@ func (w *world) ListDeletions(ctx context.Context, cell directory.CellID, after 
 func (w *world) TellDeletion(ctx context.Context, cell directory.CellID, incarnation string, t directory.TenantID, e directory.Epoch, purged bool) error {
 	if w.gone.Load() || w.deaf.Load() {
 		return errGone
+	}
+	w.told.Add(1)
+	if w.denies.Load() {
+		return directory.ErrNoDeletion(t, cell)
 	}
 	return w.Memory.TellDeletion(ctx, cell, incarnation, t, e, purged)
 }

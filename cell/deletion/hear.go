@@ -4,26 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"time"
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// hear is what is due. Where the directory does not answer nothing is.
-func (a *Agent) hear(ctx context.Context) (due map[directory.TenantID]directory.Deletion, err error) {
+// hear notes what is due. Where the directory does not answer nothing is: what was heard
+// before counts no longer.
+func (a *Agent) hear(ctx context.Context) (err error) {
+	var due map[directory.TenantID]directory.Deletion
+	defer func() {
+		if due == nil {
+			a.note(nil)
+		}
+	}()
 	if a.incarnation == "" {
 		if a.incarnation, err = a.Store.Incarnation(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	listed, err := a.list(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	here, err := a.unpurged(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	due = map[directory.TenantID]directory.Deletion{}
 	waiting, disputed, failed := 0, 0, error(nil)
@@ -45,10 +54,11 @@ func (a *Agent) hear(ctx context.Context) (due map[directory.TenantID]directory.
 			disputed++
 		}
 	}
+	a.note(due) // before the rest, which may take its time
 	lost, err := a.rest(ctx, here, listed)
 	a.m.waiting.Set(float64(waiting))
 	a.m.disputed.Set(float64(disputed + lost))
-	return due, errors.Join(failed, err)
+	return errors.Join(failed, err)
 }
 
 // list is what the directory says waits for this cell, by tenant.
@@ -106,7 +116,11 @@ func (a *Agent) heed(ctx context.Context, d directory.Deletion, f fence.Tombston
 	s := judge(d, f)
 	switch s {
 	case raise, report:
-		if err := a.tell(ctx, d.Tenant, f.Epoch, s == report); err != nil {
+		switch err := a.tell(ctx, d.Tenant, f.Epoch, s == report); {
+		case s == raise && errors.Is(err, problem.NotFound):
+			a.warn(ctx, d.Tenant, f.Epoch, "the directory does not take it from this cell that a tenant is deleted at a later epoch: it stands still, and is kept, until an operator says what is to be")
+			return dispute
+		case err != nil:
 			a.Log.WarnContext(ctx, "tell of a deleted tenant", "tenant", d.Tenant, "error", err)
 		}
 	case dispute:
@@ -116,19 +130,37 @@ func (a *Agent) heed(ctx context.Context, d directory.Deletion, f fence.Tombston
 }
 
 // rest tells the directory of tombstones that it did not list: a database that was restored
-// has what was purged again. lost counts those of which it knows no deletion.
+// has what was purged again. lost counts those of which it knows no deletion, as it said within
+// a minute. A directory that was restored may have lost very many: a look asks for some of them.
 func (a *Agent) rest(ctx context.Context, here map[directory.TenantID]fence.Pending, listed map[directory.TenantID]directory.Deletion) (lost int, err error) {
+	maps.DeleteFunc(a.unknown, func(t directory.TenantID, _ time.Time) bool {
+		_, waits := here[t]
+		_, known := listed[t]
+		return known || !waits
+	})
+	asked := 0
 	for t, p := range here {
 		if _, ok := listed[t]; ok {
 			continue
 		}
+		at, unknown := a.unknown[t]
+		if asked == tellMost || unknown && time.Since(at) < tellAgain {
+			if unknown {
+				lost++
+			}
+			continue
+		}
+		asked++
 		err := a.tell(ctx, t, p.Epoch, false)
 		switch {
 		case errors.Is(err, problem.NotFound):
 			lost++
+			a.unknown[t] = time.Now()
 			a.warn(ctx, t, p.Epoch, "the directory does not know that a tenant of this cell was deleted: it stands still, and is kept, until an operator says what is to be")
 		case err != nil:
 			return lost, err
+		default:
+			delete(a.unknown, t)
 		}
 	}
 	return lost, nil

@@ -1,6 +1,7 @@
 package deletion_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -106,4 +109,112 @@ func TestATombstoneStandsAnHourBeforeItsPurge(t *testing.T) {
 	c.exec(t, `UPDATE cell.deletion SET since = since - interval '1 minute'`)
 	c.look(t)
 	c.wantPurged(t, gone, 2)
+}
+
+// TestAMoveOfALostDeletionEndsAndItIsDeletedAgain: the directory, which has lost the deletion, moves a
+// tenant whose cell lets nobody act for it.
+func TestAMoveOfALostDeletionEndsAndItIsDeletedAgain(t *testing.T) {
+	t.Parallel()
+	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
+	c := w.open(t, "c1")
+	gone := c.tenant(t, "gone")
+	must(t, w.DeleteTenant(ctx, gone))
+	c.look(t)
+	w.forgets(t, c, "gone")
+	_, err := w.AddCell(ctx, directory.Cell{ID: "c2", Address: "http://c2", Capacity: 100, Incarnation: "db-c2"})
+	must(t, err)
+	m, err := w.CreateMove(ctx, directory.NewMove{Tenant: gone, Target: "c2"})
+	must(t, err)
+	m, err = w.LeaseMove(ctx, m.ID, "m", time.Hour)
+	must(t, err)
+	steps, asked := transfer.NewSteps(c.moverPool(t), "c1"), transfer.Move{ID: m.ID, Tenant: gone, Base: m.Base, Source: "c1", Target: "c2"}
+	for _, p := range []directory.Phase{directory.Reserved, directory.Aborting, directory.Aborted} {
+		from := m.Phase
+		m.Phase = p
+		switch p {
+		case directory.Aborting:
+			if err := steps.Arm(ctx, asked, time.Second); !errors.Is(err, problem.Conflict) {
+				t.Errorf("arm: got %v, want a conflict", err)
+			}
+		case directory.Aborted:
+			must(t, steps.Release(ctx, asked))
+		}
+		must(t, w.Advance(ctx, m, from))
+	}
+	c.wantFence(t, gone, fence.Deleted, 2)
+	c.wantWhole(t, gone)
+
+	must(t, w.DeleteTenant(ctx, gone))
+	c.look(t)
+	must(t, w.HurryDeletion(ctx, gone))
+	c.look(t)
+	c.wantPurged(t, gone, 4)
+}
+
+// TestARaiseThatIsRefusedIsDisputed: the directory lists the deletion at an older epoch and does
+// not take a later one from this cell.
+func TestARaiseThatIsRefusedIsDisputed(t *testing.T) {
+	t.Parallel()
+	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
+	c := w.open(t, "c1")
+	gone := c.tenant(t, "gone")
+	c.exec(t, `UPDATE cell.fence SET epoch = 5, state = 'deleted' WHERE tenant_id = $1`, gone)
+	must(t, w.DeleteTenant(ctx, gone))
+	must(t, w.HurryDeletion(ctx, gone))
+	w.denies.Store(true)
+	c.look(t)
+	c.wantWhole(t, gone)
+	if n := c.metric(t, "cell_deleted_tenants_disputed"); n != 1 {
+		t.Errorf("got %v disputed, want 1", n)
+	}
+}
+
+// TestWhatTheDirectoryDoesNotKnowIsNotAskedAtEachLook: it may be very much, and stays disputed.
+func TestWhatTheDirectoryDoesNotKnowIsNotAskedAtEachLook(t *testing.T) {
+	t.Parallel()
+	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
+	c := w.open(t, "c1")
+	gone := c.tenant(t, "gone")
+	must(t, w.DeleteTenant(ctx, gone))
+	c.look(t)
+	w.forgets(t, c, "gone")
+	for range 3 {
+		c.look(t)
+		if n, told := c.metric(t, "cell_deleted_tenants_disputed"), w.told.Load(); n != 1 || told != 1 {
+			t.Errorf("got %v disputed and told %d times, want 1 and 1", n, told)
+		}
+	}
+}
+
+// looking is a purge during which the agent looks.
+type looking struct {
+	*cell
+	purges int
+}
+
+func (l *looking) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, int, error) {
+	l.purges++
+	n, generation, err := l.purger.Deleted(ctx, t, at)
+	return n, generation, errors.Join(err, l.agent.Look(ctx))
+}
+
+func (l *looking) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+	return l.purger.Purged(ctx, t, at, generation)
+}
+
+// TestALookDuringAPurgeDoesNotRepeatIt: what it finds due is done when it is.
+func TestALookDuringAPurgeDoesNotRepeatIt(t *testing.T) {
+	t.Parallel()
+	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
+	c := w.open(t, "c1")
+	gone := c.tenant(t, "gone")
+	must(t, w.DeleteTenant(ctx, gone))
+	must(t, w.HurryDeletion(ctx, gone))
+	l := &looking{cell: c}
+	c.restart(t, l)
+	c.look(t)
+	c.wantPurged(t, gone, 2)
+	if l.purges != 1 {
+		t.Errorf("got %d purges, want 1", l.purges)
+	}
 }

@@ -28,6 +28,7 @@ func (a *Agent) purgeAll(ctx context.Context) {
 			}
 			return // the next look finds it again
 		}
+		a.purged(d.Tenant)
 		a.m.purged.Inc()
 		a.Log.InfoContext(ctx, "a deleted tenant was purged", "tenant", d.Tenant, "epoch", d.Epoch, "rows", n, "duration", time.Since(start))
 	}
@@ -42,6 +43,13 @@ func (a *Agent) take() (directory.Deletion, bool) {
 		return d, true
 	}
 	return directory.Deletion{}, false
+}
+
+// purged is due no more, also where a look during the purge has found it so.
+func (a *Agent) purged(t directory.TenantID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.due, t)
 }
 
 // purge removes all that a tenant has left: rows of every table, noted keys, then Redis.

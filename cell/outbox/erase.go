@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	erasePage    = 500
+	erasePage    = 50               // an entry may have 256 KiB
 	eraseTimeout = 10 * time.Second // of one page
 )
 

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,9 +32,19 @@ func NewPurger(pool *pgxpool.Pool, batch int, rest time.Duration) *Purger {
 
 // Rows deletes the tenant's rows from a cell whose fence is a tombstone of the
 // move at the epoch, and returns how many there were. It may be stopped at any point
-// and begun again. The fence's row stays.
+// and begun again. The fence's row stays. What a deleted tenant has left is its
+// deletion's to purge: there is none of the move's.
 func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
-	return p.rows(ctx, s.Tenant, func(ctx context.Context, tx pgx.Tx) error { return enterMove(ctx, tx, s, "moved") })
+	n, err := p.rows(ctx, s.Tenant, func(ctx context.Context, tx pgx.Tx) error { return enterMove(ctx, tx, s, "moved") })
+	if !errors.Is(err, problem.Conflict) {
+		return n, err
+	}
+	const ask = `SELECT EXISTS (SELECT FROM cell.fence_of($1) f WHERE f.state = 'deleted')`
+	deleted := false
+	if failed := p.pool.QueryRow(ctx, ask, s.Tenant).Scan(&deleted); failed != nil || !deleted {
+		return n, err
+	}
+	return n, nil
 }
 
 // Deleted is Rows, and Keys, of a tenant whose fence says that it was deleted at the

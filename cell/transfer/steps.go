@@ -88,10 +88,17 @@ func (s *Steps) Retire(ctx context.Context, m Move) error {
 }
 
 // Release lets the source serve again, at Base+2, after the directory decided
-// against the move.
+// against the move. Where the tenant is deleted, which a directory may have lost, it
+// serves nobody, and there is nothing to give back.
 func (s *Steps) Release(ctx context.Context, m Move) error {
-	return s.step(ctx, m, "release", fence.Active, m.Base+2, "",
-		`cell.release($1, $2, $3, $4)`, m.Tenant, m.Base, string(m.ID), m.undoes())
+	f, err := s.query(ctx, m.Tenant, "release", `cell.release($1, $2, $3, $4)`, m.Tenant, m.Base, string(m.ID), m.undoes())
+	if err != nil {
+		return err
+	}
+	if f.State != fence.Deleted && (f.State != fence.Active || f.Epoch != m.Base+2) {
+		return conflict("release", f)
+	}
+	return nil
 }
 
 // Discard makes the target of an aborted move forget it. Where the fence was

@@ -38,8 +38,9 @@ type Memory struct {
 	loads   map[directory.CellID][]directory.TenantLoad
 	log     []logged // log[i] is what version i+1 changed
 	genesis directory.Head
-	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read
-	newer   chan struct{}                             // closed and replaced with each version
+	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read, and retired cells are left out
+	held    map[held]bool
+	newer   chan struct{} // closed and replaced with each version
 
 	credentials
 }
@@ -75,6 +76,7 @@ func NewMemory() *Memory {
 		told:    map[directory.CellID]int64{},
 		loads:   map[directory.CellID][]directory.TenantLoad{},
 		deleted: map[directory.TenantID]directory.Deletion{},
+		held:    map[held]bool{},
 		tenants: map[directory.TenantID]*record{},
 		slugs:   map[string]directory.TenantID{},
 		claims:  map[name]directory.TenantID{},

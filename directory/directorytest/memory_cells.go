@@ -111,7 +111,6 @@ func (m *Memory) enter(ctx context.Context, id directory.CellID, to directory.Ce
 		m.cells[id] = kept
 		m.note(ctx, "cell.state", subject(id), old, kept)
 		m.publish(entry{cell: id})
-		m.nothingAt(kept)
 	}
 	return m.cell(id), nil
 }

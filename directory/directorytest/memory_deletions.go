@@ -21,10 +21,12 @@ func (m *Memory) ListDeletions(ctx context.Context, cell directory.CellID, after
 	defer m.mu.Unlock()
 	list := []directory.Deletion{}
 	for t, d := range m.deleted {
-		if t <= after || len(d.Cells) == 0 || cell != "" && !slices.Contains(d.Cells, cell) {
+		own := slices.Contains(d.Cells, cell)
+		d = m.shown(d)
+		if t <= after || cell == "" && len(d.Cells) == 0 || cell != "" && !own {
 			continue
 		}
-		d.Cells, d.Due = slices.Clone(d.Cells), !m.Now().Before(d.PurgeAt)
+		d.Due = !m.Now().Before(d.PurgeAt)
 		list = append(list, d)
 	}
 	slices.SortFunc(list, func(a, b directory.Deletion) int { return cmp.Compare(a.Tenant, b.Tenant) })
@@ -44,7 +46,10 @@ func (m *Memory) TellDeletion(ctx context.Context, cell directory.CellID, incarn
 	if !ok || !m.wasOn(tenant, cell) {
 		return directory.ErrNoDeletion(tenant, cell)
 	}
-	waits, before := slices.Contains(d.Cells, cell), d
+	waits, before := slices.Contains(d.Cells, cell), m.shown(d)
+	if raises := m.tenants[tenant].Placement.Cell == cell || waits && !m.held[held{tenant, cell}]; !purged && epoch > d.Epoch && !raises {
+		return directory.ErrNoDeletion(tenant, cell)
+	}
 	switch {
 	case purged:
 		if err := d.PurgedAt(epoch); err != nil || !waits {
@@ -54,12 +59,27 @@ func (m *Memory) TellDeletion(ctx context.Context, cell directory.CellID, incarn
 	case waits && epoch <= d.Epoch:
 		return nil
 	default:
+		if !waits {
+			m.held[held{tenant, cell}] = true
+		}
 		d.Epoch = max(d.Epoch, epoch)
 		d.Cells = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(d.Cells), cell))))
 	}
 	m.deleted[tenant] = d
-	m.note(ctx, directory.TellAction(purged), tenantSubject(tenant), before, d)
+	m.note(ctx, directory.TellAction(purged), tenantSubject(tenant), before, m.shown(d))
 	return nil
+}
+
+// held is a cell that has something of a deleted tenant because it said so.
+type held struct {
+	tenant directory.TenantID
+	cell   directory.CellID
+}
+
+// shown is the deletion without the cells that are retired.
+func (m *Memory) shown(d directory.Deletion) directory.Deletion {
+	d.Cells = slices.DeleteFunc(slices.Clone(d.Cells), func(c directory.CellID) bool { return m.cells[c].State == directory.Retired })
+	return d
 }
 
 // wasOn reports whether the tenant was on the cell, or is, as far as the record knows.
@@ -86,13 +106,13 @@ func (m *Memory) HurryDeletion(ctx context.Context, tenant directory.TenantID) e
 	if d.Hurried {
 		return nil
 	}
-	before := d
+	before := m.shown(d)
 	d.Hurried = true
 	if d.PurgeAt.After(now) {
 		d.PurgeAt = now
 	}
 	m.deleted[tenant] = d
-	m.note(ctx, "tenant.hurry", tenantSubject(tenant), before, d)
+	m.note(ctx, "tenant.hurry", tenantSubject(tenant), before, m.shown(d))
 	return nil
 }
 
@@ -105,20 +125,8 @@ func (m *Memory) forget(ctx context.Context, r *record, watching []directory.Mov
 		*m.move(v.ID) = ended
 	}
 	cells := directory.DeletionCells(r.Placement.Cell, watching)
-	cells = slices.DeleteFunc(cells, func(c directory.CellID) bool { return m.cells[c].State == directory.Retired })
 	slices.Sort(cells)
 	m.deleted[r.ID] = directory.Deletion{
 		Tenant: r.ID, Slug: r.Slug, Epoch: r.Placement.Epoch, DeletedAt: now, PurgeAt: now.Add(cmp.Or(m.Grace, directory.DefaultGrace)), Cells: cells,
-	}
-}
-
-// nothingAt waits no longer for a cell that is retired: its database goes as a whole.
-func (m *Memory) nothingAt(c directory.Cell) {
-	if c.State != directory.Retired {
-		return
-	}
-	for t, d := range m.deleted {
-		d.Cells = slices.DeleteFunc(slices.Clone(d.Cells), func(id directory.CellID) bool { return id == c.ID })
-		m.deleted[t] = d
 	}
 }

@@ -113,4 +113,48 @@ func testDeleteWatched(t *testing.T, s *suite) {
 		t.Fatalf("remove a cell with something to purge: %v", err)
 	}
 	wantEqual(t, "of all, without c1", s.deletions(t, ""), []directory.Deletion{})
+
+	// Its process runs on, and its schedules are to stop, if it was not lost after all.
+	want.Cells = []directory.CellID{}
+	wantEqual(t, "of c1, which is retired", s.deletions(t, "c1"), []directory.Deletion{want})
+	s.expect(t, "it has something", 0, 0, s.tell("c1", a.ID, 3, false))
+	wantEqual(t, "of all, when c1 was heard", s.deletions(t, ""), []directory.Deletion{})
+	s.expect(t, "c1 purged", 0, 1, s.tell("c1", a.ID, 3, true))
+	wantEqual(t, "of c1, which has purged", s.deletions(t, "c1"), []directory.Deletion{})
+	s.expect(t, "its backup has something", 0, 1, s.tell("c1", a.ID, 3, false))
+	wantEqual(t, "of all, when c1 was restored", s.deletions(t, ""), []directory.Deletion{})
+}
+
+// testDeletionRaised: who keeps a copy for the deletion says at which epoch; a cell where a
+// move once led cannot take back what others are to purge.
+func testDeletionRaised(t *testing.T, s *suite) {
+	a := s.resident(t)
+	s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Armed)
+	if _, err := s.AbortMoves(s.ctx, "c2", "db-c2", "lost"); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.LeaseMove(s.ctx, "", "m2", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.say(m, directory.Aborted); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(t, "delete", 1, 1, func() error { return s.DeleteTenant(s.ctx, a.ID) })
+	want := directory.Deletion{Tenant: a.ID, Slug: a.Slug, Epoch: 4, Cells: []directory.CellID{"c1"}}
+	for range 2 {
+		s.refuse(t, "the target raises it", problem.NotFound, s.tell("c2", a.ID, 9, false))
+		wantEqual(t, "of all", s.deletions(t, ""), []directory.Deletion{want})
+		s.expect(t, "the target has something", 0, 1, s.tell("c2", a.ID, 4, false))
+		want.Cells = []directory.CellID{"c1", "c2"}
+		wantEqual(t, "of all", s.deletions(t, ""), []directory.Deletion{want})
+		s.refuse(t, "the target raises it, listed", problem.NotFound, s.tell("c2", a.ID, 9, false))
+		s.expect(t, "the target purged", 0, 1, s.tell("c2", a.ID, 4, true))
+		want.Cells = []directory.CellID{"c1"}
+	}
+	s.expect(t, "the owner raises it", 0, 1, s.tell("c1", a.ID, 9, false))
+	want.Epoch = 9
+	wantEqual(t, "of c1", s.deletions(t, "c1"), []directory.Deletion{want})
+	s.expect(t, "purged", 0, 1, s.tell("c1", a.ID, 9, true))
+	s.expect(t, "the owner, restored, raises it", 0, 1, s.tell("c1", a.ID, 10, false))
 }

@@ -53,6 +53,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"UndoRefused", testUndoRefused},
 		{"UndoAborted", testUndoAborted},
 		{"DeleteWatched", testDeleteWatched},
+		{"DeletionRaised", testDeletionRaised},
 		{"Witness", testWitness},
 		{"AbortMoves", testAbortMoves},
 		{"RaceCreate", testRaceCreateMove},

@@ -178,9 +178,6 @@ func (s *Store) enter(ctx context.Context, id directory.CellID, to directory.Cel
 				return nil, err
 			}
 		}
-		if err := nothingAt(ctx, tx, out); err != nil {
-			return nil, err
-		}
 		_, err = write(ctx, tx, updateCell, out)
 		return &change{action: "cell.state", subject: cellSubject(id), before: old, after: out, cell: id, publish: true}, err
 	})

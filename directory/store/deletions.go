@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -23,7 +22,8 @@ func (s *Store) deletions() string {
 
 const selectDeletions = `
 	SELECT d.tenant, t.slug, d.epoch, d.deleted_at, g.ends, g.ends <= clock_timestamp(), d.hurried_at IS NOT NULL,
-	       ARRAY(SELECT h.cell FROM directory.deletion_cells h WHERE h.tenant = d.tenant ORDER BY h.cell)
+	       ARRAY(SELECT h.cell FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired'
+	              WHERE h.tenant = d.tenant ORDER BY h.cell)
 	  FROM directory.deletions d
 	  JOIN directory.tenants t ON t.id = d.tenant
 	 CROSS JOIN LATERAL (SELECT least(d.hurried_at, d.kept_from + GRACE * interval '1 microsecond') AS ends) g`
@@ -45,7 +45,7 @@ func (s *Store) ListDeletions(ctx context.Context, cell directory.CellID, after 
 	 WHERE d.tenant > $1 ORDER BY d.tenant LIMIT $2`, []any{int64(after), limit, cell}
 	if cell == "" {
 		sql, args = s.deletions()+`
-	 WHERE d.tenant > $1 AND EXISTS (SELECT FROM directory.deletion_cells h WHERE h.tenant = d.tenant)
+	 WHERE d.tenant > $1 AND EXISTS (SELECT FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired' WHERE h.tenant = d.tenant)
 	 ORDER BY d.tenant LIMIT $2`, args[:2]
 	}
 	rows, err := s.pool.Query(ctx, sql, args...)
@@ -64,7 +64,7 @@ func (s *Store) TellDeletion(ctx context.Context, cell directory.CellID, incarna
 			_, known := registered(ctx, tx, cell, incarnation)
 			return nil, cmp.Or(known, err)
 		}
-		c, err := getCell(ctx, tx, cell, forChange) // one that is retired has nothing
+		c, err := getCell(ctx, tx, cell, forChange)
 		if err != nil {
 			return nil, err
 		}
@@ -73,12 +73,13 @@ func (s *Store) TellDeletion(ctx context.Context, cell directory.CellID, incarna
 		}
 		const was = `
 			SELECT EXISTS (SELECT FROM directory.tenants WHERE id = $1 AND cell = $2)
-			    OR EXISTS (SELECT FROM directory.moves WHERE tenant = $1 AND $2 IN (source, target))`
-		var mine bool
-		if err := tx.QueryRow(ctx, was, int64(tenant), cell).Scan(&mine); err != nil {
+			    OR EXISTS (SELECT FROM directory.deletion_cells WHERE tenant = $1 AND cell = $2 AND NOT told),
+			       EXISTS (SELECT FROM directory.moves WHERE tenant = $1 AND $2 IN (source, target))`
+		var raises, mine bool
+		if err := tx.QueryRow(ctx, was, int64(tenant), cell).Scan(&raises, &mine); err != nil {
 			return nil, err
 		}
-		if !mine {
+		if !raises && (!mine || !purged && epoch > before.Epoch) {
 			return nil, directory.ErrNoDeletion(tenant, cell)
 		}
 		if purged {
@@ -93,7 +94,7 @@ func (s *Store) TellDeletion(ctx context.Context, cell directory.CellID, incarna
 
 // tellDeletion writes what a cell has said of a deletion, which is locked; nil where that is no news.
 func (s *Store) tellDeletion(ctx context.Context, tx pgx.Tx, cell directory.CellID, before directory.Deletion, epoch directory.Epoch, purged bool) (*change, error) {
-	sql := `INSERT INTO directory.deletion_cells (cell, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	sql := `INSERT INTO directory.deletion_cells (cell, tenant, told) VALUES ($1, $2, true) ON CONFLICT DO NOTHING`
 	if purged {
 		sql = `DELETE FROM directory.deletion_cells WHERE cell = $1 AND tenant = $2`
 	}
@@ -175,20 +176,11 @@ func (s *Store) forget(ctx context.Context, tx pgx.Tx, t tenant, epoch directory
 	const insert = `
 		  WITH gone AS (INSERT INTO directory.deletions (tenant, epoch, deleted_at, kept_from) VALUES ($1, $2, $3, $3) RETURNING tenant)
 		INSERT INTO directory.deletion_cells (cell, tenant)
-		SELECT c.id, gone.tenant FROM gone, directory.cells c WHERE c.id = ANY ($4) AND c.state <> 'retired'`
+		SELECT c.id, gone.tenant FROM gone, directory.cells c WHERE c.id = ANY ($4)`
 	var cells []string
 	for _, c := range directory.DeletionCells(t.Placement.Cell, watching) {
 		cells = append(cells, string(c))
 	}
 	_, err := tx.Exec(ctx, insert, int64(t.ID), int64(epoch), now, cells)
-	return err
-}
-
-// nothingAt waits no longer for a cell that is retired: its database goes as a whole.
-func nothingAt(ctx context.Context, db pg.DB, c directory.Cell) error {
-	if c.State != directory.Retired {
-		return nil
-	}
-	_, err := db.Exec(ctx, `DELETE FROM directory.deletion_cells WHERE cell = $1`, c.ID)
 	return err
 }

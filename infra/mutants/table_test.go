@@ -276,12 +276,12 @@ var table = []mutant{
 	},
 	{
 		name: "purge-on-absence", why: "a directory that lost a tenant, or its deletion, costs the tenant its rows",
-		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n", "			lost++\n			_, _, _ = a.Rows.Deleted(ctx, t, p.Epoch)\n"}},
+		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n			a.unknown", "			lost++\n			_, _, _ = a.Rows.Deleted(ctx, t, p.Epoch)\n			a.unknown"}},
 		pkg: deletionPkg, test: "TestNothingIsPurgedOnSilence",
 	},
 	{
 		name: "purge-on-an-old-word", why: "what the directory has said before it was cut off, or restored, is purged",
-		in: "cell/deletion/agent.go", edit: []edit{{"	a.due = due //", "	if err == nil && len(due) > 0 {\n		a.due = due\n	} //"}},
+		in: "cell/deletion/agent.go", edit: []edit{{"	a.due = due\n", "	if len(due) > 0 {\n		a.due = due\n	}\n"}},
 		pkg: deletionPkg, test: "TestAnOldWordCountsNoLonger",
 	},
 	{

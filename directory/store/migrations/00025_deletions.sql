@@ -10,10 +10,12 @@ CREATE TABLE directory.deletions (
 	hurried_at timestamptz -- an operator has ended the grace
 );
 
--- Which cells have something of it still. A row goes when its cell has purged.
+-- Which cells have something of it still. A row goes when its cell has purged; one of a
+-- cell that is retired stays, for the cell itself: nobody else waits for it.
 CREATE TABLE directory.deletion_cells (
 	cell   text COLLATE "C" NOT NULL REFERENCES directory.cells,
 	tenant bigint NOT NULL REFERENCES directory.deletions,
+	told   boolean NOT NULL DEFAULT false, -- the cell has said so; the record itself does not know
 	PRIMARY KEY (cell, tenant)
 );
 CREATE INDEX deletion_cells_tenant ON directory.deletion_cells (tenant, cell);
@@ -27,12 +29,11 @@ SELECT t.id, t.epoch,
 
 -- Watches over them have nothing left to take back.
 INSERT INTO directory.deletion_cells (cell, tenant)
-SELECT t.cell, t.id FROM directory.tenants t JOIN directory.cells c ON c.id = t.cell AND c.state <> 'retired' WHERE t.state = 'deleted'
+SELECT t.cell, t.id FROM directory.tenants t WHERE t.state = 'deleted'
 UNION
 SELECT m.source, m.tenant
   FROM directory.moves m
   JOIN directory.tenants t ON t.id = m.tenant AND t.state = 'deleted'
-  JOIN directory.cells c ON c.id = m.source AND c.state <> 'retired'
  WHERE m.phase = 'watching';
 UPDATE directory.moves m
    SET previous = 'watching', phase = 'completed', changed_at = now(), lease = lease + 1, holder = '', leased_until = NULL, error = 'the tenant was deleted'
@@ -48,7 +49,7 @@ BEGIN
 		INSERT INTO directory.deletion_cells (cell, tenant)
 		SELECT NEW.cell, NEW.id
 		UNION
-		SELECT m.source, m.tenant FROM directory.moves m JOIN directory.cells c ON c.id = m.source AND c.state <> 'retired'
+		SELECT m.source, m.tenant FROM directory.moves m
 		 WHERE m.tenant = NEW.id AND m.phase = 'watching';
 		UPDATE directory.moves m
 		   SET previous = 'watching', phase = 'completed', changed_at = now(), lease = lease + 1, holder = '', leased_until = NULL, error = 'the tenant was deleted'
