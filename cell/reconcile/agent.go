@@ -56,6 +56,7 @@ type Agent struct {
 	witness atomic.Int64 // the greatest number that this process knows of
 	why     atomic.Pointer[string]
 	m       metrics
+	refused directory.TenantID // by the directory, the last of which was told
 }
 
 // New makes an Agent. Run makes it work.
@@ -172,22 +173,31 @@ func (a *Agent) tell(ctx context.Context, c condition) error {
 	written, cancel := context.WithTimeout(ctx, statement)
 	defer cancel()
 	var n int64
-	if err := a.Store.DB().QueryRow(written, `SELECT cell.beat()`).Scan(&n); err != nil {
+	var most directory.TenantID
+	if err := a.Store.DB().QueryRow(written, `SELECT cell.beat(), cell.greatest_tenant()`).Scan(&n, &most); err != nil {
 		return fmt.Errorf("write the witness: %w", err)
 	}
 	a.remember(n)
-	if err := a.exchange(ctx, c, n); err != nil {
+	if err := a.exchange(ctx, c, n, most); err != nil {
 		return fmt.Errorf("tell the directory the witness: %w", err)
 	}
 	return nil
 }
 
-// exchange tells the directory a number, 0 for none, and remembers its greatest.
-func (a *Agent) exchange(ctx context.Context, c condition, n int64) error {
+// exchange tells the directory a number and the greatest id of a tenant here, 0 for none, and
+// remembers its greatest number.
+func (a *Agent) exchange(ctx context.Context, c condition, n int64, most directory.TenantID) error {
 	ctx, cancel := context.WithTimeout(ctx, witnessing)
 	defer cancel()
-	newest, err := a.Directory.Witness(ctx, a.Store.Cell(), c.Incarnation, n)
-	a.remember(newest)
+	w, err := a.Directory.Witness(ctx, a.Store.Cell(), c.Incarnation, n, most)
+	a.remember(w.Number)
+	switch {
+	case w.Raised:
+		a.Log.WarnContext(ctx, "the directory had forgotten tenants of this cell: it gives no id again up to this one's", "tenant", most)
+	case w.Refused && most != a.refused:
+		a.Log.WarnContext(ctx, "the directory does not believe that there is a tenant with so great an id", "tenant", most)
+		a.refused = most
+	}
 	return err
 }
 
@@ -204,7 +214,7 @@ func (a *Agent) remember(n int64) {
 // regain makes a suspect database serve: as it is, where the witness shows that
 // nothing is missing; reconciled with the directory otherwise.
 func (a *Agent) regain(ctx context.Context, c condition) error {
-	err := a.exchange(ctx, c, 0)
+	err := a.exchange(ctx, c, 0, 0)
 	witness := a.witness.Load()
 	if err != nil && witness == 0 {
 		return fmt.Errorf("ask the directory how much there was: %w", err)

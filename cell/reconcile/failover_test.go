@@ -38,8 +38,8 @@ func told(t *testing.T, w *world, c *cell) {
 	beat := query[int64](t, c.owner, `SELECT beat FROM cell.serving`)
 	until(t, "the directory is told", func() bool {
 		c.agent.Wake()
-		n, err := w.Memory.Witness(t.Context(), c.app.Cell(), incarnation, 0)
-		return err == nil && n > beat
+		n, err := w.Memory.Witness(t.Context(), c.app.Cell(), incarnation, 0, 0)
+		return err == nil && n.Number > beat
 	})
 }
 

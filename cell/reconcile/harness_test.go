@@ -148,11 +148,11 @@ type world struct {
 
 var errGone = problem.New(problem.Unavailable, "the directory does not answer")
 
-func (w *world) Witness(ctx context.Context, id directory.CellID, incarnation string, n int64) (int64, error) {
+func (w *world) Witness(ctx context.Context, id directory.CellID, incarnation string, n int64, t directory.TenantID) (directory.Witnessed, error) {
 	if w.gone.Load() {
-		return 0, errGone
+		return directory.Witnessed{}, errGone
 	}
-	return w.Memory.Witness(ctx, id, incarnation, n)
+	return w.Memory.Witness(ctx, id, incarnation, n, t)
 }
 
 func (w *world) AbortMoves(ctx context.Context, id directory.CellID, incarnation, why string) (directory.Recovery, error) {

@@ -8,16 +8,14 @@ import (
 )
 
 // Witness implements directory.Failover.
-func (c *Client) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (int64, error) {
+func (c *Client) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64, tenant directory.TenantID) (out directory.Witnessed, err error) {
 	in := struct {
-		Incarnation string `json:"incarnation"`
-		Number      int64  `json:"number"`
-	}{incarnation, number}
-	var out struct {
-		Number int64 `json:"number"`
-	}
-	err := c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "cells", string(id), "witness"}, body: in, into: &out, repeat: true})
-	return out.Number, err
+		Incarnation string             `json:"incarnation"`
+		Number      int64              `json:"number"`
+		Tenant      directory.TenantID `json:"tenant,omitempty"`
+	}{incarnation, number, tenant}
+	err = c.do(ctx, call{method: http.MethodPost, path: []string{"v1", "cells", string(id), "witness"}, body: in, into: &out, repeat: true})
+	return out, err
 }
 
 // AbortMoves implements directory.Failover. After a repetition the number of moves

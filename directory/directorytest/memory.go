@@ -40,7 +40,8 @@ type Memory struct {
 	genesis directory.Head
 	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read, and retired cells are left out
 	held    map[held]bool
-	newer   chan struct{} // closed and replaced with each version
+	lastID  directory.TenantID // that was given
+	newer   chan struct{}      // closed and replaced with each version
 
 	credentials
 }

@@ -7,16 +7,18 @@ import (
 )
 
 // Witness implements directory.Failover.
-func (m *Memory) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (int64, error) {
+func (m *Memory) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64, tenant directory.TenantID) (w directory.Witnessed, err error) {
 	if err := m.lock(ctx); err != nil {
-		return 0, err
+		return w, err
 	}
 	defer m.mu.Unlock()
 	if err := m.isIncarnation(id, incarnation); err != nil {
-		return 0, err
+		return w, err
 	}
+	w, m.lastID = directory.RaisedBy(tenant, m.lastID)
 	m.told[id] = max(m.told[id], number)
-	return m.told[id], nil
+	w.Number = m.told[id]
+	return w, nil
 }
 
 // AbortMoves implements directory.Failover.

@@ -32,7 +32,8 @@ func (m *Memory) CreateTenant(ctx context.Context, t directory.NewTenant) (direc
 	if err != nil {
 		return directory.Tenant{}, err
 	}
-	id := directory.TenantID(len(m.tenants) + 1)
+	m.lastID++
+	id := m.lastID
 	r := &record{owned: directory.Active, creator: directory.Actor(ctx), Tenant: directory.Tenant{
 		ID: id, Slug: t.Slug, Name: t.Name, Locality: t.Locality, Tier: t.Tier,
 		Hosts:     slices.Sorted(slices.Values(t.Hosts)),

@@ -12,15 +12,42 @@ func testWitness(t *testing.T, s *suite) {
 	s.add(t, cell("c1"))
 	for _, tt := range []struct{ told, want int64 }{{0, 0}, {7, 7}, {3, 7}, {0, 7}, {9, 9}} {
 		s.expect(t, "witness", 0, 0, func() error {
-			got, err := s.Witness(s.ctx, "c1", "db-c1", tt.told)
-			if err == nil && got != tt.want {
-				t.Errorf("told %d: got %d, want %d", tt.told, got, tt.want)
+			got, err := s.Witness(s.ctx, "c1", "db-c1", tt.told, 0)
+			if err == nil && got != (directory.Witnessed{Number: tt.want}) {
+				t.Errorf("told %d: got %+v, want %d", tt.told, got, tt.want)
 			}
 			return err
 		})
 	}
-	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.Witness(s.ctx, "c1", "db-c2", 10); return err })
-	s.refuse(t, "unknown cell", problem.NotFound, func() error { _, err := s.Witness(s.ctx, "c9", "db-c9", 10); return err })
+	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.Witness(s.ctx, "c1", "db-c2", 10, 0); return err })
+	s.refuse(t, "unknown cell", problem.NotFound, func() error { _, err := s.Witness(s.ctx, "c9", "db-c9", 10, 0); return err })
+}
+
+// testTenantsThatWereForgotten: their ids are given to nobody else, and no cell makes ids run out.
+func testTenantsThatWereForgotten(t *testing.T, s *suite) {
+	s.add(t, cell("c1"))
+	told := func(tenant directory.TenantID, want directory.Witnessed) {
+		t.Helper()
+		if got, err := s.Witness(s.ctx, "c1", "db-c1", 0, tenant); err != nil || got != want {
+			t.Errorf("tenant %d: got %+v, %v, want %+v", tenant, got, err, want)
+		}
+	}
+	told(1, directory.Witnessed{Raised: true}) // also by a record that has given none
+	a := s.create(t, directory.NewTenant{Slug: "a", Cell: "c1"})
+	if a.ID <= 1 {
+		t.Errorf("got id %d again", a.ID)
+	}
+	told(a.ID, directory.Witnessed{})
+	told(a.ID+directory.FarTenants+1, directory.Witnessed{Refused: true})
+	if b := s.create(t, directory.NewTenant{Slug: "b", Cell: "c1"}); b.ID != a.ID+1 {
+		t.Errorf("got %d after %d: a cell that is not believed changes nothing", b.ID, a.ID)
+	}
+	told(a.ID+700, directory.Witnessed{Raised: true})
+	told(a.ID+1, directory.Witnessed{})
+	if c := s.create(t, directory.NewTenant{Slug: "c", Cell: "c1"}); c.ID <= a.ID+700 {
+		t.Errorf("got id %d, want one above %d", c.ID, a.ID+700)
+	}
+	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.Witness(s.ctx, "c1", "db-c2", 0, a.ID+9999); return err })
 }
 
 // testAbortMoves: what is undecided is aborted under the nose of its mover, what

@@ -55,6 +55,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"DeleteWatched", testDeleteWatched},
 		{"DeletionRaised", testDeletionRaised},
 		{"Witness", testWitness},
+		{"TenantsThatWereForgotten", testTenantsThatWereForgotten},
 		{"AbortMoves", testAbortMoves},
 		{"RaceCreate", testRaceCreateMove},
 		{"RacePlanned", testRacePlanned},

@@ -1,17 +1,23 @@
 package server
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/cellway/cellway/directory"
+)
 
 func (s *Server) witness(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
-		Incarnation string `json:"incarnation"`
-		Number      int64  `json:"number"`
+		Incarnation string             `json:"incarnation"`
+		Number      int64              `json:"number"`
+		Tenant      directory.TenantID `json:"tenant"`
 	}
 	if err := read(r, &in); err != nil {
 		return err
 	}
-	newest, err := s.Directory.Witness(r.Context(), cellID(r), in.Incarnation, in.Number)
-	return answer(w, http.StatusOK, map[string]int64{"number": newest}, err)
+	did, err := s.Directory.Witness(r.Context(), cellID(r), in.Incarnation, in.Number, in.Tenant)
+	s.metrics.witnessed(did)
+	return answer(w, http.StatusOK, did, err)
 }
 
 func (s *Server) abortMoves(w http.ResponseWriter, r *http.Request) error {

@@ -16,6 +16,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
+	later    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Rollouts) (*metrics, error) {
@@ -31,8 +32,14 @@ func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Ro
 			Name: "directory_tenants_refused_total",
 			Help: "Tenants not created, by the bound that was met: address_rate, caller_rate, caller_quota, directory_quota.",
 		}, []string{"reason"}),
+		later: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "directory_later_tenants_total",
+			Help: "Times that a cell knew of a tenant with a greater id than any that was given: ids go on above it (raised), or it is not believed (refused).",
+		}, []string{"outcome"}),
 	}
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.refused), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
+	m.later.WithLabelValues("raised")
+	m.later.WithLabelValues("refused")
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.later), reg.Register(m.refused), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
 }
 
 // knownMethods bounds the method label: a peer may send any word.
@@ -44,6 +51,15 @@ func (m *metrics) observe(route, method string, code int, took time.Duration) {
 	}
 	m.requests.WithLabelValues(route, method, strconv.Itoa(code)).Inc()
 	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+}
+
+func (m *metrics) witnessed(w directory.Witnessed) {
+	if w.Raised {
+		m.later.WithLabelValues("raised").Inc()
+	}
+	if w.Refused {
+		m.later.WithLabelValues("refused").Inc()
+	}
 }
 
 // A recordCollector reads the record when Prometheus asks.

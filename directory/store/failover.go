@@ -11,21 +11,41 @@ import (
 )
 
 // Witness implements directory.Failover.
-func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64) (newest int64, err error) {
+func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation string, number int64, tenant directory.TenantID) (w directory.Witnessed, err error) {
 	const keep = `
 		INSERT INTO directory.witnesses AS w (cell, number) VALUES ($1, $2)
 		    ON CONFLICT (cell) DO UPDATE SET number = greatest(w.number, excluded.number)
 		RETURNING number`
 	const ask = `SELECT coalesce((SELECT number FROM directory.witnesses WHERE cell = $1), 0)`
 	_, err = registered(ctx, s.pool, id, incarnation)
+	if err == nil && tenant > 0 {
+		w, err = s.raise(ctx, tenant)
+	}
 	switch {
 	case err != nil:
 	case number > 0:
-		err = s.pool.QueryRow(ctx, keep, id, number).Scan(&newest)
+		err = s.pool.QueryRow(ctx, keep, id, number).Scan(&w.Number)
 	default:
-		err = s.pool.QueryRow(ctx, ask, id).Scan(&newest)
+		err = s.pool.QueryRow(ctx, ask, id).Scan(&w.Number)
 	}
-	return newest, fail(ctx, "keep witness", err)
+	return w, fail(ctx, "keep witness", err)
+}
+
+// raise has tenants that are created from now on get ids above the one that is told of. It is
+// done again, should what follows fail. The sequence is no transaction's: ids that are given
+// between the two statements are below the margin.
+func (s *Store) raise(ctx context.Context, tenant directory.TenantID) (directory.Witnessed, error) {
+	const given = `SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM directory.tenants_id_seq`
+	var last directory.TenantID
+	if err := s.pool.QueryRow(ctx, given).Scan(&last); err != nil {
+		return directory.Witnessed{}, err
+	}
+	w, to := directory.RaisedBy(tenant, last)
+	if !w.Raised {
+		return w, nil
+	}
+	_, err := s.pool.Exec(ctx, `SELECT setval('directory.tenants_id_seq', greatest($1, last_value)) FROM directory.tenants_id_seq`, int64(to))
+	return w, err
 }
 
 // registered is the cell, if it is registered with the incarnation.

@@ -97,6 +97,14 @@ END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- The greatest id of a tenant that was ever here: fences stay, also of who is purged. A
+-- directory that was restored must not give it to somebody else.
+CREATE FUNCTION cell.greatest_tenant() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN (SELECT coalesce(max(f.tenant_id), 0) FROM cell.fence f);
+-- +goose StatementEnd
+
+-- +goose StatementBegin
 -- Opens what a deleted tenant has left to a transaction of its purge, and keeps the
 -- fence's row locked to its end. From the first on there is no way back. Returns how often
 -- this database was reconciled: what was deleted before the last time may be there again.
@@ -152,6 +160,7 @@ END $$;
 GRANT USAGE, CREATE ON SCHEMA cell TO cell_fence;
 GRANT SELECT, INSERT, UPDATE ON cell.deletion TO cell_fence;
 ALTER FUNCTION cell.rested(timestamptz) OWNER TO cell_fence;
+ALTER FUNCTION cell.greatest_tenant() OWNER TO cell_fence;
 ALTER FUNCTION cell.fence_deleted() OWNER TO cell_fence;
 ALTER FUNCTION cell.delete_tenant(bigint, bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.deletions(bigint, integer) OWNER TO cell_fence;
@@ -159,9 +168,9 @@ ALTER FUNCTION cell.enter_purge(bigint, bigint) OWNER TO cell_fence;
 ALTER FUNCTION cell.purged(bigint, bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.undelete(bigint, bigint) OWNER TO cell_fence;
 REVOKE CREATE ON SCHEMA cell FROM cell_fence;
-REVOKE EXECUTE ON FUNCTION cell.rested(timestamptz), cell.fence_deleted(), cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer),
+REVOKE EXECUTE ON FUNCTION cell.rested(timestamptz), cell.greatest_tenant(), cell.fence_deleted(), cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer),
     cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer), cell.undelete(bigint, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer) TO cell_app;
+GRANT EXECUTE ON FUNCTION cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer), cell.greatest_tenant() TO cell_app;
 GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer) TO cell_move;
 
 -- Every transaction of a tenant has read the fences and keeps a lock on their table to its
