@@ -35,9 +35,9 @@ type Directory interface {
 type Rows interface {
 	// Deleted deletes what there is of a tenant that was deleted at the epoch, and says
 	// in which generation of the database.
-	Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation int, err error)
+	Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation string, err error)
 	// Purged records that nothing is left. Conflict where the generation is another by now.
-	Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error
+	Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation string) error
 }
 
 // Keys is the cell's Redis as a purge needs it. *keep.Keep is one.

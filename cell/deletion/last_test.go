@@ -192,13 +192,13 @@ type looking struct {
 	purges int
 }
 
-func (l *looking) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, int, error) {
+func (l *looking) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, string, error) {
 	l.purges++
 	n, generation, err := l.purger.Deleted(ctx, t, at)
 	return n, generation, errors.Join(err, l.agent.Look(ctx))
 }
 
-func (l *looking) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+func (l *looking) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation string) error {
 	return l.purger.Purged(ctx, t, at, generation)
 }
 

@@ -168,12 +168,12 @@ type failing struct {
 
 var errKilled = errors.New("killed")
 
-func (f failing) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, int, error) {
+func (f failing) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (int64, string, error) {
 	n, generation, err := f.purger.Deleted(ctx, t, at)
 	return n, generation, errors.Join(err, f.deleted)
 }
 
-func (f failing) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+func (f failing) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation string) error {
 	return errors.Join(f.purger.Purged(ctx, t, at, generation), f.purged)
 }
 

@@ -50,15 +50,14 @@ func (p *Purger) Rows(ctx context.Context, s Step) (int64, error) {
 // Deleted is Rows, and Keys, of a tenant whose fence says that it was deleted at the
 // epoch. Conflict where it says something else. There is no way back from its first row on.
 // The generation is the database's when the first transaction began.
-func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation int, err error) {
-	generation = -1
+func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory.Epoch) (rows int64, generation string, err error) {
 	rows, err = p.rows(ctx, t, func(ctx context.Context, tx pgx.Tx) error {
-		var now int
+		var now string
 		err := tx.QueryRow(ctx, `SELECT cell.enter_purge($1, $2)`, t, at).Scan(&now)
 		if pg.Code(err) == notThisMove {
 			return problem.Wrap(problem.Conflict, err, fmt.Sprintf("the fence does not say that tenant %d was deleted at epoch %d", t, at))
 		}
-		if err == nil && generation < 0 {
+		if err == nil && generation == "" {
 			generation = now
 		}
 		return err
@@ -71,7 +70,7 @@ func (p *Purger) Deleted(ctx context.Context, t directory.TenantID, at directory
 
 // Purged records that nothing is left of a tenant that was deleted at the epoch. Conflict where
 // the database was reconciled since Deleted began: what that deleted may be there again.
-func (p *Purger) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation int) error {
+func (p *Purger) Purged(ctx context.Context, t directory.TenantID, at directory.Epoch, generation string) error {
 	var ok bool
 	if err := p.pool.QueryRow(ctx, `SELECT cell.purged($1, $2, $3)`, t, at, generation).Scan(&ok); err != nil {
 		return fmt.Errorf("record the purge of tenant %d: %w", t, err)

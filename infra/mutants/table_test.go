@@ -328,7 +328,7 @@ var table = []mutant{
 	},
 	{
 		name: "purged-what-a-promotion-brought-back", why: "rows of a deleted tenant stay for ever, and the directory is told that they are gone",
-		in: "cell.purged", edit: []edit{{"       AND of_generation = (SELECT s.generation FROM cell.serving s);", "       ;"}},
+		in: "cell.purged", edit: []edit{{"       AND of_generation = (SELECT s.generation || '/' || s.home FROM cell.serving s);", "       ;"}},
 		pkg: deletionPkg, test: "TestAPurgeThatAPromotionHasLostIsDoneAgain",
 	},
 	{

@@ -106,9 +106,10 @@ RETURN (SELECT coalesce(max(f.tenant_id), 0) FROM cell.fence f);
 
 -- +goose StatementBegin
 -- Opens what a deleted tenant has left to a transaction of its purge, and keeps the
--- fence's row locked to its end. From the first on there is no way back. Returns how often
--- this database was reconciled: what was deleted before the last time may be there again.
-CREATE FUNCTION cell.enter_purge(tenant bigint, at_epoch bigint) RETURNS integer
+-- fence's row locked to its end. From the first on there is no way back. Returns which
+-- server, on which timeline, it is and how often it was reconciled: what was deleted in another
+-- generation may be there again.
+CREATE FUNCTION cell.enter_purge(tenant bigint, at_epoch bigint) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM cell.must_serve();
@@ -118,21 +119,21 @@ BEGIN
     END IF;
     UPDATE cell.deletion d SET begun_at = now() WHERE d.tenant = enter_purge.tenant AND d.begun_at IS NULL;
     PERFORM set_config('cell.tenant', enter_purge.tenant::text, true);
-    RETURN (SELECT s.generation FROM cell.serving s);
+    RETURN (SELECT s.generation || '/' || s.home FROM cell.serving s);
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 -- Nothing is left of the tenant that was deleted at that epoch, by a purge that was in
 -- that generation from its first transaction on: else a promotion has lost some of it.
-CREATE FUNCTION cell.purged(tenant bigint, at_epoch bigint, of_generation integer) RETURNS boolean
+CREATE FUNCTION cell.purged(tenant bigint, at_epoch bigint, of_generation text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM cell.must_serve();
     PERFORM set_config('synchronous_commit', 'on', true);
     UPDATE cell.deletion d SET purged_at = coalesce(d.purged_at, now())
      WHERE d.tenant = purged.tenant AND d.epoch = at_epoch AND d.begun_at IS NOT NULL
-       AND of_generation = (SELECT s.generation FROM cell.serving s);
+       AND of_generation = (SELECT s.generation || '/' || s.home FROM cell.serving s);
     RETURN FOUND;
 END $$;
 -- +goose StatementEnd
@@ -165,13 +166,13 @@ ALTER FUNCTION cell.fence_deleted() OWNER TO cell_fence;
 ALTER FUNCTION cell.delete_tenant(bigint, bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.deletions(bigint, integer) OWNER TO cell_fence;
 ALTER FUNCTION cell.enter_purge(bigint, bigint) OWNER TO cell_fence;
-ALTER FUNCTION cell.purged(bigint, bigint, integer) OWNER TO cell_fence;
+ALTER FUNCTION cell.purged(bigint, bigint, text) OWNER TO cell_fence;
 ALTER FUNCTION cell.undelete(bigint, bigint) OWNER TO cell_fence;
 REVOKE CREATE ON SCHEMA cell FROM cell_fence;
 REVOKE EXECUTE ON FUNCTION cell.rested(timestamptz), cell.greatest_tenant(), cell.fence_deleted(), cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer),
-    cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer), cell.undelete(bigint, bigint) FROM PUBLIC;
+    cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, text), cell.undelete(bigint, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cell.delete_tenant(bigint, bigint, integer), cell.deletions(bigint, integer), cell.greatest_tenant() TO cell_app;
-GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, integer) TO cell_move;
+GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, bigint, text) TO cell_move;
 
 -- Every transaction of a tenant has read the fences and keeps a lock on their table to its
 -- end, and whoever waits for the exclusive one keeps all that come later waiting, of every
