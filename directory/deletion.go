@@ -21,7 +21,7 @@ type Deletion struct {
 	DeletedAt time.Time `json:"deleted_at"`
 	PurgeAt   time.Time `json:"purge_at"` // when the grace ends, or was ended
 	Due       bool      `json:"due"`      // it is over by the directory's clock: purge
-	Hurried   bool      `json:"hurried"`  // somebody has ended it: at once
+	Hurried   bool      `json:"hurried"`  // somebody has ended it within the last hour: at once
 	Cells     []CellID  `json:"cells"`    // that have not said yet that nothing is left, sorted; none that is retired
 }
 

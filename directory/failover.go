@@ -44,12 +44,13 @@ type Witnessed struct {
 }
 
 // RaisedBy is the greatest id that counts as given once a cell has told of a tenant, where
-// the greatest that was given is so far.
-func RaisedBy(tenant, given TenantID) (w Witnessed, to TenantID) {
+// the greatest that was given is so far, and known the greatest that a tenant has: by what
+// cells tell alone ids do not go on without end.
+func RaisedBy(tenant, given, known TenantID) (w Witnessed, to TenantID) {
 	switch {
 	case tenant <= given:
 		return w, given
-	case tenant > given+FarTenants:
+	case tenant > known+FarTenants:
 		w.Refused = true
 		return w, given
 	}

@@ -91,7 +91,6 @@ func TestNoMoveRisesOverADeletedTenant(t *testing.T) {
 		m := transfer.Move{ID: "mv_1", Tenant: gone, Base: base, Source: "c1", Target: "c2"}
 		for name, err := range map[string]error{
 			"arm": steps.Arm(ctx, m, time.Second), "freeze": steps.Freeze(ctx, m, time.Second), "reserve": steps.Reserve(ctx, m),
-			"activate": steps.Activate(ctx, m), "retire": steps.Retire(ctx, m),
 		} {
 			if !errors.Is(err, problem.Conflict) {
 				t.Errorf("%s at base %d: got %v, want a conflict", name, base, err)
@@ -99,6 +98,8 @@ func TestNoMoveRisesOverADeletedTenant(t *testing.T) {
 		}
 		must(t, steps.Discard(ctx, m)) // there is nothing of it
 		must(t, steps.Release(ctx, m))
+		must(t, steps.Activate(ctx, m)) // a record that was restored may have decided: nobody is served, and the move ends
+		must(t, steps.Retire(ctx, m))
 		must(t, steps.Disarm(ctx, m, time.Second))
 		if n, err := c.purger.Rows(ctx, transfer.Step{Move: m.ID, Tenant: gone, Epoch: base + 1}); err != nil || n != 0 {
 			t.Errorf("purge by a move: got %d, %v, want nothing", n, err)

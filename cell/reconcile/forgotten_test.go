@@ -25,4 +25,11 @@ func TestARestoredDirectoryGivesNoIDAgain(t *testing.T) {
 	if made.ID <= 17 {
 		t.Errorf("got id %d again", made.ID)
 	}
+	// Nor one that the cell would refuse, because it was given when the cell last asked after a loss.
+	exec(t, owner, `UPDATE cell.serving SET admit_above = 5000`)
+	var greatest directory.TenantID
+	must(t, c.app.DB().QueryRow(t.Context(), `SELECT cell.greatest_tenant()`).Scan(&greatest))
+	if greatest != 5000 {
+		t.Errorf("the greatest is %d, want 5000", greatest)
+	}
 }

@@ -75,15 +75,17 @@ func (s *Steps) Freeze(ctx context.Context, m Move, wait time.Duration) error {
 
 // Activate ends the pause: the target serves the tenant at Base+1. Only after the
 // directory has decided. Where the target's database was promoted meanwhile, an operator may
-// have made it serve by cell.accept, at that epoch and for no move.
+// have made it serve by cell.accept, at that epoch and for no move. Where the tenant is
+// deleted, which a directory may have lost, nobody is served, and the move ends.
 func (s *Steps) Activate(ctx context.Context, m Move) error {
-	return s.step(ctx, m, "activate", fence.Active, m.Base+1, "",
+	return s.unlessDeleted(ctx, m, "activate", fence.Active, m.Base+1, "",
 		`cell.activate_move($1, $2, $3)`, m.Tenant, m.Base+1, string(m.ID))
 }
 
-// Retire makes the source's fence a tombstone; its rows stay for the way back.
+// Retire makes the source's fence a tombstone; its rows stay for the way back. One of a
+// deletion is one already.
 func (s *Steps) Retire(ctx context.Context, m Move) error {
-	return s.step(ctx, m, "retire", fence.Moved, m.Base+1, string(m.ID),
+	return s.unlessDeleted(ctx, m, "retire", fence.Moved, m.Base+1, string(m.ID),
 		`cell.retire($1, $2, $3, $4)`, m.Tenant, m.Base+1, string(m.ID), string(m.Target))
 }
 
@@ -91,14 +93,8 @@ func (s *Steps) Retire(ctx context.Context, m Move) error {
 // against the move. Where the tenant is deleted, which a directory may have lost, it
 // serves nobody, and there is nothing to give back.
 func (s *Steps) Release(ctx context.Context, m Move) error {
-	f, err := s.query(ctx, m.Tenant, "release", `cell.release($1, $2, $3, $4)`, m.Tenant, m.Base, string(m.ID), m.undoes())
-	if err != nil {
-		return err
-	}
-	if f.State != fence.Deleted && (f.State != fence.Active || f.Epoch != m.Base+2) {
-		return conflict("release", f)
-	}
-	return nil
+	return s.unlessDeleted(ctx, m, "release", fence.Active, m.Base+2, "",
+		`cell.release($1, $2, $3, $4)`, m.Tenant, m.Base, string(m.ID), m.undoes())
 }
 
 // Discard makes the target of an aborted move forget it. Where the fence was
@@ -134,6 +130,20 @@ func (s *Steps) step(ctx context.Context, m Move, verb string, want fence.State,
 	if err != nil {
 		return err
 	}
+	return is(verb, f, want, at, move)
+}
+
+// unlessDeleted is step where nothing is wanted of a fence that says deleted.
+func (s *Steps) unlessDeleted(ctx context.Context, m Move, verb string, want fence.State, at directory.Epoch, move, call string, args ...any) error {
+	f, err := s.query(ctx, m.Tenant, verb, call, args...)
+	if err != nil || f.State == fence.Deleted {
+		return err
+	}
+	return is(verb, f, want, at, move)
+}
+
+// is is the conflict of a fence that a step did not make what it wants.
+func is(verb string, f fence.Fence, want fence.State, at directory.Epoch, move string) error {
 	if f.State != want || f.Epoch != at || (move != "" && f.Move != move) {
 		return conflict(verb, f)
 	}

@@ -40,6 +40,7 @@ type Memory struct {
 	genesis directory.Head
 	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read, and retired cells are left out
 	held    map[held]bool
+	hurried map[directory.TenantID]time.Time
 	lastID  directory.TenantID // that was given
 	newer   chan struct{}      // closed and replaced with each version
 
@@ -78,6 +79,7 @@ func NewMemory() *Memory {
 		loads:   map[directory.CellID][]directory.TenantLoad{},
 		deleted: map[directory.TenantID]directory.Deletion{},
 		held:    map[held]bool{},
+		hurried: map[directory.TenantID]time.Time{},
 		tenants: map[directory.TenantID]*record{},
 		slugs:   map[string]directory.TenantID{},
 		claims:  map[name]directory.TenantID{},

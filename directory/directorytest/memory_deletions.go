@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 )
@@ -26,7 +27,7 @@ func (m *Memory) ListDeletions(ctx context.Context, cell directory.CellID, after
 		if t <= after || cell == "" && len(d.Cells) == 0 || cell != "" && !own {
 			continue
 		}
-		d.Due = !m.Now().Before(d.PurgeAt)
+		d.Due, d.Hurried = !m.Now().Before(d.PurgeAt), m.isHurried(t)
 		list = append(list, d)
 	}
 	slices.SortFunc(list, func(a, b directory.Deletion) int { return cmp.Compare(a.Tenant, b.Tenant) })
@@ -103,17 +104,23 @@ func (m *Memory) HurryDeletion(ctx context.Context, tenant directory.TenantID) e
 		return directory.ErrNotDeleted(tenant)
 	}
 	now := m.Now().UTC()
-	if d.Hurried {
+	if m.isHurried(tenant) {
 		return nil
 	}
 	before := m.shown(d)
-	d.Hurried = true
+	m.hurried[tenant] = now
 	if d.PurgeAt.After(now) {
 		d.PurgeAt = now
 	}
 	m.deleted[tenant] = d
 	m.note(ctx, "tenant.hurry", tenantSubject(tenant), before, m.shown(d))
 	return nil
+}
+
+// isHurried reports whether somebody has ended the tenant's grace within the last hour.
+func (m *Memory) isHurried(t directory.TenantID) bool {
+	at, ok := m.hurried[t]
+	return ok && m.Now().Sub(at) < time.Hour
 }
 
 // forget records the deletion of a tenant, and ends the move that watches over it.

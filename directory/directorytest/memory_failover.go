@@ -15,7 +15,7 @@ func (m *Memory) Witness(ctx context.Context, id directory.CellID, incarnation s
 	if err := m.isIncarnation(id, incarnation); err != nil {
 		return w, err
 	}
-	w, m.lastID = directory.RaisedBy(tenant, m.lastID)
+	w, m.lastID = directory.RaisedBy(tenant, m.lastID, m.known())
 	m.told[id] = max(m.told[id], number)
 	w.Number = m.told[id]
 	return w, nil
@@ -42,10 +42,16 @@ func (m *Memory) AbortMoves(ctx context.Context, id directory.CellID, incarnatio
 		}
 		did.Moves++
 	}
-	for t := range m.tenants {
-		did.Known = max(did.Known, t)
-	}
+	did.Known = m.known()
 	return did, nil
+}
+
+// known is the greatest id of a tenant.
+func (m *Memory) known() (id directory.TenantID) {
+	for t := range m.tenants {
+		id = max(id, t)
+	}
+	return id
 }
 
 func (m *Memory) isIncarnation(id directory.CellID, incarnation string) error {

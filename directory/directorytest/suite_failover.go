@@ -48,6 +48,11 @@ func testTenantsThatWereForgotten(t *testing.T, s *suite) {
 		t.Errorf("got id %d, want one above %d", c.ID, a.ID+700)
 	}
 	s.refuse(t, "other incarnation", problem.Conflict, func() error { _, err := s.Witness(s.ctx, "c1", "db-c2", 0, a.ID+9999); return err })
+
+	// Who tells again and again gets no farther than once.
+	far := s.create(t, directory.NewTenant{Slug: "d", Cell: "c1"}).ID + directory.FarTenants
+	told(far, directory.Witnessed{Raised: true})
+	told(far+directory.MarginTenants+1, directory.Witnessed{Refused: true})
 }
 
 // testAbortMoves: what is undecided is aborted under the nose of its mover, what

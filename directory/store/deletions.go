@@ -21,7 +21,7 @@ func (s *Store) deletions() string {
 }
 
 const selectDeletions = `
-	SELECT d.tenant, t.slug, d.epoch, d.deleted_at, g.ends, g.ends <= clock_timestamp(), d.hurried_at IS NOT NULL,
+	SELECT d.tenant, t.slug, d.epoch, d.deleted_at, g.ends, g.ends <= clock_timestamp(), coalesce(d.hurried_at > clock_timestamp() - interval '1 hour', false),
 	       ARRAY(SELECT h.cell FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired'
 	              WHERE h.tenant = d.tenant ORDER BY h.cell)
 	  FROM directory.deletions d

@@ -70,6 +70,19 @@ func TestTheGraceIsTheDirectorys(t *testing.T) {
 	if err != nil || len(list) != 1 || !list[0].Due || list[0].PurgeAt.Sub(list[0].DeletedAt) != 3*time.Hour {
 		t.Errorf("got %+v, %v, want it due after 3 hours", list, err)
 	}
+	// Who is in a hurry is for an hour: then the grace is over, and no more than that.
+	for _, hurried := range []bool{true, false, true} {
+		if hurried {
+			if err := s.HurryDeletion(ctx, a.ID); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			exec(t, pool, `UPDATE directory.deletions SET hurried_at = hurried_at - interval '61 minutes'`)
+		}
+		if list, err := s.ListDeletions(ctx, "c1", 0, 10); err != nil || !list[0].Due || list[0].Hurried != hurried {
+			t.Errorf("hurried %v: got %+v, %v", hurried, list, err)
+		}
+	}
 	// Also that of a tenant which a process of the release before has deleted.
 	b, err := s.CreateTenant(ctx, directory.NewTenant{Slug: "b", Cell: "c1"})
 	if err != nil {

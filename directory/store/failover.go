@@ -35,16 +35,18 @@ func (s *Store) Witness(ctx context.Context, id directory.CellID, incarnation st
 // done again, should what follows fail. The sequence is no transaction's: ids that are given
 // between the two statements are below the margin.
 func (s *Store) raise(ctx context.Context, tenant directory.TenantID) (directory.Witnessed, error) {
-	const given = `SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM directory.tenants_id_seq`
-	var last directory.TenantID
-	if err := s.pool.QueryRow(ctx, given).Scan(&last); err != nil {
+	const given = `
+		SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END, (SELECT coalesce(max(id), 0) FROM directory.tenants)
+		  FROM directory.tenants_id_seq`
+	var last, known directory.TenantID
+	if err := s.pool.QueryRow(ctx, given).Scan(&last, &known); err != nil {
 		return directory.Witnessed{}, err
 	}
-	w, to := directory.RaisedBy(tenant, last)
+	w, to := directory.RaisedBy(tenant, last, known)
 	if !w.Raised {
 		return w, nil
 	}
-	_, err := s.pool.Exec(ctx, `SELECT setval('directory.tenants_id_seq', greatest($1, last_value)) FROM directory.tenants_id_seq`, int64(to))
+	_, err := s.pool.Exec(ctx, `SELECT setval('directory.tenants_id_seq', $1) FROM directory.tenants_id_seq WHERE last_value < $1`, int64(to))
 	return w, err
 }
 

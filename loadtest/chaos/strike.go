@@ -88,20 +88,33 @@ func (r *run) database(name string) *pgxpool.Pool {
 }
 
 // killBackend kills a server process that serves one of ours, one that is at work
-// rather than one that waits. The server then ends all others and recovers.
+// rather than one that waits. The server then ends all others and recovers. It has begun to
+// when killBackend returns: until it notices, it answers as if nothing had been.
 func (r *run) killBackend(ctx context.Context, name string) error {
 	const pick = `
 		SELECT pid FROM pg_stat_activity
 		 WHERE backend_type = 'client backend' AND application_name <> $1
 		 ORDER BY state = 'idle', random()
 		 LIMIT 1`
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	asking, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var pid int
-	if err := r.database(name).QueryRow(ctx, pick, ownName).Scan(&pid); err != nil {
+	conn, err := r.database(name).Acquire(asking)
+	if err != nil {
 		return err
 	}
-	return syscall.Kill(pid, syscall.SIGKILL)
+	defer conn.Release()
+	var pid int
+	if err := conn.QueryRow(asking, pick, ownName).Scan(&pid); err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	noticing, cancel := context.WithTimeout(ctx, healBound)
+	defer cancel()
+	return loadtest.Until(noticing, "Postgres to notice a backend's end", 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+		return conn.Ping(ctx) != nil, nil
+	})
 }
 
 // leasePatience is longer than a lease lasts.

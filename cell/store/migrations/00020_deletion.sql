@@ -97,11 +97,13 @@ END;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- The greatest id of a tenant that was ever here: fences stay, also of who is purged. A
--- directory that was restored must not give it to somebody else.
+-- The greatest id of a tenant that was ever here, or that the directory had given when it
+-- was last asked after a loss: fences stay, also of who is purged, and up to that id a
+-- tenant without one is refused. A directory that was restored must not give it to
+-- somebody else.
 CREATE FUNCTION cell.greatest_tenant() RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN (SELECT coalesce(max(f.tenant_id), 0) FROM cell.fence f);
+RETURN greatest((SELECT coalesce(max(f.tenant_id), 0) FROM cell.fence f), (SELECT s.admit_above FROM cell.serving s));
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -181,14 +183,15 @@ GRANT EXECUTE ON FUNCTION cell.enter_purge(bigint, bigint), cell.purged(bigint, 
 DO $$
 BEGIN
     PERFORM set_config('lock_timeout', '100ms', true);
-    LOOP
+    FOR i IN 1..100 LOOP -- and not for ever, should nobody be left who waits for it
         BEGIN
             LOCK TABLE cell.fence IN ACCESS EXCLUSIVE MODE;
-            EXIT;
+            RETURN;
         EXCEPTION WHEN lock_not_available THEN
             PERFORM pg_sleep(0.9);
         END;
     END LOOP;
+    RAISE EXCEPTION 'transactions of tenants hold cell.fence for too long' USING ERRCODE = '55P03';
 END $$;
 -- +goose StatementEnd
 ALTER TABLE cell.fence DROP CONSTRAINT fence_state_check;
