@@ -127,11 +127,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// look asks the directory once, brings the fences in line and says what is due.
-func (a *Agent) look(ctx context.Context) error {
-	return a.hear(ctx)
-}
-
 // note keeps what is due in the place of what was, and has it purged.
 func (a *Agent) note(due map[directory.TenantID]directory.Deletion) {
 	a.mu.Lock()

@@ -276,7 +276,7 @@ var table = []mutant{
 	},
 	{
 		name: "purge-on-absence", why: "a directory that lost a tenant, or its deletion, costs the tenant its rows",
-		in: "cell/deletion/hear.go", edit: []edit{{"			lost++\n			a.unknown", "			lost++\n			_, _, _ = a.Rows.Deleted(ctx, t, p.Epoch)\n			a.unknown"}},
+		in: "cell/deletion/look.go", edit: []edit{{"			lost++\n			a.unknown", "			lost++\n			_, _, _ = a.Rows.Deleted(ctx, t, p.Epoch)\n			a.unknown"}},
 		pkg: deletionPkg, test: "TestNothingIsPurgedOnSilence",
 	},
 	{

@@ -12,9 +12,9 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// hear notes what is due. Where the directory does not answer nothing is: what was heard
-// before counts no longer.
-func (a *Agent) hear(ctx context.Context) (err error) {
+// look asks the directory once, brings the fences in line and notes what is due. Where the
+// directory does not answer nothing is: what was heard before counts no longer.
+func (a *Agent) look(ctx context.Context) (err error) {
 	var due map[directory.TenantID]directory.Deletion
 	defer func() {
 		if due == nil {
