@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -139,5 +140,17 @@ func TestCanReach(t *testing.T) {
 	}
 	if !stranger.CanReach("/data") {
 		t.Error("a stranger does not reach the root")
+	}
+}
+
+// TestAPortIsGivenOnce, to whatever process, although nobody listens on it.
+func TestAPortIsGivenOnce(t *testing.T) {
+	t.Parallel()
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS == "linux" && (reserve(port) || !PortFree(port)) {
+		t.Errorf("port %d is given again, or taken", port)
 	}
 }

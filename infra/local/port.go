@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
+	"sync"
 )
 
 // Ports are taken from below those that kernels give to outgoing connections,
@@ -15,16 +17,38 @@ const (
 	highestPort = 31999
 )
 
-// FreePort is a TCP port on the loopback interface that nobody listens on now.
-// It may be taken before it is used; who starts a server on it tries again.
+// FreePort is a TCP port on the loopback interface that nobody listens on now, and that no
+// other process of ours is given as long as this one lives (on Linux): between the choice
+// and the server's start another stack would else take it, once in fifty where two start at
+// once. Others may still take it; who starts a server on it tries again.
 func FreePort() (int, error) {
 	for range 1000 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort+1) //nolint:gosec // not a secret
-		if PortFree(port) {
+		if PortFree(port) && reserve(port) {
 			return port, nil
 		}
 	}
 	return 0, errors.New("find a free port: a thousand are taken")
+}
+
+var reserved struct {
+	mu   sync.Mutex
+	held []net.Listener // until the process ends; one that is collected would be closed
+}
+
+// reserve makes the port this process's, by a name in the kernel that goes with it.
+func reserve(port int) bool {
+	if runtime.GOOS != "linux" {
+		return true
+	}
+	ln, err := net.Listen("unix", fmt.Sprintf("@cellway-port-%d", port))
+	if err != nil {
+		return false
+	}
+	reserved.mu.Lock()
+	defer reserved.mu.Unlock()
+	reserved.held = append(reserved.held, ln)
+	return true
 }
 
 // PortFree reports whether a listener could have the port now.
