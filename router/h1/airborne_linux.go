@@ -95,7 +95,6 @@ func (lp *loop) request(c *conn) bool {
 			lp.turnDown(c, t)
 			return false
 		case Waits:
-			c.taken = t
 			lp.ground(c, (*conn).handleOn)
 			return false
 		}

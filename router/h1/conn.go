@@ -57,6 +57,7 @@ type conn struct {
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
+	waits   bool   // the handler goes on with one that was not sent yet
 	asked   bool   // Direct leaves the request that comes next to the handler
 	origin  *loop  // that has grounded it; nil: none has
 	flew    bool   // its last exchange was one that a loop could have served

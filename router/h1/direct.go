@@ -65,7 +65,8 @@ func (c *conn) plain() bool {
 // longer one mostly needs a goroutine.
 const firstBytes = 64 << 10
 
-// take asks Direct for the request that was read; nil is ByHandler.
+// take asks Direct for the request that was read. The relay is nil where none is needed
+// yet: who waits has none of its memory.
 func (c *conn) take(now time.Time) (*relay, Course) {
 	f := &c.flight
 	f.Request, f.Peer, f.Began = &c.req, c.ip, now
@@ -74,6 +75,10 @@ func (c *conn) take(now time.Time) (*relay, Course) {
 		return nil, course
 	}
 	c.bodyDone.Store(true)
+	if course == Waits {
+		c.waits = true
+		return nil, course
+	}
 	c.w.begin()
 	c.w.reply = f.Reply
 	t := relays.Get().(*relay)
@@ -92,8 +97,6 @@ func (c *conn) fly(now time.Time) (served, ok bool) {
 		served, ok = c.cross(t)
 	case Refused:
 		served, ok = c.turnDown(t)
-	case Waits:
-		c.taken = t
 	}
 	c.flew = loops && served && c.w.bytes <= firstBytes
 	return served, ok
@@ -185,7 +188,7 @@ func (c *conn) crashed(t *relay) {
 // was none. Forward to the same Upstream goes on with the answer that has begun,
 // or returns why there is none.
 func TakenOver(w http.ResponseWriter) *Flight {
-	if c := connOf(w); c != nil && c.taken != nil {
+	if c := connOf(w); c != nil && (c.taken != nil || c.waits) {
 		return &c.flight
 	}
 	return nil
@@ -193,6 +196,7 @@ func TakenOver(w http.ResponseWriter) *Flight {
 
 // dropTaken ends a flight that no handler went on with.
 func (c *conn) dropTaken() {
+	c.waits = false
 	if t := c.taken; t != nil {
 		c.taken = nil
 		if t.link != nil {
@@ -251,9 +255,6 @@ func (c *conn) takeOver(u *Upstream) *relay {
 		return t
 	}
 	c.taken, t.flight = nil, nil
-	if t.link == nil && t.failed == nil {
-		t.began = time.Now() // what was waited for until now is not the cell's
-	}
 	return t
 }
 
