@@ -15,7 +15,6 @@ package deletion
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -51,9 +50,9 @@ type Events interface {
 }
 
 const (
-	lookEvery  = 5 * time.Second
-	tellAgain  = time.Minute // a tombstone that the directory does not know
-	tellMost   = 200         // such tombstones in one look
+	lookEvery  = 10 * time.Second / 3 // half as long again is the longest: 5 s
+	tellAgain  = time.Minute          // a tombstone that the directory does not know
+	tellMost   = 200                  // such tombstones in one look
 	page       = 1000
 	call       = 10 * time.Second       // deadline of one look at the directory, and of one word to it
 	statement  = 30 * time.Second       // deadline of one statement
@@ -119,10 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			said = err.Error()
 			a.Log.WarnContext(ctx, "look for deleted tenants", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookEvery*4/5 + rand.N(lookEvery*2/5)):
-		}
+		store.Wait(ctx, lookEvery)
 	}
 	return nil
 }

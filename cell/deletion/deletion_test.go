@@ -19,8 +19,8 @@ func nothing(context.Context, *store.Tx) error { return nil }
 
 func TestADeletedTenantStandsStillAndIsPurged(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	gone, stays := c.tenant(t, "gone"), c.tenant(t, "stays")
 	c.look(t)
 	c.wantFence(t, gone, fence.Active, 1)
@@ -81,10 +81,8 @@ func TestADeletedTenantStandsStillAndIsPurged(t *testing.T) {
 // TestNoMoveRisesOverADeletedTenant: whatever a mover says, at whatever epoch.
 func TestNoMoveRisesOverADeletedTenant(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	_, c, gone := deleted(t)
+	ctx := t.Context()
 	c.look(t)
 	steps := transfer.NewSteps(c.moverPool(t), "c1")
 	for _, base := range []directory.Epoch{1, 2, 9} {
@@ -112,8 +110,8 @@ func TestNoMoveRisesOverADeletedTenant(t *testing.T) {
 // TestATenantThatNeverCameLeavesATombstone: a router's old word admits nobody late.
 func TestATenantThatNeverCameLeavesATombstone(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	made, err := w.CreateTenant(ctx, directory.NewTenant{Slug: "a", Cell: "c1"})
 	must(t, err)
 	must(t, w.DeleteTenant(ctx, made.ID))
@@ -128,8 +126,8 @@ func TestATenantThatNeverCameLeavesATombstone(t *testing.T) {
 // TestWhoIsUnderWayEndsFirst: the fence waits for open transactions, and not for long.
 func TestWhoIsUnderWayEndsFirst(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	gone, other := c.tenant(t, "gone"), c.tenant(t, "other")
 	for _, id := range []directory.TenantID{gone, other} {
 		must(t, w.DeleteTenant(ctx, id))

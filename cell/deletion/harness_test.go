@@ -122,6 +122,22 @@ func (w *world) open(t *testing.T, id directory.CellID) *cell {
 	return c
 }
 
+// opened is a world with one cell.
+func opened(t *testing.T) (*world, *cell) {
+	t.Helper()
+	w := &world{Memory: directorytest.NewMemory()}
+	return w, w.open(t, "c1")
+}
+
+// deleted is one with a tenant that is deleted, of which its cell has not heard yet.
+func deleted(t *testing.T) (w *world, c *cell, gone directory.TenantID) {
+	t.Helper()
+	w, c = opened(t)
+	gone = c.tenant(t, "gone")
+	must(t, w.DeleteTenant(t.Context(), gone))
+	return w, c, gone
+}
+
 // restart is a new process of the cell, whose purges go by rows.
 func (c *cell) restart(t *testing.T, rows deletion.Rows) {
 	t.Helper()

@@ -12,7 +12,6 @@ import (
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -20,8 +19,8 @@ import (
 // above READ COMMITTED neither, and not after a deletion at a later epoch.
 func TestNothingIsTakenBackOnceItsPurgeBegan(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	for _, level := range []pgx.TxIsoLevel{pgx.ReadCommitted, pgx.RepeatableRead} {
 		gone := c.tenant(t, "gone-"+strings.ReplaceAll(string(level), " ", "-"))
 		must(t, w.DeleteTenant(ctx, gone))
@@ -64,10 +63,8 @@ func TestNothingIsTakenBackOnceItsPurgeBegan(t *testing.T) {
 // begun is not, and the process that made them goes on.
 func TestAPurgeThatAPromotionHasLostIsDoneAgain(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
+	ctx := t.Context()
 	must(t, w.HurryDeletion(ctx, gone))
 	must(t, c.agent.Look(ctx))
 	_, at, err := c.purger.Deleted(ctx, gone, 2)
@@ -90,10 +87,7 @@ func TestAPurgeThatAPromotionHasLostIsDoneAgain(t *testing.T) {
 // a directory that was away for long, keeps what was written since.
 func TestATombstoneStandsAnHourBeforeItsPurge(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
 	w.Now = func() time.Time { return time.Now().Add(8 * 24 * time.Hour) }
 	for range 2 {
 		c.look(t)
@@ -115,10 +109,8 @@ func TestATombstoneStandsAnHourBeforeItsPurge(t *testing.T) {
 // tenant whose cell lets nobody act for it.
 func TestAMoveOfALostDeletionEndsAndItIsDeletedAgain(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
+	ctx := t.Context()
 	c.look(t)
 	w.forgets(t, c, "gone")
 	_, err := w.AddCell(ctx, directory.Cell{ID: "c2", Address: "http://c2", Capacity: 100, Incarnation: "db-c2"})
@@ -155,8 +147,8 @@ func TestAMoveOfALostDeletionEndsAndItIsDeletedAgain(t *testing.T) {
 // not take a later one from this cell.
 func TestARaiseThatIsRefusedIsDisputed(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	gone := c.tenant(t, "gone")
 	c.exec(t, `UPDATE cell.fence SET epoch = 5, state = 'deleted' WHERE tenant_id = $1`, gone)
 	must(t, w.DeleteTenant(ctx, gone))
@@ -172,10 +164,7 @@ func TestARaiseThatIsRefusedIsDisputed(t *testing.T) {
 // TestWhatTheDirectoryDoesNotKnowIsNotAskedAtEachLook: it may be very much, and stays disputed.
 func TestWhatTheDirectoryDoesNotKnowIsNotAskedAtEachLook(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, _ := deleted(t)
 	c.look(t)
 	w.forgets(t, c, "gone")
 	for range 3 {
@@ -205,10 +194,8 @@ func (l *looking) Purged(ctx context.Context, t directory.TenantID, at directory
 // TestALookDuringAPurgeDoesNotRepeatIt: what it finds due is done when it is.
 func TestALookDuringAPurgeDoesNotRepeatIt(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
+	ctx := t.Context()
 	must(t, w.HurryDeletion(ctx, gone))
 	l := &looking{cell: c}
 	c.restart(t, l)

@@ -30,8 +30,8 @@ func (w *world) forgets(t *testing.T, c *cell, slugs ...string) {
 // that does not list a tenant, or has never heard of it.
 func TestNothingIsPurgedOnSilence(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	stays, gone := c.tenant(t, "stays"), c.tenant(t, "gone")
 	must(t, w.DeleteTenant(ctx, gone))
 	w.gone.Store(true)
@@ -69,10 +69,8 @@ func TestNothingIsPurgedOnSilence(t *testing.T) {
 // purged once it does not answer, or does not say so any more.
 func TestAnOldWordCountsNoLonger(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
+	ctx := t.Context()
 	must(t, w.HurryDeletion(ctx, gone))
 	must(t, c.agent.Look(ctx))
 	w.gone.Store(true)
@@ -93,8 +91,8 @@ func TestAnOldWordCountsNoLonger(t *testing.T) {
 // serve them where the directory has placed the tenant since. Not once the purge began.
 func TestALostDeletionIsTakenBack(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	back, begun := c.tenant(t, "back"), c.tenant(t, "begun")
 	for _, id := range []directory.TenantID{back, begun} {
 		must(t, w.DeleteTenant(ctx, id))
@@ -126,8 +124,8 @@ func TestALostDeletionIsTakenBack(t *testing.T) {
 // deletes then, deletes something else.
 func TestNothingIsPurgedOnAnOlderWord(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
+	w, c := opened(t)
+	ctx := t.Context()
 	served, tomb := c.tenant(t, "served"), c.tenant(t, "tomb")
 	c.exec(t, `UPDATE cell.fence SET epoch = 5 WHERE tenant_id = $1`, served)
 	c.exec(t, `UPDATE cell.fence SET epoch = 5, state = 'deleted' WHERE tenant_id = $1`, tomb)
@@ -186,10 +184,8 @@ func TestAPurgeGoesOnWhereItWasKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-			c := w.open(t, "c1")
-			gone := c.tenant(t, "gone")
-			must(t, w.DeleteTenant(ctx, gone))
+			w, c, gone := deleted(t)
+			ctx := t.Context()
 			must(t, w.HurryDeletion(ctx, gone))
 			killed.cell = c
 			w.deaf.Store(true)
@@ -213,10 +209,8 @@ func TestAPurgeGoesOnWhereItWasKilled(t *testing.T) {
 // done, and the cell's database is of before.
 func TestWhatABackupBroughtBackIsPurgedAgain(t *testing.T) {
 	t.Parallel()
-	w, ctx := &world{Memory: directorytest.NewMemory()}, t.Context()
-	c := w.open(t, "c1")
-	gone := c.tenant(t, "gone")
-	must(t, w.DeleteTenant(ctx, gone))
+	w, c, gone := deleted(t)
+	ctx := t.Context()
 	must(t, w.HurryDeletion(ctx, gone))
 	c.look(t)
 	c.wantPurged(t, gone, 2)

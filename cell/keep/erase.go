@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // Erase deletes, batch by batch with a rest between, every key of a tenant that was
@@ -34,10 +35,8 @@ func (k *Keep) Erase(ctx context.Context, t directory.TenantID, at directory.Epo
 		if err != nil || cursor == 0 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !run.Pause(ctx, rest) {
 			return ctx.Err()
-		case <-time.After(rest):
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 )
 
 const (
@@ -36,10 +37,8 @@ func (e Eraser) Erase(ctx context.Context, t directory.TenantID, rest time.Durat
 			return nil
 		}
 		from = "(" + last
-		select {
-		case <-ctx.Done():
+		if !run.Pause(ctx, rest) {
 			return ctx.Err()
-		case <-time.After(rest):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,64 +44,81 @@ func addKey(t *testing.T, m *directorytest.Memory, k directory.Key) {
 	}
 }
 
+// A holder is a router that follows the credentials of a directory, and what holders of
+// keys of tenant 1 show it.
+type holder struct {
+	replaced
+	token.Ring
+	keys  []directory.Key
+	texts []string
+}
+
+func newHolder(n int) *holder {
+	h := &holder{}
+	for range n {
+		text, k := token.NewAPIKey()
+		k.Tenant, k.Name = 1, "ci"
+		h.keys, h.texts = append(h.keys, k), append(h.texts, text)
+	}
+	return h
+}
+
+// follows asks first, until the test ends. apply is told each answer.
+func (h *holder) follows(t *testing.T, first *client.Client, apply func(c directory.Credentials) error) {
+	t.Helper()
+	h.at.Store(first)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- client.WatchCredentials(ctx, &h.replaced, 0, apply, func(error, time.Duration) {})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// takes reports whether the keys that it takes are these.
+func (h *holder) takes(want ...int) func() bool {
+	return func() bool {
+		for i, text := range h.texts {
+			if _, _, err := h.Check(text, time.Now()); (err == nil) != slices.Contains(want, i) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 // TestCredentialsOfARestoredDirectory: a router that is ahead of the record hears of
 // what was revoked and made since the record was restored, long before the versions
 // have passed its own; and what it knows to be revoked stays so.
 func TestCredentialsOfARestoredDirectory(t *testing.T) {
 	t.Parallel()
-	var texts [5]string
-	var keys [5]directory.Key
-	for i := range keys {
-		texts[i], keys[i] = token.NewAPIKey()
-		keys[i].Tenant, keys[i].Name = 1, "ci"
-	}
 	kept, stolen, lost, leaked, fresh := 0, 1, 2, 3, 4
-	before := withKeys(t, keys[kept], keys[leaked], keys[stolen], keys[lost])
-	var feed replaced
-	feed.at.Store(serve(t, before, nil).client(t, token.Router))
-	var ring token.Ring
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- client.WatchCredentials(ctx, &feed, 0, ring.Apply, func(error, time.Duration) {})
-	}()
-	valid := func(want ...int) func() bool {
-		return func() bool {
-			for i, text := range texts {
-				_, _, err := ring.Check(text, time.Now())
-				expected := false
-				for _, w := range want {
-					expected = expected || w == i
-				}
-				if expected != (err == nil) {
-					return false
-				}
-			}
-			return true
-		}
-	}
-	within(t, "the keys of before", valid(kept, leaked, stolen, lost))
-	if err := before.RevokeKey(t.Context(), 1, keys[stolen].ID); err != nil {
+	h := newHolder(5)
+	before := withKeys(t, h.keys[kept], h.keys[leaked], h.keys[stolen], h.keys[lost])
+	h.follows(t, serve(t, before, nil).client(t, token.Router), h.Apply)
+	within(t, "the keys of before", h.takes(kept, leaked, stolen, lost))
+	if err := before.RevokeKey(t.Context(), 1, h.keys[stolen].ID); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "without the stolen one", valid(kept, leaked, lost))
-	at := ring.Version()
+	within(t, "without the stolen one", h.takes(kept, leaked, lost))
+	at := h.Version()
 
-	after := withKeys(t, keys[kept], keys[leaked], keys[stolen]) // of the backup
-	feed.at.Store(serve(t, after, nil).client(t, token.Router))
-	within(t, "the backup's", valid(kept, leaked))
-	if err := after.RevokeKey(t.Context(), 1, keys[leaked].ID); err != nil {
+	after := withKeys(t, h.keys[kept], h.keys[leaked], h.keys[stolen]) // of the backup
+	h.at.Store(serve(t, after, nil).client(t, token.Router))
+	within(t, "the backup's", h.takes(kept, leaked))
+	if err := after.RevokeKey(t.Context(), 1, h.keys[leaked].ID); err != nil {
 		t.Fatal(err)
 	}
-	within(t, "without what was revoked since", valid(kept))
-	addKey(t, after, keys[fresh])
-	within(t, "with what was made since", valid(kept, fresh))
-	if ring.Version() > at || ring.Restarts() != 1 {
-		t.Errorf("got version %d after %d restarts, want at most %d after one", ring.Version(), ring.Restarts(), at)
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
+	within(t, "without what was revoked since", h.takes(kept))
+	addKey(t, after, h.keys[fresh])
+	within(t, "with what was made since", h.takes(kept, fresh))
+	if h.Version() > at || h.Restarts() != 1 {
+		t.Errorf("got version %d after %d restarts, want at most %d after one", h.Version(), h.Restarts(), at)
 	}
 }
 
@@ -109,38 +127,21 @@ func TestCredentialsOfARestoredDirectory(t *testing.T) {
 // lost; also where both are at one version.
 func TestCredentialsOfARestoredDirectoryThatWentOn(t *testing.T) {
 	t.Parallel()
-	var texts [4]string
-	var keys [4]directory.Key
-	for i := range keys {
-		texts[i], keys[i] = token.NewAPIKey()
-		keys[i].Tenant, keys[i].Name = 1, "ci"
-	}
 	kept, lost, first, second := 0, 1, 2, 3
 	for name, since := range map[string][]int{"as far": {first}, "farther": {first, second}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			before, after := withKeys(t, keys[kept], keys[lost]), withKeys(t, keys[kept])
+			h := newHolder(4)
+			before, after := withKeys(t, h.keys[kept], h.keys[lost]), withKeys(t, h.keys[kept])
 			for _, i := range since {
-				addKey(t, after, keys[i])
+				addKey(t, after, h.keys[i])
 			}
-			var feed replaced
-			feed.at.Store(serve(t, before, nil).client(t, token.Router))
-			var ring token.Ring
-			ctx, stop := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() {
-				done <- client.WatchCredentials(ctx, &feed, 0, ring.Apply, func(error, time.Duration) {})
-			}()
-			valid := func(i int) bool { _, _, err := ring.Check(texts[i], time.Now()); return err == nil }
-			within(t, "the keys of before", func() bool { return valid(kept) && valid(lost) })
-			feed.at.Store(serve(t, after, nil).client(t, token.Router))
-			within(t, "the restored record's", func() bool { return valid(kept) && !valid(lost) && valid(since[len(since)-1]) })
-			if !valid(first) || ring.Restarts() != 1 {
-				t.Errorf("the first key since is known: %v, after %d restarts", valid(first), ring.Restarts())
-			}
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
+			h.follows(t, serve(t, before, nil).client(t, token.Router), h.Apply)
+			within(t, "the keys of before", h.takes(kept, lost))
+			h.at.Store(serve(t, after, nil).client(t, token.Router))
+			within(t, "the restored record's", h.takes(append(since, kept)...))
+			if h.Restarts() != 1 {
+				t.Errorf("got %d restarts, want one", h.Restarts())
 			}
 		})
 	}
@@ -150,39 +151,22 @@ func TestCredentialsOfARestoredDirectoryThatWentOn(t *testing.T) {
 // not make a router forget what it compares a restored record with.
 func TestCredentialsOverTheEndOfADirectory(t *testing.T) {
 	t.Parallel()
-	var texts [3]string
-	var keys [3]directory.Key
-	for i := range keys {
-		texts[i], keys[i] = token.NewAPIKey()
-		keys[i].Tenant, keys[i].Name = 1, "ci"
-	}
 	kept, lost, since := 0, 1, 2
+	h := newHolder(3)
 	stopping, stop := context.WithCancel(t.Context())
-	first := serve(t, withKeys(t, keys[kept], keys[lost]), func(o *server.Options) { o.Stopping = stopping })
-	restored := withKeys(t, keys[kept])
-	addKey(t, restored, keys[since]) // as far as the record that is lost
-	second := serve(t, restored, nil)
-	var feed replaced
-	feed.at.Store(first.client(t, token.Router))
-	var ring token.Ring
-	ctx, end := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- client.WatchCredentials(ctx, &feed, 0, func(c directory.Credentials) error {
-			if stopping.Err() != nil { // its last answer
-				feed.at.Store(second.client(t, token.Router))
-			}
-			return ring.Apply(c)
-		}, func(error, time.Duration) {})
-	}()
-	valid := func(i int) bool { _, _, err := ring.Check(texts[i], time.Now()); return err == nil }
-	within(t, "the keys of before", func() bool { return valid(kept) && valid(lost) })
+	first := serve(t, withKeys(t, h.keys[kept], h.keys[lost]), func(o *server.Options) { o.Stopping = stopping })
+	restored := withKeys(t, h.keys[kept])
+	addKey(t, restored, h.keys[since]) // as far as the record that is lost
+	second := serve(t, restored, nil).client(t, token.Router)
+	h.follows(t, first.client(t, token.Router), func(c directory.Credentials) error {
+		if stopping.Err() != nil { // its last answer
+			h.at.Store(second)
+		}
+		return h.Apply(c)
+	})
+	within(t, "the keys of before", h.takes(kept, lost))
 	stop()
-	within(t, "the restored record's", func() bool { return valid(kept) && !valid(lost) && valid(since) })
-	end()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	within(t, "the restored record's", h.takes(kept, since))
 }
 
 // within polls until ok.

@@ -26,7 +26,8 @@ password() { head -c 24 /dev/urandom | od -An -vtx1 | tr -d ' \n'; }
 if [ -e "$dir/router.env" ] && [ ! -e "$dir/router-2.env" ]; then
 	tokens=$(sed -n 's/^DIRECTORY_TOKEN_KEYS=//p' "$dir/directory.env")
 	for router in router-1 router-2; do
-		{ echo "ROUTER_DIRECTORY_TOKEN=$(sign router "$router")"; grep -v '^ROUTER_DIRECTORY_TOKEN=' "$dir/router.env"; } | write "$router"
+		token=$(sign router "$router")
+		{ echo "ROUTER_DIRECTORY_TOKEN=$token"; grep -v '^ROUTER_DIRECTORY_TOKEN=' "$dir/router.env"; } | write "$router"
 	done
 fi
 if [ -e "$dir/operator.env" ]; then

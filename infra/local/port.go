@@ -19,8 +19,8 @@ const (
 
 // FreePort is a TCP port on the loopback interface that nobody listens on now, and that no
 // other process of ours is given as long as this one lives (on Linux): between the choice
-// and the server's start another stack would else take it, once in fifty where two start at
-// once. Others may still take it; who starts a server on it tries again.
+// and the server's start another stack would else take it now and then. Others may still;
+// who starts a server on it tries again.
 func FreePort() (int, error) {
 	for range 1000 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort+1) //nolint:gosec // not a secret

@@ -120,12 +120,14 @@ func TestTheHandlerGoesOnWithWhatWaits(t *testing.T) {
 func TestWhatIsWaitedForIsNotTheCellsTime(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, loops int) {
+		var told atomic.Int64
 		_, _, addr := flown(t, loops, cellOfFlights, func(s *Server) {
 			d := s.Direct.(*directly)
 			s.Direct = courses{d, &atomic.Int64{}}
 			s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				waited := time.Now()
 				err := d.up.Forward(w, r, &Outgoing{Answered: func(took time.Duration, _ bool) {
+					told.Add(1)
 					if most := time.Since(waited); took > most {
 						t.Errorf("the cell is said to have taken %v of %v", took, most)
 					}
@@ -138,6 +140,9 @@ func TestWhatIsWaitedForIsNotTheCellsTime(t *testing.T) {
 		c := dial(t, addr)
 		c.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
 		c.until("GET /waits \"\"")
+		if told.Load() != 1 {
+			t.Errorf("told %d times, want once", told.Load())
+		}
 	})
 }
 

@@ -304,19 +304,15 @@ func (lp *loop) begin(c *conn, wait time.Duration) {
 	c.loop.Store(lp)
 	s := lp.srv
 	s.mu.Lock()
-	stopped := s.draining.Load()
-	if stopped {
-		_ = c.air.Close() // with the lock, as from outside where the loop has ended
-	} else {
+	taken := !s.draining.Load()
+	if taken {
 		s.conns[c] = struct{}{}
+	} else {
+		_ = c.air.Close() // with the lock, as from outside where the loop has ended
 	}
 	s.mu.Unlock()
-	if !stopped {
-		if stopped = lp.add(&c.air.descriptor) != nil; stopped {
-			_ = c.air.Close()
-		}
-	}
-	if stopped {
+	if !taken || lp.add(&c.air.descriptor) != nil {
+		_ = c.air.Close() // once more is nothing
 		s.gone(c)
 		return
 	}
