@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/cell/fence"
-	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // arrivalWait bounds how long a request waits for a tenant that is about to be
@@ -65,7 +65,7 @@ func awaited(err error, e directory.Epoch) bool {
 // to read or must end, until ctx ends. Without it the former wait in vain and are
 // answered as stale, and the latter are late.
 func (d *DB) Run(ctx context.Context) error {
-	g := run.NewGroup(store.Untraced(ctx))
+	g := run.NewGroup(telemetry.Untraced(ctx))
 	g.Go("hear of arrivals", func(ctx context.Context) error { return d.store.Listen(ctx, "cell_fence", d.arrivals.heard) })
 	g.Go("hear of news", func(ctx context.Context) error { return d.store.Listen(ctx, streamChannel, d.streams.heard) })
 	g.Go("watch streams", func(ctx context.Context) error { return d.streams.watch(ctx, d.store) })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // When notes are worth looking at, and how many at once.
@@ -35,7 +36,7 @@ func NewCompactor(s *store.Store, log *slog.Logger) *Compactor {
 // Run looks every minute until ctx ends. Several processes may run at once.
 func (c *Compactor) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if _, err := c.runOnce(store.Untraced(ctx)); err != nil && ctx.Err() == nil {
+		if _, err := c.runOnce(telemetry.Untraced(ctx)); err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "noted keys were not all compacted", "error", err)
 		}
 		wait(ctx, jitter(compactEvery))

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // A Directory is what an Agent needs of the directory. *directory/client.Client is one.
@@ -96,7 +97,7 @@ func New(o Options) *Agent {
 // Run looks, and purges beside that, until ctx ends; then it returns nil. A purge may
 // take hours, and a tenant that is deleted meanwhile is to stand still at once.
 func (a *Agent) Run(ctx context.Context) error {
-	ctx = store.Untraced(ctx)
+	ctx = telemetry.Untraced(ctx)
 	var purging sync.WaitGroup
 	defer purging.Wait()
 	purging.Go(func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 const (
@@ -91,7 +92,7 @@ func NewRunner(s *store.Store, kinds []Kind, o Options) (*Runner, error) {
 // Run works until ctx ends; then it returns nil. What was under way is rolled
 // back and free for others, or done, never half done.
 func (r *Runner) Run(ctx context.Context) error {
-	g := run.NewGroup(store.Untraced(ctx))
+	g := run.NewGroup(telemetry.Untraced(ctx))
 	g.Go("listen", func(ctx context.Context) error { return r.store.Listen(ctx, channel, r.heard) })
 	g.Go("scan", r.scan)
 	g.Go("observe", r.observe)

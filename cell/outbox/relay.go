@@ -15,6 +15,7 @@ import (
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 const (
@@ -80,7 +81,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	for i := range keys {
 		keys[i] = store.LockKey("relay", uint8(i))
 	}
-	g := run.NewGroup(store.Untraced(ctx))
+	g := run.NewGroup(telemetry.Untraced(ctx))
 	g.Go("own partitions", func(ctx context.Context) error { return r.store.Own(ctx, keys, r.work) })
 	g.Go("listen", func(ctx context.Context) error { return r.store.Listen(ctx, channel, r.heard) })
 	g.Go("scan", r.scan)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // A Directory is what an Agent needs of the directory. *directory/client.Client is one.
@@ -95,7 +96,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	retry, said := firstRetry, ""
 	for ctx.Err() == nil {
-		err := a.runOnce(store.Untraced(ctx))
+		err := a.runOnce(telemetry.Untraced(ctx))
 		pause := beatEvery
 		switch {
 		case ctx.Err() != nil:

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/trace"
 )
 
 // sessionLock marks our session locks, in the top byte; see cell.lock_key.
@@ -132,12 +131,4 @@ func Wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
-}
-
-// Untraced is ctx for work that is nobody's request, such as polling: spans
-// within it are not recorded.
-func Untraced(ctx context.Context) context.Context {
-	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, Remote: true, // valid and not sampled
-	}))
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // Options say how a Worker runs; the zero value is fit for production.
@@ -89,7 +90,7 @@ func New(s *store.Store, rdb redis.UniversalClient, consumers []Consumer, o Opti
 // Run works until ctx ends; then it returns nil. What was under way is rolled
 // back or done, never half done.
 func (w *Worker) Run(ctx context.Context) error {
-	g := run.NewGroup(store.Untraced(ctx))
+	g := run.NewGroup(telemetry.Untraced(ctx))
 	var keys []int64
 	var groups []*group
 	for _, c := range w.consumers {

@@ -106,6 +106,18 @@ func With(ctx context.Context, args ...any) context.Context {
 	return context.WithValue(ctx, attrsKey{}, append(old[:len(old):len(old)], args...))
 }
 
+// untraced is the trace of what is nobody's request. It is valid and not sampled, so
+// that samplers that follow a span's parent record nothing of it.
+var untraced = trace.TraceID{1}
+
+// Untraced is ctx for work that is nobody's request, such as polling: spans within it
+// are not recorded, and its lines name no trace.
+func Untraced(ctx context.Context) context.Context {
+	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: untraced, SpanID: trace.SpanID{1}, Remote: true,
+	}))
+}
+
 // contextHandler adds what With stored, and the trace id.
 type contextHandler struct{ slog.Handler }
 
@@ -113,7 +125,7 @@ func (h contextHandler) Handle(ctx context.Context, r slog.Record) error {
 	if args, ok := ctx.Value(attrsKey{}).([]any); ok {
 		r.Add(args...)
 	}
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && sc.TraceID() != untraced {
 		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
 	}
 	return h.Handler.Handle(ctx, r)

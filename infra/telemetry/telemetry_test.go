@@ -84,11 +84,19 @@ func TestLinesOfASpanCarryItsIDs(t *testing.T) {
 	defer span.End()
 	log.InfoContext(ctx, "inside")
 	log.InfoContext(t.Context(), "outside")
+	polling, query := sdktrace.NewTracerProvider().Tracer("test").Start(Untraced(t.Context()), "query")
+	defer query.End()
+	log.InfoContext(polling, "polling")
 	got := lines(t, &out)
+	if query.IsRecording() {
+		t.Error("a span of work that is nobody's request is recorded")
+	}
 	if id := span.SpanContext().TraceID().String(); got[0]["trace_id"] != id || strings.Trim(id, "0") == "" {
 		t.Errorf("got %v, want trace %s", got[0], id)
 	}
-	if _, there := got[1]["trace_id"]; there {
-		t.Errorf("got %v, want no trace outside the span", got[1])
+	for _, line := range got[1:] {
+		if _, there := line["trace_id"]; there {
+			t.Errorf("got %v, want no trace outside the span, nor of polling", line)
+		}
 	}
 }
