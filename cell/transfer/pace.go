@@ -24,12 +24,14 @@ type PaceOptions struct {
 const (
 	paceTick   = 250 * time.Millisecond
 	paceTicks  = 4            // in which so many requests are waited for as make a p99:
-	paceWell   = 100          // it is that of the second slowest
+	paceWell   = 100          // it is that of the second slowest, as of fewer
 	paceEnough = 20           // requests in paceTicks that are worth looking at
 	paceRise   = 2.           // times the p99 without moves that make one move give way,
 	paceCrowd  = 1.5          // and several
 	paceLeast  = 256 << 10    // bytes per second that a move always gets, so that it ends
-	paceMore   = 64 << 10     // bytes per second that a calm tick gives back at least
+	paceMore   = 64 << 10     // bytes per second that a calm tick gives back at least:
+	paceCreep  = 1.1          // times what several moves may take,
+	paceLeap   = 1.5          // and one
 	paceMost   = float64(2e9) // bytes per second beyond which a bound means nothing
 	paceBurst  = 4 * chunk
 	paceLump   = 4 << 10 // bytes of a stream that wait together
@@ -42,8 +44,8 @@ const (
 // 1989). While the p99 of the tenants' requests is high, it halves how many copies the
 // cell takes side by side, since one alone is nearly as quick as several; then what they
 // may take. When it is not, it gives back a little at a time. Several moves are a drain
-// or the like, which lasts: they give way sooner than one, whose operator waits for it. The rounds inside a
-// pause are not slowed: there a tenant waits. A nil Pace bounds nothing.
+// or the like, which lasts: they give way sooner than one, whose operator waits for it, and
+// get less back at a time. The rounds inside a pause are not slowed: there a tenant waits. A nil Pace bounds nothing.
 type Pace struct {
 	latency     time.Duration
 	bound       float64 // bytes per second, at most; +Inf is no bound
@@ -145,7 +147,7 @@ func (p *Pace) p99() (d time.Duration, known bool) {
 	if total < paceEnough {
 		return 0, false
 	}
-	left := total / 100 // requests that may be slower
+	left := max(1, total/100) // requests that may be slower: one alone says nothing
 	for i := paceBuckets - 1; i >= 0; i-- {
 		if counts[i] > left {
 			return bucketEnds[i], true
@@ -183,7 +185,10 @@ func (p *Pace) tick() {
 			p.low, p.normal = 0, p.normal+(p99-p.normal)/4
 		}
 	case p.limit < p.bound:
-		if p.limit = min(p.bound, p.limit+float64(was)*max(paceMore, p.limit/10)); p.limit > paceMost {
+		for range was {
+			p.limit = max(p.limit+paceMore, p.limit*p.more())
+		}
+		if p.limit > paceMost {
 			p.limit = p.bound
 		}
 	case p.calm == 0:
@@ -204,11 +209,22 @@ func (p *Pace) tick() {
 
 // bearable is the p99, a bucket's end, up to which what moves does not give way.
 func (p *Pace) bearable() time.Duration {
-	if p.alone < paceForget && p.normal > 0 {
+	if p.several() && p.normal > 0 {
 		return max(p.latency/4, time.Duration(paceCrowd*float64(p.normal)))
 	}
 	return max(p.latency, time.Duration(paceRise*float64(p.normal)))
 }
+
+// more is by what a calm tick multiplies what moves may take.
+func (p *Pace) more() float64 {
+	if p.several() {
+		return paceCreep
+	}
+	return paceLeap
+}
+
+// several reports whether more than one move was under way lately.
+func (p *Pace) several() bool { return p.alone < paceForget }
 
 // begin counts a stream until it ends.
 func (p *Pace) begin() (end func()) {

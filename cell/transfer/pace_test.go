@@ -119,6 +119,63 @@ func TestSeveralMovesGiveWaySooner(t *testing.T) {
 	}
 }
 
+// TestOneMoveIsSoonItself: what one move, or one undo, gave away while requests were slow,
+// it has back soon after; several get it back bit by bit, since they may be why.
+func TestOneMoveIsSoonItself(t *testing.T) {
+	t.Parallel()
+	for moves, soon := range map[int]bool{1: true, 2: false} {
+		synctest.Test(t, func(t *testing.T) {
+			p, tick, stop := ticking(t, transfer.PaceOptions{})
+			defer stop()
+			for range 40 {
+				tick(3*time.Millisecond, 0)
+			}
+			for range moves {
+				defer p.Begin()()
+			}
+			for range 8 {
+				tick(50*time.Millisecond, 1<<10)
+			}
+			if got := limit(t, p); got > 1<<20 {
+				t.Fatalf("slow for two seconds: got %v", got)
+			}
+			for range 10 {
+				tick(3*time.Millisecond, 64<<10)
+			}
+			if got := limit(t, p) > 8<<20; got != soon {
+				t.Errorf("%d moves, quick again for two and a half seconds: %v bytes/s, want more than 8 MiB: %v", moves, limit(t, p), soon)
+			}
+		})
+	}
+}
+
+// TestOneSlowRequestIsNoReason: of a cell's few requests the slowest alone is no p99.
+func TestOneSlowRequestIsNoReason(t *testing.T) {
+	t.Parallel()
+	for slow, gives := range map[int]bool{1: false, 2: true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := transfer.NewPace(transfer.PaceOptions{})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- p.Run(ctx) }()
+			defer func() { cancel(); <-done }()
+			must(t, p.Take(ctx, 64<<10))
+			for i := range 50 {
+				took := 3 * time.Millisecond
+				if i < slow {
+					took = time.Second
+				}
+				p.Observe(took)
+			}
+			time.Sleep(1100 * time.Millisecond) // virtual: the ticks in which so few are waited for
+			synctest.Wait()
+			if got := !math.IsInf(limit(t, p), 1); got != gives {
+				t.Errorf("%d slow requests of 50: gives way %v, want %v", slow, got, gives)
+			}
+		})
+	}
+}
+
 // TestADrainIsNotHeldForEver: where the tenants' requests stay slow while next to nothing
 // moves, because there are more of them now, moves are not the cause and go on.
 func TestADrainIsNotHeldForEver(t *testing.T) {
