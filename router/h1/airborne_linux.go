@@ -140,8 +140,15 @@ func (lp *loop) launch(c *conn, t *relay) {
 const lookAfter = time.Millisecond
 
 // knows reports whether the loop has just heard of all that has come on idle connections:
-// what comes later, while it works, would be taken for the answer of the flight.
-func (lp *loop) knows(t *relay) bool { return t.began.Sub(lp.woke) < lookAfter }
+// what comes later, while it works, would be taken for the answer of the flight. Where it
+// has not, it hears of them before the next request.
+func (lp *loop) knows(t *relay) bool {
+	if t.began.Sub(lp.woke) < lookAfter {
+		return true
+	}
+	lp.late = true
+	return false
+}
 
 func (lp *loop) send(c *conn, t *relay, l *link) {
 	defer lp.caught(c)

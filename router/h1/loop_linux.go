@@ -29,6 +29,8 @@ type loop struct {
 	births int32       // descriptors so far, each with a number of its own
 	swept  time.Time
 	woke   time.Time // when it had heard of everything
+	late   bool      // that is lookAfter ago
+	kept   int       // events, the first of events, that it takes when it has heard again
 	turn   int       // where in conns the next sweep begins
 	sweeps int
 	waiting
@@ -186,22 +188,26 @@ func (lp *loop) run() {
 	defer lp.end()
 	for !lp.over || len(lp.conns) > 0 {
 		n := lp.wait()
-		if n < len(lp.events) { // else there may be more to hear of
+		if lp.kept+n < len(lp.events) { // else there may be more to hear of
 			lp.woke = time.Now()
 		}
-		events := lp.events[:max(n, 0)]
-		for i := range events { // cells that have closed, or speak unasked, before what might use the connection
-			if s := lp.of(&events[i]); s != nil && s.link != nil && s.c == nil {
+		events, fresh := lp.events[:lp.kept+n], lp.events[lp.kept:lp.kept+n]
+		for i := range fresh { // cells that have closed, or speak unasked, before what might use the connection
+			if s := lp.of(&fresh[i]); s != nil && s.link != nil && s.c == nil {
 				lp.unpark(s.link)
 			}
 		}
-		for i := range events { // answers before the next requests
-			if s := lp.of(&events[i]); s != nil && s.link != nil && s.c != nil {
-				lp.on(s, &events[i])
+		for i := range fresh { // answers before the next requests
+			if s := lp.of(&fresh[i]); s != nil && s.link != nil && s.c != nil {
+				lp.on(s, &fresh[i])
 			}
 		}
+		lp.kept, lp.late = 0, false
 		for i := range events {
-			lp.other(&events[i])
+			if lp.other(&events[i]); lp.late {
+				lp.kept = copy(events, events[i+1:])
+				break
+			}
 		}
 		lp.goOn()
 		lp.sweep()

@@ -232,6 +232,38 @@ func TestALoopLooksBeforeItSends(t *testing.T) {
 	}
 }
 
+// TestALoopKeepsWhatItHasNotTaken: an event that waits while the loop hears of others first
+// is not lost, though none tells of it again.
+func TestALoopKeepsWhatItHasNotTaken(t *testing.T) {
+	t.Parallel()
+	s, _, addr := coursing(t, 1)
+	var clients [2]*wire
+	for i := range clients { // one after the other, as the loop lists them
+		clients[i] = dial(t, addr)
+		clients[i].send(get + "/a" + host1 + "\r\n")
+		if status, _, _, err := clients[i].answer("GET"); status != 200 || err != nil {
+			t.Fatalf("got %d, %v", status, err)
+		}
+	}
+	s.mu.Lock()
+	lp := s.loops[0]
+	s.mu.Unlock()
+	lp.post(func() { // while it works, two events come: a job, and then a request
+		lp.post(func() {
+			clients[0].send(get + "/a" + host1 + "\r\n")
+			for time.Since(lp.woke) < lookAfter { //nolint:revive // the loop works
+			}
+			lp.client(lp.conns[0]) // which is late
+		})
+		clients[1].send(get + "/a" + host1 + "\r\n")
+	})
+	for _, c := range clients {
+		if status, _, _, err := c.answer("GET"); status != 200 || err != nil {
+			t.Errorf("got %d, %v", status, err)
+		}
+	}
+}
+
 // parkedBy is how many idle connections to u the loops of s have.
 func parkedBy(s *Server, u *Upstream) (n int) {
 	s.mu.Lock()
