@@ -16,6 +16,10 @@ var (
 	defined = regexp.MustCompile(`"((?:router|cell|directory|move|build|log|tls)_[a-z0-9_]+)"`)
 	// A histogram is queried by these.
 	series = regexp.MustCompile(`_(bucket|count|sum)$`)
+	// These join series whose labels are all the same, or those that on (...) names.
+	join = regexp.MustCompile(`\s(?:and|unless)\s(on \()?`)
+	// Such an operand has only the labels that it asks for.
+	aggregated = regexp.MustCompile(`^(?:(?:sum|max|min)\b|cell:)`)
 )
 
 // TestDashboardsNameMetricsThatExist keeps a renamed metric from leaving an
@@ -43,8 +47,8 @@ func TestDashboardsNameMetricsThatExist(t *testing.T) {
 	}
 }
 
-// TestAlertsNameMetricsThatExist keeps a renamed metric from leaving an alert that
-// never fires, and an alert from having nobody told what to do about it.
+// TestAlertsNameMetricsThatExist keeps a renamed metric, or labels that do not meet, from
+// leaving an alert that never fires, and an alert from having nobody told what to do about it.
 func TestAlertsNameMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	known := definedMetrics(t)
@@ -66,6 +70,9 @@ func TestAlertsNameMetricsThatExist(t *testing.T) {
 			} else if alerts++; !strings.Contains(string(docs), "`"+r.Alert+"`") {
 				t.Errorf("docs/OPERATIONS.md does not say what to do about %s", r.Alert)
 			}
+			if !joins(r.Expr) {
+				t.Errorf("%s joins series that need not have the same labels, and then never fires: say on (...)", r.Alert)
+			}
 			for _, name := range ours.FindAllString(r.Expr, -1) {
 				if !known[name] && !known[series.ReplaceAllString(name, "")] {
 					t.Errorf("%s%s asks for %s, which no code defines: %s", r.Alert, r.Record, name, r.Expr)
@@ -76,6 +83,17 @@ func TestAlertsNameMetricsThatExist(t *testing.T) {
 	if alerts == 0 {
 		t.Error("there are no alerts")
 	}
+}
+
+// joins reports whether each and, and each unless, finds the series that it means.
+func joins(expr string) bool {
+	operands := join.Split(expr, -1)
+	for i, m := range join.FindAllStringSubmatch(expr, -1) {
+		if m[1] == "" && (!aggregated.MatchString(operands[i]) || !aggregated.MatchString(operands[i+1])) {
+			return false
+		}
+	}
+	return true
 }
 
 // expressions are the queries of a dashboard.
