@@ -206,8 +206,11 @@ func TestMetrics(t *testing.T) {
 	eventually(t, "three events are counted", func() bool {
 		return testutil.ToFloat64(w.metrics.consumed.WithLabelValues("log")) == 3
 	})
-	w.metrics.failures.WithLabelValues("log").Add(0)
-	w.metrics.dead.WithLabelValues("log").Add(0)
+	for _, name := range []string{"cell_event_failures_total", "cell_dead_letters_total"} {
+		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != 1 {
+			t.Errorf("%s has %d series (%v) before anything has failed, want 1: an alert would miss the first one", name, n, err)
+		}
+	}
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)

@@ -81,8 +81,13 @@ func New(s *store.Store, rdb redis.UniversalClient, consumers []Consumer, o Opti
 		return nil, err
 	}
 	o.defaults()
+	m := newMetrics(o.Registry, s.Cell())
+	for _, c := range consumers { // an alert sees the first one only where there was a 0 before
+		m.failures.WithLabelValues(c.Name)
+		m.dead.WithLabelValues(c.Name)
+	}
 	return &Worker{
-		store: s, redis: rdb, consumers: consumers, o: o, metrics: newMetrics(o.Registry, s.Cell()),
+		store: s, redis: rdb, consumers: consumers, o: o, metrics: m,
 		hook: func(string) error { return nil }, seen: func(time.Duration) {},
 	}, nil
 }

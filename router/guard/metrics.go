@@ -28,6 +28,9 @@ func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
 			Name: "router_waf_findings_total", Help: "Groups of rules that requests were denied by.",
 		}, []string{"group"}),
 	}
+	for _, outcome := range []string{"ok", "refused"} { // an alert sees the first one only where there was a 0 before
+		m.reloads.WithLabelValues(outcome)
+	}
 	reg.MustRegister(m.violations, m.looked, m.findings, m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "router_guard_buckets", Help: "Rate limit allowances that are kept in memory.",
 	}, func() float64 { return float64(g.buckets.len()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{

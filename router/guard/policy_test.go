@@ -129,6 +129,16 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// TestReloadsAreCountedFromZero: an alert does not see a series that begins with a 1.
+func TestReloadsAreCountedFromZero(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	New(reg)
+	if n, err := testutil.GatherAndCount(reg, "router_guard_reloads_total"); err != nil || n != 2 {
+		t.Errorf("got %d series (%v) before anything was read, want 2: ok and refused", n, err)
+	}
+}
+
 // TestAFileThatIsBeingWritten is not in force before it is whole: what changes from
 // look to look is waited for, and nothing at all is no policy that was asked for.
 func TestAFileThatIsBeingWritten(t *testing.T) {
