@@ -61,14 +61,18 @@ func (a *app) tenantCreate() *cobra.Command {
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&t.Name, "title", "", "name for people (default none)")
+	addNames(cmd, &t.Name, &t.Hosts)
 	f.StringVar(&t.Locality, "locality", "", "where its data may be (default anywhere)")
 	f.StringVar(&t.Tier, "tier", "", "which class of cell serves it (default any)")
-	f.StringSliceVar(&t.Hosts, "host", nil, "host name of its own; may be given several times")
 	f.StringVar(&cell, "cell", "", "cell to place it in (default the least loaded that fits)")
 	addApart(cmd, &t.Group, &t.PauseBudget)
 	_ = cmd.RegisterFlagCompletionFunc("cell", a.completeCell)
 	return cmd
+}
+
+func addNames(cmd *cobra.Command, title *string, hosts *[]string) {
+	cmd.Flags().StringVar(title, "title", "", "name for people (default none)")
+	cmd.Flags().StringSliceVar(hosts, "host", nil, "host name of its own; may be given several times")
 }
 
 func addApart(cmd *cobra.Command, group *string, budget *time.Duration) {
@@ -77,16 +81,26 @@ func addApart(cmd *cobra.Command, group *string, budget *time.Duration) {
 }
 
 func (a *app) tenantSet() *cobra.Command {
-	var group string
+	var title, group string
+	var hosts []string
 	var budget time.Duration
 	cmd := &cobra.Command{
-		Use: "set NAME", Short: "Say what plans have to respect about a tenant", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
-		Long:    "Changes what is given and nothing else. Plans respect it from now on; tenants of a\ngroup that are together already stay so until one of them is moved.",
-		Example: "  cellctl tenant set acme --group acme-replicas --pause-budget 2s\n  cellctl tenant set acme --group '' --pause-budget 0s",
+		Use: "set NAME", Short: "Change a tenant's title and hosts, and what plans have to respect", Args: names("NAME"), ValidArgsFunction: a.completeTenant,
+		Long: "Changes what is given and nothing else; the hosts given replace those that it has. Its name\n(the slug) stays. Plans respect a group and a budget from now on; tenants of a group that are\n" +
+			"together already stay so until one of them is moved.",
+		Example: "  cellctl tenant set acme --title 'Acme Inc.' --host shop.acme.example --host acme.example\n  cellctl tenant set acme --host ''\n" +
+			"  cellctl tenant set acme --group acme-replicas --pause-budget 2s\n  cellctl tenant set acme --group '' --pause-budget 0s",
 	}
+	addNames(cmd, &title, &hosts)
 	addApart(cmd, &group, &budget)
 	cmd.RunE = a.asks(func(ctx context.Context, d api, args []string) error {
 		var change directory.Change
+		if cmd.Flags().Changed("title") {
+			change.Name = &title
+		}
+		if cmd.Flags().Changed("host") {
+			change.Hosts = &hosts
+		}
 		if cmd.Flags().Changed("group") {
 			change.Group = &group
 		}
@@ -94,7 +108,7 @@ func (a *app) tenantSet() *cobra.Command {
 			change.PauseBudget = &budget
 		}
 		if change == (directory.Change{}) {
-			return usage("cellctl tenant set --help", "neither --group nor --pause-budget is given")
+			return usage("cellctl tenant set --help", "nothing is given to set: --title, --host, --group or --pause-budget")
 		}
 		t, err := findTenant(ctx, d, args[0])
 		if err != nil {
