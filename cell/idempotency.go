@@ -53,6 +53,7 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler)
 		defer func() { c.tx = nil }()
 		answer = newAnswer()
 		next.ServeHTTP(answer, r.WithContext(ctx))
+		answer.WriteHeader(http.StatusOK) // of a handler that has said nothing, as net/http does
 		if answer.status < 200 || answer.status > 299 {
 			return errNotKept
 		}

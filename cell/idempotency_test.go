@@ -96,6 +96,28 @@ func (s slow) Routes() (http.Handler, []cell.Route) {
 	}), routes
 }
 
+// silent is a module whose handlers write nothing: net/http answers 200 for them.
+type silent struct{ *projects.Module }
+
+// Routes are the module's, with nothing behind them.
+func (s silent) Routes() (http.Handler, []cell.Route) {
+	_, routes := s.Module.Routes()
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("ETag", `"1"`) }), routes
+}
+
+func TestAnAnswerThatSaysNothingIsKept(t *testing.T) {
+	t.Parallel()
+	h := start(t, func(o *cell.Options) { o.Modules[1] = silent{o.Modules[1].(*projects.Module)} })
+	q := keyed("k1", `{"name":"Moon"}`)
+	first, second := h.want(200, q), h.want(200, q)
+	if a, b := first.header.Get("ETag"), second.header.Get("ETag"); a != `"1"` || b != a {
+		t.Errorf("ETag: got %q, then %q", a, b)
+	}
+	if got := second.header.Get("Idempotency-Replayed"); got != "true" {
+		t.Errorf("Idempotency-Replayed: got %q", got)
+	}
+}
+
 func TestAKeyInFlightIsAConflict(t *testing.T) {
 	t.Parallel()
 	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
