@@ -39,6 +39,7 @@ const (
 type harness struct {
 	t          *testing.T
 	url        string
+	handler    http.Handler // behind url
 	redisURL   string
 	store      *store.Store
 	db         *cell.DB
@@ -97,7 +98,7 @@ func start(t *testing.T, change ...func(*cell.Options)) *harness {
 	}
 	srv := httptest.NewServer(server)
 	t.Cleanup(srv.Close)
-	h.url = srv.URL
+	h.url, h.handler = srv.URL, server
 	return h
 }
 

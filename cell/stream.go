@@ -61,7 +61,11 @@ func (d *DB) Stream(ctx context.Context, w http.ResponseWriter, after Place, fee
 	defer cancel()
 	defer context.AfterFunc(c.peer, cancel)()
 	c.opened = time.Since(c.began)
-	why, err := d.pour(ctx, newSender(w), x, first, after, feed)
+	out := newSender(w)
+	why, err := d.pour(ctx, out, x, first, after, feed)
+	if why != overPeer {
+		_ = out.bound() // net/http writes the end of the answer: it must not look cut off
+	}
 	d.streams.ended.WithLabelValues(why).Inc()
 	telemetry.RequestFrom(ctx).Err = err
 	return nil
@@ -101,6 +105,11 @@ func (d *DB) pour(ctx context.Context, out *sender, x *seat, b batch, after Plac
 	beat := time.NewTicker(streamBeat)
 	defer beat.Stop()
 	for {
+		select {
+		case <-x.over: // also while there is always more to read
+			return x.why, nil
+		default:
+		}
 		if b.lost {
 			d.streams.reset.Inc()
 			out.reset(after)
@@ -186,14 +195,22 @@ func (s *sender) flush() error {
 	if s.text.Len() == 0 {
 		return nil
 	}
-	if err := s.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-		return fmt.Errorf("bound write: %w", err)
+	if err := s.bound(); err != nil {
+		return err
 	}
 	defer s.text.Reset()
 	if _, err := s.w.Write(s.text.Bytes()); err != nil {
 		return err
 	}
 	return s.rc.Flush()
+}
+
+// bound gives the peer streamWrite to take what is written next.
+func (s *sender) bound() error {
+	if err := s.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return fmt.Errorf("bound write: %w", err)
+	}
+	return nil
 }
 
 // StopStreams ends the open streams, so that their clients connect elsewhere, and
