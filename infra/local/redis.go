@@ -32,7 +32,7 @@ func (r Redis) URL() string { return fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", r
 // Configure writes the server's configuration. The password is there and not on
 // the command line, which everybody can read.
 func (r Redis) Configure() error {
-	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\ndir %s\ndaemonize no\n", r.Port, r.Password, r.Dir)
+	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\ndir %q\ndaemonize no\n", r.Port, r.Password, r.Dir)
 	if err := os.WriteFile(r.configuration(), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure %s: %w", r.Name, err)
 	}

@@ -148,7 +148,10 @@ func TestPostgresIsTheOneThatWasStarted(t *testing.T) {
 
 func TestRedisIsTheOneThatWasStarted(t *testing.T) {
 	t.Parallel()
-	dir := open(t)
+	dir := filepath.Join(open(t), `with "a" space`)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	bin, err := FindRedis("")
 	if err != nil {
 		t.Skip(err)

@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 // dataDir is a directory that Postgres's user can reach, unlike t.TempDir's.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cellway-up-")
+	dir, err := os.MkdirTemp("", "cellway up-") // a path with a space
 	if err != nil {
 		t.Fatal(err)
 	}
