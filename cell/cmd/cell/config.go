@@ -22,7 +22,7 @@ type Config struct {
 	Role             string           `env:"ROLE" envDefault:"all" help:"api (HTTP and registration), worker (relay and consumers) or all"`
 	ListenAddr       string           `env:"LISTEN_ADDR" envDefault:"127.0.0.1:7100" help:"address of the tenant API"`
 	AdminAddr        string           `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7101" help:"address of health, metrics and profiles"`
-	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR, https:// with TLS_IDENTITY_DIR"`
+	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR, https:// with TLS_IDENTITY_DIR; needed where that listens on all addresses"`
 	TLSIdentityDir   string           `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which routers, movers and other cells know this cell; empty serves without TLS"`
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
@@ -78,6 +78,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateAPI() (err error) {
+	if u, err := url.Parse(c.Address); err != nil || nowhere(u.Hostname()) {
+		return fmt.Errorf("ADDRESS is needed, with the host by which routers reach the cell: %s is none", c.Address)
+	}
 	if c.DirectoryURL == "" {
 		return errors.New("DIRECTORY_URL is needed by the API")
 	}
@@ -126,10 +129,16 @@ func (c *Config) adminURL() string {
 	if err != nil {
 		return ""
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if nowhere(host) {
 		if u, err := url.Parse(c.Address); err == nil {
 			host = u.Hostname()
 		}
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// nowhere reports whether a host is that of a listener on all addresses: there nobody is reached.
+func nowhere(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }

@@ -86,6 +86,9 @@ func TestConfiguration(t *testing.T) {
 		{"CELL_DATABASE_POOL=1", "DATABASE_POOL must be"},
 		{"CELL_ID=C1", "cell: id must match"},
 		{"CELL_CAPACITY=0", "capacity must be"},
+		{"CELL_LISTEN_ADDR=0.0.0.0:7100", "ADDRESS is needed"},
+		{"CELL_LISTEN_ADDR=:7100", "ADDRESS is needed"},
+		{"CELL_ADDRESS=http://[::]:7100", "ADDRESS is needed"},
 	} {
 		err := command(t.Context(), nil, append(base, tt.set), &bytes.Buffer{}, &bytes.Buffer{})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -93,7 +96,7 @@ func TestConfiguration(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := command(t.Context(), []string{"--print-config"}, append(base, "CELL_ROLE=worker"), &out, &out); err != nil {
+	if err := command(t.Context(), []string{"--print-config"}, append(base, "CELL_ROLE=worker", "CELL_LISTEN_ADDR=0.0.0.0:7100"), &out, &out); err != nil {
 		t.Fatal(err)
 	}
 	if got := out.String(); strings.Contains(got, "hidden") || !strings.Contains(got, "CELL_DATABASE_URL=********") {
