@@ -21,7 +21,8 @@ import (
 type Module interface {
 	// Name is the module's schema in Postgres and its label in metrics.
 	Name() string
-	// Migrations are goose files, applied as the owner of the schema.
+	// Migrations are goose files, applied as the owner of the schema; nil of a module
+	// that has no tables.
 	Migrations() fs.FS
 	// Tables are the tenant tables, "schema.table", parents before children. Each
 	// has PRIMARY KEY (tenant_id, ...), forced row security and the guard trigger.

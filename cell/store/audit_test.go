@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"io/fs"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,23 @@ func TestPrepareMayBeRepeatedAndRunAtOnce(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// bare is a module that only reacts: it has no tables.
+type bare struct{}
+
+func (bare) Name() string      { return "bare" }
+func (bare) Migrations() fs.FS { return nil }
+func (bare) Tables() []string  { return nil }
+
+func TestAModuleWithoutTables(t *testing.T) {
+	t.Parallel()
+	owner := testkit.Postgres(t)
+	for range 2 {
+		if err := store.Prepare(t.Context(), owner, appURL(t, owner), notes{}, bare{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A managed database gives no superuser: its owner with CREATEROLE is enough.

@@ -20,7 +20,7 @@ var migrations embed.FS
 type Schema interface {
 	// Name is the schema in Postgres.
 	Name() string
-	// Migrations are goose files at the root of the file system.
+	// Migrations are goose files at the root of the file system; nil is none.
 	Migrations() fs.FS
 	// Tables are the tenant tables, "schema.table".
 	Tables() []string
@@ -76,6 +76,9 @@ func Prepare(ctx context.Context, ownerURL, appURL string, modules ...Schema) er
 func migrate(ctx context.Context, conn *pgx.Conn, url, schema string, files fs.FS) error {
 	if _, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+pgx.Identifier{schema}.Sanitize()); err != nil {
 		return fmt.Errorf("create schema %s: %w", schema, err)
+	}
+	if files == nil { // goose takes that for a mistake
+		return nil
 	}
 	if err := pg.Migrate(ctx, url, schema+".schema_version", files); err != nil {
 		return fmt.Errorf("schema %s: %w", schema, err)

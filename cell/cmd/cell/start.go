@@ -60,8 +60,11 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 // open brings the database up to date and connects.
 func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, error) {
 	if cfg.OwnerDatabaseURL != "" {
-		err := store.Prepare(ctx, string(cfg.OwnerDatabaseURL), string(cfg.DatabaseURL), cell.NewAPI(nil), projects.New(nil, nil))
-		if err != nil {
+		var schemas []store.Schema
+		for _, m := range modules(nil, nil) {
+			schemas = append(schemas, m)
+		}
+		if err := store.Prepare(ctx, string(cfg.OwnerDatabaseURL), string(cfg.DatabaseURL), schemas...); err != nil {
 			return nil, err
 		}
 		if cfg.MoverDatabaseURL != "" {
@@ -90,8 +93,13 @@ func open(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (*process, 
 	pace := transfer.NewPace(transfer.PaceOptions{Bytes: cfg.MoveBytes, Rows: cfg.MoveRows, Latency: cfg.MoveLatency})
 	return &process{
 		cfg: cfg, tel: tel, store: s, cache: cache, keep: kept, redis: rdb, db: db, pace: pace, meter: cell.NewMeter(),
-		modules: []cell.Module{cell.NewAPI(db), projects.New(db, cache)},
+		modules: modules(db, cache),
 	}, nil
+}
+
+// modules are what is plugged into the cell: the one list of them.
+func modules(db *cell.DB, cache *cell.Cache) []cell.Module {
+	return []cell.Module{cell.NewAPI(db), projects.New(db, cache)}
 }
 
 func openRedis(url string) (*redis.Client, error) {
