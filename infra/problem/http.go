@@ -13,7 +13,7 @@ import (
 // ContentType is RFC 9457's media type.
 const ContentType = "application/problem+json"
 
-// typeBase is where docs/ERRORS.md is published; the kind is the anchor.
+// typeBase is where docs/ERRORS.md is published; the kind is the anchor of its row.
 const typeBase = "https://cellway.github.io/errors#"
 
 // maxBody bounds what Read takes from a peer.

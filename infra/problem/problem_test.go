@@ -4,10 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +135,64 @@ func TestDescribeHasTheCausesThatErrorLeavesOut(t *testing.T) {
 			t.Errorf("Describe: got %q, want %q", got, tt.whole)
 		}
 	}
+}
+
+// TestEveryKindHasItsRow: the URL that a document's type is leads to the row of its code in
+// docs/ERRORS.md, which is of no code that there is not.
+func TestEveryKindHasItsRow(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/ERRORS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[Kind]int{}
+	row := regexp.MustCompile("(?m)^\\| <a id=\"(.+)\"></a>`(.+)` \\| ([0-9]+) \\| [^|]+ \\| [^|]+ \\|$")
+	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
+		status, err := strconv.Atoi(m[3])
+		if m[1] != m[2] || err != nil {
+			t.Errorf("row of %s: its anchor is %q, its status %q", m[2], m[1], m[3])
+		}
+		documented[Kind(m[2])] = status
+	}
+	if !maps.Equal(documented, statuses) || strings.Count(string(page), "\n| <a") != len(statuses) {
+		t.Errorf("docs/ERRORS.md has %v, want each once of %v", documented, statuses)
+	}
+	for name := range kinds(t) {
+		if _, ok := statuses[name]; !ok {
+			t.Errorf("kind %s has no status", name)
+		}
+	}
+}
+
+// kinds are those that any package defines.
+func kinds(t *testing.T) map[Kind]bool {
+	t.Helper()
+	here := regexp.MustCompile(`\bKind += "([^"]+)"`)
+	elsewhere := regexp.MustCompile(`\bproblem\.Kind(?: += |\()"([^"]+)"`)
+	found := map[Kind]bool{}
+	for _, top := range []string{"router", "cell", "directory", "infra"} {
+		err := filepath.WalkDir(filepath.Join("../..", top), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			form := elsewhere
+			if filepath.Dir(path) == "../../infra/problem" {
+				form = here
+			}
+			for _, m := range form.FindAllStringSubmatch(string(text), -1) {
+				found[Kind(m[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(found) < len(statuses) {
+		t.Errorf("found %d kinds in the code, and %d have a status", len(found), len(statuses))
+	}
+	return found
 }
 
 func TestKindOf(t *testing.T) {
