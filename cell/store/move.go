@@ -67,7 +67,7 @@ func PrepareMover(ctx context.Context, ownerURL, moverURL string) error {
 	if err != nil {
 		return errors.New("parse the mover's database url: it is malformed")
 	}
-	conn, err := pgx.Connect(ctx, ownerURL)
+	conn, err := pg.Connect(ctx, ownerURL)
 	if err != nil {
 		return fmt.Errorf("prepare mover: %w", err)
 	}

@@ -17,7 +17,8 @@ import (
 const sessionLock int64 = 0x7D << 56
 
 // ownEvery is how often a session looks for locks that came free and proves that
-// it lives. The locks of a killed process are free at once.
+// it lives. The locks of a killed process are free at once, those of a machine that is
+// gone when the server has noticed (pg.Open).
 const ownEvery = 200 * time.Millisecond
 
 // sessionTimeout bounds one statement of a session of its own.

@@ -64,7 +64,7 @@ func (o *Options) defaults() {
 
 // A Worker runs a cell's consumers. Any number may run; each consumer's share of
 // a partition is worked by one of them at a time, and taken over at once when
-// that one dies.
+// that one dies, within half a minute where its machine is gone.
 type Worker struct {
 	store     *store.Store
 	redis     redis.UniversalClient

@@ -68,7 +68,8 @@ func (l *lease) Release() error {
 
 // leasePoll is how often a held lease asks the server whether it is still there.
 // A connection that the server ends is seen at once; this finds a network that
-// lost both ends of each other, while the server still keeps the lock.
+// lost both ends of each other, while the server still keeps the lock, for half a
+// minute (pg.Open).
 const leasePoll = 2 * time.Second
 
 // hold watches the connection and ends the lease with it.

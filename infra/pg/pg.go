@@ -24,8 +24,36 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// liveness lets the server notice within half a minute that the machine at the other
+// end is gone, or the way to it: an idle session keeps its locks until then, and the
+// kernel's own setting is two hours. The client's dialer asks every 15 seconds (net).
+var liveness = map[string]string{
+	"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", // seconds
+	"tcp_user_timeout": "20s", // no keepalives are sent while an answer is under way
+}
+
+func setLiveness(cfg *pgx.ConnConfig) {
+	for setting, value := range liveness {
+		if _, own := cfg.RuntimeParams[setting]; !own {
+			cfg.RuntimeParams[setting] = value
+		}
+	}
+}
+
+// Connect opens one connection, of which the server lets go as of a pool's.
+func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("parse database url: %w", redact(err))
+	}
+	setLiveness(cfg)
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
 // Open makes a pool for url, traced, and checks that the server answers. size
-// bounds its connections; 0 leaves it to the URL (pool_max_conns) or pgx.
+// bounds its connections; 0 leaves it to the URL (pool_max_conns) or pgx. The server
+// lets go of a session whose client is gone soon, unless the URL says otherwise; a copy
+// of the pool's configuration has that, too.
 func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -37,6 +65,7 @@ func Open(ctx context.Context, url string, size int32) (*pgxpool.Pool, error) {
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.ConnConfig.Tracer = otelpgx.NewTracer()
+	setLiveness(cfg.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -129,6 +158,7 @@ func Migrate(ctx context.Context, url, table string, files fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("parse database url: %w", redact(err))
 	}
+	setLiveness(cfg)
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
 	// Asked once a second, for ten minutes: a cell's processes start together.

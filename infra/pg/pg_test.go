@@ -57,6 +57,31 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestTheServerAsksWhetherTheClientIsThere: a session whose machine is gone keeps its locks
+// until the server notices, which is after two hours where nobody says otherwise.
+func TestTheServerAsksWhetherTheClientIsThere(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	for name, tt := range map[string]struct{ more, want string }{
+		"as it is":          {"", "10 5 3 20000"},
+		"as the URL has it": {"&tcp_keepalives_idle=60&tcp_user_timeout=0", "60 5 3 0"},
+	} {
+		own, err := pgx.ConnectConfig(t.Context(), open(t, url+tt.more).Config().ConnConfig) // as sessions beside the pool are made
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		err = own.QueryRow(t.Context(), `SELECT concat_ws(' ', current_setting('tcp_keepalives_idle'), current_setting('tcp_keepalives_interval'),
+			current_setting('tcp_keepalives_count'), current_setting('tcp_user_timeout'))`).Scan(&got)
+		if err != nil || got != tt.want {
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, tt.want)
+		}
+		if err := own.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestInTxAfter: what is known goes with BEGIN; fn's error, one of a first statement and
 // the caller's end undo all, and the connection lives on; fn may commit by itself.
 func TestInTxAfter(t *testing.T) {
