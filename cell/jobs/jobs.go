@@ -52,9 +52,10 @@ type Kind struct {
 	// Name is unique in the cell: the module, a dot, and what is done.
 	Name string
 	// Handle does the job within tx, which also ends it: both or neither. An error
-	// or a panic is tried again. It should be short: a move of the tenant waits for
-	// it. The job's row is locked before Handle is called, so a Handle that locks
-	// rows must not lock those that are locked when this kind is enqueued.
+	// or a panic is tried again; what is Unavailable is no attempt, and tried again
+	// without an end. It should be short: a move of the tenant waits for it. The job's
+	// row is locked before Handle is called, so a Handle that locks rows must not lock
+	// those that are locked when this kind is enqueued.
 	Handle func(ctx context.Context, tx *store.Tx, j Job) error
 }
 

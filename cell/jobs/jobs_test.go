@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 var errBoom = errors.New("boom")
@@ -93,6 +96,13 @@ func TestFailuresAreRetriedAndThenGivenUp(t *testing.T) {
 			_, _ = tx.Exec(ctx, `SELECT boom`)
 			return nil // the transaction is broken all the same
 		},
+		"a statement that takes too long": func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '1ms'`)
+			if err == nil {
+				_, err = tx.Exec(ctx, `SELECT pg_sleep(10)`)
+			}
+			return err
+		},
 		"queued": func(_ context.Context, tx *store.Tx) error {
 			tx.Queue(`SELECT 1/0 AS boom`)
 			return nil
@@ -127,6 +137,37 @@ func TestFailuresAreRetriedAndThenGivenUp(t *testing.T) {
 				t.Error("no error is kept")
 			}
 		})
+	}
+}
+
+// A job that meets a fault that is not its own rests without an attempt, while the
+// tenant's other jobs go on, and is seen to be late.
+func TestAJobThatMeetsAFaultRests(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	var tries atomic.Int32
+	o := quick()
+	o.Backoff, o.MaxBackoff = time.Hour, time.Hour
+	r := w.runner(t, o, noting, Kind{Name: "test.meets", Handle: func(context.Context, *store.Tx, Job) error {
+		tries.Add(1)
+		return problem.New(problem.Unavailable, "the cell's redis does not answer")
+	}})
+	w.enqueue(t, 1, New{Kind: "test.meets", Payload: "first", At: time.Now().Add(-time.Hour), Attempts: 1})
+	w.enqueue(t, 1, New{Kind: kind, Payload: "second"})
+	start(t, r)
+	eventually(t, "the second", func() bool { return slices.Equal(w.effects(t, 1), []string{"second"}) })
+	eventually(t, "the first rests", func() bool {
+		return slices.Equal(w.strings(t, `SELECT state || attempt FROM cell.job WHERE kind = 'test.meets' AND run_at > now()`), []string{"available0"})
+	})
+	if tries.Load() != 1 {
+		t.Errorf("it was tried %d times, want once", tries.Load())
+	}
+	if err := r.observeOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if due, oldest := testutil.ToFloat64(r.metrics.due), testutil.ToFloat64(r.metrics.oldest); due != 1 || oldest < 3600 {
+		t.Errorf("%v jobs are due, the oldest for %v s; want the one that rests", due, oldest)
 	}
 }
 

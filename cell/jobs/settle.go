@@ -32,7 +32,7 @@ const (
 	outcomeDead   = "dead"
 	outcomeLost   = "lost"  // its claim was void
 	outcomeStale  = "stale" // the tenant may not act here any more; the job goes along
-	outcomeFreed  = "freed" // no fault of the job: the process stops, the database is gone
+	outcomeFreed  = "freed" // no fault of the job: the process stops, the database or Redis is gone
 )
 
 // settle writes down what became of an attempt. What it cannot write down, the
@@ -43,7 +43,11 @@ func (r *Runner) settle(ctx context.Context, t directory.TenantID, e directory.E
 		r.count(j, outcomeDone)
 		return
 	}
-	outcome := judge(err, ctx.Err() != nil)
+	stopping, wait := ctx.Err() != nil, r.backoff(j.Attempt)
+	if stopping {
+		wait = 0
+	}
+	outcome := judge(err, stopping)
 	if outcome == outcomeFailed && j.Attempt >= j.max {
 		outcome = outcomeDead
 	}
@@ -60,7 +64,7 @@ func (r *Runner) settle(ctx context.Context, t directory.TenantID, e directory.E
 	// A process that stops frees what it has claimed; that outlives ctx, for a moment.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err := r.record(ctx, t, e, j, outcome, err); err != nil && !errors.Is(err, problem.Stale) {
+	if err := r.record(ctx, t, e, j, outcome, wait, err); err != nil && !errors.Is(err, problem.Stale) {
 		log.WarnContext(ctx, "record outcome of job", "error", err)
 	}
 }
@@ -81,6 +85,9 @@ func judge(err error, stopping bool) string {
 		return outcomeFreed
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if e.Code == pg.QueryCanceled { // class 57 as well, but a statement that took too long is the job's
+			return outcomeFailed
+		}
 		switch e.Code[:2] {
 		case "08", "53", "57", "58", "XX": // connection, resources, operator, system, internal
 			return outcomeFreed
@@ -93,10 +100,13 @@ func judge(err error, stopping bool) string {
 	return outcomeFreed
 }
 
-// free ends the attempt as if it had not been.
+// free ends the attempt as if it had not been. Where the process does not stop, the
+// job waits for $4: the fault may last, and what is due for longest is claimed first,
+// again at once and before the tenant's other jobs.
 const free = `
 	UPDATE cell.job
-	   SET state = 'available', attempt = attempt - 1
+	   SET state = 'available', attempt = attempt - 1,
+	       run_at = CASE WHEN $4::interval = '0' THEN run_at ELSE clock_timestamp() + $4::interval END
 	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
 
 const fail = `
@@ -106,13 +116,13 @@ const fail = `
 	       run_at = clock_timestamp() + $5::interval, error = $6
 	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
 
-func (r *Runner) record(ctx context.Context, t directory.TenantID, e directory.Epoch, j Job, outcome string, cause error) error {
+func (r *Runner) record(ctx context.Context, t directory.TenantID, e directory.Epoch, j Job, outcome string, wait time.Duration, cause error) error {
 	return r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
 		if outcome == outcomeFreed {
-			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt)
+			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt, wait)
 			return err
 		}
-		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, r.backoff(j.Attempt), pg.Text(cause.Error(), maxError))
+		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, wait, pg.Text(cause.Error(), maxError))
 		return err
 	})
 }
