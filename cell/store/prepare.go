@@ -26,7 +26,8 @@ type Schema interface {
 	Tables() []string
 }
 
-// prepareTimeout bounds the wait for another process that prepares the database.
+// prepareTimeout bounds the wait for another process that prepares the database, and
+// what has to be said about roles. No time bounds a migration.
 const prepareTimeout = 2 * time.Minute
 
 // prepareLock serialises Prepare: 0x7D in the top byte, as all our session locks.
@@ -39,19 +40,25 @@ var schemaForm = regexp.MustCompile(`^[a-z][a-z0-9_]{0,30}$`)
 // the login role that appURL names with its password. ownerURL's role is a
 // superuser, or owns the database and has CREATEROLE. It may be repeated and run
 // from several processes at once. It fails, with what is wrong, where the result
-// would not keep tenants apart.
+// would not keep tenants apart. Migrations take as long as they take, and end with ctx:
+// one that was ended for its length would only begin anew with the next start.
 func Prepare(ctx context.Context, ownerURL, appURL string, modules ...Schema) error {
-	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	wait, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, ownerURL)
+	return prepare(ctx, wait, ownerURL, appURL, modules...)
+}
+
+// prepare waits for others for as long as wait lasts.
+func prepare(ctx, wait context.Context, ownerURL, appURL string, modules ...Schema) error {
+	conn, err := pg.Connect(wait, ownerURL)
 	if err != nil {
 		return fmt.Errorf("prepare database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // ends the lock as well
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, prepareLock); err != nil {
-		return fmt.Errorf("prepare database: %w", err)
+	if _, err := conn.Exec(wait, `SELECT pg_advisory_lock($1)`, prepareLock); err != nil {
+		return fmt.Errorf("prepare database: wait until no other process does: %w", err)
 	}
-	app, err := prepareRoles(ctx, conn, appURL)
+	app, err := prepareRoles(wait, conn, appURL)
 	if err != nil {
 		return fmt.Errorf("prepare roles: %w", err)
 	}

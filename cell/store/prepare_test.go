@@ -1,0 +1,66 @@
+package store_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/testkit"
+)
+
+// untilAdvisory waits until so many wait for an advisory lock of the database.
+func untilAdvisory(t *testing.T, url string, many int) {
+	t.Helper()
+	conn := connect(t, url)
+	const waits = `SELECT count(*)::int FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+		WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`
+	for waiting := 0; waiting < many; {
+		if err := conn.QueryRow(t.Context(), waits).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestALongMigrationIsNotEnded by what bounds the wait for another process: it would begin
+// anew with each start, and the cell never get up.
+func TestALongMigrationIsNotEnded(t *testing.T) {
+	t.Parallel()
+	owner := testkit.Postgres(t)
+	other := connect(t, owner)
+	run(t, other, `SELECT pg_advisory_lock(4711)`)
+	wait, over := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	long := notes{ddl: `SELECT pg_advisory_xact_lock(4711);`}
+	go func() { done <- store.PrepareWhile(t.Context(), wait, owner, appURL(t, owner), long) }()
+	untilAdvisory(t, owner, 1)
+	over()
+	run(t, other, `SELECT pg_advisory_unlock(4711)`)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTheWaitToPrepareIsBounded: one that prepares and hangs is told of.
+func TestTheWaitToPrepareIsBounded(t *testing.T) {
+	t.Parallel()
+	owner := testkit.Postgres(t)
+	other := connect(t, owner)
+	run(t, other, `SELECT pg_advisory_lock(4711)`)
+	first, done := make(chan error, 1), make(chan error, 1)
+	go func() {
+		first <- store.Prepare(t.Context(), owner, appURL(t, owner), notes{ddl: `SELECT pg_advisory_xact_lock(4711);`})
+	}()
+	untilAdvisory(t, owner, 1) // the first one's migration
+	wait, over := context.WithCancel(t.Context())
+	go func() { done <- store.PrepareWhile(t.Context(), wait, owner, appURL(t, owner)) }()
+	untilAdvisory(t, owner, 2)
+	over()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "no other process") {
+		t.Errorf("got %v, want that it waited in vain", err)
+	}
+	run(t, other, `SELECT pg_advisory_unlock(4711)`)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
