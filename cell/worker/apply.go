@@ -12,8 +12,12 @@ import (
 	"github.com/cellway/cellway/cell/store"
 )
 
-// maxBatch is how many events of one tenant share a transaction at most.
-const maxBatch = 64
+// maxBatch is how many events of one tenant share a transaction at most, and maxTime for
+// how long others may join the first one: a freeze of the tenant waits for all of them.
+const (
+	maxBatch = 64
+	maxTime  = 50 * time.Millisecond
+)
 
 // An inbox is how far the consumer is with a tenant.
 type inbox struct {
@@ -39,7 +43,8 @@ func (t try) done() int64 {
 }
 
 // apply does up to limit events that follow the inbox, with it, in one
-// transaction. With an error the try tells how far it came, and nothing is done.
+// transaction, fewer where they take long. With an error the try tells how far it
+// came, and nothing is done.
 func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) {
 	var in inbox
 	found := false
@@ -51,7 +56,7 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 			return err
 		})
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(limit+1)*g.w.o.HandleTimeout)
+	ctx, cancel := context.WithTimeout(ctx, maxTime+2*g.w.o.HandleTimeout) // the last event's, and all that is around them
 	defer cancel()
 	err = g.w.store.InTenantFirst(ctx, j.tenant, j.epoch, lock, func(ctx context.Context, tx *store.Tx) error {
 		t = try{inbox: in}
@@ -71,12 +76,17 @@ func (g *group) apply(ctx context.Context, j job, limit int) (t try, err error) 
 		if err != nil || len(t.events) == 0 {
 			return err
 		}
+		began := time.Now()
 		for _, e := range t.events {
+			if t.handled > 0 && time.Since(began) > maxTime {
+				break // the others come with the next transaction
+			}
 			if err := g.handle(ctx, tx, e); err != nil {
 				return fmt.Errorf("consumer %s, event %s: %w", g.consumer.Name, e.ID, err)
 			}
 			t.handled++
 		}
+		t.events = t.events[:t.handled]
 		if err := g.w.hook("handled"); err != nil {
 			return err
 		}

@@ -18,10 +18,11 @@ type Consumer struct {
 	// Types are the event types it wants; empty is all.
 	Types []string
 	// Handle applies the event within tx, together with the inbox entry: both or
-	// neither. Several events may share a transaction: what the one before has queued
-	// is not there yet, and an error at the commit is found by trying them one at a
-	// time. An error or a panic is retried; after the last attempt the event is parked
-	// as a dead letter and the next one is taken.
+	// neither. It should be short: a move of the tenant waits for it. Several events may
+	// share a transaction: what the one before has queued is not there yet, and an error
+	// at the commit is found by trying them one at a time. An error or a panic is retried;
+	// after the last attempt the event is parked as a dead letter and the next one is
+	// taken. What is Unavailable is no attempt: it is tried again without an end.
 	Handle func(ctx context.Context, tx *store.Tx, e outbox.Event) error
 }
 
