@@ -61,11 +61,7 @@ func (w *Worker) retain(ctx context.Context) error {
 func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, removeEvery)
 	defer cancel()
-	names := make([]string, len(w.consumers))
-	for i, c := range w.consumers {
-		names[i] = c.Name
-	}
-	rows, err := w.store.DB().Query(ctx, `SELECT tenant_id, epoch, upto FROM cell.outbox_expired($1, $2, $3)`, names, w.o.Keep, sweepLimit)
+	rows, err := w.store.DB().Query(ctx, `SELECT tenant_id, epoch, upto FROM cell.outbox_expired($1, $2, $3)`, w.names(), w.o.Keep, sweepLimit)
 	if err != nil {
 		return 0, fmt.Errorf("look for old events: %w", err)
 	}

@@ -116,5 +116,15 @@ func (w *Worker) Run(ctx context.Context) error {
 		})
 	})
 	g.Go("remove old events", w.retain)
+	g.Go("observe", w.observe)
 	return g.Wait()
+}
+
+// names are those of the consumers.
+func (w *Worker) names() []string {
+	names := make([]string, len(w.consumers))
+	for i, c := range w.consumers {
+		names[i] = c.Name
+	}
+	return names
 }
