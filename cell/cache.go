@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/cellway/cellway/cell/keep"
@@ -62,8 +61,8 @@ func OpenCache(url string, log *slog.Logger) (*Cache, error) {
 	opt.PoolTimeout = redisTimeout
 	opt.MaxRetries, opt.DialerRetries, opt.ContextTimeoutEnabled = -1, 1, true
 	rdb := redis.NewClient(opt)
-	if err := redisotel.InstrumentTracing(rdb); err != nil {
-		return nil, fmt.Errorf("trace redis: %w", err)
+	if err := keep.Trace(rdb); err != nil {
+		return nil, err
 	}
 	breaker := circuitbreaker.NewBuilder[any]().WithFailureThreshold(redisFailures).WithDelay(redisPause).
 		OnStateChanged(func(e circuitbreaker.StateChangedEvent) {

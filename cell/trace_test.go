@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/cellway/cellway/cell/keep"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/worker"
@@ -24,6 +25,9 @@ import (
 func (h *harness) work() {
 	h.t.Helper()
 	rdb, log := redisClient(h.t, h.redisURL), slog.New(slog.DiscardHandler)
+	if err := keep.Trace(rdb); err != nil {
+		h.t.Fatal(err)
+	}
 	w, err := worker.New(h.store, rdb, projects.New(nil, nil).Consumers(), worker.Options{Log: log})
 	if err != nil {
 		h.t.Fatal(err)
@@ -99,6 +103,11 @@ func TestOneTraceFromTheRouterToTheConsumer(t *testing.T) {
 	for _, s := range spans {
 		if s.Name == "POST /v1/projects" && s.Parent.SpanID().String() != incomingSpan {
 			t.Errorf("parent of the cell's span: got %s, want %s", s.Parent.SpanID(), incomingSpan)
+		}
+		for _, a := range s.Attributes {
+			if strings.Contains(a.Value.String(), "Moon") {
+				t.Errorf("span %q tells what the tenant wrote: %s", s.Name, a.Key)
+			}
 		}
 	}
 }

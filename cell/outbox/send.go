@@ -23,21 +23,16 @@ const field = "event"
 func (r *Relay) send(ctx context.Context, events []Event) error {
 	stream := Stream(Partition(events[0].Tenant))
 	spans := make([]trace.Span, len(events))
-	var sendCtx context.Context
 	pipe := r.redis.Pipeline()
 	for i, e := range events {
-		spanCtx, span := e.span(ctx, "publish", trace.SpanKindProducer, stream)
-		spans[i] = span
-		if sendCtx == nil {
-			sendCtx = spanCtx // one command for all: it shows in the first event's trace
-		}
+		_, spans[i] = e.span(ctx, "publish", trace.SpanKindProducer, stream)
 		body, err := json.Marshal(e)
 		if err != nil {
 			return fmt.Errorf("publish event %s: %w", e.ID, err)
 		}
 		pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: r.o.MaxLen, Approx: true, Values: []any{field, body}})
 	}
-	_, err := pipe.Exec(sendCtx)
+	_, err := pipe.Exec(ctx)
 	for _, s := range spans {
 		EndSpan(s, err)
 	}

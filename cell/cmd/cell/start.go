@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/cellway/cellway/cell"
@@ -109,8 +108,8 @@ func openRedis(url string) (*redis.Client, error) {
 	}
 	opt.ContextTimeoutEnabled = true
 	rdb := redis.NewClient(opt)
-	if err := redisotel.InstrumentTracing(rdb); err != nil {
-		return nil, fmt.Errorf("trace redis: %w", err)
+	if err := keep.Trace(rdb); err != nil {
+		return nil, err
 	}
 	return rdb, nil
 }
