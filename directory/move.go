@@ -76,7 +76,7 @@ type Move struct {
 	Lease     int64           `json:"lease"`                // fencing token of the mover that works on it
 	Holder    string          `json:"holder,omitempty"`     // who that is
 	Leased    time.Time       `json:"leased_until"`         // when another mover may take over; zero where nobody holds it
-	Rests     time.Time       `json:"rests_until,omitzero"` // a cell of it does not answer: no mover that looks for work takes it before
+	Rests     time.Time       `json:"rests_until,omitzero"` // a cell of it does not answer, or fails again and again: no mover that looks for work takes it before
 	Report    json.RawMessage `json:"report,omitempty"`     // the mover's progress: rows, bytes, rounds, pause (mover.Report)
 	Error     string          `json:"error,omitempty"`      // why the last step failed, or why it was aborted
 	Created   time.Time       `json:"created_at"`

@@ -7,12 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// A cell that does not answer must keep only its own moves: they rest, without a lease and a
-// slot, and one mover asks such a cell no more for a while.
+// A cell that does not answer, or answers and cannot do its part, must keep only its own moves: they
+// rest, without a lease and a slot, and one mover asks a cell that is silent no more for a while.
 const (
 	restTime     = time.Second // and twice as long each time that it does not answer, up to longestRest
 	longestRest  = time.Minute
@@ -20,6 +21,7 @@ const (
 	attendEvery  = 2 * time.Second // between questions, while a step of the move takes long
 	attendMisses = 3               // answers in a row that do not come, before the step is ended
 	copyMisses   = 20              // the same of a step that may have taken hours
+	restAfter    = 5               // failures in a row of a move whose cells answer
 )
 
 // silence is which cells do not answer this mover, and until when it does not ask them.
@@ -88,13 +90,23 @@ func (w *work) rests(ctx context.Context, a Action) bool {
 	return w.leave(ctx)
 }
 
-// restsAfter is rests after an action has failed with err: it asks the cells whether they are there.
-func (w *work) restsAfter(ctx context.Context, err error) bool {
-	if !unanswered(err) || !w.mayRest() || w.source.ID == "" {
+// restsAfter is rests after actions have failed so often in a row, now with err: it asks the cells whether they are
+// there. Where they are and it fails again and again, for a full disk or the like, the move rests as long as it
+// has stood still.
+func (w *work) restsAfter(ctx context.Context, err error, failed int) bool {
+	if !w.mayRest() || w.source.ID == "" {
 		return false
 	}
-	w.ask(ctx, func(c directory.CellID) bool { return w.silent.of(c) <= 0 })
-	return w.leave(ctx)
+	if unanswered(err) {
+		w.ask(ctx, func(c directory.CellID) bool { return w.silent.of(c) <= 0 })
+		if w.leave(ctx) {
+			return true
+		}
+	}
+	if failed < restAfter || w.facts.Broken != "" || transfer.IsBusy(err) { // the next action is to abort it; those are counted, and end it
+		return false
+	}
+	return w.restFor(ctx, min(max(restTime, time.Since(w.move.Changed)), longestRest))
 }
 
 // leave gives the lease back until the move's cells may be asked again, and says why; false where
@@ -110,11 +122,16 @@ func (w *work) leave(ctx context.Context) bool {
 			w.move.Error = fmt.Sprintf("cell %s does not answer", c)
 		}
 		w.tell(ctx, tellAfter)
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		return w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) == nil
+		return w.restFor(ctx, d)
 	}
 	return false
+}
+
+// restFor gives the lease back for about d.
+func (w *work) restFor(ctx context.Context, d time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) == nil
 }
 
 // ask asks which of the move's cells answer, of those that which tells, and notes it.

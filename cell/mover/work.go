@@ -85,7 +85,7 @@ func (w *work) run(ctx context.Context) {
 		if w.move.Phase == reached { // else it was recorded, and only the answer was lost
 			w.tell(ctx, failed)
 		}
-		if w.restsAfter(ctx, err) {
+		if w.restsAfter(ctx, err, failed) {
 			return
 		}
 		if !w.pausing() || failed%tellAfter == 0 {

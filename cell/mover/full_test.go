@@ -1,0 +1,111 @@
+package mover_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cellway/cellway/cell/mover"
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+)
+
+// A fullCell answers what is asked and cannot do its part of a move, until it is mended.
+type fullCell struct {
+	manyTenants
+	mended *time.Time
+}
+
+func (c fullCell) full() error {
+	if time.Now().Before(*c.mended) {
+		return errors.New("could not extend file: No space left on device")
+	}
+	return nil
+}
+
+func (c fullCell) Arm(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	if err := c.full(); err != nil {
+		return err
+	}
+	return c.manyTenants.Arm(ctx, m, wait)
+}
+
+func (c fullCell) Reserve(ctx context.Context, m transfer.Move) error {
+	if err := c.full(); err != nil {
+		return err
+	}
+	return c.manyTenants.Reserve(ctx, m)
+}
+
+func (c fullCell) Purge(ctx context.Context, m transfer.Move) (int64, error) {
+	if err := c.full(); err != nil {
+		return 0, err
+	}
+	return c.manyTenants.Purge(ctx, m)
+}
+
+// TestAFullCellKeepsOnlyItsOwnMoves: more moves than a mover may hold fail at a target whose disk is full and that
+// answers; one between other cells is made all the same, and they say why they wait.
+func TestAFullCellKeepsOnlyItsOwnMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		for _, id := range []directory.CellID{"c", "d"} {
+			w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
+		}
+		w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
+		dir, crowd, last := crowded(t)
+		mended := time.Now().Add(24 * time.Hour)
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
+			if c.ID == "b" {
+				return fullCell{manyTenants{w.cells[c.ID]}, &mended}
+			}
+			return manyTenants{w.cells[c.ID]}
+		}, slog.New(slog.DiscardHandler))
+		go func() { _ = v.Run(ctx) }()
+		time.Sleep(5 * time.Minute) // virtual
+		if m, err := dir.Move(ctx, last); err != nil || m.Phase != directory.Watching {
+			t.Errorf("got %s (%s), %v; want watching", m.Phase, m.Error, err)
+		}
+		for _, id := range crowd {
+			if m, err := dir.Move(ctx, id); err != nil || m.Phase.Ended() || m.Error == "" {
+				t.Errorf("a move of the full cell is %s (%q), %v", m.Phase, m.Error, err)
+				break
+			}
+		}
+	})
+}
+
+// TestAMoveOfAFullCellGoesOn: what rested is made when its cell can do its part again, be that the one or the other.
+func TestAMoveOfAFullCellGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, full := range []directory.CellID{"a", "b"} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(func() fault { return none })
+			dir, m := moving(t, directory.NewMove{})
+			mended := time.Now().Add(30 * time.Second)
+			v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
+				if c.ID == full {
+					return fullCell{manyTenants{w.cells[c.ID]}, &mended}
+				}
+				return w.cells[c.ID]
+			}, slog.New(slog.DiscardHandler))
+			go func() { _ = v.Run(ctx) }()
+			time.Sleep(25 * time.Second) // virtual
+			if m, _ = dir.Move(ctx, m.ID); m.Rests.IsZero() || m.Error == "" {
+				t.Errorf("at %s: %s (%q), rests until %v", full, m.Phase, m.Error, m.Rests)
+			}
+			time.Sleep(time.Minute) // virtual: it rests half as long again as it has stood still, at most
+			if m, err := dir.Move(ctx, m.ID); err != nil || m.Phase != directory.Watching {
+				t.Errorf("at %s: got %s (%s), %v; want watching", full, m.Phase, m.Error, err)
+			}
+		})
+	}
+}
