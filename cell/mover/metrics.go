@@ -17,7 +17,7 @@ func newMetrics() *metrics {
 		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows stored at targets and compared by hash."}),
 		differ:  prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copies_differ_total", Help: "Comparisons of a watching move's two copies that found a difference."}),
 		pause: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "move_write_pause_seconds", Help: "From the freeze at the source to the activation at the target.",
+			Name: "move_write_pause_seconds", Help: "From the freeze at the source until a cell serves the tenant again: the target, or, of an aborted move, the source.",
 			Buckets: []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}),
 	}

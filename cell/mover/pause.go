@@ -43,6 +43,16 @@ func (w *work) pausing() bool {
 // mayBeFrozen reports whether the source of a move whose record says p may be frozen.
 func mayBeFrozen(p directory.Phase) bool { return p == directory.Frozen || p == directory.Staged }
 
+// measured notes, once, how long a pause was that is over: whoever began it, and whoever serves now.
+func (w *work) measured() bool {
+	if w.report.Frozen.IsZero() {
+		return false
+	}
+	w.report.Pause, w.report.Frozen = max(0, time.Since(w.report.Frozen)), time.Time{}
+	w.m.pause.Observe(w.report.Pause.Seconds())
+	return true
+}
+
 // freeze begins the pause. What need not be in it is done before: a round, so that the last
 // one is short; the record, so that no crash leaves a frozen tenant that nobody knows of;
 // and the target's question for the last round, which the source answers as soon as the
@@ -119,7 +129,10 @@ func (w *work) recordFreeze(ctx context.Context) error {
 	if w.move.Phase == directory.Frozen {
 		return nil
 	}
-	return w.advance(ctx, directory.Frozen)
+	w.report.Frozen = time.Now() // nearly: for who takes over in the pause
+	err := w.advance(ctx, directory.Frozen)
+	w.report.Frozen = time.Time{} // as it is
+	return err
 }
 
 // look finds out whether a mover before has made the freeze that is recorded.
@@ -137,9 +150,12 @@ func (w *work) look(ctx context.Context, m transfer.Move, src Source) error {
 	w.facts.Knows, w.facts.Froze = true, f.State == fence.Frozen && f.Move == string(m.ID) && f.Epoch == m.Base+1
 	switch {
 	case !w.facts.Froze:
-		w.facts.Frozen = time.Time{}
+		w.facts.Frozen, w.report.Frozen = time.Time{}, time.Time{}
 	case w.facts.Frozen.IsZero():
 		w.facts.Frozen = time.Now()
+		w.report.Frozen = w.facts.Frozen
+	case w.report.Frozen.IsZero(): // the mover before was of an older release
+		w.report.Frozen = w.facts.Frozen
 	}
 	return nil
 }
@@ -159,6 +175,7 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 	first := w.facts.Frozen.IsZero()
 	if first {
 		w.facts.Frozen = time.Now()
+		w.report.Frozen = w.facts.Frozen
 	}
 	err := src.Freeze(step, m, w.cfg.Limits.FreezeWait)
 	if err == nil {
@@ -167,7 +184,7 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 	}
 	w.facts.Refused++
 	if errors.Is(err, problem.Conflict) || first && transfer.IsBusy(err) { // the cell itself says that it is not frozen; an attempt before may be what it is busy with
-		w.facts.Frozen = time.Time{}
+		w.facts.Frozen, w.report.Frozen = time.Time{}, time.Time{}
 	}
 	return fmt.Errorf("freeze: %w", err)
 }

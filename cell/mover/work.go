@@ -21,7 +21,8 @@ type Report struct {
 	Bytes     int64         `json:"bytes"`                // sent
 	Rounds    int           `json:"rounds"`               // without the copy and the last
 	LastRound time.Duration `json:"last_round_ns"`        // how long the newest round took
-	Pause     time.Duration `json:"pause_ns"`             // from the freeze to the activation, by the mover's clock
+	Pause     time.Duration `json:"pause_ns"`             // from the freeze until a cell served the tenant again
+	Frozen    time.Time     `json:"frozen_at,omitzero"`   // when a pause began that is not over, by the clock of the mover then
 	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
@@ -208,9 +209,8 @@ func (w *work) do(ctx context.Context, a Action) error {
 		return err
 	case Decide:
 	case Activate:
-		if err = dst.Activate(step, m); err == nil && !w.facts.Frozen.IsZero() {
-			w.report.Pause = time.Since(w.facts.Frozen)
-			w.m.pause.Observe(w.report.Pause.Seconds())
+		if err = dst.Activate(step, m); err == nil {
+			w.measured()
 		}
 	case Retire:
 		err = src.Retire(step, m)
@@ -442,6 +442,11 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		return fmt.Errorf("release: %w", err)
 	}
 	w.released = true
+	if w.measured() {
+		if err := w.note(ctx); err != nil { // at once: the move may rest before it ends
+			return err
+		}
+	}
 	if w.silent.of(w.move.Target) > 0 {
 		return problem.New(problem.Unavailable, "discard: cell %s does not answer", w.move.Target)
 	}
