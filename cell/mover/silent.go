@@ -20,7 +20,7 @@ const (
 	askTimeout   = 2 * time.Second // of a question that every cell answers at once
 	attendEvery  = 2 * time.Second // between questions, while a step of the move takes long
 	attendMisses = 3               // answers in a row that do not come, before the step is ended
-	copyMisses   = 20              // the same of a step that may have taken hours
+	longMisses   = 20              // the same of a step that may have taken hours
 	restAfter    = 5               // failures in a row of a move whose cells answer
 )
 
@@ -165,7 +165,7 @@ func (w *work) attended(ctx context.Context, timeout time.Duration, do func(ctx 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	most := attendMisses
 	if timeout > roundTimeout {
-		most = copyMisses
+		most = longMisses
 	}
 	var hung error
 	var wg sync.WaitGroup

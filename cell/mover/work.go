@@ -150,11 +150,12 @@ func (w *work) refresh(ctx context.Context) bool {
 	return true
 }
 
-// timeouts of one action; a copy may take as long as it needs.
+// timeouts of one action. A copy, the round after it, the first one of an undo and a comparison may take as long as
+// they need: what was ended would be begun again, with more to do.
 const (
 	stepTimeout  = 5 * time.Second
-	roundTimeout = 10 * time.Minute
-	copyTimeout  = 24 * time.Hour
+	roundTimeout = 10 * time.Minute // a check, and the round right before the freeze
+	longTimeout  = 24 * time.Hour
 )
 
 // do does one action and records the phase that it reaches.
@@ -183,9 +184,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.facts.Refused = 0 // freezes count for themselves
 		}
 	case Copy:
-		err = w.pull(ctx, copyTimeout, m, dst, false)
+		err = w.pull(ctx, longTimeout, m, dst, false)
 	case Round:
-		if err = w.pull(ctx, roundTimeout, m, dst, false); err == nil {
+		if err = w.pull(ctx, longTimeout, m, dst, false); err == nil {
 			w.report.Rounds++
 			if w.move.Phase == directory.CaughtUp && !held(w.move) && w.facts.Last.Took > w.cfg.Limits.Drain {
 				w.facts.Refused++ // it has caught up once, and does not any more
@@ -366,7 +367,7 @@ var errNotOver = errors.New("the watch is not over by the directory's clock")
 // equal, and whose watch is over, is completed.
 func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Target) error {
 	over := w.move.WatchOver(time.Now())
-	err := w.attended(ctx, roundTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
+	err := w.attended(ctx, longTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
 	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
 		w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
 	}
@@ -423,7 +424,7 @@ func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Tar
 }
 
 func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	return w.attended(ctx, copyTimeout, func(ctx context.Context) error {
+	return w.attended(ctx, longTimeout, func(ctx context.Context) error {
 		n, err := src.Purge(ctx, m)
 		if err != nil {
 			return fmt.Errorf("purge %s: %w", m.Source, err)
@@ -456,7 +457,7 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 	if m.Undoes != "" {
 		return nil
 	}
-	err := w.attended(ctx, copyTimeout, func(ctx context.Context) error {
+	err := w.attended(ctx, longTimeout, func(ctx context.Context) error {
 		_, err := dst.Purge(ctx, m)
 		return err
 	})

@@ -1,0 +1,75 @@
+package mover_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cellway/cellway/cell/mover"
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+)
+
+// A longWork is a cell at which the first round after the copy, and each comparison, takes eleven minutes.
+type longWork struct {
+	*fakeCell
+	rounds *int
+}
+
+func (c longWork) takesLong(ctx context.Context) error {
+	select {
+	case <-time.After(11 * time.Minute): // virtual
+		return nil
+	case <-ctx.Done():
+		return errNet
+	}
+}
+
+func (c longWork) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
+	had := c.received[string(m.ID)]
+	if had.Round == 1 && !final {
+		*c.rounds++
+		if err := c.takesLong(ctx); err != nil {
+			return transfer.Received{}, err
+		}
+	}
+	got, err := c.fakeCell.Pull(ctx, m, url, final)
+	if had.Round == 0 {
+		got.Took = time.Hour // of the copy: a round has to follow
+	}
+	return got, err
+}
+
+func (c longWork) Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error) {
+	if err := c.takesLong(ctx); err != nil {
+		return nil, err
+	}
+	return c.fakeCell.Kept(ctx, m, keys)
+}
+
+// TestLongWorkEnds: the first round after a copy of hours, or of an undo after a day, and a comparison of a large
+// tenant are made once, however long they take; the watch ends by itself.
+func TestLongWorkEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{Watch: time.Hour})
+		rounds := 0
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return longWork{c, &rounds} }, w)
+		go func() { _ = v.Run(ctx) }()
+		time.Sleep(12 * time.Minute) // virtual
+		m, err := dir.Move(ctx, m.ID)
+		if err != nil || m.Phase != directory.Watching || rounds != 1 {
+			t.Fatalf("got %s (%s), %v, after %d long rounds, want watching after one", m.Phase, m.Error, err, rounds)
+		}
+		time.Sleep(2 * time.Hour) // virtual
+		if m, err = dir.Move(ctx, m.ID); err != nil || m.Phase != directory.Completed {
+			t.Errorf("got %s (%s), %v, want completed: its copies were compared", m.Phase, m.Error, err)
+		}
+	})
+}
