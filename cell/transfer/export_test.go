@@ -23,7 +23,18 @@ func (s *Source) Copying() (end func(), err error) { return s.copying() }
 func (p *Pace) Begin() (end func()) { return p.begin() }
 
 // Take waits as the first piece of a stream does.
-func (p *Pace) Take(ctx context.Context, n int) error { return p.stream(ctx)(n) }
+func (p *Pace) Take(ctx context.Context, rows, n int) error {
+	return (&toll{ctx: ctx, p: p}).take(rows, n)
+}
+
+// RowsIn is how many rows the pieces of a table's COPY data are counted as.
+func RowsIn(t Table, pieces ...[]byte) (rows int) {
+	c := countRows(t)
+	for _, b := range pieces {
+		rows += c.in(b)
+	}
+	return rows
+}
 
 // Copying is a copy's stream, read in turns.
 func (p *Pace) Copying(ctx context.Context, stream io.Reader) (r io.Reader, done func(), err error) {

@@ -176,23 +176,24 @@ var copyTail = []byte{0xff, 0xff}
 // value's binary form is the same in COPY and in a result.
 func sendRows(rows *pgconn.ResultReader, out *frameWriter) (Digest, error) {
 	var sum digester
+	held, most := 0, out.pace.piece()
 	buf := append(make([]byte, 0, 4<<10), copyHead...)
 	for rows.NextRow() {
 		values := rows.Values()
 		n := len(values) - 2
 		sum.add(values[n], values[n+1])
 		buf = appendTuple(buf, values[:n])
-		if len(buf) >= chunk {
-			if _, err := out.Write(buf); err != nil {
+		if held++; len(buf) >= chunk || held >= most {
+			if _, err := out.rows(buf, held); err != nil {
 				return Digest{}, err
 			}
-			buf = buf[:0]
+			buf, held = buf[:0], 0
 		}
 	}
 	if _, err := rows.Close(); err != nil {
 		return Digest{}, err
 	}
-	_, err := out.Write(append(buf, copyTail...))
+	_, err := out.rows(append(buf, copyTail...), held)
 	return sum.digest(), err
 }
 

@@ -1,9 +1,9 @@
 package transfer
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -67,26 +67,17 @@ func deleteMany(ctx context.Context, tx pgx.Tx, p part, tenant directory.TenantI
 	if err != nil {
 		return nil, 0, err
 	}
-	tag, err := tx.Exec(ctx, p.table.deleteFrom(found(keyLists, "$1")), tenant, p.keyLists())
+	tag, err := tx.Exec(ctx, p.table.deleteFrom(found(keyLists, "$1")), tenant, p.keys)
 	if err != nil {
 		return nil, 0, fmt.Errorf("delete changed keys: %w", err)
 	}
 	return found, tag.RowsAffected(), nil
 }
 
-// keyLists is the part's keys as the parameter of keyLists.
-func (p part) keyLists() []string {
-	all := make([]string, len(p.keys))
-	for i, k := range p.keys {
-		all[i] = string(k)
-	}
-	return all
-}
-
 // keysIn estimates how many keys a part holds.
 func (p part) keysIn() (n int64) {
 	for _, k := range p.keys {
-		n += int64(bytes.Count(k, []byte("],["))) + 1
+		n += int64(strings.Count(k, "],[")) + 1
 	}
 	return n
 }

@@ -47,17 +47,18 @@ const (
 // or the like, which lasts: they give way sooner than one, whose operator waits for it, and
 // get less back at a time. The rounds inside a pause are not slowed: there a tenant waits. A nil Pace bounds nothing.
 type Pace struct {
-	latency     time.Duration
-	bound       float64 // bytes per second, at most; +Inf is no bound
-	bytes, rows *rate.Limiter
-	turns       turns
-	copies      *semaphore.Weighted
-	moved       atomic.Int64               // bytes since the p99 was known last
-	streams     atomic.Int32               // under way
-	most        atomic.Int32               // of them at once, since then
-	took        [paceBuckets]atomic.Uint32 // requests since then, by duration
-	gauge       prometheus.Gauge
-	sideBySide  prometheus.GaugeFunc
+	latency    time.Duration
+	bound      float64 // bytes per second, at most; +Inf is no bound
+	bytes      *rate.Limiter
+	rows       *rate.Limiter // nil is no bound
+	turns      turns
+	copies     *semaphore.Weighted
+	moved      atomic.Int64               // bytes since the p99 was known last
+	streams    atomic.Int32               // under way
+	most       atomic.Int32               // of them at once, since then
+	took       [paceBuckets]atomic.Uint32 // requests since then, by duration
+	gauge      prometheus.Gauge
+	sideBySide prometheus.GaugeFunc
 
 	mu     sync.Mutex
 	ticks  int           // since then
@@ -70,7 +71,7 @@ type Pace struct {
 
 // NewPace makes a Pace; Run adjusts it.
 func NewPace(o PaceOptions) *Pace {
-	p := &Pace{latency: o.Latency, bound: math.Inf(1), rows: rate.NewLimiter(rate.Inf, 0), turns: turns{limit: turnsFirst}, copies: semaphore.NewWeighted(turnsMost), alone: paceForget}
+	p := &Pace{latency: o.Latency, bound: math.Inf(1), turns: turns{limit: turnsFirst}, copies: semaphore.NewWeighted(turnsMost), alone: paceForget}
 	if p.latency == 0 {
 		p.latency = 20 * time.Millisecond
 	}
@@ -233,23 +234,3 @@ func (p *Pace) begin() (end func()) {
 	}
 	return func() { p.streams.Add(-1) }
 }
-
-// stream is how one stream takes what it may: what is returned waits until n more bytes,
-// a row or a piece of one, may go. Small ones wait together: a table of a
-// few rows would else stand behind the large pieces of other moves with each of its frames.
-func (p *Pace) stream(ctx context.Context) func(n int) error {
-	owed := 0
-	return func(n int) error {
-		p.moved.Add(int64(n))
-		if err := p.rows.Wait(ctx); err != nil {
-			return err
-		}
-		if owed += n; owed < paceLump {
-			return nil
-		}
-		n, owed = owed, 0
-		return p.bytes.WaitN(ctx, n)
-	}
-}
-
-func unpaced(int) error { return nil }

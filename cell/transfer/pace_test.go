@@ -50,7 +50,7 @@ func ticking(t *testing.T, o transfer.PaceOptions) (p *transfer.Pace, tick func(
 		}
 		for moved > 0 {
 			n := min(moved, 64<<10)
-			must(t, p.Take(ctx, n))
+			must(t, p.Take(ctx, 1, n))
 			moved -= n
 		}
 		time.Sleep(250 * time.Millisecond) // virtual: one tick
@@ -159,7 +159,7 @@ func TestOneSlowRequestIsNoReason(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- p.Run(ctx) }()
 			defer func() { cancel(); <-done }()
-			must(t, p.Take(ctx, 64<<10))
+			must(t, p.Take(ctx, 1, 64<<10))
 			for i := range 50 {
 				took := 3 * time.Millisecond
 				if i < slow {
@@ -209,16 +209,18 @@ func TestPaceBounds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o     transfer.PaceOptions
 		calls int
+		rows  int
 		size  int
 	}{
-		"bytes": {transfer.PaceOptions{Bytes: 1 << 20}, 64, 64 << 10}, // 4 MiB
-		"rows":  {transfer.PaceOptions{Rows: 1000}, 4000, 10},
+		"bytes":                   {transfer.PaceOptions{Bytes: 1 << 20}, 64, 1, 64 << 10}, // 4 MiB
+		"rows":                    {transfer.PaceOptions{Rows: 1000}, 4000, 1, 10},
+		"rows that come together": {transfer.PaceOptions{Rows: 1000}, 2, 2000, 64 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, began := transfer.NewPace(tt.o), time.Now()
 				for range tt.calls {
-					if err := p.Take(t.Context(), tt.size); err != nil {
+					if err := p.Take(t.Context(), tt.rows, tt.size); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -238,7 +240,7 @@ func TestPauseIsNotPaced(t *testing.T) {
 	m := transfer.Move{ID: "mv_1", Tenant: mover, Base: 1, Source: "a", Target: "b"}
 	slow := transfer.NewPace(transfer.PaceOptions{Bytes: 1})
 	for range 8 { // the burst is used up
-		must(t, slow.Take(t.Context(), 32<<10))
+		must(t, slow.Take(t.Context(), 1, 32<<10))
 	}
 	a.source, b.target = transfer.NewSource(a.mover, slow), transfer.NewTarget(b.mover, slow)
 	must(t, b.Reserve(t.Context(), m))

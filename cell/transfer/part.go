@@ -20,7 +20,7 @@ import (
 // A part is what a round brings of one table.
 type part struct {
 	table Table
-	keys  [][]byte   // JSON arrays of keys whose rows are deleted first
+	keys  []string   // JSON arrays of keys whose rows are deleted first
 	data  []byte     // COPY data, as far as it was read
 	rows  [][][]byte // data, row by row; only where few
 	few   bool       // data is all there is, and little
@@ -38,10 +38,10 @@ func readPart(in *frameReader, t Table) (part, error) {
 		}
 		switch {
 		case kind == frameKeys:
-			p.keys = append(p.keys, slices.Clone(payload))
+			p.keys = append(p.keys, string(payload))
 			size += len(payload)
 		case kind == frameData && t.Binary && size+len(p.data)+len(payload) <= fewBytes:
-			if err := in.pace(len(payload)); err != nil {
+			if err := in.take(payload); err != nil {
 				return p, err
 			}
 			p.data = append(p.data, payload...)
@@ -151,12 +151,12 @@ func (p part) inserts(do func(size int, values [][]byte) error) error {
 // keyList is all keys of the part as one JSON array.
 func (p part) keyList() ([]byte, error) {
 	if len(p.keys) == 1 {
-		return p.keys[0], nil
+		return []byte(p.keys[0]), nil
 	}
 	all := []json.RawMessage{}
 	for _, k := range p.keys {
 		var some []json.RawMessage
-		if err := json.Unmarshal(k, &some); err != nil {
+		if err := json.Unmarshal([]byte(k), &some); err != nil {
 			return nil, problem.Wrap(problem.Invalid, err, "the keys of a table are malformed")
 		}
 		all = append(all, some...)

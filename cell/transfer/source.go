@@ -297,11 +297,3 @@ func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int
 	}
 	return total, batch.send(out)
 }
-
-// pacing waits for the pace, except inside a pause, until end.
-func pacing(ctx context.Context, p *Pace, pausing bool) (take func(int) error, end func()) {
-	if p == nil || pausing {
-		return unpaced, func() {}
-	}
-	return p.stream(ctx), p.begin()
-}

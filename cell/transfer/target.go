@@ -228,6 +228,7 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 			}
 		}
 		sum.Tables++
+		in.rows = countRows(table)
 		p := part{table: table}
 		if !whole {
 			if p, err = readPart(in, table); err != nil {
@@ -295,7 +296,7 @@ func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenan
 			return n, err
 		}
 		n.Keys = deleted
-		stored, args = found(keyLists, "$1"), append(args, p.keyLists())
+		stored, args = found(keyLists, "$1"), append(args, p.keys)
 	}
 	copyIn := fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT %s)", t.Name, t.columns(), t.format())
 	if _, err := tx.Conn().PgConn().CopyFrom(ctx, p.rest(in), copyIn); err != nil {

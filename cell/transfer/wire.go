@@ -62,10 +62,10 @@ type Totals struct {
 type frameWriter struct {
 	w     *bufio.Writer
 	bytes int64
-	pace  func(n int) error // waits until n more bytes may go
+	pace  *toll
 }
 
-func newFrameWriter(w io.Writer, pace func(int) error) *frameWriter {
+func newFrameWriter(w io.Writer, pace *toll) *frameWriter {
 	return &frameWriter{w: bufio.NewWriterSize(w, chunk), pace: pace}
 }
 
@@ -138,14 +138,18 @@ func jsonArray(keys []json.RawMessage) []byte {
 	return all.array()
 }
 
-// Write sends b as data frames.
-func (f *frameWriter) Write(b []byte) (int, error) {
+// Write sends b, which is a row as COPY writes it in text form, as data frames.
+func (f *frameWriter) Write(b []byte) (int, error) { return f.rows(b, 1) }
+
+// rows sends b, in which so many rows are, as data frames.
+func (f *frameWriter) rows(b []byte, rows int) (int, error) {
 	done := 0
 	for len(b) > 0 {
 		n := min(len(b), chunk)
-		if err := f.pace(n); err != nil {
+		if err := f.pace.take(rows, n); err != nil {
 			return done, err
 		}
+		rows = 0
 		if err := f.frame(frameData, b[:n]); err != nil {
 			return done, err
 		}
@@ -161,11 +165,12 @@ type frameReader struct {
 	r    *bufio.Reader
 	buf  []byte
 	kind byte
-	held bool              // the current frame has not been consumed
-	pace func(n int) error // waits until n more bytes of rows may be taken
+	held bool       // the current frame has not been consumed
+	rows rowCounter // of the table that is read
+	pace *toll
 }
 
-func newFrameReader(r io.Reader, pace func(int) error) *frameReader {
+func newFrameReader(r io.Reader, pace *toll) *frameReader {
 	return &frameReader{r: bufio.NewReaderSize(r, chunk), pace: pace}
 }
 
@@ -193,6 +198,15 @@ func (f *frameReader) next() (byte, []byte, error) {
 		return 0, nil, errCut
 	}
 	return f.kind, f.buf, nil
+}
+
+// take waits until a data frame may be taken.
+func (f *frameReader) take(data []byte) error {
+	rows := 0
+	if f.pace.counts() {
+		rows = f.rows.in(data)
+	}
+	return f.pace.take(rows, min(len(data), chunk))
 }
 
 // unread makes next return the current frame again.
@@ -229,7 +243,7 @@ func (d *dataReader) Read(p []byte) (int, error) {
 			d.f.unread()
 			return 0, io.EOF
 		}
-		if err := d.f.pace(min(len(payload), chunk)); err != nil {
+		if err := d.f.take(payload); err != nil {
 			return 0, err
 		}
 		d.rest = payload

@@ -28,7 +28,7 @@ type Config struct {
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
 	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off, and deleted tenants are not purged"`
 	MoveBytes        int64            `env:"MOVE_BYTES_PER_SECOND" envDefault:"0" help:"what all moves out of and into the cell may send, at most; 0 is no bound"`
-	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" help:"the same in rows"`
+	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" help:"the same in rows, however many travel together; 0 is no bound"`
 	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"20ms" help:"p99 of the tenants' requests up to which a move does not give way; several moves, as of a drain, do from a quarter of it"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
