@@ -21,7 +21,7 @@ import (
 // the last one, from the freeze. It does not wait for a Redis that fails: the move goes on
 // without.
 const (
-	keysFirst = 30 * time.Second       // the copy, and the round after it
+	keysFirst = 30 * time.Second       // outside the pause: the copy, and the round after it
 	keysLater = 100 * time.Millisecond // above all the last, inside the pause
 )
 

@@ -34,6 +34,7 @@ type keyed struct {
 	keys token.Keys // the movers'
 	keep *keep.Keep
 	raw  *redis.Client
+	side *transfer.Keys
 	reg  *prometheus.Registry
 }
 
@@ -57,7 +58,7 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 		must(t, err)
 		c.raw = redis.NewClient(opt)
 		side := transfer.NewKeys(c.keep, slog.New(slog.DiscardHandler))
-		side.Wait = 30 * time.Second
+		side.Wait, c.side = 30*time.Second, side
 		side.Register(c.reg)
 		server := httptest.NewServer((&transfer.Server{
 			Steps: c.Steps, Source: c.source, Target: c.target, Purger: c.purger, Redis: side, Pool: c.mover,

@@ -196,7 +196,7 @@ func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	if err != nil || have.Final {
 		return have, err
 	}
-	keys := s.startKeys(ctx, r, have.Round <= 0)
+	keys := s.startKeys(ctx, r, have.Round <= 0 && !r.Final)
 	rows := s.askRows(ctx, r, have.Snapshot)
 	var got Received
 	defer func() {
