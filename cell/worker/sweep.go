@@ -84,9 +84,13 @@ func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
 	return removed, nil
 }
 
+// removeOld removes the oldest events up to the first one that is young: the cells that wrote them had clocks of
+// their own, and a gap behind it would end the tenant's moves.
 const removeOld = `
+	  WITH oldest AS (
+	       SELECT seq, at FROM cell.outbox
+	        WHERE tenant_id = $1 AND seq <= $2
+	        ORDER BY seq LIMIT $4)
 	DELETE FROM cell.outbox
-	 WHERE tenant_id = $1 AND seq IN (
-	       SELECT seq FROM cell.outbox
-	        WHERE tenant_id = $1 AND seq <= $2 AND at <= clock_timestamp() - $3::interval
-	        ORDER BY seq LIMIT $4)`
+	 WHERE tenant_id = $1 AND seq IN (SELECT seq FROM oldest)
+	   AND seq < coalesce((SELECT min(seq) FROM oldest WHERE at > clock_timestamp() - $3::interval), $2 + 1)`
