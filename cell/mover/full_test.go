@@ -78,6 +78,9 @@ func TestAFullCellKeepsOnlyItsOwnMoves(t *testing.T) {
 				break
 			}
 		}
+		if n := metric(t, v, "move_rests_total").GetCounter().GetValue(); n < float64(len(crowd)) {
+			t.Errorf("%v rests of %d moves are counted", n, len(crowd))
+		}
 	})
 }
 

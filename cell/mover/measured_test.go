@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/cellway/cellway/cell/mover"
 	"github.com/cellway/cellway/cell/transfer"
@@ -125,6 +126,13 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 // pauses is how many pauses the mover has measured, and their sum.
 func pauses(t *testing.T, v *mover.Mover) (uint64, time.Duration) {
 	t.Helper()
+	h := metric(t, v, "move_write_pause_seconds").GetHistogram()
+	return h.GetSampleCount(), time.Duration(h.GetSampleSum() * float64(time.Second))
+}
+
+// metric is one of the mover's that has no labels.
+func metric(t *testing.T, v *mover.Mover, name string) *dto.Metric {
+	t.Helper()
 	reg := prometheus.NewRegistry()
 	v.Register(reg)
 	all, err := reg.Gather()
@@ -132,11 +140,10 @@ func pauses(t *testing.T, v *mover.Mover) (uint64, time.Duration) {
 		t.Fatal(err)
 	}
 	for _, m := range all {
-		if m.GetName() == "move_write_pause_seconds" {
-			h := m.GetMetric()[0].GetHistogram()
-			return h.GetSampleCount(), time.Duration(h.GetSampleSum() * float64(time.Second))
+		if m.GetName() == name {
+			return m.GetMetric()[0]
 		}
 	}
-	t.Fatal("no metric of pauses")
-	return 0, 0
+	t.Fatalf("no metric %s", name)
+	return nil
 }

@@ -8,6 +8,7 @@ type metrics struct {
 	rows    prometheus.Counter
 	pause   prometheus.Histogram
 	differ  prometheus.Counter
+	rests   prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -16,6 +17,7 @@ func newMetrics() *metrics {
 		phases:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "move_phases_total", Help: "Phases that moves have reached."}, []string{"phase"}),
 		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows stored at targets and compared by hash."}),
 		differ:  prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copies_differ_total", Help: "Comparisons of a watching move's two copies that found a difference."}),
+		rests:   prometheus.NewCounter(prometheus.CounterOpts{Name: "move_rests_total", Help: "Moves that were left alone for a while, because a cell of them does not answer or fails again and again."}),
 		pause: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "move_write_pause_seconds", Help: "From the freeze at the source until a cell serves the tenant again: the target, or, of an aborted move, the source.",
 			Buckets: []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
@@ -25,5 +27,5 @@ func newMetrics() *metrics {
 
 // Register adds the mover's metrics to reg.
 func (v *Mover) Register(reg *prometheus.Registry) {
-	reg.MustRegister(v.m.running, v.m.phases, v.m.rows, v.m.pause, v.m.differ)
+	reg.MustRegister(v.m.running, v.m.phases, v.m.rows, v.m.pause, v.m.differ, v.m.rests)
 }

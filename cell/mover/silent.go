@@ -131,7 +131,11 @@ func (w *work) leave(ctx context.Context) bool {
 func (w *work) restFor(ctx context.Context, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) == nil
+	if w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) != nil {
+		return false
+	}
+	w.m.rests.Inc()
+	return true
 }
 
 // ask asks which of the move's cells answer, of those that which tells, and notes it.
