@@ -11,6 +11,7 @@ import (
 	"github.com/cellway/cellway/infra/certs"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/pool"
 )
@@ -31,6 +32,7 @@ func (rt *Router) frontOptions(m *front.Metrics) front.Options {
 		Handler: h1.Strict(rt.Handler(), h1.Limits{Head: maxHeadIn}, rt.malformed),
 		Whole:   rt.whole(), Idle: clientIdle, MaxHead: maxHeadIn,
 		Draining: rt.streams.close, // their clients find another router
+		Hop:      func(peer net.Addr) bool { return rt.Guard.Trusts(guard.PeerOf(peer.String())) },
 		Metrics:  m, Log: rt.Log,
 	}
 }

@@ -41,8 +41,8 @@ func newSite(t *testing.T, h http.Handler) *site {
 	return newSiteOf(t, h, time.Minute)
 }
 
-// newSiteOf is newSite with whole for an exchange.
-func newSiteOf(t *testing.T, h http.Handler, whole time.Duration) *site {
+// newSiteOf is newSite with whole for an exchange, and other options.
+func newSiteOf(t *testing.T, h http.Handler, whole time.Duration, change ...func(*Options)) *site {
 	t.Helper()
 	dir := t.TempDir()
 	ca, err := certs.OpenCA(dir)
@@ -59,10 +59,14 @@ func newSiteOf(t *testing.T, h http.Handler, whole time.Duration) *site {
 	}
 	s := &site{roots: x509.NewCertPool(), reg: prometheus.NewRegistry()}
 	s.roots.AppendCertsFromPEM(ca.Authority())
-	s.server = New(Options{
+	o := Options{
 		TLS: shown.Config(), Engine: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}, Handler: h, Whole: whole, Idle: time.Minute, MaxHead: 32 << 10,
 		Metrics: NewMetrics(s.reg), Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	s.server = New(o)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +174,14 @@ func TestFloods(t *testing.T) {
 			}
 			return a.WriteData(1, false, nil)
 		}},
+		"data that is padding": {50000, floodIdle, func(a *attacker) error {
+			if a.stream == 1 {
+				if _, err := a.open(false); err != nil {
+					return err
+				}
+			}
+			return a.WriteDataPadded(1, false, nil, []byte{0})
+		}},
 		"continuations": {20000, floodContinuations, func(a *attacker) error {
 			if a.stream == 1 {
 				a.stream = 3
@@ -276,11 +288,18 @@ func get(t *testing.T, c *http.Client, addr string) {
 func TestFramesAreFoundInAnyPieces(t *testing.T) {
 	t.Parallel()
 	var all []byte
-	want := []frame{{3, 0, 1}, {0, 4, 0}, {300, 1, 4}, {8, 6, 1}}
-	for _, f := range want {
-		head := binary.BigEndian.AppendUint32(nil, uint32(f.size))[1:]
-		all = append(append(append(all, head...), f.kind, f.flags, 0, 0, 0, 1), make([]byte, f.size)...)
+	for _, f := range []struct {
+		size             uint32
+		kind, flags, pad byte
+	}{{3, 0, 1, 0}, {0, 4, 0, 0}, {300, 1, 4, 0}, {5, 0, flagPadded, 4}, {9, 0, flagPadded, 2}, {0, 0, flagPadded, 0}, {5, 1, flagPadded, 4}, {8, 6, 1, 0}} {
+		all = append(binary.BigEndian.AppendUint32(all, f.size<<8|uint32(f.kind)), f.flags, 0, 0, 1, byte(f.kind))
+		payload := make([]byte, f.size)
+		if f.size > 0 {
+			payload[0] = f.pad
+		}
+		all = append(all, payload...)
 	}
+	want := []frame{{0, 1, 256, 3}, {4, 0, 260, 0}, {1, 4, 257, 300}, {0, 8, 256, 0}, {0, 8, 256, 6}, {0, 8, 256, 0}, {1, 8, 257, 5}, {6, 1, 262, 8}}
 	for piece := 1; piece < len(all); piece++ {
 		var s frames
 		var got []frame

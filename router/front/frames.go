@@ -21,6 +21,7 @@ const (
 	frameContinuation = 0x9
 
 	flagEndStream = 0x1
+	flagPadded    = 0x8
 )
 
 // What one connection may send at once and, from then on, in a second. Streams
@@ -31,7 +32,8 @@ const (
 	idles, idlesPerSecond     = 1000, 50  // frames that carry nothing: PING, SETTINGS, PRIORITY, empty DATA, what is not known
 	windows, windowsPerSecond = 2000, 500 // WINDOW_UPDATE, besides one for each windowBytes that we send
 	windowBytes               = 1 << 10
-	maxContinuations          = 32 // of one head
+	lateBytes                 = 1 << 10 // a DATA frame that is smaller, for a stream that has had its answer, carries nothing
+	maxContinuations          = 32      // of one head
 )
 
 // The kinds of floods: label of router_http2_floods_total.
@@ -52,10 +54,11 @@ type guarded struct {
 	metrics *Metrics
 
 	in, out        frames
-	preface        int // bytes of the client's preface that are to come
-	continuations  int // of the head under way
-	resets         *rate.Limiter
+	preface        int           // bytes of the client's preface that are to come
+	continuations  int           // of the head under way
+	resets         *rate.Limiter // nil: of a hop, where many clients' streams are
 	idles, windows *rate.Limiter
+	ended          answered
 	sent           atomic.Int64 // bytes, since the last window that they paid for
 }
 
@@ -63,10 +66,14 @@ type guarded struct {
 const prefaceBytes = 24
 
 func (s *Server) guard(nc net.Conn, state *tls.ConnectionState) *guarded {
-	return &guarded{
+	g := &guarded{
 		Conn: nc, tls: state, metrics: s.o.Metrics, preface: prefaceBytes,
-		resets: rate.NewLimiter(resetsPerSecond, resets), idles: rate.NewLimiter(idlesPerSecond, idles), windows: rate.NewLimiter(windowsPerSecond, windows),
+		idles: rate.NewLimiter(idlesPerSecond, idles), windows: rate.NewLimiter(windowsPerSecond, windows),
 	}
+	if state != nil && (s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr())) {
+		g.resets = rate.NewLimiter(resetsPerSecond, resets)
+	}
+	return g
 }
 
 // Read implements io.Reader. What comes with the frame that was too much is not
@@ -112,11 +119,16 @@ func (g *guarded) received(f frame) string {
 		g.continuations = 0
 		return ""
 	case frameData:
-		if f.size > 0 || f.flags&flagEndStream != 0 {
+		if f.flags&flagEndStream != 0 || f.data >= lateBytes || f.data > 0 && !g.ended.has(f.stream) {
 			return ""
 		}
 	case frameReset:
-		return charge(g.resets, floodResets)
+		if !g.ended.has(f.stream) {
+			return g.reset()
+		}
+		if g.ended.leave(f.stream) {
+			return ""
+		}
 	case frameWindow:
 		if left := g.sent.Load(); left >= windowBytes {
 			g.sent.Add(-windowBytes)
@@ -127,12 +139,29 @@ func (g *guarded) received(f frame) string {
 	return charge(g.idles, floodIdle)
 }
 
-// written charges a frame of ours.
+// written charges a frame of ours. Of a stream that has had its answer net/http takes
+// back what is left: a body that was refused, and each piece of it that comes late.
 func (g *guarded) written(f frame) string {
-	if f.kind == frameReset {
-		return charge(g.resets, floodResets)
+	switch f.kind {
+	case frameHeaders, frameData:
+		if f.flags&flagEndStream != 0 {
+			g.ended.add(f.stream)
+		}
+	case frameReset:
+		if !g.ended.has(f.stream) {
+			return g.reset()
+		}
 	}
 	return ""
+}
+
+// reset charges a stream that is taken back. What a hop of ours takes back is not
+// counted: one client behind it would cut the others' connection.
+func (g *guarded) reset() string {
+	if g.resets == nil {
+		return ""
+	}
+	return charge(g.resets, floodResets)
 }
 
 func charge(l *rate.Limiter, kind string) string {
@@ -142,20 +171,23 @@ func charge(l *rate.Limiter, kind string) string {
 	return kind
 }
 
-// A frame is a frame's head.
+// A frame is what is looked at of one.
 type frame struct {
-	size        int
 	kind, flags byte
+	stream      uint32
+	data        int // bytes of the payload; of DATA those that are no padding
 }
 
-// frames finds the heads of frames in a stream of bytes.
+// frames finds frames in a stream of bytes.
 type frames struct {
-	head [9]byte
-	have int // bytes of head
-	skip int // bytes of the payload that are to come
+	head [headBytes + 1]byte // with the length of the padding
+	have int                 // bytes of head
+	skip int                 // bytes of the payload that are to come
 }
 
-// each calls f for each head that ends in b, until f names a flood.
+const headBytes = 9
+
+// each calls f for each frame once its head is there, until f names a flood.
 func (s *frames) each(b []byte, f func(frame) string) string {
 	for len(b) > 0 {
 		if s.skip > 0 {
@@ -164,18 +196,36 @@ func (s *frames) each(b []byte, f func(frame) string) string {
 			b = b[k:]
 			continue
 		}
-		k := copy(s.head[s.have:], b)
+		k := copy(s.head[s.have:s.want()], b)
 		b = b[k:]
-		if s.have += k; s.have < len(s.head) {
-			return ""
+		s.have += k
+		if s.have < s.want() { // of padded DATA it grows with the head
+			continue
 		}
-		s.have = 0
-		s.skip = int(binary.BigEndian.Uint32([]byte{0, s.head[0], s.head[1], s.head[2]}))
-		if kind := f(frame{s.skip, s.head[3], s.head[4]}); kind != "" {
+		size := s.size()
+		found := frame{kind: s.head[3], flags: s.head[4], stream: binary.BigEndian.Uint32(s.head[5:]) &^ (1 << 31), data: size}
+		if s.have > headBytes {
+			found.data = size - 1 - int(s.head[headBytes])
+		}
+		s.have, s.skip = 0, size-(s.have-headBytes)
+		if kind := f(found); kind != "" {
 			return kind
 		}
 	}
 	return ""
+}
+
+// size is the payload's, once the head is there.
+func (s *frames) size() int {
+	return int(binary.BigEndian.Uint32([]byte{0, s.head[0], s.head[1], s.head[2]}))
+}
+
+// want is how many bytes of head the frame has, as far as is known.
+func (s *frames) want() int {
+	if s.have >= headBytes && s.head[3] == frameData && s.head[4]&flagPadded != 0 && s.size() > 0 {
+		return headBytes + 1
+	}
+	return headBytes
 }
 
 type tlsKey struct{}

@@ -27,13 +27,14 @@ type Engine interface {
 
 // Options are what a Server is made of.
 type Options struct {
-	TLS      *tls.Config   // nil: HTTP/2 without TLS, for a listener that takes nothing else
-	Engine   Engine        // serves HTTP/1.1; nil where TLS is
-	Handler  http.Handler  // serves HTTP/2
-	Whole    time.Duration // for one exchange
-	Idle     time.Duration // between two exchanges
-	MaxHead  int           // bytes of a request's head
-	Draining func()        // called when Shutdown begins
+	TLS      *tls.Config         // nil: HTTP/2 without TLS, for a listener that takes nothing else, and of hops of ours only
+	Engine   Engine              // serves HTTP/1.1; nil where TLS is
+	Handler  http.Handler        // serves HTTP/2
+	Whole    time.Duration       // for one exchange
+	Idle     time.Duration       // between two exchanges
+	MaxHead  int                 // bytes of a request's head
+	Draining func()              // called when Shutdown begins
+	Hop      func(net.Addr) bool // whether a peer is a hop of ours, with many clients behind it; nil: none is
 	Metrics  *Metrics
 	Log      *slog.Logger // of net/http, at level debug
 }
