@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -29,7 +30,7 @@ func (is *Issuer) validate() error {
 		return bad("issuer: %s", err)
 	}
 	if is.JWKS != "" {
-		if err := checkURL(is.JWKS); err != nil {
+		if err := is.checkKeys(is.JWKS); err != nil {
 			return bad("jwks: %s", err)
 		}
 	}
@@ -69,10 +70,42 @@ func checkURL(s string) error {
 	if err != nil || u.Host == "" || u.User != nil {
 		return bad("%q is not an https URL", s)
 	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	local := u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
-	if u.Scheme != "https" && (u.Scheme != "http" || !local) {
+	if u.Scheme != "https" && (u.Scheme != "http" || !local(u)) {
 		return bad("%q is not an https URL", s)
 	}
 	return nil
+}
+
+// checkKeys is checkURL for where the keys are. What a tenant's own issuer says must
+// not lead inside: to this machine only from there, and from https to https only.
+func (is *Issuer) checkKeys(s string) error {
+	if err := checkURL(s); err != nil {
+		return err
+	}
+	keys, err := url.Parse(s)
+	if err != nil {
+		return err
+	}
+	from, err := url.Parse(is.Issuer)
+	switch {
+	case err != nil:
+		return err
+	case from.Scheme == "https" && keys.Scheme != "https":
+		return bad("%q is not an https URL, and the issuer is one", s)
+	case local(keys) && !local(from):
+		return bad("%q is on this machine, and the issuer is not", s)
+	}
+	return nil
+}
+
+// local reports whether u says by itself that it is of this machine.
+func local(u *url.URL) bool {
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ofThisMachine(addr)
+}
+
+func ofThisMachine(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsLoopback() || a.IsUnspecified()
 }

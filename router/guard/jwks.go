@@ -7,12 +7,10 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,39 +85,73 @@ func (is *issuer) runOnce(ctx context.Context, now time.Time, log *slog.Logger) 
 	}
 	is.failed, is.due = 0, now.Add(is.refresh()*3/4+rand.N(is.refresh()/2))
 	is.wanted.Store(false)
-	is.keys.Store(ks)
+	before := is.keys.Swap(ks)
+	if ks.left > 0 && (before == nil || before.left != ks.left) && ctx.Err() == nil {
+		log.WarnContext(ctx, "keys of an issuer left out: of kinds that verify nothing here, or too many", "issuer", is.Issuer.Issuer, "left_out", ks.left, "kept", len(ks.published), "most", mostKeys)
+	}
 }
 
 // fetch asks for the key set, finding it first where the policy does not say where it is.
 func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	at := is.JWKS
+	at, by := is.JWKS, fetcher
 	if at == "" {
 		var found struct {
 			Issuer string `json:"issuer"`
 			JWKS   string `json:"jwks_uri"`
 		}
-		if err := get(ctx, strings.TrimSuffix(is.Issuer.Issuer, "/")+"/.well-known/openid-configuration", &found); err != nil {
+		if err := get(ctx, by, strings.TrimSuffix(is.Issuer.Issuer, "/")+"/.well-known/openid-configuration", &found); err != nil {
 			return nil, err
 		}
 		if found.Issuer != is.Issuer.Issuer {
 			return nil, fmt.Errorf("discovery names issuer %q", found.Issuer)
 		}
-		if err := checkURL(found.JWKS); err != nil {
+		if err := is.checkKeys(found.JWKS); err != nil {
 			return nil, fmt.Errorf("discovery: %w", err)
 		}
-		at = found.JWKS
+		at, by = found.JWKS, is.follower(found.JWKS)
 	}
-	var set jose.JSONWebKeySet
-	if err := get(ctx, at, &set); err != nil {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := get(ctx, by, at, &set); err != nil {
 		return nil, err
 	}
-	ks := is.keySet(set.Keys, now)
+	keys, left := usable(set.Keys)
+	ks := is.keySet(keys, now)
+	ks.left = left
 	if len(ks.byID) == 0 {
-		return nil, errors.New("no key to verify with")
+		return nil, fmt.Errorf("no key to verify with among %d", len(set.Keys))
 	}
 	return ks, nil
+}
+
+// mostKeys is how many keys of an issuer count. A token that names none is tried with
+// each of them.
+const mostKeys = 64
+
+// usable is the published keys that can verify at all, mostKeys at most, and how many
+// are left out. One of a kind that nobody here knows spoils no other (RFC 7517, 5).
+func usable(published []json.RawMessage) (keys []jose.JSONWebKey, left int) {
+	for i, raw := range published {
+		var k jose.JSONWebKey
+		if json.Unmarshal(raw, &k) != nil {
+			left++
+			continue
+		}
+		switch k.Key.(type) { // symmetric and private keys verify nothing
+		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+			if k.Use != "" && k.Use != "sig" {
+				continue
+			}
+			if len(keys) == mostKeys {
+				return keys, left + len(published) - i
+			}
+			keys = append(keys, k)
+		}
+	}
+	return keys, left
 }
 
 // keySet is those of an issuer's keys that verify what it asks for now.
@@ -127,41 +159,27 @@ func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet
 	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}, fetched: fetched}
 	var public []crypto.PublicKey
 	for _, k := range published {
-		switch k.Key.(type) { // symmetric and private keys verify nothing
-		case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
-			if k.Use == "" || k.Use == "sig" {
-				public = append(public, k.Key)
-				ks.byID[k.KeyID] = is.verifier(k.Key)
-			}
+		if slices.ContainsFunc(is.algorithms(), func(alg string) bool { return fits(k.Key, alg) }) {
+			public = append(public, k.Key)
+			ks.byID[k.KeyID] = is.verifier(k.Key)
 		}
 	}
 	ks.all = is.verifier(public...)
 	return ks
 }
 
+// fits reports whether a key is of the kind that an algorithm signs with.
+func fits(key any, alg string) bool {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		return alg[:2] == "RS" || alg[:2] == "PS"
+	case *ecdsa.PublicKey:
+		return alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[k.Curve.Params().BitSize]
+	}
+	return alg == "EdDSA"
+}
+
 func (is *issuer) verifier(keys ...crypto.PublicKey) *oidc.IDTokenVerifier {
 	return oidc.NewVerifier(is.Issuer.Issuer, &oidc.StaticKeySet{PublicKeys: keys},
 		&oidc.Config{ClientID: is.Audience, SupportedSigningAlgs: is.algorithms()})
-}
-
-// fetcher follows no redirect: keys come from where the policy says.
-var fetcher = &http.Client{
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Timeout:       fetchTimeout,
-}
-
-func get(ctx context.Context, url string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := fetcher.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %d", url, resp.StatusCode)
-	}
-	return json.NewDecoder(io.LimitReader(resp.Body, maxJWKS)).Decode(into)
 }

@@ -30,7 +30,8 @@ type issuer struct {
 
 // A keySet is what one fetch brought.
 type keySet struct {
-	published []jose.JSONWebKey                // as they were
+	published []jose.JSONWebKey                // those that can verify
+	left      int                              // others: of kinds that are not known, or too many
 	byID      map[string]*oidc.IDTokenVerifier // of the key with the id
 	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
 	fetched   time.Time
