@@ -58,8 +58,9 @@ type Guard struct {
 
 	samples sampler // of requests that the WAF looks at without being waited for
 	queue   chan sample
-	bodies  chan struct{} // places of those that are looked into at once, and waited for
-	said    [2]sampler    // log lines, of the contract and of the WAF
+	bodies  *places // of tenants'
+	signups *places
+	said    [2]sampler // log lines, of the contract and of the WAF
 }
 
 // mostBuckets bounds the allowances that are kept: about 100 bytes each.
@@ -91,7 +92,7 @@ type route struct {
 
 // New makes a Guard that refuses nothing until Use.
 func New(reg prometheus.Registerer) *Guard {
-	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now(), queue: make(chan sample, mostSamples), bodies: make(chan struct{}, bodiesAtOnce())}
+	g := &Guard{buckets: newBuckets(mostBuckets), tenants: newCounts(), clients: newCounts(), conns: newCounts(), began: time.Now(), queue: make(chan sample, mostSamples), bodies: newPlaces(bodiesAtOnce(), bodiesOfOne()), signups: newPlaces(bodiesOfOne(), bodiesOfOne())}
 	for _, s := range []*sampler{&g.samples, &g.said[0], &g.said[1]} {
 		s.full.Store(-int64(time.Second)) // the clock begins at 0
 	}

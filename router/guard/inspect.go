@@ -2,10 +2,10 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -88,7 +88,7 @@ func (g *Guard) Inspect(in *Inspection) error {
 	}}
 	if l.WAF == Block {
 		s.request.Fields = waf.FieldsOf(r)
-		return g.block(r.Context(), &s)
+		return g.block(r.Context(), &s, in.Signup)
 	}
 	if _, ok := g.samples.take(g.now(), ru.looks.interval); ok {
 		s.request.Fields = waf.FieldsOf(r)
@@ -177,32 +177,20 @@ func (g *Guard) detect(s *sample) {
 	_ = g.judge(s, false) // nobody waits for it
 }
 
-// bodyWait is how long a request waits for others whose bodies are looked at.
-const bodyWait = 100 * time.Millisecond
-
-// bodiesAtOnce leaves the other requests a half of the cores: a body of a few
-// kilobytes takes one for many times what a request does.
-func bodiesAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
-
 // block judges a request that waits for it.
-func (g *Guard) block(ctx context.Context, s *sample) error {
+func (g *Guard) block(ctx context.Context, s *sample, signup bool) error {
 	if len(s.request.Body) == 0 {
 		return g.judge(s, true)
 	}
-	timer := time.NewTimer(bodyWait)
-	defer timer.Stop()
-	select {
-	case g.bodies <- struct{}{}:
-		defer func() { <-g.bodies }()
-		return g.judge(s, true)
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
+	places := g.bodies
+	if signup { // anybody may: what they send keeps no tenant's body waiting
+		places = g.signups
 	}
-	g.metrics.refused.WithLabelValues("inspect_busy").Inc()
-	e := problem.New(problem.Unavailable, "too many bodies are looked into")
-	e.RetryAfter = time.Second
-	return e
+	err := places.do(ctx, directory.TenantID(s.request.Tenant), func() error { return g.judge(s, true) })
+	if errors.Is(err, errBusy) {
+		g.metrics.refused.WithLabelValues("inspect_busy").Inc()
+	}
+	return err
 }
 
 // judge counts what the rules say, and refuses by it or logs it.

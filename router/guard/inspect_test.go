@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -142,8 +144,8 @@ func TestRulesThatPanicEndNothing(t *testing.T) {
 func TestBodiesThatBlockAreBounded(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t, "{waf: {mode: block}, routes: [{name: b, prefix: /b, inspect_body: 100}]}")
-	for range cap(g.bodies) {
-		g.bodies <- struct{}{}
+	for range cap(g.bodies.all) {
+		g.bodies.all <- struct{}{}
 	}
 	in := &Inspection{Request: httptest.NewRequest("POST", "/b", nil), Body: []byte("a=b"), Whole: true, Log: slog.New(slog.DiscardHandler)}
 	err := g.Inspect(in)
@@ -154,10 +156,70 @@ func TestBodiesThatBlockAreBounded(t *testing.T) {
 	if err := g.Inspect(in); problem.KindOf(err) == problem.Unavailable {
 		t.Errorf("a head: got %v", err)
 	}
-	<-g.bodies
+	<-g.bodies.all
 	in.Body = []byte("a=b")
-	if err := g.Inspect(in); problem.KindOf(err) == problem.Unavailable || len(g.bodies) != cap(g.bodies)-1 {
-		t.Errorf("with a place: got %v, and %d are taken", err, len(g.bodies))
+	if err := g.Inspect(in); problem.KindOf(err) == problem.Unavailable || len(g.bodies.all) != cap(g.bodies.all)-1 || len(g.bodies.of) != 0 {
+		t.Errorf("with a place: got %v, and %d are taken", err, len(g.bodies.all))
+	}
+}
+
+// TestBodiesOfOthersAreLookedInto: neither one tenant, however many of its bodies take
+// long or wait, nor those who sign up take the places of others.
+func TestBodiesOfOthersAreLookedInto(t *testing.T) {
+	t.Parallel()
+	const noisy, other = 1, 2
+	g := newGuard(t, "{waf: {mode: block}, signup: {waf: block, inspect_body: 100}, routes: [{name: b, prefix: /b, inspect_body: 100}]}")
+	inspect := func(tenant directory.TenantID) error {
+		return g.Inspect(&Inspection{
+			Request: httptest.NewRequest("POST", "/b", nil), Tenant: tenant, Signup: tenant == 0,
+			Body: []byte("a=b"), Whole: true, Log: slog.New(slog.DiscardHandler),
+		})
+	}
+	busy := func(err error) bool { return problem.KindOf(err) == problem.Unavailable }
+	release := make(chan struct{})
+	var holders sync.WaitGroup
+	hold := func(p *places, tenant directory.TenantID) {
+		holds := make(chan struct{})
+		holders.Go(func() {
+			if err := p.do(t.Context(), tenant, func() error { close(holds); <-release; return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		<-holds
+	}
+	for range g.bodies.share {
+		hold(g.bodies, noisy)
+	}
+	for range cap(g.signups.all) {
+		hold(g.signups, 0)
+	}
+	var waiting sync.WaitGroup
+	for range 100 {
+		waiting.Go(func() {
+			if err := inspect(noisy); !busy(err) {
+				t.Errorf("over its share: got %v", err)
+			}
+		})
+	}
+	if err := inspect(0); !busy(err) {
+		t.Errorf("one sign-up too many: got %v", err)
+	}
+	if err := inspect(other); busy(err) {
+		t.Errorf("another tenant: got %v", err)
+	}
+	waiting.Wait()
+	close(release)
+	holders.Wait()
+	for range cap(g.bodies.all) {
+		g.bodies.all <- struct{}{}
+	}
+	for _, tenant := range []directory.TenantID{0, noisy} {
+		if err := inspect(tenant); busy(err) != (tenant == noisy) {
+			t.Errorf("tenant %d, with all places of tenants taken: got %v", tenant, err)
+		}
+	}
+	if n := len(g.bodies.of) + len(g.signups.of); n != 0 {
+		t.Errorf("%d owners are remembered", n)
 	}
 }
 
