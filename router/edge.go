@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/guard"
 )
 
@@ -45,21 +46,24 @@ func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
 	})
 }
 
-// inspectSignup has the guard look into a sign-up, and keeps its body for the directory.
-func (rt *Router) inspectSignup(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	if !rt.Guard.InspectsSignup() {
-		return nil
-	}
+// readSignup reads a sign-up whole before the directory is asked, whose connections are
+// few: who sends slowly holds none. The guard looks into it.
+func (rt *Router) readSignup(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	b, err := readBody(w, r, signupBody)
 	if err != nil {
 		return err
 	}
-	err = rt.Guard.Inspect(&guard.Inspection{
-		Request: r, ID: x.log.ID, Client: rt.Guard.ClientOf(r),
-		Signup: true, Body: b.prefix, Whole: b.whole, Log: rt.Log,
-	})
+	if !b.whole {
+		return problem.New(problem.TooLarge, "a sign-up is at most %d bytes", signupBody)
+	}
 	b.attach(r)
-	return err
+	if !rt.Guard.InspectsSignup() {
+		return nil
+	}
+	return rt.Guard.Inspect(&guard.Inspection{
+		Request: r, ID: x.log.ID, Client: rt.Guard.ClientOf(r),
+		Signup: true, Body: b.prefix, Whole: true, Log: rt.Log,
+	})
 }
 
 // least is the smaller of two limits, of which 0 is none.

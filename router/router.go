@@ -159,7 +159,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 	case Refuse:
 		return d.Err
 	case Signup:
-		if err := rt.inspectSignup(w, r, x); err != nil {
+		if err := rt.readSignup(w, r, x); err != nil {
 			return err
 		}
 		rt.signup.ServeHTTP(w, r)

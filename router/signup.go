@@ -60,16 +60,11 @@ func newSignup(o *Options) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), signupTimeout)
 		defer cancel()
-		r = r.WithContext(ctx)
-		r.Body = http.MaxBytesReader(w, r.Body, signupBody)
-		reverse.ServeHTTP(w, r)
+		reverse.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
 func signupError(err error) error {
-	if e := clientError(err); problem.KindOf(e) == problem.TooLarge {
-		return e
-	}
 	e := problem.Wrap(problem.Unavailable, err, "sign-up is not available now")
 	e.RetryAfter = 5 * time.Second
 	return e
