@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -109,15 +110,15 @@ func (l Looks) bodyOf(in *Inspection) ([]byte, error) {
 		return nil, nil
 	}
 	block := l.Contract == Block || l.WAF == Block
-	coding := in.Request.Header.Get("Content-Encoding")
+	coded := slices.ContainsFunc(in.Request.Header.Values("Content-Encoding"), func(v string) bool { return v != "" && v != "identity" })
 	switch {
-	case coding != "" && coding != "identity" && block:
+	case coded && block:
 		e := problem.New(problem.Invalid, "a body is looked into here: send it without Content-Encoding")
 		e.Fields = []problem.Field{{Pointer: "header/Content-Encoding", Detail: "must be identity"}}
 		return nil, e
 	case (!in.Whole || len(in.Body) > l.InspectBody) && block:
 		return nil, problem.New(problem.TooLarge, "a body is looked into here: it is at most %d bytes", l.InspectBody)
-	case coding != "" && coding != "identity" || !in.Whole || len(in.Body) > l.InspectBody:
+	case coded || !in.Whole || len(in.Body) > l.InspectBody:
 		return nil, nil
 	case in.Body == nil:
 		return []byte{}, nil

@@ -223,6 +223,32 @@ func TestBodiesOfOthersAreLookedInto(t *testing.T) {
 	}
 }
 
+// TestAnEncodedBodyDoesNotPass: whichever of the fields says so, for the cell gets all.
+func TestAnEncodedBodyDoesNotPass(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "{waf: {mode: block}, routes: [{name: b, prefix: /b, inspect_body: 100}]}")
+	for _, tt := range []struct {
+		codings []string
+		refused bool
+	}{
+		{nil, false},
+		{[]string{""}, false},
+		{[]string{"identity"}, false},
+		{[]string{"identity", ""}, false},
+		{[]string{"gzip"}, true},
+		{[]string{"identity", "gzip"}, true},
+		{[]string{"", "gzip"}, true},
+		{[]string{"identity, gzip"}, true},
+	} {
+		r := httptest.NewRequest("POST", "/b", nil)
+		r.Header["Content-Encoding"] = tt.codings
+		err := g.Inspect(&Inspection{Request: r, Body: []byte("a=b"), Whole: true, Log: slog.New(slog.DiscardHandler)})
+		if got := problem.KindOf(err) == problem.Invalid; got != tt.refused {
+			t.Errorf("%q: got %v, want it refused: %v", tt.codings, err, tt.refused)
+		}
+	}
+}
+
 // TestFindingsDoNotFloodTheLog: any number of attacks is a line a second, which holds
 // rules and nothing that the client has sent.
 func TestFindingsDoNotFloodTheLog(t *testing.T) {
