@@ -73,7 +73,8 @@ func (c *Client) Credentials(ctx context.Context, since directory.Version, wait 
 
 // WatchCredentials keeps what apply keeps, which is at version from, up to date
 // until ctx ends, then returns nil. A directory that is dead stops nothing: it is
-// asked again, with jittered pauses, and failed hears of it. apply hears of each answer,
+// asked again, with jittered pauses, and failed hears of it. It is asked in beats, like
+// Watch asks: a revocation must not wait on a connection that died silently. apply hears of each answer,
 // also of one without news: its head may be another's. After a failure of apply, and
 // where the directory cannot continue, the next update is everything.
 func WatchCredentials(ctx context.Context, keys directory.Keys, from directory.Version,
@@ -81,11 +82,7 @@ func WatchCredentials(ctx context.Context, keys directory.Keys, from directory.V
 ) error {
 	at, failures := from, 0
 	for ctx.Err() == nil {
-		wait := longestPoll
-		if failures > 0 {
-			wait = 0 // the record may have been restored meanwhile: its head says so at once
-		}
-		c, err := keys.Credentials(ctx, at, wait)
+		c, err := pollCredentials(ctx, keys, at, failures > 0)
 		switch {
 		case err == nil && c.Since != at:
 			err = fmt.Errorf("asked for credentials since %d, got since %d", at, c.Since)
@@ -105,9 +102,26 @@ func WatchCredentials(ctx context.Context, keys directory.Keys, from directory.V
 			break
 		}
 		failures++
-		d := backoff(failures, firstPause, mostPause)
+		most := mostPause
+		if unanswered(err) || errors.Is(err, context.DeadlineExceeded) {
+			most = silentPause
+		}
+		d := backoff(failures, firstPause, most)
 		failed(err, d)
 		run.Pause(ctx, d) // the loop looks at ctx
 	}
 	return nil
+}
+
+// pollCredentials asks for what is newer than at: in good times it waits for that, for a
+// beat. After a failure it does not wait, because the record may have been restored
+// meanwhile and its head says so at once; then, and for everything, a slow directory has
+// the time of its client.
+func pollCredentials(ctx context.Context, keys directory.Keys, at directory.Version, failed bool) (directory.Credentials, error) {
+	if failed || at == 0 {
+		return keys.Credentials(ctx, at, 0)
+	}
+	ctx, cancel := context.WithTimeout(ctx, beat+latePoll)
+	defer cancel()
+	return keys.Credentials(ctx, at, beat)
 }

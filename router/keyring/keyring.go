@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,8 @@ type File struct {
 	saved directory.Version
 	head  directory.Head // of that version
 	times int64          // restarts of the ring when it was saved
+
+	confirmed atomic.Int64 // Unix nanoseconds: see confirmedAt
 }
 
 // saveEvery is how often a changed ring is written, at most.
@@ -90,6 +93,9 @@ func (f *File) Follow(ctx context.Context, feed directory.Keys) error {
 	apply := func(c directory.Credentials) error {
 		was, times := f.ring.Version(), f.ring.Restarts()
 		err := f.ring.Apply(c)
+		if err == nil {
+			f.confirmed.Store(time.Now().UnixNano())
+		}
 		if f.ring.Restarts() > times {
 			f.log.WarnContext(ctx, "directory's record is older than the keys, or has another history, and takes their place: was it restored? what was revoked stays so", "version", c.Version, "before", was)
 		}
@@ -98,6 +104,16 @@ func (f *File) Follow(ctx context.Context, feed directory.Keys) error {
 	return client.WatchCredentials(ctx, feed, f.ring.Version(), apply, func(err error, pause time.Duration) {
 		f.log.WarnContext(ctx, "directory does not answer; the keys stay as they are", "error", err, "pause", pause, "version", f.ring.Version())
 	})
+}
+
+// confirmedAt is when the directory last said that the ring is as its record is, or
+// brought it there; zero where it never has.
+func (f *File) confirmedAt() time.Time {
+	n := f.confirmed.Load()
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
 }
 
 // Run writes the ring whenever it has changed, until ctx ends; then once more if
@@ -143,11 +159,22 @@ func (f *File) save() error {
 	return nil
 }
 
-// Restarts counts that the directory's record was restored behind the ring.
-func (f *File) Restarts() prometheus.Collector {
-	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "router_keys_restarts_total", Help: "Times that an older record of the directory's, or one with another history, took the place of the keys: see the log.",
-	}, func() float64 { return float64(f.ring.Restarts()) })
+// Metrics say how old the ring is, and how often the directory's record was restored
+// behind it.
+func (f *File) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "router_keys_restarts_total", Help: "Times that an older record of the directory's, or one with another history, took the place of the keys: see the log.",
+		}, func() float64 { return float64(f.ring.Restarts()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "router_keys_age_seconds", Help: "Since the directory last confirmed the keys and what is revoked; -1: never in this process.",
+		}, func() float64 {
+			if f.confirmed.Load() == 0 {
+				return -1
+			}
+			return time.Since(f.confirmedAt()).Seconds()
+		}),
+	}
 }
 
 func write(path string, b []byte) (err error) {

@@ -5,12 +5,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 func poll(t *testing.T, ok func() bool) {
@@ -64,6 +67,71 @@ func TestKeysFollowTheDirectory(t *testing.T) {
 	if valid(&again, key) || !valid(&again, other) || !again.Revoked(revoked.ID) || again.Version() != ring.Version() {
 		t.Error("after a restart without a directory the keys are not those of before")
 	}
+}
+
+// A lostFeed is away, or takes the questions that are out and never answers them.
+type lostFeed struct {
+	directory.Keys
+	away, silent atomic.Bool
+}
+
+func (f *lostFeed) Credentials(ctx context.Context, since directory.Version, wait time.Duration) (directory.Credentials, error) {
+	if f.away.Load() {
+		return directory.Credentials{}, problem.New(problem.Unavailable, "refused")
+	}
+	if f.silent.CompareAndSwap(true, false) { // the next one is on a connection that lives
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait + 5*time.Second): // as the client's timeout
+		}
+		return directory.Credentials{}, problem.New(problem.Unavailable, "no answer")
+	}
+	return f.Keys.Credentials(ctx, since, wait)
+}
+
+// TestARevocationDoesNotWaitForADeadConnection: where a connection died silently, and
+// where the directory was away for long, the ring knows what was revoked as soon as
+// the table would know of a change.
+func TestARevocationDoesNotWaitForADeadConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := directorytest.NewKeyWorld(t)
+		feed := &lostFeed{Keys: w.Memory}
+		var ring token.Ring
+		f := New(filepath.Join(t.TempDir(), "keys"), &ring, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Follow(ctx, feed) }()
+		time.Sleep(10 * time.Second)
+		if since := time.Since(f.confirmedAt()); since > time.Second {
+			t.Errorf("idle: last heard of %v ago, want one beat", since)
+		}
+		feed.silent.Store(true)
+		for feed.silent.Load() { // until the question that is to be lost is out
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := w.RevokeKey(t.Context(), w.Acme.ID, w.Key.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2200 * time.Millisecond) // two beats and a pause
+		if _, _, err := ring.Check(w.Text, time.Now()); err == nil {
+			t.Error("two beats after it was revoked the key counts, because a connection died")
+		}
+		feed.away.Store(true)
+		time.Sleep(time.Minute)
+		revoked := directory.RevokedToken{ID: "00112233445566778899", Tenant: w.Acme.ID, ExpiresAt: time.Now().Add(time.Hour)}
+		if err := w.RevokeToken(t.Context(), revoked); err != nil {
+			t.Fatal(err)
+		}
+		feed.away.Store(false)
+		time.Sleep(time.Second)
+		if !ring.Revoked(revoked.ID) {
+			t.Error("a second after the directory is back the token counts")
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestSpoiltKeyFile: no part of a file that was cut or changed is believed.

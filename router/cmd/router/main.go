@@ -68,7 +68,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	ring := &token.Ring{}
 	keyFile := keyring.New(s.TableFile+".keys", ring, tel.Log)
 	keyFile.Load(ctx)
-	tel.Registry.MustRegister(keyFile.Restarts())
+	tel.Registry.MustRegister(keyFile.Metrics()...)
 	o.Chain.Ring = ring
 	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
 	o.Log, o.Registry = tel.Log, tel.Registry
