@@ -298,7 +298,10 @@ type Feed interface {
 	// says no more than the head: the same few bytes with each beat. router,
 	// unless "", acknowledges that it serves since and counts as its heartbeat.
 	// Gone where since is too old, or too far behind, to continue from, or newer than the table:
-	// start again from Snapshot, which holds no deleted tenant and no retired cell.
+	// start again from Snapshot, which holds no deleted tenant and no retired cell. Where a
+	// router serves what is newer the record was restored: the table's version is above that
+	// from now on, by MarginVersions, which ErrLifted says within the directory's process. Not
+	// twice within LiftPause, not where it is FarVersions away, nor where the record has no tenant.
 	Changes(ctx context.Context, router string, since Version, wait time.Duration) (Update, error)
 	// Watermark says how far the routers are.
 	Watermark(ctx context.Context) (Watermark, error)

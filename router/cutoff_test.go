@@ -236,6 +236,64 @@ func TestF15ASilentStreamIsNoticed(t *testing.T) {
 	})
 }
 
+// A swappedFeed is asked where the pointer leads now.
+type swappedFeed struct {
+	at atomic.Pointer[directorytest.Memory]
+	directory.Feed
+}
+
+func (f *swappedFeed) Snapshot(ctx context.Context) (directory.Update, error) {
+	return f.at.Load().Snapshot(ctx)
+}
+
+func (f *swappedFeed) Changes(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
+	return f.at.Load().Changes(ctx, r, since, wait)
+}
+
+// TestF15ARestoredRecordIsTaken: the record was restored to before what the router has,
+// which hears within seconds of what is changed in it.
+func TestF15ARestoredRecordIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		record := func(tenants int) *directorytest.Memory {
+			m := directorytest.NewMemory()
+			if _, err := m.AddCell(t.Context(), directory.Cell{ID: "c1", Address: "http://c1", Capacity: 100, Incarnation: "db"}); err != nil {
+				t.Fatal(err)
+			}
+			for i := range tenants {
+				if _, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: fmt.Sprint("t", i), Cell: "c1"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return m
+		}
+		tab, feed := table.New(), &swappedFeed{}
+		feed.at.Store(record(50))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
+		time.Sleep(3 * time.Second)
+		before := tab.View().Version()
+		restored := record(40)
+		feed.at.Store(restored)
+		time.Sleep(3 * time.Second)
+		yes := true
+		if _, err := restored.UpdateTenant(t.Context(), 7, directory.Change{Suspended: &yes}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if e, ok := tab.View().ByID(7); !ok || e.State != directory.Suspended {
+			t.Errorf("got %+v, %v, want it suspended", e, ok)
+		}
+		if w, err := restored.Watermark(t.Context()); err != nil || w.Watermark != tab.View().Version() || w.Watermark <= before {
+			t.Errorf("watermark: got %+v, %v, want r1 at the table's version, above %d", w, err, before)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A stuckFeed takes questions and does not answer.
 type stuckFeed struct {
 	directory.Feed

@@ -70,7 +70,8 @@ const (
 //
 // The table never goes backwards. If the directory has lost versions (it was
 // restored from an old backup), Watch keeps the newer table and reports so with
-// each attempt, until the directory's version has passed the table's.
+// each attempt, until the directory's version has passed the table's: the directory lifts
+// it at the first question of a Router that is ahead, see directory.ErrLifted.
 func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 	if o.Apply == nil {
 		return errors.New("watch the table: nothing to apply it to")

@@ -38,6 +38,8 @@ type Memory struct {
 	loads   map[directory.CellID][]directory.TenantLoad
 	log     []logged // log[i] is what version i+1 changed
 	genesis directory.Head
+	oldest  directory.Version // that Changes can continue from: see lift
+	lifted  time.Time
 	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read, and retired cells are left out
 	held    map[held]bool
 	hurried map[directory.TenantID]time.Time

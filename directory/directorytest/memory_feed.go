@@ -50,19 +50,37 @@ func (m *Memory) Changes(ctx context.Context, id string, since directory.Version
 	}
 	defer m.mu.Unlock()
 	gone := problem.New(problem.Gone, "cannot continue from version %d", since)
+	if id != "" && since > m.version() {
+		return directory.Update{}, m.lift(ctx, id, since)
+	}
 	if since < 0 || since > m.version() {
 		return directory.Update{}, gone
 	}
 	if id != "" {
 		defer m.acknowledge(id, since)()
 	}
-	if m.Keep > 0 && since < m.version()-directory.Version(m.Keep) {
+	if since < m.oldest || m.Keep > 0 && since < m.version()-directory.Version(m.Keep) {
 		return directory.Update{}, gone
 	}
 	if err := m.await(ctx, since, over.C); err != nil {
 		return directory.Update{}, err
 	}
 	return m.since(since), nil
+}
+
+// lift has the version go on above one that a router serves.
+func (m *Memory) lift(ctx context.Context, id string, since directory.Version) error {
+	to, lifts := directory.LiftedBy(since, m.version())
+	if !lifts || len(m.tenants) == 0 || !m.lifted.IsZero() && m.Now().Sub(m.lifted) < directory.LiftPause {
+		return problem.New(problem.Gone, "cannot continue from version %d", since)
+	}
+	before := m.version()
+	m.oldest, m.lifted = to, m.Now()
+	m.log = append(m.log, make([]logged, to-before)...)
+	m.log[to-1].head = newGenesis()
+	m.note(ctx, "table.lift", "table", map[string]any{"version": before}, map[string]any{"version": to, "router": id, "serves": since})
+	m.wake()
+	return problem.Wrap(problem.Gone, directory.ErrLifted, "start again from a snapshot")
 }
 
 // await gives the lock up until there is a version after since or the wait is over.

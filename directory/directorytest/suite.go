@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Changes", testChanges},
 		{"ChangesWait", testChangesWait},
 		{"Watermark", testWatermark},
+		{"Lift", testLift},
 		{"Audit", testAudit},
 		{"Context", testContext},
 		{"RaceSlug", testRaceSlug},

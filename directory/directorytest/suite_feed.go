@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -219,6 +220,44 @@ func testWatermark(t *testing.T, s *suite) {
 	want("which acknowledged nothing", 2, map[string]directory.Version{"r1": 2, "r2": 2})
 	_, err := s.Changes(s.ctx, "no router/", 2, 0)
 	wantKind(t, "a router's name", err, problem.Invalid)
+}
+
+// testLift: a record that was restored, and so is behind a router, goes on above it.
+func testLift(t *testing.T, s *suite) {
+	s.add(t, cell("c1"))
+	ahead := func(what, router string, since, version directory.Version) {
+		t.Helper()
+		_, err := s.Changes(s.ctx, router, since, 0)
+		wantKind(t, what, err, problem.Gone)
+		if got := s.snapshot(t).Version; got != version {
+			t.Errorf("%s: at version %d, want %d", what, got, version)
+		}
+	}
+	ahead("a record without a tenant", "r1", 7, 1)
+	s.create(t, directory.NewTenant{Slug: "a"})
+	before := s.snapshot(t).Head
+	ahead("a reader without a name", "", 7, 2)
+	ahead("far ahead", "r1", 2+directory.FarVersions+1, 2)
+	ahead("as far as can be", "r1", math.MaxInt64, 2)
+	ahead("ahead", "r1", 7, 7+directory.MarginVersions)
+	ahead("a router that serves less, as much", "r2", 7, 7+directory.MarginVersions)
+	ahead("what the record had before", "r2", 2, 7+directory.MarginVersions)
+	ahead("and at once again", "r2", 7+directory.MarginVersions+1, 7+directory.MarginVersions)
+	if lines := s.audit(t, "table"); len(lines) != 1 || lines[0].Action != "table.lift" {
+		t.Errorf("audit: got %+v, want one lift", lines)
+	}
+	u := s.snapshot(t)
+	if u.Head == before || u.Head.IsZero() {
+		t.Errorf("head: got %x, want a new one", u.Head)
+	}
+	b := s.create(t, directory.NewTenant{Slug: "b"})
+	next, err := s.Changes(s.ctx, "r1", u.Version, 0)
+	if err != nil || len(next.Routes) != 1 || next.Routes[0].Tenant != b.ID {
+		t.Fatalf("after it: got %+v, %v, want tenant b", next, err)
+	}
+	if err := next.Continues(u.Version, u.Head); err != nil {
+		t.Errorf("after it: %v", err)
+	}
 }
 
 func testAudit(t *testing.T, s *suite) {

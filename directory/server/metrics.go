@@ -17,6 +17,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
 	later    *prometheus.CounterVec
+	lifted   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Rollouts) (*metrics, error) {
@@ -36,10 +37,14 @@ func newMetrics(reg prometheus.Registerer, d directory.Directory, r directory.Ro
 			Name: "directory_later_tenants_total",
 			Help: "Times that a cell knew of a tenant with a greater id than any that was given: ids go on above it (raised), or it is not believed (refused).",
 		}, []string{"outcome"}),
+		lifted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "directory_table_lifted_total",
+			Help: "Times that a router served a newer table than the record's, whose version was lifted above it: the record was restored.",
+		}),
 	}
 	m.later.WithLabelValues("raised")
 	m.later.WithLabelValues("refused")
-	return m, errors.Join(reg.Register(m.requests), reg.Register(m.later), reg.Register(m.refused), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
+	return m, errors.Join(reg.Register(m.requests), reg.Register(m.later), reg.Register(m.lifted), reg.Register(m.refused), reg.Register(m.duration), reg.Register(recordCollector{d, r}))
 }
 
 // knownMethods bounds the method label: a peer may send any word.

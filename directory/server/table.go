@@ -107,6 +107,9 @@ func (s *Server) getChanges(w http.ResponseWriter, r *http.Request) error {
 	if errors.Is(err, context.Canceled) && s.Stopping.Err() != nil && r.Context().Err() == nil {
 		u, err = s.changes(r.Context(), q, since, 0)
 	}
+	if errors.Is(err, directory.ErrLifted) {
+		s.metrics.lifted.Inc()
+	}
 	return answer(w, http.StatusOK, u, err)
 }
 

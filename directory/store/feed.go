@@ -210,7 +210,7 @@ const MostBehind = 50_000
 func scanNext(row pgx.Row, since directory.Version) (directory.Version, directory.Head, error) {
 	now, oldest, head, err := scanNewest(row)
 	if err == nil && (since < oldest || since > now || now-since > MostBehind) {
-		err = problem.New(problem.Gone, "cannot continue from version %d", since)
+		err = gone(since)
 	}
 	return now, head, err
 }
@@ -273,13 +273,16 @@ func (s *Store) changes(ctx context.Context, router string, since directory.Vers
 }
 
 // acknowledge notes that a router is alive and serves since, unless that is newer than
-// the record's version, which it returns with its head. Of a router
+// the record's version, which it returns with its head: then see lift. Of a router
 // that takes part in roll-outs it notes what it has to say, and returns whether it
 // should have another part.
 func (s *Store) acknowledge(ctx context.Context, router string, since directory.Version, has *directory.Report) (now directory.Version, head directory.Head, other bool, err error) {
 	now, head, gone := scanNext(s.pool.QueryRow(ctx, newest), since)
-	if router == "" || gone != nil && (!errors.Is(gone, problem.Gone) || since > now) {
+	switch {
+	case router == "" || gone != nil && !errors.Is(gone, problem.Gone):
 		return now, head, false, gone
+	case since > now:
+		return now, head, false, s.lift(ctx, router, since, now)
 	}
 	if has == nil {
 		const upsert = `

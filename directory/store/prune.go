@@ -41,10 +41,11 @@ func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pr
 			return nil
 		}
 		// Last, like every use of this row. What was deleted ends right before the
-		// first change that is left; without one, at the version itself.
+		// first change that is left; without one, at the version itself. It never goes
+		// back: changes from before a lift lead nowhere.
 		const oldest = `
 			UPDATE directory.version
-			   SET oldest = COALESCE((SELECT min(version) - 1 FROM directory.changes), version)`
+			   SET oldest = greatest(oldest, COALESCE((SELECT min(version) - 1 FROM directory.changes), version))`
 		_, err := tx.Exec(ctx, oldest)
 		return err
 	})
