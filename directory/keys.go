@@ -57,7 +57,8 @@ type Keys interface {
 	// no error and no change.
 	RevokeKey(ctx context.Context, id TenantID, key string) error
 	// RevokeToken ends a signed token of the tenant's. Doing it again is no error and
-	// no change.
+	// no change, unless the token is said to expire later than before: it is the caller
+	// who says when that is, and the revocation is kept until the latest.
 	RevokeToken(ctx context.Context, t RevokedToken) error
 	// Credentials waits until there are newer ones than since, then returns what
 	// changed; when wait is over first, it returns an empty update at since, with the
@@ -84,6 +85,9 @@ func (k Key) Validate() error {
 
 // Same reports whether two keys are one.
 func (k Key) Same(o Key) bool { return k.ID == o.ID && k.Tenant == o.Tenant && k.Hash == o.Hash }
+
+// Outlives reports whether t is to be kept longer than o, in whole seconds, as tokens have it.
+func (t RevokedToken) Outlives(o RevokedToken) bool { return t.ExpiresAt.Unix() > o.ExpiresAt.Unix() }
 
 // Validate reports what is wrong with a token that is to be revoked.
 func (t RevokedToken) Validate() error {

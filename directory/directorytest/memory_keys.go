@@ -140,12 +140,16 @@ func (m *Memory) RevokeToken(ctx context.Context, t directory.RevokedToken) erro
 	if _, ok := m.tenants[t.Tenant]; !ok {
 		return noTenant(t.Tenant)
 	}
-	if _, done := m.tokens[t.ID]; done {
-		return nil
-	}
+	var before any
 	t.ExpiresAt = t.ExpiresAt.UTC()
+	if old, done := m.tokens[t.ID]; done {
+		if !t.Outlives(old.RevokedToken) {
+			return nil
+		}
+		before, t.Tenant = old.RevokedToken, old.Tenant
+	}
 	m.tokens[t.ID] = &tokenRecord{t, m.changed(t.ID, t.Digest())}
-	m.note(ctx, "token.revoke", tenantSubject(t.Tenant), nil, t)
+	m.note(ctx, "token.revoke", tenantSubject(t.Tenant), before, t)
 	return nil
 }
 

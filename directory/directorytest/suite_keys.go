@@ -106,6 +106,18 @@ func testRevokeToken(t *testing.T, s *suite) {
 	s.expect(t, "revoke", 0, 1, func() error { return s.RevokeToken(s.ctx, gone) })
 	s.expect(t, "revoke again", 0, 0, func() error { return s.RevokeToken(s.ctx, gone) })
 	wantEqual(t, "revoked", s.credentials(t, 0).Tokens, []directory.RevokedToken{gone})
+	sooner, later := gone, gone
+	sooner.ExpiresAt, later.ExpiresAt = gone.ExpiresAt.Add(-time.Hour), gone.ExpiresAt.Add(time.Hour)
+	before := s.credentials(t, 0)
+	s.expect(t, "revoke as if it ended sooner", 0, 0, func() error { return s.RevokeToken(s.ctx, sooner) })
+	s.expect(t, "revoke until later", 0, 1, func() error { return s.RevokeToken(s.ctx, later) })
+	s.expect(t, "revoke until later again", 0, 0, func() error { return s.RevokeToken(s.ctx, later) })
+	wantEqual(t, "revoked until later", s.credentials(t, 0).Tokens, []directory.RevokedToken{later})
+	news := s.credentials(t, before.Version)
+	wantEqual(t, "what routers hear", news.Tokens, []directory.RevokedToken{later})
+	if err := news.Continues(before.Version, before.Head); err != nil {
+		t.Errorf("what routers hear: %v", err)
+	}
 	odd, nobodys := gone, gone
 	odd.ID, nobodys.ID, nobodys.Tenant = "x", "aa112233445566778899", 999999
 	s.refuse(t, "no id", problem.Invalid, func() error { return s.RevokeToken(s.ctx, odd) })

@@ -165,10 +165,15 @@ func (s *Store) RevokeToken(ctx context.Context, t directory.RevokedToken) error
 		if err := lockHolder(ctx, tx, t.Tenant); err != nil && !errors.Is(err, problem.Conflict) {
 			return nil, err
 		}
-		var known bool
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM directory.revoked_tokens WHERE id = $1)`, t.ID).Scan(&known)
-		if err != nil || known {
+		var before any
+		old := directory.RevokedToken{ID: t.ID}
+		err := tx.QueryRow(ctx, `SELECT tenant, expires_at FROM directory.revoked_tokens WHERE id = $1 FOR UPDATE`, t.ID).Scan(&old.Tenant, &old.ExpiresAt)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+		case err != nil || !t.Outlives(old):
 			return nil, err
+		default:
+			before, t.Tenant = old, old.Tenant
 		}
 		version, err := nextVersion(ctx, tx, t.ID, t.Digest())
 		if err != nil {
@@ -177,7 +182,7 @@ func (s *Store) RevokeToken(ctx context.Context, t directory.RevokedToken) error
 		_, err = tx.Exec(ctx, `
 			INSERT INTO directory.revoked_tokens (id, tenant, expires_at, version)
 			VALUES ($1, $2, $3, $4)
-			    ON CONFLICT (id) DO NOTHING`, t.ID, int64(t.Tenant), t.ExpiresAt, version)
-		return &change{action: "token.revoke", subject: tenantSubject(t.Tenant), after: t}, err
+			    ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, version = EXCLUDED.version`, t.ID, int64(t.Tenant), t.ExpiresAt, version)
+		return &change{action: "token.revoke", subject: tenantSubject(t.Tenant), before: before, after: t}, err
 	})
 }

@@ -49,7 +49,7 @@ func (v *ring) addTokens(tokens []directory.RevokedToken, now int64) {
 		}
 	}
 	for _, t := range tokens {
-		all[t.ID] = t.ExpiresAt.Unix()
+		all[t.ID] = max(all[t.ID], t.ExpiresAt.Unix()) // a record that was restored may know less
 	}
 	v.tokens = all
 }

@@ -223,3 +223,20 @@ func FuzzAPIKeyID(f *testing.F) {
 		}
 	})
 }
+
+// TestARevocationIsKeptUntilTheLatest that was said of it, also where a record that was
+// restored says less.
+func TestARevocationIsKeptUntilTheLatest(t *testing.T) {
+	t.Parallel()
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	var r token.Ring
+	for i, at := range []time.Time{until.Add(-time.Minute), until, until.Add(-time.Minute)} {
+		gone := directory.RevokedToken{ID: "00112233445566778899", Tenant: 1, ExpiresAt: at}
+		if err := r.Apply(directory.Credentials{Version: directory.Version(i + 1), Tokens: []directory.RevokedToken{gone}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := r.All().Tokens; len(all) != 1 || !all[0].ExpiresAt.Equal(until) {
+		t.Errorf("got %+v, want it kept until %v", all, until)
+	}
+}
