@@ -63,6 +63,9 @@ func (a *app) follow(ctx context.Context, d api, m directory.Move) error {
 		case <-tick.C:
 		}
 		if err := f.look(ctx); err != nil {
+			if ctx.Err() != nil { // while the directory was asked
+				a.note("the move goes on: cellctl move watch %s", f.move.ID)
+			}
 			return err
 		}
 	}

@@ -47,6 +47,9 @@ func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) er
 	made, err := d.CreateMove(ctx, m)
 	switch {
 	case err != nil:
+		if ctx.Err() != nil && !w.dryRun {
+			a.note("the move may be recorded all the same: cellctl move list")
+		}
 		return moveHint(err, "")
 	case w.dryRun:
 		a.note("nothing is recorded; what only the cells know is looked at when the move begins, before a row is copied")

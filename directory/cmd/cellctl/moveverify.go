@@ -54,7 +54,7 @@ changed, and the tenant goes on working. Ctrl-C ends the waiting, not the compar
 func (a *app) awaitVerified(ctx context.Context, d api, m directory.Move) (directory.Move, error) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	said := a.now()
+	silence, said := outage{}, a.now()
 	for m.Wish == directory.Verify && m.Phase == directory.Watching {
 		select {
 		case <-ctx.Done():
@@ -62,8 +62,12 @@ func (a *app) awaitVerified(ctx context.Context, d api, m directory.Move) (direc
 			return m, ctx.Err()
 		case <-tick.C:
 		}
-		var err error
-		if m, err = findMove(ctx, d, string(m.ID)); err != nil {
+		now, err := findMove(ctx, d, string(m.ID))
+		switch {
+		case err == nil:
+			m, silence = now, outage{}
+		case silence.bear(ctx, a, err) != nil:
+			a.note("the comparison goes on: cellctl move status %s", m.ID)
 			return m, err
 		}
 		if now := a.now(); now.Sub(said) >= noteEvery {

@@ -206,6 +206,7 @@ func (a *app) awaitRollout(ctx context.Context, d api, r directory.Rollout) (dir
 		case err == nil:
 			r, silence = now, outage{}
 		case silence.bear(ctx, a, err) != nil:
+			a.note("the roll-out goes on by itself: cellctl rollout status %s --wait", r.ID)
 			return r, err
 		}
 	}
