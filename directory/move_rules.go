@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -376,9 +377,18 @@ func (m Move) reach(p Phase, now time.Time) Move {
 	return m
 }
 
-// cut makes an error's text one that can be kept: a strange one must not stop a move.
+// cut makes an error's text one that can be kept, and shown at a terminal: a strange one,
+// as a cell may answer, must not stop a move.
 func cut(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\r', r == '\t':
+			return ' '
+		case unicode.IsControl(r):
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 	if len(s) > largestText {
 		s = strings.ToValidUTF8(s[:largestText], "")
 	}

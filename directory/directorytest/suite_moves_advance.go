@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -28,7 +29,7 @@ func (s *suite) counts(t *testing.T) map[directory.CellID]int {
 func testAdvance(t *testing.T, s *suite) {
 	a := s.resident(t)
 	m := s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1")
-	m.Error, m.Report = "strange \x00 text"+strings.Repeat("x", 3000), json.RawMessage(`{"rows":17}`)
+	m.Error, m.Report = "strange \x00 text \x1b]0;title\x07\nand \u009bmore"+strings.Repeat("x", 3000), json.RawMessage(`{"rows":17}`)
 	for _, p := range way {
 		versions, lines, at := 0, 1, "c1"
 		if p == directory.Decided {
@@ -40,7 +41,7 @@ func testAdvance(t *testing.T, s *suite) {
 		if got.Phase != p || got.Previous != from || string(got.Report) != `{"rows":17}` || got.Changed.Before(m.Changed) {
 			t.Errorf("%s: got %s", p, text(got))
 		}
-		if !strings.HasPrefix(got.Error, "strange ? text") || len(got.Error) > 2048 {
+		if !strings.HasPrefix(got.Error, "strange ? text") || len(got.Error) > 2048 || strings.ContainsFunc(got.Error, unicode.IsControl) {
 			t.Errorf("%s: got error %q", p, got.Error)
 		}
 		want := directory.Placement{Tenant: a.ID, Cell: "c1", Epoch: 1, State: directory.Active}

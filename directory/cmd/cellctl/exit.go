@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -108,7 +109,18 @@ func (a *app) report(err error, code int) {
 
 // note tells a person something that is not the answer.
 func (a *app) note(format string, args ...any) {
-	fmt.Fprintln(a.err, a.paint(dim, fmt.Sprintf("note: "+format, args...)))
+	fmt.Fprintln(a.err, a.paint(dim, printable(fmt.Sprintf("note: "+format, args...))))
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine is a text that came from elsewhere, as it can be shown.
+func oneLine(s string) string { return printable(strings.Join(strings.Fields(s), " ")) }
+
+// printable leaves nothing in s that a terminal obeys: some of what is shown a cell has said.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}

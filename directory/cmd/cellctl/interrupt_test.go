@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
@@ -111,4 +112,24 @@ func (d *away) Move(context.Context, directory.MoveID) (directory.Move, error) {
 		d.move.Wish = directory.Proceed
 	}
 	return d.move, err
+}
+
+// TestNothingThatIsPrintedActs: a cell that was taken over may say anything, and its words
+// reach an operator's terminal, which must obey none of them.
+func TestNothingThatIsPrintedActs(t *testing.T) {
+	t.Parallel()
+	const evil = "it \x1b]0;title\x07is\u009b2J \x7f late\r"
+	a, said, _ := quiet()
+	m := at("mv_1", directory.Aborted, 0, 0, 0, 0)
+	m.Error = evil
+	m.Report = []byte(`{"failed":"a\u001b[2Jb"}`)
+	if err := moveView.one(a, m); err != nil {
+		t.Fatal(err)
+	}
+	(&follower{app: a, move: m}).say()
+	a.note("move %s", evil)
+	a.report(problem.New(problem.Conflict, "%s", evil), exitConflict)
+	if i := strings.IndexFunc(said.String(), func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); i >= 0 {
+		t.Errorf("got %q, which holds a control character at %d", said.String(), i)
+	}
 }

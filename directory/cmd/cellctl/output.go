@@ -99,7 +99,7 @@ func (v view[T]) rows(a *app, items []T) {
 	}
 	now := a.now()
 	for _, item := range items {
-		t.AppendRow(row(columns, func(c column[T]) string { return dash(c.text(item, now)) }))
+		t.AppendRow(row(columns, func(c column[T]) string { return dash(printable(c.text(item, now))) }))
 	}
 	fmt.Fprintln(a.out, t.Render())
 }

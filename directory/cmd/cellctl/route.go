@@ -119,14 +119,14 @@ func (r request) query() (url.Values, error) {
 	for _, h := range r.headers {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok || name == "" {
-			return nil, usage("write it as --header 'Name: value'", "header %q has no colon", h)
+			return nil, usage("write it as --header 'Name: value'", "a header has no colon")
 		}
 		q.Add("header."+name, strings.TrimSpace(value))
 	}
 	for _, c := range r.cookies {
 		name, value, ok := strings.Cut(c, "=")
 		if !ok || name == "" {
-			return nil, usage("write it as --cookie name=value", "cookie %q has no =", c)
+			return nil, usage("write it as --cookie name=value", "a cookie has no =")
 		}
 		q.Add("cookie."+name, value)
 	}

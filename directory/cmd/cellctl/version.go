@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -76,6 +77,9 @@ func (a *app) askRouter(ctx context.Context, router, path string, query url.Valu
 	}
 	resp, err := a.http().Do(req)
 	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the question, which may have a token in it
+		}
 		return problem.Wrap(problem.Unavailable, cmp.Or(ctx.Err(), err), "the router does not answer")
 	}
 	defer resp.Body.Close()
