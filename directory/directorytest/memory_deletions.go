@@ -34,6 +34,19 @@ func (m *Memory) ListDeletions(ctx context.Context, cell directory.CellID, after
 	return list[:min(limit, len(list))], nil
 }
 
+// CountDeletions is how many that ListDeletions lists are in their grace, and how many due.
+func (m *Memory) CountDeletions(ctx context.Context) (kept, due int, err error) {
+	list, err := m.ListDeletions(ctx, "", 0, 1000) // as many as a test makes
+	for _, d := range list {
+		if d.Due {
+			due++
+		} else {
+			kept++
+		}
+	}
+	return kept, due, err
+}
+
 // TellDeletion implements directory.Deletions.
 func (m *Memory) TellDeletion(ctx context.Context, cell directory.CellID, incarnation string, tenant directory.TenantID, epoch directory.Epoch, purged bool) error {
 	if err := m.lock(ctx); err != nil {

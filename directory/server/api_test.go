@@ -268,10 +268,23 @@ func TestSignup(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := withCell(t)
+	for _, slug := range []string{"kept", "due"} {
+		one, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: slug, Cell: "c1"})
+		if err == nil {
+			err = m.DeleteTenant(t.Context(), one.ID)
+		}
+		if err == nil && slug == "due" {
+			err = m.HurryDeletion(t.Context(), one.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	b := serve(t, m, nil)
 	b.call(t, "GET", "/v1/cells", "")
 	b.call(t, "BREW", "/v1/cells", "")
 	b.call(t, "GET", "/v1/table/changes?since=0&router=r1", "")
+	b.call(t, "GET", "/v1/table/changes?since=90&router=r2", "") // of the record before it was restored
 	problems, err := testutil.GatherAndLint(b.registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: got %v, %v", problems, err)
@@ -280,24 +293,35 @@ func TestMetrics(t *testing.T) {
 # HELP directory_cells Cells that are not retired, by state and health.
 # TYPE directory_cells gauge
 directory_cells{healthy="true",state="ready"} 1
+# HELP directory_deletions_waiting Deleted tenants that cells have yet to purge: in their grace, or due.
+# TYPE directory_deletions_waiting gauge
+directory_deletions_waiting{due="false"} 1
+directory_deletions_waiting{due="true"} 1
 # HELP directory_http_requests_total Requests answered.
 # TYPE directory_http_requests_total counter
 directory_http_requests_total{code="200",method="GET",route="/v1/cells"} 1
 directory_http_requests_total{code="200",method="GET",route="/v1/table/changes"} 1
 directory_http_requests_total{code="405",method="other",route="/v1/cells"} 1
+directory_http_requests_total{code="410",method="GET",route="/v1/table/changes"} 1
 # HELP directory_routers Routers by what they serve: the newest version (current), an older one (lagging), or unknown because silent.
 # TYPE directory_routers gauge
 directory_routers{status="current"} 0
 directory_routers{status="lagging"} 1
 directory_routers{status="silent"} 0
+# HELP directory_table_lifted_total Times that a router served a newer table than the record's, whose version was lifted above it: the record was restored.
+# TYPE directory_table_lifted_total counter
+directory_table_lifted_total 1
 # HELP directory_table_version Newest version of the table.
 # TYPE directory_table_version gauge
-directory_table_version 1
+directory_table_version 1090
 # HELP directory_table_watermark Newest version that every live router serves.
 # TYPE directory_table_watermark gauge
 directory_table_watermark 0
 `
-	names := []string{"directory_cells", "directory_http_requests_total", "directory_routers", "directory_table_version", "directory_table_watermark"}
+	names := []string{
+		"directory_cells", "directory_deletions_waiting", "directory_http_requests_total", "directory_routers", "directory_table_lifted_total",
+		"directory_table_version", "directory_table_watermark",
+	}
 	if err := testutil.GatherAndCompare(b.registry, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}

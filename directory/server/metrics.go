@@ -67,6 +67,12 @@ func (m *metrics) witnessed(w directory.Witnessed) {
 	}
 }
 
+// A deletionCounter is a record that counts the deletions that wait, however many there
+// are: the due ones are few, and anywhere among those in their grace.
+type deletionCounter interface {
+	CountDeletions(ctx context.Context) (kept, due int, err error)
+}
+
 // A recordCollector reads the record when Prometheus asks.
 type recordCollector struct {
 	directory directory.Directory
@@ -81,7 +87,7 @@ var (
 	tenantsDesc   = prometheus.NewDesc("directory_cell_tenants", "Tenants placed on the cell.", []string{"cell"}, nil)
 	rolloutDesc   = prometheus.NewDesc("directory_rollout", "1 for the roll-out that is open, by its state and the wave that it has come to.", []string{"state", "wave"}, nil)
 	stagedDesc    = prometheus.NewDesc("directory_rollout_routers", "Routers of the open roll-out's wave.", nil, nil)
-	deletedDesc   = prometheus.NewDesc("directory_deletions_waiting", "Deleted tenants that cells have yet to purge, at most 1000: in their grace, or due.", []string{"due"}, nil)
+	deletedDesc   = prometheus.NewDesc("directory_deletions_waiting", "Deleted tenants that cells have yet to purge: in their grace, or due.", []string{"due"}, nil)
 	capacityDesc  = prometheus.NewDesc("directory_cell_capacity_tenants", "Tenants that the cell is sized for.", []string{"cell"}, nil)
 )
 
@@ -106,8 +112,11 @@ func (c recordCollector) Collect(ch chan<- prometheus.Metric) {
 	if cells, err := c.directory.ListCells(ctx); err == nil {
 		collectCells(ch, cells)
 	}
-	if list, err := c.directory.ListDeletions(ctx, "", 0, 1000); err == nil {
-		collectDeletions(ch, list)
+	if d, ok := c.directory.(deletionCounter); ok {
+		if kept, due, err := d.CountDeletions(ctx); err == nil {
+			ch <- gauge(deletedDesc, float64(kept), "false")
+			ch <- gauge(deletedDesc, float64(due), "true")
+		}
 	}
 	if c.rollouts == nil {
 		return
@@ -156,14 +165,4 @@ func collectCells(ch chan<- prometheus.Metric, cells []directory.Cell) {
 
 func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-}
-
-func collectDeletions(ch chan<- prometheus.Metric, list []directory.Deletion) {
-	due := map[bool]int{true: 0, false: 0}
-	for _, d := range list {
-		due[d.Due]++
-	}
-	for is, n := range due {
-		ch <- prometheus.MustNewConstMetric(deletedDesc, prometheus.GaugeValue, float64(n), strconv.FormatBool(is))
-	}
 }

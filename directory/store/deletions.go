@@ -16,8 +16,10 @@ import (
 
 // deletions is what scanDeletion reads. The grace is reckoned when it is asked for: what
 // records a deletion may be a process that does not know how long it is.
-func (s *Store) deletions() string {
-	return strings.ReplaceAll(selectDeletions, "GRACE", strconv.FormatInt(cmp.Or(s.Grace, directory.DefaultGrace).Microseconds(), 10))
+func (s *Store) deletions() string { return s.withGrace(selectDeletions) }
+
+func (s *Store) withGrace(sql string) string {
+	return strings.ReplaceAll(sql, "GRACE", strconv.FormatInt(cmp.Or(s.Grace, directory.DefaultGrace).Microseconds(), 10))
 }
 
 const selectDeletions = `
@@ -25,8 +27,14 @@ const selectDeletions = `
 	       ARRAY(SELECT h.cell FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired'
 	              WHERE h.tenant = d.tenant ORDER BY h.cell)
 	  FROM directory.deletions d
-	  JOIN directory.tenants t ON t.id = d.tenant
+	  JOIN directory.tenants t ON t.id = d.tenant` + graceEnds
+
+const (
+	graceEnds = `
 	 CROSS JOIN LATERAL (SELECT least(d.hurried_at, d.kept_from + GRACE * interval '1 microsecond') AS ends) g`
+	// someCellWaits is of the deletions that a cell has yet to purge which is not retired.
+	someCellWaits = `EXISTS (SELECT FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired' WHERE h.tenant = d.tenant)`
+)
 
 func scanDeletion(row pgx.CollectableRow) (d directory.Deletion, err error) {
 	err = row.Scan(&d.Tenant, &d.Slug, &d.Epoch, &d.DeletedAt, &d.PurgeAt, &d.Due, &d.Hurried, &d.Cells)
@@ -45,7 +53,7 @@ func (s *Store) ListDeletions(ctx context.Context, cell directory.CellID, after 
 	 WHERE d.tenant > $1 ORDER BY d.tenant LIMIT $2`, []any{int64(after), limit, cell}
 	if cell == "" {
 		sql, args = s.deletions()+`
-	 WHERE d.tenant > $1 AND EXISTS (SELECT FROM directory.deletion_cells h JOIN directory.cells c ON c.id = h.cell AND c.state <> 'retired' WHERE h.tenant = d.tenant)
+	 WHERE d.tenant > $1 AND `+someCellWaits+`
 	 ORDER BY d.tenant LIMIT $2`, args[:2]
 	}
 	rows, err := s.pool.Query(ctx, sql, args...)
@@ -54,6 +62,16 @@ func (s *Store) ListDeletions(ctx context.Context, cell directory.CellID, after 
 	}
 	list, err := pgx.CollectRows(rows, scanDeletion)
 	return list, fail(ctx, "list deletions", err)
+}
+
+// CountDeletions is how many deletions that some cell has yet to purge are in their grace,
+// and how many are due.
+func (s *Store) CountDeletions(ctx context.Context) (kept, due int, err error) {
+	err = s.pool.QueryRow(ctx, s.withGrace(`
+		SELECT count(*) FILTER (WHERE g.ends > clock_timestamp()), count(*) FILTER (WHERE g.ends <= clock_timestamp())
+		  FROM directory.deletions d`+graceEnds+`
+		 WHERE `+someCellWaits)).Scan(&kept, &due)
+	return kept, due, fail(ctx, "count deletions", err)
 }
 
 // TellDeletion implements directory.Deletions.

@@ -94,3 +94,16 @@ func TestTheGraceIsTheDirectorys(t *testing.T) {
 		t.Errorf("got %+v, %v, want 3 hours for both", list, err)
 	}
 }
+
+// TestDueDeletionsAreCounted however many are in their grace before them.
+func TestDueDeletionsAreCounted(t *testing.T) {
+	t.Parallel()
+	s, pool := withCell(t)
+	exec(t, pool, `INSERT INTO directory.tenants (slug, cell, state) SELECT 't' || n, 'c1', 'deleted' FROM generate_series(1, 1003) n`)
+	exec(t, pool, `INSERT INTO directory.deletions (tenant, epoch) SELECT id, 2 FROM directory.tenants`)
+	exec(t, pool, `INSERT INTO directory.deletion_cells (cell, tenant) SELECT 'c1', id FROM directory.tenants WHERE slug <> 't1'`) // t1 is purged
+	exec(t, pool, `UPDATE directory.deletions SET kept_from = kept_from - interval '30 days' WHERE tenant IN (SELECT id FROM directory.tenants WHERE slug IN ('t1', 't1003'))`)
+	if kept, due, err := s.CountDeletions(t.Context()); err != nil || kept != 1001 || due != 1 {
+		t.Errorf("got %d in their grace and %d due, %v, want 1001 and one", kept, due, err)
+	}
+}
