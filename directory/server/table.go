@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,41 +25,41 @@ type tableCache struct {
 	mu      sync.Mutex
 	version directory.Version
 	head    directory.Head // another one at the same version: the record was restored
-	body    []byte         // nil: nothing yet
+	etag    string
+	body    []byte // nil: nothing yet
 }
 
 // get is the snapshot of the directory's version now. Who comes while it is read
 // waits for it instead of reading too.
-func (c *tableCache) get(ctx context.Context, feed directory.Feed) (directory.Version, []byte, error) {
+func (c *tableCache) get(ctx context.Context, feed directory.Feed) (etag string, body []byte, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.body != nil {
 		u, err := feed.Changes(ctx, "", c.version, 0)
 		if err == nil && u.Version == c.version && u.Head == c.head {
-			return c.version, c.body, nil
+			return c.etag, c.body, nil
 		}
 		if err != nil && !errors.Is(err, problem.Gone) {
-			return 0, nil, err
+			return "", nil, err
 		}
 	}
 	u, err := feed.Snapshot(ctx)
 	if err != nil {
-		return 0, nil, err
+		return "", nil, err
 	}
-	body, err := json.Marshal(u)
-	if err != nil {
-		return 0, nil, err
+	if body, err = json.Marshal(u); err != nil {
+		return "", nil, err
 	}
 	c.version, c.head, c.body = u.Version, u.Head, append(body, '\n')
-	return c.version, c.body, nil
+	c.etag = fmt.Sprintf(`"v%d-%x"`, u.Version, u.Head[:8])
+	return c.etag, c.body, nil
 }
 
 func (s *Server) getTable(w http.ResponseWriter, r *http.Request) error {
-	version, body, err := s.table.get(r.Context(), s.Directory)
+	etag, body, err := s.table.get(r.Context(), s.Directory)
 	if err != nil {
 		return err
 	}
-	etag := `"v` + strconv.FormatInt(int64(version), 10) + `"`
 	h := w.Header()
 	h.Set("ETag", etag)
 	h.Set("Cache-Control", "no-cache") // keep it, and ask before using it

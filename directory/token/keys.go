@@ -59,7 +59,7 @@ func ParsePublic(s string) (Keys, error) {
 		if id, ok := strings.CutPrefix(id, publicPrefix); ok && len(raw) == ed25519.PublicKeySize {
 			return Key{ID: id, Public: raw}, nil
 		}
-		return Key{}, problem.New(problem.Invalid, "key %s is not public: directory public-keys makes one", id)
+		return Key{}, problem.New(problem.Invalid, "key %s is not public: directory derive-keys --for public makes one", id)
 	})
 }
 

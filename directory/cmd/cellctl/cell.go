@@ -69,18 +69,29 @@ func (a *app) cellAdd() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use: "add NAME --address URL", Short: "Register a cell, or change where it is", Args: names("NAME"),
-		Long:    "Registers a cell. A cell does this itself when it starts; by hand it is for cells\nthat are to be known, or cordoned, before they run. A ready one is chosen for new\ntenants once the directory has heard of the cell itself; before that they come by\nname only (cellctl tenant create --cell).",
+		Long:    "Registers a cell; of one that is known it changes what is named, but the state. A cell does this itself when it starts; by hand it is for cells\nthat are to be known, or cordoned, before they run. A ready one is chosen for new\ntenants once the directory has heard of the cell itself; before that they come by\nname only (cellctl tenant create --cell).",
 		Example: "  cellctl cell add c4 --address http://10.0.4.7:7100 --locality eu --state cordoned",
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return required(cmd, "address") },
-		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			c.ID, c.State = directory.CellID(args[0]), directory.CellState(state)
-			added, err := d.AddCell(ctx, c)
-			if err != nil {
-				return err
-			}
-			return cellView.one(a, added)
-		}),
 	}
+	cmd.RunE = a.asks(func(ctx context.Context, d api, args []string) error {
+		c.ID, c.State = directory.CellID(args[0]), directory.CellState(state)
+		switch known, err := d.Cell(ctx, c.ID); {
+		case err == nil && c.State != "" && c.State != known.State:
+			return hinted{
+				problem.New(problem.Conflict, "cell %s is known, and %s", c.ID, known.State),
+				"its state is changed by cellctl cell cordon|uncordon|quarantine " + args[0],
+			}
+		case err == nil:
+			keepCell(&c, known, cmd.Flags().Changed)
+		case problem.KindOf(err) != problem.NotFound:
+			return err
+		}
+		added, err := d.AddCell(ctx, c)
+		if err != nil {
+			return withHint(err, problem.Conflict, "a cell that has run registers itself when it starts: its own settings say where it is")
+		}
+		return cellView.one(a, added)
+	})
 	f := cmd.Flags()
 	f.StringVar(&c.Address, "address", "", "base URL of its tenant listener")
 	f.StringVar(&c.Admin, "admin", "", "base URL of its admin listener")
@@ -90,6 +101,19 @@ func (a *app) cellAdd() *cobra.Command {
 	f.StringVar(&c.Incarnation, "incarnation", "", "identity of its database's contents; with it the cell counts as heard of")
 	f.StringVar(&state, "state", "", "state it starts in (default ready)")
 	return cmd
+}
+
+// keepCell gives c what is known of it where nobody has named it. Who it is, and what state
+// it is in, are the record's.
+func keepCell(c *directory.Cell, known directory.Cell, named func(flag string) bool) {
+	for flag, keep := range map[string]func(){
+		"admin": func() { c.Admin = known.Admin }, "locality": func() { c.Locality = known.Locality },
+		"tier": func() { c.Tier = known.Tier }, "capacity": func() { c.Capacity = known.Capacity },
+	} {
+		if !named(flag) {
+			keep()
+		}
+	}
 }
 
 func (a *app) cellState(verb, short string, to directory.CellState) *cobra.Command {

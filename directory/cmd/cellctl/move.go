@@ -114,7 +114,7 @@ func (a *app) moveList() *cobra.Command {
 			if moveView.isDocument(a) {
 				listed := []listedMove{}
 				for _, m := range moves {
-					listed = append(listed, listedMove{m, nextSteps(m, a.now())})
+					listed = append(listed, listedMove{m, a.there(nextSteps(m, a.now())...)})
 				}
 				return a.document("MoveList", map[string]any{"items": listed})
 			}
@@ -248,7 +248,10 @@ func (a *app) showMove(ctx context.Context, d api, m directory.Move) error {
 	if err != nil {
 		return err
 	}
-	history, next := directory.History(lines), nextSteps(m, a.now())
+	history, next := directory.History(lines), a.there(nextSteps(m, a.now())...)
+	if history == nil {
+		history = []directory.Reached{} // null would break every reader's loop
+	}
 	if moveView.isDocument(a) {
 		return a.document(moveView.kind, m, map[string]any{"history": history, "next_steps": next})
 	}

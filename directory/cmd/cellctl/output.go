@@ -46,6 +46,7 @@ type column[T any] struct {
 
 // one shows a single thing. next are the commands that usually follow.
 func (v view[T]) one(a *app, item T, next ...string) error {
+	next = a.there(next...)
 	if v.isDocument(a) {
 		var tail any
 		if len(next) > 0 {

@@ -160,9 +160,10 @@ var cellPlanView = view[cellPlan]{
 
 // showPlan prints a plan and the commands that make sense now.
 func (a *app) showPlan(p plan, next ...string) error {
+	next = a.there(next...)
 	switch a.flags.output {
 	case "json", "yaml":
-		return a.document("Plan", p, map[string]any{"next_steps": slices.Concat([]string{}, next)})
+		return a.document("Plan", p, map[string]any{"next_steps": next})
 	case "name":
 		if steps := slices.Concat(p.UnderWay, p.Moves); len(steps) > 0 {
 			stepView.rows(a, steps)

@@ -62,7 +62,7 @@ func (a *app) remapCommand(cmd *cobra.Command, f *remapFlags, of func(ctx contex
 		if err != nil {
 			return err
 		}
-		j := &job{app: a, api: d, remap: r, opts: f, again: again(cmd, args)}
+		j := &job{app: a, api: d, remap: r, opts: f, again: a.there(again(cmd, args))[0]}
 		return j.run(cmd.Context())
 	}
 	flags := cmd.Flags()

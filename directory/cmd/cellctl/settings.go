@@ -55,6 +55,25 @@ func (a *app) contextName(f file) string {
 	return cmp.Or(a.flags.context, a.getenv("CELLCTL_CONTEXT"), f.Current)
 }
 
+// there makes commands that are to follow this one ask where it has asked. Never nil. The
+// token is for nobody to read.
+func (a *app) there(commands ...string) []string {
+	where := "cellctl "
+	for _, f := range [][2]string{{"context", a.flags.context}, {"addr", a.flags.addr}} {
+		if f[1] != "" {
+			where += "--" + f[0] + "=" + word(f[1]) + " "
+		}
+	}
+	out := []string{}
+	for _, c := range commands {
+		if rest, ok := strings.CutPrefix(c, "cellctl "); ok && !strings.HasPrefix(c, where) {
+			c = where + rest
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 func (a *app) filePath() string {
 	config := cmp.Or(a.getenv("XDG_CONFIG_HOME"), filepath.Join(a.getenv("HOME"), ".config"))
 	return cmp.Or(a.getenv("CELLCTL_CONFIG"), filepath.Join(config, "cellctl", "config.yaml"))
