@@ -180,17 +180,21 @@ func (l *lease) cause(err error) error {
 }
 
 // renew keeps the session alive and ends the lease when it is not, at the latest
-// sessionTTL after the start of the last renewal that succeeded.
+// sessionTTL after the start of the last renewal that succeeded, pauses included: an agent
+// that is dead refuses at once.
 func (l *lease) renew(last time.Time) {
 	for {
-		if pause(l.ctx, sessionTTL/4) != nil {
-			return
-		}
-		start := time.Now()
 		ctx, cancel := context.WithDeadline(l.ctx, last.Add(sessionTTL))
-		entry, _, err := l.api.Session().Renew(l.session, (&api.WriteOptions{}).WithContext(ctx))
+		err := pause(ctx, sessionTTL/4)
+		start := time.Now()
+		var entry *api.SessionEntry
+		if err == nil {
+			entry, _, err = l.api.Session().Renew(l.session, (&api.WriteOptions{}).WithContext(ctx))
+		}
 		cancel()
 		switch {
+		case l.ctx.Err() != nil:
+			return
 		case err == nil && entry != nil:
 			last = start
 		case err == nil:
