@@ -100,7 +100,8 @@ const (
 	Switch   Wish = "switch"   // go past CaughtUp; too late once decided
 	Cancel   Wish = "cancel"   // abort; too late once decided
 	Verify   Wish = "verify"   // compare both cells' copies; only while Watching. The mover's report takes it back
-	Complete Wish = "complete" // end the watch: purge the source; only while Watching, and not while an undo is under way
+	Close    Wish = "close"    // let the watch end now, as it does by time: compared, then completed; not kept as a wish, and not for what stops at Watching
+	Complete Wish = "complete" // end the watch: purge the source, compared or not; only while Watching, and not while an undo is under way
 )
 
 // NewMove is what is asked for when a move is made.
@@ -162,6 +163,7 @@ type Moves interface {
 	// AskMove sets the wish. Conflict where it is too late for it, and for Switch also
 	// where the tenant is Suspended or the target may not take it any more, as in
 	// CreateMove; a wish that is there or fulfilled already is no error and no change.
+	// Close sets WatchEnds instead, and is a Conflict where the move stops at Watching for its operator.
 	AskMove(ctx context.Context, id MoveID, w Wish) (Move, error)
 	// LeaseMove takes a move for ttl, or extends the lease that holder has, also one
 	// that ran out and that nobody took since; with ttl 0 the holder gives it back.
@@ -184,7 +186,8 @@ type Moves interface {
 	// m.Phase equal to from, only Report and Error are written; while Watching that
 	// reports of a comparison, of which the next one is due at NotBefore, and
 	// m.StopAt Watching says that the copies differ: then the watch does not end
-	// before an operator wishes to complete the move. m.Wish Complete says that they
+	// before an operator wishes to complete the move; a wish to complete it that came
+	// before that was known is taken back. m.Wish Complete says that they
 	// are equal: if the watch is over, the move is completed from then on. An Aborted move that
 	// was Transient, and that nobody has cancelled, is tried again, while its
 	// Attempts last and CreateMove would not refuse: the same transaction makes a

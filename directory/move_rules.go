@@ -190,9 +190,9 @@ func EndWithout(ctx context.Context, d Moves, open []Move) error {
 	return left
 }
 
-// Ask is the move with the wish w; it is m itself where there is nothing to
+// Ask is the move with the wish w, asked at now; it is m itself where there is nothing to
 // change. The error is AskMove's.
-func (m Move) Ask(w Wish) (Move, error) {
+func (m Move) Ask(w Wish, now time.Time) (Move, error) {
 	var may, fulfilled bool
 	switch w {
 	case Proceed:
@@ -206,11 +206,14 @@ func (m Move) Ask(w Wish) (Move, error) {
 		fulfilled = !may && (m.Phase == Aborting || m.Phase == Aborted && m.RetriedBy == "")
 	case Verify:
 		may = m.Phase == Watching && m.UndoneBy == "" && m.Wish != Complete
+	case Close:
+		may = m.Phase == Watching && m.UndoneBy == "" && m.StopAt != Watching
+		fulfilled = m.Phase == Completed || m.Phase == Watching && m.Wish == Complete
 	case Complete:
 		may, fulfilled = m.Phase == Watching && m.UndoneBy == "", m.Phase == Completed
 	default:
 		e := problem.New(problem.Invalid, "%q is not a wish", w)
-		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel, verify or complete`}}
+		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel, verify, close or complete`}}
 		return Move{}, e
 	}
 	switch {
@@ -218,13 +221,23 @@ func (m Move) Ask(w Wish) (Move, error) {
 		return m, nil
 	case !may && m.UndoneBy != "" && m.Phase == Watching:
 		return Move{}, problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
+	case !may && w == Close && m.Phase == Watching:
+		return Move{}, problem.New(problem.Conflict, "move %s waits for its operator: its copies differ, or could not be compared", m.ID)
 	case !may && m.RetriedBy != "":
 		return Move{}, problem.New(problem.Conflict, "move %s is %s and tried again: ask move %s", m.ID, m.Phase, m.RetriedBy).
 			With("move", string(m.RetriedBy))
 	case !may:
 		return Move{}, problem.New(problem.Conflict, "move %s is %s: too late to %s", m.ID, m.Phase, orProceed(w))
 	}
-	m.Wish, m.Rests = w, time.Time{}
+	switch {
+	case w == Close && m.WatchOver(now):
+		return m, nil
+	case w == Close:
+		m.WatchEnds = now
+	default:
+		m.Wish = w
+	}
+	m.Rests = time.Time{}
 	return m, nil
 }
 
@@ -346,8 +359,8 @@ const (
 )
 
 // compared is a watching move whose mover has reported of a comparison. One whose
-// copies differ stops there for its operator: its watch does not end by itself. One
-// whose copies are equal at the end of its watch is completed from now on: nobody
+// copies differ stops there for its operator: its watch does not end by itself, nor by
+// the wish of who did not know it yet. One whose copies are equal at the end of its watch is completed from now on: nobody
 // takes back what is about to be purged.
 func (m Move) compared(said Move, now time.Time) Move {
 	over := m.WatchOver(now) && m.UndoneBy == ""
@@ -356,9 +369,9 @@ func (m Move) compared(said Move, now time.Time) Move {
 		m.Wish = Proceed // it is in the report
 	}
 	switch {
+	case said.StopAt == Watching && m.StopAt != Watching:
+		m.StopAt, m.WatchEnds, m.Wish = Watching, time.Time{}, Proceed
 	case m.Wish == Complete:
-	case said.StopAt == Watching:
-		m.StopAt, m.WatchEnds = Watching, time.Time{}
 	case said.Wish == Complete && over:
 		m.Wish = Complete
 	}

@@ -21,7 +21,7 @@ func (w *work) tell(ctx context.Context, failed int) {
 		return
 	case p == directory.Aborting: // there the record says why it is aborted
 		return
-	case p == directory.Watching && w.move.Wish != directory.Complete: // what is recorded then is a comparison
+	case p == directory.Watching && (w.move.Wish == directory.Verify || !w.move.WatchOver(time.Now())): // what is recorded then is a comparison
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -157,3 +157,55 @@ func TestCellsThatDifferEndTheMove(t *testing.T) {
 		}
 	})
 }
+
+// An unsure is a target that does not say which rows have changed until it wakes.
+type unsure struct {
+	*fakeCell
+	awake *atomic.Bool
+}
+
+func (d unsure) Unchanged(ctx context.Context, m transfer.Move) (transfer.Part, error) {
+	if !d.awake.Load() {
+		return transfer.Part{}, errNet
+	}
+	return d.fakeCell.Unchanged(ctx, m)
+}
+
+// TestAWatchThatIsClosedIsComparedFirst: who lets a watch end now has both copies compared
+// before one is purged. While a cell does not answer nothing is purged, and the record
+// tells why; what differs stays until an operator completes it by name.
+func TestAWatchThatIsClosedIsComparedFirst(t *testing.T) {
+	t.Parallel()
+	for _, damaged := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(func() fault { return none })
+			dir, m := moving(t, directory.NewMove{Watch: time.Hour})
+			awake := &atomic.Bool{}
+			v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return unsure{w.cells[c.ID], awake} }, slog.New(slog.DiscardHandler))
+			go func() { _ = v.Run(ctx) }()
+			if m, _ = settle(ctx, dir, m.ID); m.Phase != directory.Watching {
+				t.Fatalf("got %s (%s)", m.Phase, m.Error)
+			}
+			w.damaged.Store(damaged)
+			before := w.compared.Load()
+			if _, err := dir.AskMove(ctx, m.ID, directory.Close); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30 * time.Second) // virtual
+			m, err := dir.Move(ctx, m.ID)
+			if err != nil || m.Phase != directory.Watching || m.Wish == directory.Complete || !strings.Contains(m.Error, "the network is down") {
+				t.Errorf("not compared yet: got %s, wish %q (%q), %v", m.Phase, m.Wish, m.Error, err)
+			}
+			awake.Store(true)
+			time.Sleep(2 * time.Minute) // virtual
+			if m, err = dir.Move(ctx, m.ID); err != nil || w.compared.Load() != before+1 {
+				t.Errorf("got %d comparisons, %v, want 1", w.compared.Load()-before, err)
+			}
+			if want := map[bool]directory.Phase{false: directory.Completed, true: directory.Watching}[damaged]; m.Phase != want || damaged != (m.StopAt == directory.Watching) {
+				t.Errorf("damaged %v: got %s, stops at %q, want %s", damaged, m.Phase, m.StopAt, want)
+			}
+		})
+	}
+}

@@ -80,15 +80,16 @@ func (m *Memory) AskMove(ctx context.Context, id directory.MoveID, w directory.W
 	if v == nil {
 		return directory.Move{}, noMove(id)
 	}
-	next, err := v.Ask(w)
+	now := m.Now().UTC()
+	next, err := v.Ask(w, now)
 	if err == nil && w == directory.Switch && next.Wish != v.Wish {
 		err = v.MaySwitch(m.tenants[v.Tenant].Tenant, m.cell(v.Target))
 	}
 	if err != nil {
 		return directory.Move{}, err
 	}
-	if next.Wish != v.Wish {
-		next.Changed = m.Now().UTC()
+	if next.Wish != v.Wish || !next.WatchEnds.Equal(v.WatchEnds) {
+		next.Changed = now
 		m.note(ctx, "move.wish", directory.MoveSubject(id), *v, next)
 		*v = next
 	}

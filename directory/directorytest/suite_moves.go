@@ -42,6 +42,8 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Abort", testAbort},
 		{"Verify", testVerify},
 		{"Differ", testDiffer},
+		{"Close", testClose},
+		{"DifferBeatsComplete", testDifferBeatsComplete},
 		{"Retry", testRetry},
 		{"RetryCancelled", testRetryCancelled},
 		{"RetryUndo", testRetryUndo},

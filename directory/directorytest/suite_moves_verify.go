@@ -72,3 +72,68 @@ func testDiffer(t *testing.T, s *suite) {
 		t.Errorf("complete all the same: %v", err)
 	}
 }
+
+// testClose: a watch that is to end now is over, and its move work for a mover, which compares
+// the copies before it is completed. What stops at Watching for its operator is not closed.
+func testClose(t *testing.T, s *suite) {
+	a := s.resident(t)
+	closes := func(id directory.MoveID) error { _, err := s.AskMove(s.ctx, id, directory.Close); return err }
+	early := s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"})
+	s.refuseMove(t, "close what does not watch", problem.Conflict, early.ID, func() error { return closes(early.ID) })
+	m := s.take(t, s.hold(t, early.ID, "m1"), directory.Watching)
+	if err := s.RestMove(s.ctx, m, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(t, "close", 0, 1, func() error { return closes(m.ID) })
+	if got := s.stored(t, m.ID); got.Wish != directory.Proceed || !got.WatchOver(time.Now()) {
+		t.Errorf("closed: got %s", text(got))
+	}
+	s.expect(t, "close again", 0, 0, func() error { return closes(m.ID) })
+	s.refuse(t, "undo what is closed", problem.Conflict, func() error {
+		_, err := s.CreateMove(s.ctx, directory.NewMove{Tenant: a.ID, Target: "c1", Undoes: m.ID})
+		return err
+	})
+	held, err := s.LeaseMove(s.ctx, "", "m2", time.Hour)
+	if err != nil || held.ID != m.ID {
+		t.Fatalf("got %s, %v", text(held), err)
+	}
+	differ := held
+	differ.StopAt = directory.Watching
+	if err := s.Advance(s.ctx, differ, directory.Watching); err != nil {
+		t.Fatal(err)
+	}
+	s.refuseMove(t, "close what differs", problem.Conflict, m.ID, func() error { return closes(m.ID) })
+	s.expect(t, "complete it all the same", 0, 1, func() error { _, err := s.AskMove(s.ctx, m.ID, directory.Complete); return err })
+	s.expect(t, "close what is completed", 0, 0, func() error { return closes(m.ID) })
+}
+
+// testDifferBeatsComplete: who wishes to complete a move while its copies are compared has
+// not heard yet that they differ. Who does so afterwards has.
+func testDifferBeatsComplete(t *testing.T, s *suite) {
+	a := s.resident(t)
+	complete := func(id directory.MoveID) error { _, err := s.AskMove(s.ctx, id, directory.Complete); return err }
+	m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Watching)
+	if err := complete(m.ID); err != nil {
+		t.Fatal(err)
+	}
+	m.StopAt = directory.Watching
+	if err := s.Advance(s.ctx, m, directory.Watching); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.stored(t, m.ID); got.Wish != directory.Proceed || got.StopAt != directory.Watching || !got.WatchEnds.IsZero() {
+		t.Errorf("the copies differ: got %s", text(got))
+	}
+	if err := complete(m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Advance(s.ctx, m, directory.Watching); err != nil { // of a comparison that had begun before
+		t.Fatal(err)
+	}
+	m.Wish = directory.Complete
+	if err := s.Advance(s.ctx, m, directory.Watching); err != nil { // only why it waits
+		t.Fatal(err)
+	}
+	if got := s.stored(t, m.ID); got.Wish != directory.Complete {
+		t.Errorf("completed all the same: got %s", text(got))
+	}
+}

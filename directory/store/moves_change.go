@@ -19,7 +19,7 @@ func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wi
 		if err != nil {
 			return nil, err
 		}
-		if out, err = old.Ask(w); err != nil || out.Wish == old.Wish {
+		if out, err = old.Ask(w, now); err != nil || out.Wish == old.Wish && out.WatchEnds.Equal(old.WatchEnds) {
 			return nil, err
 		}
 		if w == directory.Switch {

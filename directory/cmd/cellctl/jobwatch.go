@@ -92,13 +92,18 @@ func (j *job) update(ctx context.Context, s *step, open map[directory.MoveID]dir
 	}
 	closes := m.Phase == directory.Watching && m.UndoneBy == "" && j.opts.complete && m.Wish != directory.Complete
 	// What stops here has copies that differ or could not be compared: no plan purges one.
-	if s.kept = closes && m.StopAt == directory.Watching; closes && !s.kept {
-		var err error
-		if m, err = j.AskMove(ctx, m.ID, directory.Complete); err != nil {
+	// The others' watches end: they are compared once more, and completed or stop here, too.
+	if s.kept = closes && m.StopAt == directory.Watching; closes && !s.kept && !s.closed {
+		switch _, err := j.AskMove(ctx, m.ID, directory.Close); {
+		case err == nil:
+			s.closed = true
+		case problem.KindOf(err) == problem.Conflict:
+			j.requestID.Store(nil) // it has changed meanwhile: the next look tells how
+		default:
 			return err
 		}
 	}
-	s.Phase, s.Pause, s.Error, s.settled = m.Phase, reported(m).Pause, m.Error, settled(m)
+	s.Phase, s.Pause, s.Error, s.settled = m.Phase, reported(m).Pause, m.Error, settled(m) && (!closes || s.kept)
 	if s.kept {
 		s.Error = whyKept(m)
 	}

@@ -83,7 +83,7 @@ func (a *app) moveCommand() *cobra.Command {
 		a.moveCreate(), a.moveList(), a.moveStatus(), a.moveWatch(),
 		a.moveWish("switch", "Let a move that waits, caught up, go on to its cutover", directory.Switch),
 		a.moveWish("cancel", "Take back a move that is not decided yet", directory.Cancel),
-		a.moveWish("complete", "End the watch of a move: its source's copy is purged, and there is no way back", directory.Complete),
+		a.moveWish("complete", "End the watch of a move: its source's copy is purged, not compared (see verify), and there is no way back", directory.Complete),
 		a.moveVerify(), a.moveUndo())
 }
 

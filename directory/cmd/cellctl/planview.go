@@ -23,6 +23,7 @@ type step struct {
 	Pause    time.Duration      `json:"pause_ns,omitempty"`
 	Error    string             `json:"error,omitempty"`
 	settled  bool               // nothing is left to wait for
+	closed   bool               // it watched, and its watch was asked to end
 	kept     bool               // it watches, and is not completed before somebody has looked
 }
 

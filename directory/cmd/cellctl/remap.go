@@ -103,7 +103,7 @@ func (a *app) cellDrain() *cobra.Command {
 		Long: `Moves every tenant off a cell. The cell is draining, and gets no new tenants, from
 the beginning, and drained when the last has left. Ways back stay open for --watch:
 until then the cell keeps the rows and cannot be removed, and to take a tenant back
-it has to be cordoned first. --complete closes them.`,
+it has to be cordoned first. --complete closes them, where both copies are the same.`,
 		Example: "  cellctl cell drain c1\n  cellctl cell drain c1 --yes --confirm 14\n  cellctl cell drain c1 --yes --complete && cellctl cell remove c1 --yes",
 	}
 	addComplete(cmd, &f)
@@ -152,7 +152,7 @@ Tenants whose data may be nowhere else stay, and their cells stay draining.`,
 }
 
 func addComplete(cmd *cobra.Command, f *remapFlags) {
-	cmd.Flags().BoolVar(&f.complete, "complete", false, "leave no way back: the rows there are purged at once, and the cell can be removed")
+	cmd.Flags().BoolVar(&f.complete, "complete", false, "leave no way back: the rows there are compared and purged at once, and the cell can be removed")
 }
 
 func (a *app) cellRebalance() *cobra.Command {

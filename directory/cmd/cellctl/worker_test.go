@@ -23,8 +23,9 @@ var way = []directory.Phase{
 
 // works [SLUG...] is a mover from here to the end of the script, as far as the
 // directory can tell: moves go well, but for those of the tenants named, which are
-// aborted for good, of the tenant lost, whose target does not answer, and of the
-// tenant kept, whose copy nobody purges.
+// aborted for good, of the tenant lost, whose target does not answer, of the
+// tenant kept, whose copies nobody compares or purges, and of broken and those whose name begins with
+// torn, whose copies are found to differ.
 func works(ts *testscript.TestScript, _ bool, args []string) {
 	tb := ts.Value(scriptKey{}).(script).tb
 	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
@@ -68,11 +69,16 @@ func (w worker) finish(ctx context.Context, m directory.Move) error {
 		return err
 	}
 	for !m.Waits(time.Now()) && !m.Phase.Ended() {
-		if m.Wish == directory.Verify {
+		if t.Slug == "kept" && m.Phase == directory.Watching {
+			break
+		}
+		if m.Phase == directory.Watching && m.Wish != directory.Complete {
 			differ := `[]`
-			if t.Slug == "broken" {
+			if t.Slug == "broken" || strings.HasPrefix(t.Slug, "torn") {
 				differ = `["projects.task"]`
 				m.StopAt = directory.Watching
+			} else if m.WatchOver(time.Now()) {
+				m.Wish = directory.Complete
 			}
 			now, _ := time.Now().MarshalText() // a time of today can be written
 			m.Report = fmt.Appendf(nil, `{"compared_at":%q,"comparison":{"tables":9,"rows":120,"differ":%s}}`, now, differ)
@@ -83,9 +89,6 @@ func (w worker) finish(ctx context.Context, m directory.Move) error {
 				return err
 			}
 			continue
-		}
-		if t.Slug == "kept" && m.Phase == directory.Watching {
-			break
 		}
 		if t.Slug == "lost" && m.Phase == directory.Planned && m.Wish != directory.Cancel {
 			m.Error = "preflight of c2: cell c2 does not answer"
