@@ -22,6 +22,7 @@ import (
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/telemetry"
 )
 
@@ -128,7 +129,7 @@ type condition struct {
 
 // runOnce tells the directory that all is well, or does what is needed for it.
 func (a *Agent) runOnce(ctx context.Context) error {
-	c, err := a.condition(ctx)
+	c, err := a.condition(ctx, a.Store.DB())
 	switch {
 	case err != nil:
 		return err
@@ -145,19 +146,19 @@ func (a *Agent) runOnce(ctx context.Context) error {
 		a.is("the database is suspect: " + err.Error())
 		return err
 	}
-	if c, err = a.condition(ctx); err != nil || !c.Serves {
+	if c, err = a.condition(ctx, a.Store.DB()); err != nil || !c.Serves {
 		return err // it was replaced again: the next look tells
 	}
 	return a.tell(ctx, c)
 }
 
-func (a *Agent) condition(ctx context.Context) (c condition, err error) {
+func (a *Agent) condition(ctx context.Context, db pg.DB) (c condition, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statement)
 	defer cancel()
 	const ask = `
 		SELECT c.serves, c.standby, c.continues, c.beat, c.suspects, i.id::text
 		  FROM cell.condition() c, cell.incarnation i`
-	err = a.Store.DB().QueryRow(ctx, ask).Scan(&c.Serves, &c.Standby, &c.Continues, &c.Beat, &c.Suspects, &c.Incarnation)
+	err = db.QueryRow(ctx, ask).Scan(&c.Serves, &c.Standby, &c.Continues, &c.Beat, &c.Suspects, &c.Incarnation)
 	if err != nil {
 		return c, fmt.Errorf("ask the database for its condition: %w", err)
 	}
@@ -223,7 +224,7 @@ func (a *Agent) regain(ctx context.Context, c condition) error {
 	if c.Continues && witness > 0 && c.Beat >= witness {
 		return a.resume(ctx, witness)
 	}
-	return a.reconcile(ctx, c, witness)
+	return a.Store.InSession(ctx, func(db pg.DB) error { return a.reconcile(ctx, db, witness) })
 }
 
 func (a *Agent) resume(ctx context.Context, witness int64) error {

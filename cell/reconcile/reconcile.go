@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -30,8 +31,18 @@ type survey struct {
 }
 
 // reconcile brings every fence in line with the directory, in one transaction that
-// also makes the database serve.
-func (a *Agent) reconcile(ctx context.Context, c condition, witness int64) error {
+// also makes the database serve. All of it is done in one session: the server may be
+// replaced meanwhile, and what is surveyed in one must not be written into another.
+func (a *Agent) reconcile(ctx context.Context, db pg.DB, witness int64) error {
+	c, err := a.condition(ctx, db)
+	switch {
+	case err != nil:
+		return err
+	case c.Serves:
+		return nil // another process was quicker
+	case c.Standby: // a session outlives a promotion, and its survey would be of before
+		return errors.New("the database is a standby")
+	}
 	self := a.Store.Cell()
 	a.Log.WarnContext(ctx, "the database lacks what was committed, or was never compared: it is reconciled with the directory",
 		"same_server", c.Continues, "has", c.Beat, "witness", witness)
@@ -40,16 +51,19 @@ func (a *Agent) reconcile(ctx context.Context, c condition, witness int64) error
 		return fmt.Errorf("abort the cell's moves: %w", err)
 	}
 	s := survey{known: did.Known}
-	for _, look := range []func(context.Context, *survey) error{a.placements, a.moves, a.fences} {
+	for _, look := range []func(context.Context, *survey) error{a.placements, a.moves} {
 		if err := look(ctx, &s); err != nil {
 			return err
 		}
+	}
+	if err := a.fences(ctx, db, &s); err != nil {
+		return err
 	}
 	rows, err := a.judgeAll(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := a.write(ctx, witness, s.known, rows); err != nil {
+	if err := a.write(ctx, db, witness, s.known, rows); err != nil {
 		return err
 	}
 	a.m.reconciled.Inc()
@@ -92,10 +106,10 @@ func (a *Agent) moves(ctx context.Context, s *survey) error {
 	}
 }
 
-func (a *Agent) fences(ctx context.Context, s *survey) error {
+func (a *Agent) fences(ctx context.Context, db pg.DB, s *survey) error {
 	s.fences = map[directory.TenantID]found{}
 	for after := directory.TenantID(0); ; {
-		list, err := a.fencesAfter(ctx, after)
+		list, err := fencesAfter(ctx, db, after)
 		if err != nil {
 			return fmt.Errorf("read the fences: %w", err)
 		}
@@ -108,11 +122,11 @@ func (a *Agent) fences(ctx context.Context, s *survey) error {
 	}
 }
 
-func (a *Agent) fencesAfter(ctx context.Context, after directory.TenantID) ([]found, error) {
+func fencesAfter(ctx context.Context, db pg.DB, after directory.TenantID) ([]found, error) {
 	ctx, cancel := context.WithTimeout(ctx, statement)
 	defer cancel()
 	const page = `SELECT tenant_id, epoch, state, capture, move_id, moved_to, landed FROM cell.fences($1, $2)`
-	rows, err := a.Store.DB().Query(ctx, page, after, fencePage)
+	rows, err := db.Query(ctx, page, after, fencePage)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +215,7 @@ func (a *Agent) history(ctx context.Context, t directory.TenantID) ([]directory.
 }
 
 // write ends the reconciliation.
-func (a *Agent) write(ctx context.Context, witness int64, known directory.TenantID, rows []row) error {
+func (a *Agent) write(ctx context.Context, db pg.DB, witness int64, known directory.TenantID, rows []row) error {
 	var (
 		tenants, epochs            []int64
 		states, moves, cells, void []string
@@ -214,7 +228,7 @@ func (a *Agent) write(ctx context.Context, witness int64, known directory.Tenant
 	}
 	ctx, cancel := context.WithTimeout(ctx, statement)
 	defer cancel()
-	_, err := a.Store.DB().Exec(ctx, `SELECT cell.reconcile($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	_, err := db.Exec(ctx, `SELECT cell.reconcile($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		witness, known, tenants, epochs, states, captures, moves, cells, void)
 	if err != nil {
 		return fmt.Errorf("write the fences: %w", err)

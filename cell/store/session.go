@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/cellway/cellway/infra/pg"
 )
 
 // sessionLock marks our session locks, in the top byte; see cell.lock_key.
@@ -98,6 +100,23 @@ func takeFree(ctx context.Context, conn *pgx.Conn, keys []int64, held map[int64]
 		}
 	}
 	return nil
+}
+
+// InSession runs fn with one session, outside the pool. No session outlives its server: what
+// fn reads and what it then writes is of one run of it, or fails.
+func (s *Store) InSession(ctx context.Context, fn func(db pg.DB) error) error {
+	conn, err := s.session(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeSession(ctx, conn)
+	if err := within(ctx, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `SET idle_session_timeout = 0`) // fn may do something else for long
+		return err
+	}); err != nil {
+		return fmt.Errorf("begin session: %w", err)
+	}
+	return fn(conn)
 }
 
 // session is a connection outside the pool. Nothing it does belongs to a trace.
