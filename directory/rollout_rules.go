@@ -43,7 +43,8 @@ func (n NewRollout) Begin(id RolloutID, by string, before []RolloutChange, route
 	}
 	for i, c := range r.Changes {
 		if c.Hosts != nil {
-			sorted := slices.Sorted(slices.Values(*c.Hosts))
+			sorted := slices.AppendSeq([]string{}, slices.Values(*c.Hosts)) // as JSON, none is [], and no change is null
+			slices.Sort(sorted)
 			c.Hosts, r.Changes[i].Hosts = &sorted, &sorted
 		}
 		if c.Same(before[i]) {

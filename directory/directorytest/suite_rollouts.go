@@ -24,7 +24,7 @@ type Staged struct {
 // RunRollouts holds Rollouts to the comments of the contract.
 func RunRollouts(t *testing.T, open func(t *testing.T) Staged) {
 	for name, test := range map[string]func(*testing.T, *rollouts){
-		"Done": testRolloutDone, "Refused": testRolloutRefused, "Halted": testRolloutHalted, "Drift": testRolloutDrift,
+		"Done": testRolloutDone, "NoHosts": testRolloutNoHosts, "Refused": testRolloutRefused, "Halted": testRolloutHalted, "Drift": testRolloutDrift,
 		"Taken": testRolloutTaken, "StepsAtOnce": testRolloutStepsAtOnce, "CannotServe": testRolloutCannotServe, "Wakes": testRolloutWakes,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,6 +174,28 @@ func testRolloutDone(t *testing.T, s *rollouts) {
 	list, err := s.staged.ListRollouts(s.ctx, 10)
 	if err != nil || len(list) != 1 || list[0].ID != r.ID || list[0].State != directory.RolloutDone {
 		t.Errorf("list: got %+v, %v", list, err)
+	}
+}
+
+// testRolloutNoHosts: a tenant loses all its hosts, then gets one where it has none.
+func testRolloutNoHosts(t *testing.T, s *rollouts) {
+	for _, hosts := range [][]string{{}, {"c.test"}} {
+		r, err := s.staged.CreateRollout(s.ctx, directory.NewRollout{Why: "renamed", Soak: soak, Changes: []directory.RolloutChange{{Tenant: s.tenants[0], Hosts: &hosts}}})
+		if err != nil {
+			t.Fatalf("create: %v", err)
+		}
+		for _, state := range []directory.RolloutState{directory.RolloutRunning, directory.RolloutDone} {
+			for id := range s.has {
+				if p := s.poll(t, id); p == nil || p.Serves() && !slices.Equal(p.Routes[0].Hosts, hosts) {
+					t.Fatalf("got part %+v, want hosts %q", p, hosts)
+				}
+			}
+			s.fares(t, r, 0)
+			r = s.step(t, state)
+		}
+		if got := s.tenant(t, s.tenants[0]).Hosts; !slices.Equal(got, hosts) {
+			t.Errorf("got hosts %q, want %q", got, hosts)
+		}
 	}
 }
 
