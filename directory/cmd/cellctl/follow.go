@@ -48,9 +48,14 @@ const (
 )
 
 // follow notes each phase until the move, or the one that tries it again, has
-// settled, then shows it. What ends it early ends the following, not the move. An
-// aborted move is a Conflict, unless it was cancelled.
+// settled, then shows it. What ends it early ends the following, not the move. One after
+// which the tenant has not changed its cell is a Conflict.
 func (a *app) follow(ctx context.Context, d api, m directory.Move) error {
+	return a.followTo(ctx, d, m, arrived)
+}
+
+// followTo is follow of who wants something else: verdict is asked about the move that has settled.
+func (a *app) followTo(ctx context.Context, d api, m directory.Move, verdict func(directory.Move) error) error {
 	f := follower{app: a, api: d, move: m, said: a.now()}
 	f.say()
 	tick := time.NewTicker(followEvery)
@@ -73,10 +78,7 @@ func (a *app) follow(ctx context.Context, d api, m directory.Move) error {
 	if err := a.showMove(ctx, d, m); err != nil {
 		return err
 	}
-	if m.Phase == directory.Aborted && m.Wish != directory.Cancel {
-		return problem.New(problem.Conflict, "move %s was aborted: %s", m.ID, oneLine(m.Error))
-	}
-	return nil
+	return verdict(m)
 }
 
 // A follower tells how a move gets on.

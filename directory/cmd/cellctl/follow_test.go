@@ -125,6 +125,41 @@ func TestFollowingEndsAndTheMoveGoesOn(t *testing.T) {
 	}
 }
 
+// TestAFollowedMoveEndsAsItsFollowerWanted: the exit code is that of the command, whoever has
+// made the move end.
+func TestAFollowedMoveEndsAsItsFollowerWanted(t *testing.T) {
+	t.Parallel()
+	differs := directory.Move{Phase: directory.Watching, StopAt: directory.Watching, Report: []byte(`{"comparison":{"differ":["app.note"]}}`)}
+	taken := directory.Move{Phase: directory.Aborted, Wish: directory.Cancel, Error: "cancelled"}
+	broken := directory.Move{Phase: directory.Aborted, Error: "the schemas differ"}
+	there, back, purged := directory.Move{Phase: directory.Watching}, directory.Move{Phase: directory.Undone, UndoneBy: "mv_2"}, directory.Move{Phase: directory.Completed}
+	for name, tt := range map[string]struct {
+		verdict func(directory.Move) error
+		wanted  []directory.Move
+		not     []directory.Move
+	}{
+		"move, undo": {arrived, []directory.Move{there, differs, purged}, []directory.Move{taken, broken, back}},
+		"switch":     {verdict(directory.Switch), []directory.Move{there, purged}, []directory.Move{taken, broken, back}},
+		"cancel":     {verdict(directory.Cancel), []directory.Move{taken, broken}, []directory.Move{there, back}},
+		"complete":   {verdict(directory.Complete), []directory.Move{purged}, []directory.Move{there, differs, back}},
+		"watch":      {watched, []directory.Move{there, taken, back, purged}, []directory.Move{broken}},
+	} {
+		for _, m := range tt.wanted {
+			if err := tt.verdict(m); err != nil {
+				t.Errorf("%s of one that is %s: got %v", name, m.Phase, err)
+			}
+		}
+		for _, m := range tt.not {
+			if err := tt.verdict(m); problem.KindOf(err) != problem.Conflict {
+				t.Errorf("%s of one that is %s: got %v, want a conflict", name, m.Phase, err)
+			}
+		}
+	}
+	if err := completed(differs); !strings.Contains(err.Error(), "differ in app.note") {
+		t.Errorf("not completed: got %v, want why", err)
+	}
+}
+
 func TestMoreMovesThanAPage(t *testing.T) {
 	t.Parallel()
 	d := directorytest.NewMemory()

@@ -197,7 +197,7 @@ func (a *app) moveWatch() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.follow(ctx, d, m)
+			return a.followTo(ctx, d, m, watched)
 		}),
 	}
 }
@@ -217,7 +217,7 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 			if detach {
 				return moveView.one(a, m, "cellctl move watch "+string(m.ID))
 			}
-			return a.follow(ctx, d, m)
+			return a.followTo(ctx, d, m, verdict(wish))
 		}),
 	}
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for the move")
