@@ -105,18 +105,21 @@ func (a *app) moveList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the moves, newest first", Args: names(),
 		Example: "  cellctl move list --from c1 --phase watching\n" +
-			"  cellctl move list --from c1 --phase planned -o name | cut -d/ -f2 | xargs -n1 cellctl move cancel --detach",
+			"  cellctl move list --from c1 --phase planned --limit 0 -o name | cut -d/ -f2 | xargs -n1 cellctl move cancel --detach",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			moves, err := f.find(ctx, d)
+			moves, more, err := f.find(ctx, d)
 			if err != nil {
 				return err
+			}
+			if more {
+				a.note("there are more than %d; --limit 0 shows all", f.limit)
 			}
 			if moveView.isDocument(a) {
 				listed := []listedMove{}
 				for _, m := range moves {
 					listed = append(listed, listedMove{m, a.there(nextSteps(m, a.now())...)})
 				}
-				return a.document("MoveList", map[string]any{"items": listed})
+				return a.document("MoveList", map[string]any{"items": listed, "more": more})
 			}
 			return moveView.list(a, moves, nil)
 		}),
@@ -131,24 +134,28 @@ func (a *app) moveList() *cobra.Command {
 	return cmd
 }
 
-// find reads page after page until there are enough moves.
-func (f moveFilter) find(ctx context.Context, d api) ([]directory.Move, error) {
+// find reads page after page until there are enough moves; more reports whether limit cut
+// them short.
+func (f moveFilter) find(ctx context.Context, d api) (moves []directory.Move, more bool, err error) {
 	var tenant directory.TenantID
 	if f.tenant != "" {
 		t, err := findTenant(ctx, d, f.tenant)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		tenant = t.ID
 	}
-	var moves []directory.Move
-	err := eachMove(ctx, d, tenant, f.ended, func(m directory.Move) bool {
-		if f.picks(m) {
+	err = eachMove(ctx, d, tenant, f.ended, func(m directory.Move) bool {
+		switch {
+		case !f.picks(m):
+		case f.limit > 0 && len(moves) == f.limit:
+			more = true
+		default:
 			moves = append(moves, m)
 		}
-		return f.limit <= 0 || len(moves) < f.limit
+		return !more
 	})
-	return moves, err
+	return moves, more, err
 }
 
 func (f moveFilter) picks(m directory.Move) bool {
