@@ -9,6 +9,7 @@ const (
 	storePkg    = "directory/store"
 	serverPkg   = "directory/server"
 	deletionPkg = "cell/deletion"
+	failoverPkg = "cell/reconcile"
 )
 
 const lockTenant = "    PERFORM cell.lock_tenant(tenant, wait_ms);\n"
@@ -335,5 +336,16 @@ var table = []mutant{
 		name: "move-rises-over-a-deleted-tenant", why: "a mover that is late brings back who was deleted",
 		in: "cell.reserve", edit: []edit{{"WHERE f.state IN ('moved', 'incoming') AND f.epoch < base + 1", "WHERE f.state IN ('moved', 'incoming', 'deleted') AND f.epoch < base + 1"}},
 		pkg: deletionPkg, test: "TestNoMoveRisesOverADeletedTenant",
+	},
+	{
+		name: "complete-beats-a-difference", why: "a copy is purged that was just found to differ",
+		in: "directory/move_rules.go", edit: []edit{{"case said.StopAt == Watching && m.StopAt != Watching:", "case said.StopAt == Watching && m.Wish != Complete:"}},
+		pkg: storePkg, test: "TestStoreMoves",
+	},
+	{
+		name: "surveyed-here-written-there", why: "what was found in one run of the server is written into another, older one",
+		in:   "cell/reconcile/agent.go",
+		edit: []edit{{"a.Store.InSession(ctx, func(db pg.DB) error { return a.reconcile(ctx, db, witness) })", "a.reconcile(ctx, a.Store.DB(), witness)"}},
+		pkg:  failoverPkg, test: "TestTheServerThatWasSurveyedIsWritten",
 	},
 }
