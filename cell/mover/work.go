@@ -26,6 +26,7 @@ type Report struct {
 	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
+	Whole     bool          `json:"whole,omitempty"`  // the target took everything; an undo may begin with the copy that it kept
 
 	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
@@ -277,6 +278,16 @@ func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cel
 			return err
 		}
 		w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
+		if m.Undoes != "" {
+			why, err := w.unsound(ctx)
+			if err != nil {
+				return err
+			}
+			if why != "" {
+				w.log.InfoContext(ctx, "the undo copies everything", "why", why)
+				m.Undoes = "" // the target begins with nothing, as for any move
+			}
+		}
 		return dst.Reserve(ctx, m)
 	})
 }
@@ -334,6 +345,7 @@ func (w *work) took(got transfer.Received) {
 	w.report.Keys += got.Totals.Keys
 	w.report.Bytes += got.Totals.Bytes
 	w.report.LastRound, w.report.Verified = got.Took, time.Now()
+	w.report.Whole = w.report.Whole || got.Round == 0
 	w.m.rows.Add(float64(got.Totals.Rows))
 }
 
@@ -342,6 +354,9 @@ func (w *work) took(got transfer.Received) {
 func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
 	return w.attended(ctx, roundTimeout, func(ctx context.Context) error {
 		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
+			return err
+		}
+		if err := w.checkKept(ctx, m); err != nil {
 			return err
 		}
 		found, err := dst.Verify(ctx, m)
@@ -365,18 +380,19 @@ var errNotOver = errors.New("the watch is not over by the directory's clock")
 // scrub compares the two copies of a watching move and records what was found. A
 // move whose copies differ waits for its operator from then on; one whose copies are
 // equal, and whose watch is over, is completed.
-func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Target) error {
+func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error {
 	over := w.move.WatchOver(time.Now())
 	err := w.attended(ctx, longTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
 	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
-		w.report.Compared, w.report.Comparison, err = time.Now(), transfer.Comparison{Failed: err.Error()}, nil
+		w.report.Compared, w.report.Comparison = time.Now(), transfer.Comparison{Failed: err.Error(), Differ: w.report.Comparison.Differ} // what was found before still is
+		err = nil
 	}
 	if err != nil {
 		return err
 	}
 	said, c := w.move, w.report.Comparison
 	switch {
-	case len(c.Differ) > 0:
+	case c.Failed == "" && len(c.Differ) > 0:
 		w.m.differ.Inc()
 		w.move.StopAt = directory.Watching
 	case c.Failed != "" && over && w.source.State != directory.Retired:
@@ -403,24 +419,6 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src Source, dst Targe
 func passes(err error) bool {
 	return errors.Is(err, problem.Unavailable) || errors.Is(err, problem.Timeout) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, problem.Unauthenticated) || errors.Is(err, problem.Forbidden)
-}
-
-// compare looks whether the two copies of a watching move are still the same, where
-// nobody has changed them.
-func (w *work) compare(ctx context.Context, m transfer.Move, src Source, dst Target) error {
-	here, err := dst.Unchanged(ctx, m)
-	if err != nil {
-		return fmt.Errorf("compare: %s: %w", m.Target, err)
-	}
-	kept, err := src.Kept(ctx, m, here.Keys)
-	if err != nil {
-		return fmt.Errorf("compare: %s: %w", m.Source, err)
-	}
-	w.report.Compared, w.report.Comparison = time.Now(), transfer.Compare(here, kept)
-	if len(w.report.Comparison.Differ) > 0 {
-		w.log.ErrorContext(ctx, "the two copies of a tenant differ", "tables", w.report.Comparison.Differ)
-	}
-	return nil
 }
 
 func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Target) error {

@@ -165,7 +165,10 @@ func (c *fakeCell) Pull(ctx context.Context, m transfer.Move, _ string, final bo
 		if f.State != fence.Incoming || f.Move != string(m.ID) || f.Epoch != m.Base+1 {
 			return conflict(f)
 		}
-		got = c.received[string(m.ID)]
+		var begun bool
+		if got, begun = c.received[string(m.ID)]; !begun {
+			got.Round = -1
+		}
 		if got.Final {
 			return nil
 		}

@@ -171,6 +171,21 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestALateFreezeHasABudget",
 	},
 	{
+		name: "undo-over-another-schema", why: "keys that were noted before a table's key was changed are read as the new one's: acknowledged writes are lost",
+		in: "cell/mover/undo.go", edit: []edit{{"case was.Schema != w.facts.Schema:", "case was.Schema != w.facts.Schema && false:"}},
+		pkg: moverPkg, test: "TestAnUndoOverAnotherSchemaCopiesEverything",
+	},
+	{
+		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
+		in: "cell/mover/undo.go", edit: []edit{{"if m.Undoes == \"\" || w.report.Whole {", "if true {"}},
+		pkg: moverPkg, test: "TestAnUndoEndsWhereItsCopyIsFoundToDiffer",
+	},
+	{
+		name: "two-releases-compared", why: "all watching moves of a cell are taken for damaged while it has another release",
+		in: "cell/mover/compare.go", edit: []edit{{"if here.Fingerprint != there.Fingerprint {", "if here.Fingerprint == \"\" || there.Fingerprint == \"\" {"}},
+		pkg: moverPkg, test: "TestCellsOfTwoReleasesAreNotCompared",
+	},
+	{
 		name: "schema-of-the-take-over", why: "who takes over compares the cells with what they are then, and not with what they were before the copy",
 		in: "cell/mover/mover.go", edit: []edit{{"	w.facts.Schema = w.report.Schema\n", ""}},
 		pkg: moverPkg, test: "TestNoMoveGoesOnOverAnotherSchema",

@@ -1,0 +1,42 @@
+package mover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// unsound says why an undo must not begin with the copy that its target has kept, or "". The keys that were noted since
+// the switch are those of the tables as they were, and what each cell has made up for a column that came since was
+// not noted; what a comparison found to differ was not noted either.
+func (w *work) unsound(ctx context.Context) (why string, err error) {
+	undone, err := w.dir.Move(ctx, w.move.Undoes)
+	if err != nil {
+		return "", fmt.Errorf("find the move that is undone: %w", err)
+	}
+	var was Report
+	_ = json.Unmarshal(undone.Report, &was) // one that cannot be read tells of no schema
+	switch {
+	case was.Schema != w.facts.Schema:
+		return "the schema is not known to be the one of the switch", nil
+	case len(was.Comparison.Differ) > 0:
+		return "a comparison found the kept copy to differ", nil
+	}
+	return "", nil
+}
+
+// checkKept is unsound asked again before the freeze, where the target did begin with its copy: a comparison may
+// have ended since, and a mover before this one may have reserved over another schema.
+func (w *work) checkKept(ctx context.Context, m transfer.Move) error {
+	if m.Undoes == "" || w.report.Whole {
+		return nil
+	}
+	why, err := w.unsound(ctx)
+	if err != nil || why == "" {
+		return err
+	}
+	return problem.New(problem.Conflict, "the undo began with the copy that %s kept: %s (fix: undo again, it copies everything then)", m.Target, why)
+}

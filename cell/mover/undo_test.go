@@ -1,0 +1,234 @@
+package mover_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cellway/cellway/cell/mover"
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+)
+
+// A released is a cell that comes to another release, of another schema.
+type released struct {
+	*fakeCell
+	as       *releases
+	reserved *transfer.Move
+}
+
+// releases is which cells have come to it.
+type releases struct {
+	a, b      atomic.Bool
+	meanwhile atomic.Bool // b does while copies are compared
+}
+
+func (r *releases) of(c directory.CellID) *atomic.Bool {
+	if c == "a" {
+		return &r.a
+	}
+	return &r.b
+}
+
+func (c released) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	r, err := c.fakeCell.Preflight(ctx, m, measure)
+	if c.as.of(c.id).Load() {
+		r.Fingerprint = "another"
+	}
+	return r, err
+}
+
+func (c released) Reserve(ctx context.Context, m transfer.Move) error {
+	*c.reserved = m
+	return c.fakeCell.Reserve(ctx, m)
+}
+
+func (c released) Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error) {
+	if c.as.meanwhile.Load() {
+		c.as.b.Store(true)
+	}
+	return c.fakeCell.Kept(ctx, m, keys)
+}
+
+// reported is what the mover has told of a move.
+func reported(t *testing.T, m directory.Move) (r mover.Report) {
+	t.Helper()
+	if err := json.Unmarshal(m.Report, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// watches makes a move that watches, of two cells that may come to another release.
+func watches(t *testing.T, w *world, as *releases, reserved *transfer.Move) (*directorytest.Memory, directory.Move) {
+	t.Helper()
+	dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
+	v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, as, reserved} }, w)
+	go func() { _ = v.Run(t.Context()) }()
+	m, err := settle(t.Context(), dir, m.ID)
+	if err != nil || m.Phase != directory.Watching {
+		t.Fatalf("got %s (%s), %v", m.Phase, m.Error, err)
+	}
+	return dir, m
+}
+
+// TestAnUndoOverAnotherSchemaCopiesEverything: it begins with the copy that was kept only where that is known to be
+// what the switch has left, but for the keys that were noted.
+func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		since func(*world, *releases)
+		whole bool
+	}{
+		"as it was": {since: func(*world, *releases) {}},
+		"both cells altered": {whole: true, since: func(_ *world, as *releases) {
+			as.a.Store(true)
+			as.b.Store(true)
+		}},
+		"copies that differ": {whole: true, since: func(w *world, _ *releases) {
+			w.damaged.Store(true)
+			time.Sleep(2 * time.Minute) // virtual: compared
+		}},
+		"copies that differ, and could not be compared since": {whole: true, since: func(w *world, as *releases) {
+			w.damaged.Store(true)
+			time.Sleep(2 * time.Minute) // virtual: compared
+			as.a.Store(true)
+			time.Sleep(7 * time.Hour) // virtual: and again
+			as.a.Store(false)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var as releases
+				var reserved transfer.Move
+				w := newWorld(func() fault { return none })
+				dir, m := watches(t, w, &as, &reserved)
+				tt.since(w, &as)
+				back, err := dir.CreateMove(t.Context(), directory.NewMove{Tenant: 1, Target: "a", Undoes: m.ID, Watch: time.Hour})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if back, err = settle(t.Context(), dir, back.ID); err != nil || back.Phase != directory.Watching {
+					t.Fatalf("got %s (%s), %v", back.Phase, back.Error, err)
+				}
+				if whole := reserved.Undoes == ""; whole != tt.whole || reported(t, back).Whole != tt.whole {
+					t.Errorf("reserved for a whole copy: %v, made one: %v, want %v", whole, reported(t, back).Whole, tt.whole)
+				}
+				tenant, err := dir.Tenant(t.Context(), "acme")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.check(tenant.Placement); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A damning is a directory that tells of damage in the move undone, once somebody has found it.
+type damning struct {
+	*directorytest.Memory
+	undone directory.MoveID
+	found  *atomic.Bool
+}
+
+func (d damning) Move(ctx context.Context, id directory.MoveID) (directory.Move, error) {
+	m, err := d.Memory.Move(ctx, id)
+	if err == nil && id == d.undone && d.found.Load() {
+		m.Report = []byte(`{"schema":"same","comparison":{"differ":["projects.task"]}}`)
+	}
+	return m, err
+}
+
+// A scrubbed is a cell whose copies are known to differ once it is armed.
+type scrubbed struct {
+	*fakeCell
+	found *atomic.Bool
+}
+
+func (c scrubbed) Arm(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	c.found.Store(true)
+	return c.fakeCell.Arm(ctx, m, wait)
+}
+
+// TestAnUndoEndsWhereItsCopyIsFoundToDiffer: a comparison that was under way when the undo began with the kept copy
+// has found damage. The undo is not switched to it.
+func TestAnUndoEndsWhereItsCopyIsFoundToDiffer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var as releases
+		var reserved transfer.Move
+		w := newWorld(func() fault { return none })
+		begin, stop := context.WithCancel(t.Context())
+		dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, &as, &reserved} }, w)
+		go func() { _ = v.Run(begin) }()
+		m, err := settle(t.Context(), dir, m.ID)
+		if err != nil || m.Phase != directory.Watching {
+			t.Fatalf("got %s (%s), %v", m.Phase, m.Error, err)
+		}
+		stop()
+		var found atomic.Bool
+		v = mover.New(settings("m2"), damning{dir, m.ID, &found}, func(c directory.Cell) mover.Cell { return scrubbed{w.cells[c.ID], &found} }, slog.New(slog.DiscardHandler))
+		go func() { _ = v.Run(t.Context()) }()
+		back, err := dir.CreateMove(t.Context(), directory.NewMove{Tenant: 1, Target: "a", Undoes: m.ID, Watch: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err = settle(t.Context(), dir, back.ID); err != nil || back.Phase != directory.Aborted || back.Transient || !strings.Contains(back.Error, "undo again") {
+			t.Errorf("got %s (%s), transient %v, %v; want it aborted for good", back.Phase, back.Error, back.Transient, err)
+		}
+	})
+}
+
+// TestCellsOfTwoReleasesAreNotCompared: rows are damaged where they differ under one schema, the switch's. Under
+// two nothing is said, and the watch ends by itself; under another one only that they are equal.
+func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		a, b, meanwhile bool
+		equal           bool
+		differ          bool
+		failed          string
+	}{
+		"one release":                         {differ: true},
+		"one cell altered":                    {b: true, failed: "the schemas of a and b differ"},
+		"one cell altered while it is hashed": {meanwhile: true, failed: "the schemas of a and b differ"},
+		"both altered since the switch":       {a: true, b: true, failed: "altered since the switch"},
+		"both altered, and equal":             {a: true, b: true, equal: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var as releases
+				w := newWorld(func() fault { return none })
+				dir, m := watches(t, w, &as, new(transfer.Move))
+				as.a.Store(tt.a)
+				as.b.Store(tt.b)
+				as.meanwhile.Store(tt.meanwhile)
+				w.damaged.Store(!tt.equal)
+				time.Sleep(2 * time.Minute) // virtual
+				m, err := dir.Move(t.Context(), m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := reported(t, m)
+				if got.Compared.IsZero() || len(got.Comparison.Differ) > 0 != tt.differ || !strings.Contains(got.Comparison.Failed, tt.failed) || tt.failed == "" && got.Comparison.Failed != "" {
+					t.Errorf("compared at %v: got %+v", got.Compared, got.Comparison)
+				}
+				if stopped := m.WatchEnds.IsZero(); stopped != tt.differ {
+					t.Errorf("waits for its operator: got %v, want %v", stopped, tt.differ)
+				}
+				if w.compared.Load() == 0 != (tt.a != tt.b) {
+					t.Errorf("hashed %d times", w.compared.Load())
+				}
+			})
+		})
+	}
+}
