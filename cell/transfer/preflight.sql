@@ -84,6 +84,14 @@ SELECT 'shared-sequence', name, 'column ' || a.attname || ' takes its default fr
   FROM root t JOIN pg_attrdef d ON d.adrelid = t.oid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.adnum
  WHERE pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%' AND pg_get_serial_sequence(t.oid::regclass::text, a.attname) IS NULL
 UNION ALL
+SELECT 'cached-sequence', name, 'sequence ' || s.seqrelid::regclass || ' has CACHE ' || s.seqcache || ': numbers that a session keeps are given at the target although the tenant has them', 'ALTER SEQUENCE ... CACHE 1, and restart the cell'
+  FROM root t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
+  JOIN pg_sequence s ON s.seqrelid = d.objid WHERE s.seqcache > 1
+UNION ALL
+SELECT 'descending-sequence', name, 'sequence ' || s.seqrelid::regclass || ' counts down: nobody takes it below the tenant''s numbers at the target', 'ALTER SEQUENCE ... INCREMENT 1, above the numbers in use'
+  FROM root t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
+  JOIN pg_sequence s ON s.seqrelid = d.objid WHERE s.seqincrement < 1
+UNION ALL
 SELECT 'materialized-view', r.name, 'it is made from tenant rows and does not move', 'drop it, or make it a table that events keep up to date'
   FROM rel r WHERE r.relkind = 'm' AND EXISTS (
        SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass

@@ -327,14 +327,16 @@ func settle(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, 
 const sequenceMargin = 1000
 
 // raiseSequences makes every number that the table's own sequences will give
-// here greater than those that came with the tenant.
+// here greater than those that came with the tenant. Near its end a sequence is raised
+// by half of what it has left at most: the others need the rest.
 func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID) error {
 	for _, col := range t.Counted {
 		sql := fmt.Sprintf(`
-			SELECT pg_catalog.setval(s.name, m.max + $3)
-			  FROM (SELECT pg_get_serial_sequence($1, $2)::regclass) AS s (name),
-			       (SELECT max(%[1]s) FROM %[2]s WHERE tenant_id = $4) AS m (max)
-			 WHERE m.max >= coalesce(pg_sequence_last_value(s.name), 0)`, col, t.Name)
+			SELECT pg_catalog.setval(q.seqrelid, m.max + least($3, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0)))
+			  FROM pg_catalog.pg_sequence q
+			 CROSS JOIN LATERAL (SELECT max(%[1]s)::bigint FROM %[2]s WHERE tenant_id = $4 AND %[1]s BETWEEN q.seqmin AND q.seqmax) AS m (max)
+			 WHERE q.seqrelid = pg_get_serial_sequence($1, $2)::regclass
+			   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, t.Name)
 		if _, err := tx.Exec(ctx, sql, t.Name, strings.Trim(col, `"`), sequenceMargin, tenant); err != nil {
 			return fmt.Errorf("raise the sequence of %s: %w", col, err)
 		}
