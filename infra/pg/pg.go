@@ -5,16 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 // A DB is what a query needs: a pool, a connection or a transaction.
@@ -147,34 +143,6 @@ func QueueCommit(b *pgx.Batch) (committed *bool) {
 		return nil
 	})
 	return committed
-}
-
-// Migrate applies the migrations in files (goose's format, *.sql at its root)
-// that the database does not have yet, under a session lock so that several
-// processes may start at once. table keeps the versions, for example
-// "cell.schema_version".
-func Migrate(ctx context.Context, url, table string, files fs.FS) error {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return fmt.Errorf("parse database url: %w", redact(err))
-	}
-	setLiveness(cfg)
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
-	// Asked once a second, for ten minutes: a cell's processes start together.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600))
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName(table), goose.WithSessionLocker(locker))
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
 }
 
 // Code is the SQLSTATE of err, or "" where Postgres did not make it.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -171,54 +170,5 @@ func TestCodeOfOtherErrors(t *testing.T) {
 	t.Parallel()
 	if got := Code(errors.New("x")) + Code(nil); got != "" {
 		t.Errorf("got %q, want nothing", got)
-	}
-}
-
-func TestMigrate(t *testing.T) {
-	t.Parallel()
-	url := testkit.Postgres(t)
-	pool := open(t, url)
-	files := fstest.MapFS{
-		"1_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE items (id int);\n-- +goose Down\nDROP TABLE items;\n")},
-	}
-	if err := Migrate(t.Context(), url, "versions", files); err != nil {
-		t.Fatal(err)
-	}
-	files["2_row.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nINSERT INTO items VALUES (1);\n")}
-	for range 2 { // the second time there is nothing to do
-		if err := Migrate(t.Context(), url, "versions", files); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := count(t, pool, "SELECT count(*) FROM items"); got != 1 {
-		t.Errorf("the second migration ran %d times, want once", got)
-	}
-	files["3_bad.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nINSERT INTO items VALUES (2); INSERT INTO nothing VALUES (1);\n")}
-	if err := Migrate(t.Context(), url, "versions", files); err == nil || !strings.Contains(err.Error(), "nothing") {
-		t.Errorf("got %v, want the migration's error", err)
-	}
-	if got := count(t, pool, "SELECT count(*) FROM items"); got != 1 {
-		t.Errorf("half of a failed migration stayed: %d rows, want 1", got)
-	}
-}
-
-func TestMigrateByTwoAtOnce(t *testing.T) {
-	t.Parallel()
-	url := testkit.Postgres(t)
-	files := fstest.MapFS{
-		"1_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE items (id int);\n")},
-		"2_row.sql":   {Data: []byte("-- +goose Up\nINSERT INTO items SELECT 1 FROM pg_sleep(0.2);\n")}, // long enough to meet
-	}
-	errs := make(chan error, 3)
-	for range cap(errs) {
-		go func() { errs <- Migrate(t.Context(), url, "versions", files) }()
-	}
-	for range cap(errs) {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
-	if got := count(t, open(t, url), "SELECT count(*) FROM items"); got != 1 {
-		t.Errorf("the migration ran %d times, want once", got)
 	}
 }
