@@ -29,7 +29,7 @@ func (w *work) unsound(ctx context.Context) (why string, err error) {
 }
 
 // checkKept is unsound asked again before the freeze, where the target did begin with its copy: a comparison may
-// have ended since, and a mover before this one may have reserved over another schema.
+// have ended since.
 func (w *work) checkKept(ctx context.Context, m transfer.Move) error {
 	if m.Undoes == "" || w.report.Whole {
 		return nil

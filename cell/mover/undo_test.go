@@ -27,6 +27,7 @@ type released struct {
 type releases struct {
 	a, b      atomic.Bool
 	meanwhile atomic.Bool // b does while copies are compared
+	deaf      atomic.Bool // the answer to the next round is lost
 }
 
 func (r *releases) of(c directory.CellID) *atomic.Bool {
@@ -47,6 +48,14 @@ func (c released) Preflight(ctx context.Context, m transfer.Move, measure bool) 
 func (c released) Reserve(ctx context.Context, m transfer.Move) error {
 	*c.reserved = m
 	return c.fakeCell.Reserve(ctx, m)
+}
+
+func (c released) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
+	got, err := c.fakeCell.Pull(ctx, m, url, final)
+	if c.as.deaf.CompareAndSwap(true, false) {
+		return transfer.Received{}, errNet
+	}
+	return got, err
 }
 
 func (c released) Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error) {
@@ -90,6 +99,11 @@ func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
 		"both cells altered": {whole: true, since: func(_ *world, as *releases) {
 			as.a.Store(true)
 			as.b.Store(true)
+		}},
+		"both cells altered, and the copy's answer lost": {whole: true, since: func(_ *world, as *releases) {
+			as.a.Store(true)
+			as.b.Store(true)
+			as.deaf.Store(true)
 		}},
 		"copies that differ": {whole: true, since: func(w *world, _ *releases) {
 			w.damaged.Store(true)

@@ -26,7 +26,7 @@ type Report struct {
 	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
-	Whole     bool          `json:"whole,omitempty"`  // the target took everything; an undo may begin with the copy that it kept
+	Whole     bool          `json:"whole,omitempty"`  // the target takes everything; an undo's may begin with the copy that it kept
 
 	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
@@ -283,7 +283,7 @@ func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cel
 			if err != nil {
 				return err
 			}
-			if why != "" {
+			if w.report.Whole = why != ""; w.report.Whole {
 				w.log.InfoContext(ctx, "the undo copies everything", "why", why)
 				m.Undoes = "" // the target begins with nothing, as for any move
 			}
@@ -345,7 +345,7 @@ func (w *work) took(got transfer.Received) {
 	w.report.Keys += got.Totals.Keys
 	w.report.Bytes += got.Totals.Bytes
 	w.report.LastRound, w.report.Verified = got.Took, time.Now()
-	w.report.Whole = w.report.Whole || got.Round == 0
+	w.report.Whole = w.report.Whole || got.Round == 0 // also where the source did not know of the kept copy any more
 	w.m.rows.Add(float64(got.Totals.Rows))
 }
 

@@ -28,7 +28,7 @@ func alter(t *testing.T, sql string, cells ...*cell) {
 
 // TestAnUndoWithoutTheKeptCopyBringsEverything: where both cells were altered since the switch, what was noted is of keys
 // that the tables have no more, and each cell has made up values of its own. An undo that its target awaits as any move needs
-// neither, also after one that was aborted; it may still be cancelled like an undo.
+// neither, also after one that was aborted, or a mover that wanted the copy; it may still be cancelled like an undo.
 func TestAnUndoWithoutTheKeptCopyBringsEverything(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
@@ -47,6 +47,7 @@ func TestAnUndoWithoutTheKeptCopyBringsEverything(t *testing.T) {
 			must(t, b.do(t, mover, 2, `UPDATE app.counter SET v = 5`))
 			alter(t, change, a, b)
 
+			must(t, a.Reserve(ctx, back)) // by a mover that knew of no alteration, and died
 			must(t, a.Reserve(ctx, asAny(back)))
 			must(t, b.Arm(ctx, back, wait))
 			got, err := round(t, b, a, back, false)

@@ -176,6 +176,11 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestAnUndoOverAnotherSchemaCopiesEverything",
 	},
 	{
+		name: "reserve-leaves-a-dead-mover's-copy", why: "an undo that should copy everything begins with the kept copy, which a mover before had reserved",
+		in: "cell.reserve", edit: []edit{{"r.move_id = move AND r.round = 0 AND NOT r.final", "false"}},
+		pkg: transferPkg, test: "TestAnUndoWithoutTheKeptCopyBringsEverything",
+	},
+	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
 		in: "cell/mover/undo.go", edit: []edit{{"if m.Undoes == \"\" || w.report.Whole {", "if true {"}},
 		pkg: moverPkg, test: "TestAnUndoEndsWhereItsCopyIsFoundToDiffer",
