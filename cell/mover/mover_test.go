@@ -138,7 +138,7 @@ func (s story) run(t *testing.T) error {
 
 // settle waits, in virtual time, until the move needs nothing more.
 func settle(ctx context.Context, dir *directorytest.Memory, id directory.MoveID) (directory.Move, error) {
-	for range 1200 {
+	for range 36_000 { // an hour: a move rests for up to a minute and a half, for each fault that it meets then
 		m, err := dir.Move(ctx, id)
 		if err != nil || m.Phase.Ended() || m.Phase == directory.Watching {
 			return m, err

@@ -102,7 +102,7 @@ func TestAMoveThatWaitsSaysWhy(t *testing.T) {
 					t.Errorf("fences: got %+v and %+v, want nothing noted nor reserved", w.cells["a"].fence, w.cells["b"].fence)
 				}
 				awake.Store(true)
-				time.Sleep(time.Minute) // virtual
+				time.Sleep(2 * time.Minute) // virtual: longer than it may rest
 				after, err := dir.Move(ctx, m.ID)
 				if err != nil || after.Phase == at || after.Error != "" {
 					t.Errorf("when it answers: got %s (%q), %v", after.Phase, after.Error, err)
