@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
@@ -185,6 +188,48 @@ type traceWitness struct{ seen chan string }
 // ServeHTTP implements http.Handler.
 func (c *traceWitness) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	c.seen <- r.Header.Get("Traceparent") + "\n"
+}
+
+// TestAFlightThatFailedIsNotSentTwice, either, where the cell's address has changed since: what
+// was sent may have been done.
+func TestAFlightThatFailedIsNotSentTwice(t *testing.T) {
+	t.Parallel()
+	var posts atomic.Int32
+	inside, fail := make(chan struct{}, 4), make(chan struct{})
+	cell := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path != "/post" {
+			return
+		}
+		posts.Add(1) // and it is committed
+		inside <- struct{}{}
+		<-fail
+		if nc, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = nc.Close() // the answer is lost
+		}
+	})
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, nil)
+	second := httptest.NewServer(cell)
+	t.Cleanup(second.Close)
+	bearer := w.token(1)
+	if a := w.do("POST", acme, "/", "x", "Authorization", bearer); a.StatusCode != 200 { // from now on it is known, and flies
+		t.Fatalf("got %d %s", a.StatusCode, a.body)
+	}
+	got := make(chan answer, 1)
+	go func() { got <- w.do("POST", acme, "/post", "x", "Authorization", bearer) }()
+	<-inside
+	v := w.table.View().Version()
+	w.apply(directory.Update{Since: v, Version: v + 1, Cells: []directory.CellRoute{{ID: "c1", Address: second.URL, State: directory.Ready}}})
+	if a := w.do("GET", acme, "/", "", "Authorization", bearer); a.StatusCode != 200 {
+		t.Errorf("another request: got %d %s", a.StatusCode, a.body)
+	}
+	close(fail)
+	if a := <-got; a.code() != problem.CellUnavailable {
+		t.Errorf("got %d %s", a.StatusCode, a.body)
+	}
+	if n := posts.Load(); n != 1 {
+		t.Errorf("the cell has had %d POSTs", n)
+	}
 }
 
 // TestLinesLookAlike: the log line of a request that the handler serves and that

@@ -185,8 +185,8 @@ func (c *conn) crashed(t *relay) {
 }
 
 // TakenOver is the flight that the handler's request was until now, nil where it
-// was none. Forward to the same Upstream goes on with the answer that has begun,
-// or returns why there is none.
+// was none. Forward goes on with the answer that has begun, or returns why there is
+// none, whichever Upstream it is called of.
 func TakenOver(w http.ResponseWriter) *Flight {
 	if c := connOf(w); c != nil && (c.taken != nil || c.waits) {
 		return &c.flight
@@ -246,15 +246,19 @@ func (t *relay) sendPlain() error {
 	return t.write()
 }
 
-// takeOver is the flight to u that the handler goes on with, or a new relay.
+// takeOver is the flight that the handler goes on with, or a new relay. A flight that was
+// sent counts wherever it went: u may be another Upstream of the same cell by now.
 func (c *conn) takeOver(u *Upstream) *relay {
 	t := c.taken
-	if t == nil || t.u != u {
+	if t == nil {
 		t = relays.Get().(*relay)
 		t.u, t.c, t.began = u, c, time.Now()
 		return t
 	}
 	c.taken, t.flight = nil, nil
+	if t.link == nil {
+		t.u = u // where it may be sent again
+	}
 	return t
 }
 
