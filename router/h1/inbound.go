@@ -129,6 +129,13 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
+	for n > 0 && n < len(p) && b.err == nil { // chunks may be small, and each piece costs who sends it on
+		if b.rest, b.err = b.received(); len(b.rest) == 0 {
+			break
+		}
+		k := copy(p[n:], b.rest)
+		n, b.rest = n+k, b.rest[k:]
+	}
 	if n > 0 {
 		return n, nil
 	}
@@ -137,11 +144,23 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 
 // next is the next part of the body.
 func (b *bodyReader) next() ([]byte, error) {
-	c := b.c
 	for {
-		if c.body.Done() { // then what was received may be a watcher's
+		if data, err := b.received(); err != nil || len(data) > 0 {
+			return data, err
+		}
+		if b.c.body.Done() {
 			return nil, io.EOF
 		}
+		if err := b.wait(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// received is the next part of what was received already, nothing where it has no more.
+func (b *bodyReader) received() ([]byte, error) {
+	c := b.c
+	for !c.body.Done() { // else what was received may be a watcher's
 		data, n, f := c.body.Next(c.unread())
 		c.from += n
 		c.bodyDone.Store(c.body.Done())
@@ -150,13 +169,11 @@ func (b *bodyReader) next() ([]byte, error) {
 			return nil, f
 		case len(data) > 0:
 			return data, nil
-		case n > 0:
-			continue
-		}
-		if err := b.wait(); err != nil {
-			return nil, err
+		case n == 0:
+			return nil, nil
 		}
 	}
+	return nil, nil
 }
 
 // wait reads more from the client, for a bounded time.

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -75,4 +76,32 @@ func TestPartsGoTogether(t *testing.T) {
 		_ = s.Close()
 		<-served
 	}
+}
+
+// TestSmallChunksAreReadTogether: a body that comes in chunks of one byte is read as it was
+// received, and not a byte at a time: each piece costs a write to the cell.
+func TestSmallChunksAreReadTogether(t *testing.T) {
+	t.Parallel()
+	const size = 2000
+	in := "POST /handler HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nx\r\n", size) + "0\r\n\r\n"
+	eachDriver(t, func(t *testing.T, loops int) {
+		s := &Server{Loops: loops, Direct: &directly{}, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			total, pieces, buf := 0, 0, make([]byte, 1000)
+			for {
+				n, err := r.Body.Read(buf)
+				total, pieces = total+n, pieces+1
+				if err != nil {
+					break
+				}
+			}
+			_, _ = fmt.Fprintf(w, "%d bytes, together %v", total, pieces < size/10)
+		})}
+		c := dial(t, serve(t, s))
+		for range 2 { // the second follows where the first one ended
+			c.send(in)
+			if _, body, _, err := c.answer(http.MethodPost); err != nil || body != fmt.Sprintf("%d bytes, together true", size) {
+				t.Errorf("got %q, %v", body, err)
+			}
+		}
+	})
 }
