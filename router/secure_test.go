@@ -459,3 +459,39 @@ func TestSecureClientLeaves(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestACutAnswerLooksCutOverTLS where its end is the connection's: a goodbye of TLS would say
+// that it was whole.
+func TestACutAnswerLooksCutOverTLS(t *testing.T) {
+	t.Parallel()
+	if engine == "std" {
+		t.Skip("net/http says goodbye")
+	}
+	read := make(chan struct{})
+	s := newSecure(t, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		<-read
+		panic(http.ErrAbortHandler)
+	})})
+	d := tls.Dialer{Config: s.clientConfig(acme, "http/1.1")}
+	c, err := d.DialContext(t.Context(), "tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = fmt.Fprintf(c, "GET / HTTP/1.0\r\nHost: %s\r\nAuthorization: %s\r\n\r\n", acme, s.token(1))
+	var got []byte
+	for buf := make([]byte, 1024); err == nil; {
+		var n int
+		n, err = c.Read(buf)
+		got = append(got, buf[:n]...)
+		if n > 0 && bytes.HasSuffix(got, []byte("half")) {
+			close(read)
+		}
+	}
+	if errors.Is(err, io.EOF) || !bytes.HasSuffix(got, []byte("half")) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}

@@ -136,10 +136,12 @@ func (c *conn) end() {
 	if c.watch != nil {
 		c.watch.Stop()
 	}
+	nc := c.nc
 	if c.reset {
 		c.dropUnsent()
+		nc = c.socket() // TLS would say goodbye, as after a whole answer
 	}
-	_ = c.nc.Close()
+	_ = nc.Close()
 	c.release()
 	c.srv.gone(c)
 }
