@@ -54,12 +54,7 @@ func TestAFullCellKeepsOnlyItsOwnMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		w := newWorld(func() fault { return none })
-		for _, id := range []directory.CellID{"c", "d"} {
-			w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
-		}
-		w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
-		dir, crowd, last := crowded(t)
+		w, dir, crowd, last := crowded(t)
 		mended := time.Now().Add(24 * time.Hour)
 		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
 			if c.ID == "b" {

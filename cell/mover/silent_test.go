@@ -80,10 +80,15 @@ func (c manyTenants) Release(ctx context.Context, m transfer.Move) error {
 	return c.fakeCell.Release(ctx, m)
 }
 
-// crowded is a directory in which forty tenants are to move from a to b, some of which are cancelled, and
-// after them tenant 1 from c to d.
-func crowded(t *testing.T) (dir *directorytest.Memory, crowd []directory.MoveID, last directory.MoveID) {
+// crowded is a world of four cells, and a directory in which forty tenants are to move from a to b, some of which
+// are cancelled, and after them tenant 1 from c to d.
+func crowded(t *testing.T) (w *world, dir *directorytest.Memory, crowd []directory.MoveID, last directory.MoveID) {
 	t.Helper()
+	w = newWorld(func() fault { return none })
+	for _, id := range []directory.CellID{"c", "d"} {
+		w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
+	}
+	w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
 	dir = directorytest.NewMemory()
 	for _, id := range []directory.CellID{"a", "b", "c", "d"} {
 		if _, err := dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100, Incarnation: "db"}); err != nil {
@@ -115,7 +120,7 @@ func crowded(t *testing.T) (dir *directorytest.Memory, crowd []directory.MoveID,
 			}
 		}
 	}
-	return dir, crowd[:40], crowd[40]
+	return w, dir, crowd[:40], crowd[40]
 }
 
 // TestASilentCellKeepsOnlyItsOwnMoves: more moves than a mover may hold wait for a cell that is down, hangs, has
@@ -131,12 +136,7 @@ func TestASilentCellKeepsOnlyItsOwnMoves(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
-					w := newWorld(func() fault { return none })
-					for _, id := range []directory.CellID{"c", "d"} {
-						w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
-					}
-					w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
-					dir, crowd, last := crowded(t)
+					w, dir, crowd, last := crowded(t)
 					back := time.Now().Add(24 * time.Hour)
 					v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
 						if c.ID == silent {

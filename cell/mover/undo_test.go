@@ -74,13 +74,13 @@ func reported(t *testing.T, m directory.Move) (r mover.Report) {
 	return r
 }
 
-// watches makes a move that watches, of two cells that may come to another release.
-func watches(t *testing.T, w *world, as *releases, reserved *transfer.Move) (*directorytest.Memory, directory.Move) {
+// watches makes a move that watches, of two cells that may come to another release. Its mover ends with ctx.
+func watches(ctx context.Context, t *testing.T, w *world, as *releases, reserved *transfer.Move) (*directorytest.Memory, directory.Move) {
 	t.Helper()
 	dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
 	v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, as, reserved} }, w)
-	go func() { _ = v.Run(t.Context()) }()
-	m, err := settle(t.Context(), dir, m.ID)
+	go func() { _ = v.Run(ctx) }()
+	m, err := settle(ctx, dir, m.ID)
 	if err != nil || m.Phase != directory.Watching {
 		t.Fatalf("got %s (%s), %v", m.Phase, m.Error, err)
 	}
@@ -122,7 +122,7 @@ func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
 				var as releases
 				var reserved transfer.Move
 				w := newWorld(func() fault { return none })
-				dir, m := watches(t, w, &as, &reserved)
+				dir, m := watches(t.Context(), t, w, &as, &reserved)
 				tt.since(w, &as)
 				back, err := dir.CreateMove(t.Context(), directory.NewMove{Tenant: 1, Target: "a", Undoes: m.ID, Watch: time.Hour})
 				if err != nil {
@@ -177,20 +177,12 @@ func (c scrubbed) Arm(ctx context.Context, m transfer.Move, wait time.Duration) 
 func TestAnUndoEndsWhereItsCopyIsFoundToDiffer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var as releases
-		var reserved transfer.Move
 		w := newWorld(func() fault { return none })
 		begin, stop := context.WithCancel(t.Context())
-		dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
-		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, &as, &reserved} }, w)
-		go func() { _ = v.Run(begin) }()
-		m, err := settle(t.Context(), dir, m.ID)
-		if err != nil || m.Phase != directory.Watching {
-			t.Fatalf("got %s (%s), %v", m.Phase, m.Error, err)
-		}
+		dir, m := watches(begin, t, w, new(releases), new(transfer.Move))
 		stop()
 		var found atomic.Bool
-		v = mover.New(settings("m2"), damning{dir, m.ID, &found}, func(c directory.Cell) mover.Cell { return scrubbed{w.cells[c.ID], &found} }, slog.New(slog.DiscardHandler))
+		v := mover.New(settings("m2"), damning{dir, m.ID, &found}, func(c directory.Cell) mover.Cell { return scrubbed{w.cells[c.ID], &found} }, slog.New(slog.DiscardHandler))
 		go func() { _ = v.Run(t.Context()) }()
 		back, err := dir.CreateMove(t.Context(), directory.NewMove{Tenant: 1, Target: "a", Undoes: m.ID, Watch: time.Hour})
 		if err != nil {
@@ -222,7 +214,7 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var as releases
 				w := newWorld(func() fault { return none })
-				dir, m := watches(t, w, &as, new(transfer.Move))
+				dir, m := watches(t.Context(), t, w, &as, new(transfer.Move))
 				as.a.Store(tt.a)
 				as.b.Store(tt.b)
 				as.meanwhile.Store(tt.meanwhile)

@@ -9,6 +9,9 @@ import (
 	"github.com/cellway/cellway/infra/testkit"
 )
 
+// held is a migration that lasts until nobody has the lock 4711.
+var held = notes{ddl: `SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(4711);`}
+
 // untilAdvisory waits until so many wait for an advisory lock of the database.
 func untilAdvisory(t *testing.T, url string, many int) {
 	t.Helper()
@@ -31,8 +34,7 @@ func TestALongMigrationIsNotEnded(t *testing.T) {
 	run(t, other, `SELECT pg_advisory_lock(4711)`)
 	wait, over := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	long := notes{ddl: `SELECT pg_advisory_xact_lock(4711);`}
-	go func() { done <- store.PrepareWhile(t.Context(), wait, owner, appURL(t, owner), long) }()
+	go func() { done <- store.PrepareWhile(t.Context(), wait, owner, appURL(t, owner), held) }()
 	untilAdvisory(t, owner, 1)
 	over()
 	run(t, other, `SELECT pg_advisory_unlock(4711)`)
@@ -49,7 +51,7 @@ func TestTheWaitToPrepareIsBounded(t *testing.T) {
 	run(t, other, `SELECT pg_advisory_lock(4711)`)
 	first, done := make(chan error, 1), make(chan error, 1)
 	go func() {
-		first <- store.Prepare(t.Context(), owner, appURL(t, owner), notes{ddl: `SELECT pg_advisory_xact_lock(4711);`})
+		first <- store.Prepare(t.Context(), owner, appURL(t, owner), held)
 	}()
 	untilAdvisory(t, owner, 1) // the first one's migration
 	wait, over := context.WithCancel(t.Context())

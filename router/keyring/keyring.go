@@ -169,10 +169,11 @@ func (f *File) Metrics() []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "router_keys_age_seconds", Help: "Since the directory last confirmed the keys and what is revoked; -1: never in this process.",
 		}, func() float64 {
-			if f.confirmed.Load() == 0 {
+			at := f.confirmedAt()
+			if at.IsZero() {
 				return -1
 			}
-			return time.Since(f.confirmedAt()).Seconds()
+			return time.Since(at).Seconds()
 		}),
 	}
 }
