@@ -9,6 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/cell/projects"
+	"github.com/cellway/cellway/directory"
 )
 
 func redisClient(t *testing.T, url string) *redis.Client {
@@ -81,6 +84,39 @@ func TestEveryKeyHasATTL(t *testing.T) {
 		if ttl := c.PTTL(t.Context(), k).Val(); ttl < 0 {
 			t.Errorf("key %s has no ttl", k)
 		}
+	}
+}
+
+// TestWhatIsCachedEndsWithItsEpoch: a tenant that comes back from a move is told
+// nothing that its cell has cached before it.
+func TestWhatIsCachedEndsWithItsEpoch(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	p := h.createProject(acme, "Moon")
+	total := func(epoch directory.Epoch) int64 {
+		t.Helper()
+		path := "/v1/projects/" + p.ID + "/summary"
+		return decode[projects.ProjectSummary](t, h.want(200, request{method: "GET", path: path, epoch: epoch})).Total
+	}
+	total(1)
+	c := redisClient(t, h.redisURL)
+	for _, k := range redisKeys(t, h.redisURL) { // however long this takes
+		if err := c.Persist(t.Context(), k).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.createTask(acme, p.ID, "fuel")
+	if got := total(1); got != 0 {
+		t.Fatalf("total: got %d, want the cached 0: nothing is tried here", got)
+	}
+	if _, err := fence.Freeze(t.Context(), h.store.DB(), acme, 1, "move-1", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fence.Activate(t.Context(), h.store.DB(), acme, 2, 3, "move-1", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := total(3); got != 1 {
+		t.Errorf("total at another epoch: got %d, want 1", got)
 	}
 }
 

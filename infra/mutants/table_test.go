@@ -10,6 +10,7 @@ const (
 	serverPkg   = "directory/server"
 	deletionPkg = "cell/deletion"
 	failoverPkg = "cell/reconcile"
+	cellPkg     = "cell"
 )
 
 const lockTenant = "    PERFORM cell.lock_tenant(tenant, wait_ms);\n"
@@ -367,5 +368,10 @@ var table = []mutant{
 		in:   "cell/reconcile/agent.go",
 		edit: []edit{{"a.Store.InSession(ctx, func(db pg.DB) error { return a.reconcile(ctx, db, witness) })", "a.reconcile(ctx, a.Store.DB(), witness)"}},
 		pkg:  failoverPkg, test: "TestTheServerThatWasSurveyedIsWritten",
+	},
+	{
+		name: "cache-outlives-a-move", why: "a tenant that comes back is told what its cell had cached before it left",
+		in: "cell/cache.go", edit: []edit{{`":"), tx.Epoch)}`, `":"), 1)}`}},
+		pkg: cellPkg, test: "TestWhatIsCachedEndsWithItsEpoch",
 	},
 }
