@@ -22,8 +22,9 @@ build: ## build every binary into bin/
 demo: deps build ## start the whole product, put it to work, break it, and print what held
 	@bin/cellway demo $(ARGS)
 
-test: deps build ## every test, with the race detector, in random order
+test: deps build ## every test, with the race detector, in random order; allocations are counted without it
 	BIN_DIR=$(CURDIR)/bin $(GO) test -race -shuffle=on -timeout 20m ./...
+	$(GO) test -run Allocates ./router ./router/h1 # the race detector allocates itself
 
 short: ## the tests that need no server, in under half a minute
 	$(GO) test -short ./...
