@@ -31,11 +31,11 @@ func (is issuer) Recall(bearer string, now time.Time) (identify.Bearer, bool) {
 	return b, !b.Waived
 }
 
-// TestForeignTokensStayAtTheEdge: through the whole router, on both engines, what a
+// TestForeignTokensStayAtTheEdge: through the whole router, on each engine, what a
 // cell gets is a token of ours, or none.
 func TestForeignTokensStayAtTheEdge(t *testing.T) {
 	t.Parallel()
-	for _, e := range []string{"std", "handler", "h1"} {
+	for _, e := range []string{"std", "handler", "h1", "loop"} {
 		got := make(chan []string, 1)
 		cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header["Authorization"] })
 		w := newWorldOn(t, e, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, func(o *router.Options, _ *pool.Limits) { o.Chain.Others = issuer{} })

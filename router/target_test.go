@@ -14,9 +14,12 @@ import (
 // reads, to the byte: our engine neither cleans a path nor reads a query (X15, X16).
 func TestTargetsReachTheCellAsTheyAre(t *testing.T) {
 	t.Parallel()
+	if engine == "std" {
+		t.Skip("net/http's writes some bytes anew, as | in a path")
+	}
 	seen := make(chan string, 1)
 	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.RequestURI })
-	w := newWorldOn(t, "h1", map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, nil)
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, nil)
 	c := &attacker{tb: t, addr: w.addr}
 	defer c.close()
 	sees := func(tb interface{ Fatalf(string, ...any) }, target string) {

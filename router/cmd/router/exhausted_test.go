@@ -164,7 +164,7 @@ func TestF21IdleConnectionsGiveWay(t *testing.T) {
 // many are told so at once, the others are served, and the cell is not blamed.
 func TestF21StreamsWantMoreThanThereIs(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{"std", "h1"} {
+	for _, engine := range []string{"std", "h1", "loop"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			const asked = 200

@@ -14,7 +14,7 @@ import (
 // listener, and the router calls no address that the client names.
 func TestX25OperatorsPagesAreNotForTenants(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{"std", "h1"} {
+	for _, engine := range []string{"std", "h1", "loop"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			env, s := loaded(t, echo(t).URL, "ROUTER_ENGINE="+engine)

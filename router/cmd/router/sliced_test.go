@@ -29,7 +29,7 @@ func TestF23OneByteAtATime(t *testing.T) {
 		w.Header().Set("Sum", fmt.Sprint(len(b)))
 	}))
 	t.Cleanup(cell.Close) // after the parts, which are parallel
-	for _, engine := range []string{"std", "h1"} {
+	for _, engine := range []string{"std", "h1", "loop"} {
 		for _, most := range []int{1, 7} {
 			t.Run(fmt.Sprintf("%s, %d", engine, most), func(t *testing.T) {
 				t.Parallel()

@@ -16,7 +16,7 @@ import (
 // are served, lines are dropped and counted, and the router ends when it is told to.
 func TestF35NobodyReadsTheLog(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []string{"std", "h1"} {
+	for _, engine := range []string{"std", "h1", "loop"} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
 			env, s := loaded(t, echo(t).URL, "ROUTER_ENGINE="+engine)
