@@ -23,6 +23,7 @@ demo: deps build ## start the whole product, put it to work, break it, and print
 	@bin/cellway demo $(ARGS)
 
 test: deps build ## every test, with the race detector, in random order; allocations are counted without it
+	@./infra/deps.sh origins || echo "TestOrigins goes without those; CI does not" >&2
 	BIN_DIR=$(CURDIR)/bin $(GO) test -race -shuffle=on -timeout 20m ./...
 	$(GO) test -run Allocates ./router ./router/h1 # the race detector allocates itself
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what `make demo` and `make test` need besides Go, make and git, or says
 # exactly what is missing. Run twice it does nothing the second time. `deps.sh peers`
-# adds what `make bench-peers` compares with and measures by, `deps.sh move` what `make bench-move` does.
+# adds what `make bench-peers` compares with and measures by, `deps.sh move` what `make bench-move` does,
+# `deps.sh origins` the servers that TestOrigins tries the router on. Only CI cannot do without those.
 #
 # Debian's packages of Postgres and Redis start a server of their own when they are
 # installed; Cellway starts its own servers and must not compete with those, so
@@ -18,9 +19,14 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres || [
 if [ "${1:-}" = move ]; then
 	have pgcopydb || missing+=(pgcopydb)
 fi
-if [ "${1:-}" = peers ]; then
+if [ "${1:-}" = peers ] || [ "${1:-}" = origins ]; then
 	have nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 	have haproxy || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+fi
+if [ "${1:-}" = origins ]; then
+	have node || missing+=(nodejs)
+fi
+if [ "${1:-}" = peers ]; then
 	have wrk || missing+=(wrk)
 	have h2load || missing+=(nghttp2-client)
 	have strace || missing+=(strace)
@@ -33,7 +39,7 @@ fi
 
 if ! have apt-get; then
 	echo "missing: ${missing[*]}" >&2
-	echo "hint: install them with your package manager (macOS: brew install postgresql@16 redis), then run make again" >&2
+	echo "hint: install them with your package manager (macOS: brew install postgresql@16 redis nginx haproxy node), then run make again" >&2
 	exit 1
 fi
 
