@@ -133,6 +133,42 @@ func TestErrorsOfACellPassThrough(t *testing.T) {
 	}
 }
 
+// TestWhatTheRouterRepeatsIsBudgeted: F25. A cell closes each connection that it has
+// answered on once, when the next request comes: the router sends some of those again,
+// at first, and then one of twenty.
+func TestWhatTheRouterRepeatsIsBudgeted(t *testing.T) {
+	t.Parallel()
+	if engine == "std" {
+		t.Skip("net/http repeats as it likes")
+	}
+	var used sync.Map
+	var got atomic.Int64
+	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/x" {
+			return // a probe
+		}
+		got.Add(1)
+		if _, before := used.LoadOrStore(r.RemoteAddr, true); before {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, nil)
+	const asked, saved = 400, 10
+	served := 0
+	for range asked {
+		if w.do("GET", "acme."+base, "/x", "").StatusCode == 200 {
+			served++
+		}
+	}
+	repeats := got.Load() - asked
+	if most := int64(saved + asked/20); repeats > most || repeats <= saved {
+		t.Errorf("got %d repeats of %d requests, want %d to %d", repeats, asked, saved+1, most)
+	}
+	if counted := w.metricOf("router_cell_repeats_total", "c1"); served == asked || counted != float64(asked-served)+float64(repeats) {
+		t.Errorf("%d of %d requests were served, %v counted as repeated or kept back, want %d", served, asked, counted, int64(asked-served)+repeats)
+	}
+}
+
 // TestOneTenantsBadRouteClosesNothing: health is the cell's. A route that only
 // ever breaks off does not shut the cell for others.
 func TestOneTenantsBadRouteClosesNothing(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cellway/cellway/directory"
 )
 
 // testCircuit is a circuit whose cell is what answer says, and how often it came back.
@@ -56,6 +58,36 @@ func TestACircuitFollowsItsCell(t *testing.T) {
 			t.Errorf("the cell is back: came back %d times, want 2", back.Load())
 		}
 		c.running.Wait()
+	})
+}
+
+// TestACellThatIsBackGetsASixteenthFirst: it is cold, and everybody who waited comes.
+func TestACellThatIsBackGetsASixteenthFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const most = 64
+		var dead atomic.Bool
+		pools := New(Limits{Requests: most}, func(directory.CellID, Limits) int { return 0 }, func(context.Context, int, string) error {
+			if dead.Load() {
+				return syscall.ECONNREFUSED
+			}
+			return nil
+		})
+		defer pools.Close(func(int) {})
+		p := pools.Of("c1")
+		p.Failed("a")
+		synctest.Wait()
+		if got := p.gate.limit.Load(); got == most/16 {
+			t.Errorf("a cell that was never away: got a limit of %d", got)
+		}
+		dead.Store(true)
+		p.Failed("a")
+		synctest.Wait()
+		dead.Store(false)
+		time.Sleep(2 * probePause) // of the bubble
+		if got := p.gate.limit.Load(); p.circuit.open.Load() || got != most/16 {
+			t.Errorf("back: got a limit of %d, want %d", got, most/16)
+		}
 	})
 }
 
