@@ -374,4 +374,9 @@ var table = []mutant{
 		in: "cell/cache.go", edit: []edit{{`":"), tx.Epoch)}`, `":"), 1)}`}},
 		pkg: cellPkg, test: "TestWhatIsCachedEndsWithItsEpoch",
 	},
+	{
+		name: "kept-copy-stays", why: "a tenant's rows stay for ever in a cell that it has left",
+		in: "cell/mover/work.go", edit: []edit{{"n, err := src.Purge(ctx, m)", "n, err := int64(0), error(nil)"}},
+		pkg: moverPkg, test: "TestTheKeptCopyGoesWithTheWayBack",
+	},
 }
