@@ -32,15 +32,7 @@ func TestShortRun(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" || runtime.NumCPU() < 2 {
 		t.Skip("needs Linux, two cores, and processes")
 	}
-	bin := os.Getenv("BIN_DIR")
-	if bin == "" {
-		bin = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
-		cmd.Dir = filepath.Join("..", "..")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the router: %v: %s", err, out)
-		}
-	}
+	bin := binaries(t)
 	r, err := Run(t.Context(), Options{
 		Only: []string{"P1-cpu", "P7-chunked", "P8-idle", "P10-handshakes", "P13-connections"}, Peers: []string{"cellway-h1", "nginx", "haproxy", "reverseproxy"},
 		Rounds: 1, For: 200 * time.Millisecond, Rate: 200, Conns: 4, Idle: 10, Tenants: 100, Source: "../..", BinDir: bin, Progress: t.Output(),
@@ -63,6 +55,21 @@ func TestShortRun(t *testing.T) {
 			t.Errorf("%s is not installed and the report does not say so", name)
 		}
 	}
+}
+
+// binaries is where the router is, built if it has to be.
+func binaries(t *testing.T) string {
+	t.Helper()
+	if bin := os.Getenv("BIN_DIR"); bin != "" {
+		return bin
+	}
+	bin := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the router: %v: %s", err, out)
+	}
+	return bin
 }
 
 func TestFraming(t *testing.T) {

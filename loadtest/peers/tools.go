@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -40,7 +37,6 @@ var (
 	h2Finished  = regexp.MustCompile(`finished in ([0-9.]+)(us|ms|s|m)`)
 	h2Succeeded = regexp.MustCompile(`(\d+) succeeded, (\d+) failed`)
 	h2Status    = regexp.MustCompile(`status codes: (\d+) 2xx`)
-	focused     = regexp.MustCompile(`accounting for [^,]+, +([0-9.]+)% of`)
 )
 
 func parseWrk(out []byte) (loadResult, error) {
@@ -109,69 +105,4 @@ func parseH2load(out []byte, protocol string) (loadResult, error) {
 		err = fmt.Errorf("h2load: %d answers of 2xx, %d failed", n, failed)
 	}
 	return loadResult{Done: n, Failed: failed, Took: d}, err
-}
-
-// parts are what the router does beside relaying, as its profile names it.
-var parts = []struct{ kind, focus, goal string }{
-	{"P16 look-up", `router/(identify|table)\.|router\.\(\*Router\)\.decide`, "<= 5"},
-	{"P16 assertion", `router\.\(\*assertions\)|directory/token\.`, "<= 5"},
-	{"P17 metrics", `router\.\(\*metrics\)|client_golang`, "<= 5"},
-	{"P17 limits", `router/guard|[lL]imit|\.acquire|\.release`, "<= 5"},
-	{"log and span", `log/slog|go\.opentelemetry\.io|infra/telemetry\.(Log|log)`, ""},
-}
-
-func partsFigure() *measure {
-	m := &measure{
-		Figure: describe("P16-P17-parts", "what look-up, assertion, limits and metrics cost beside the bare relay",
-			"a CPU profile of our router under the load of P1; of all samples with the part in their stack, the share of those with none of the parts. A part that no sample shows costs little, or has another name by now: it is not measured."),
-		unit: "%", once: true, self: true, goals: map[string]string{},
-	}
-	for _, p := range parts {
-		m.goals[p.kind] = p.goal
-	}
-	m.run = func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-		file := filepath.Join(l.dir, "profile-"+c.name)
-		fetched := make(chan error, 1)
-		seconds := max(1, int(l.o.For.Seconds()))
-		go func() {
-			b, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.admin, seconds))
-			fetched <- errors.Join(err, os.WriteFile(file, b, 0o600))
-		}()
-		_, err := l.atRate(ctx, c, loadSpec{Path: kilobyte, For: time.Duration(seconds) * time.Second})
-		if err := errors.Join(err, <-fetched); err != nil {
-			return nil, err
-		}
-		return shares(ctx, file)
-	}
-	return m
-}
-
-// shares has the profile read once for each part.
-func shares(ctx context.Context, file string) (map[string]float64, error) {
-	got, sum := map[string]float64{}, 0.0
-	for _, p := range parts {
-		cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodecount=1", "-focus="+p.focus, file) //nolint:gosec // constants
-		out, err := cmd.CombinedOutput()
-		if err != nil && !bytes.Contains(out, []byte("no samples")) {
-			return nil, fmt.Errorf("read profile: %w: %s", err, bytes.TrimSpace(out))
-		}
-		if share := parseFocused(out); share > 0 {
-			got[p.kind] = share
-			sum += share
-		}
-	}
-	for kind := range got {
-		got[kind] *= 100 / max(1, 100-sum)
-	}
-	return got, nil
-}
-
-// parseFocused is the share, in percent, of the samples that a focus leaves; 0 of none.
-func parseFocused(out []byte) float64 {
-	m := focused.FindSubmatch(out)
-	if m == nil {
-		return 0
-	}
-	v, _ := strconv.ParseFloat(string(m[1]), 64) // digits and a point
-	return v
 }
