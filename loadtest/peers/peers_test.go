@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestShortRun(t *testing.T) {
 	}
 	bin := binaries(t)
 	r, err := Run(t.Context(), Options{
-		Only: []string{"P1-cpu", "P7-chunked", "P8-idle", "P10-handshakes", "P13-connections"}, Peers: []string{"cellway-h1", "nginx", "haproxy", "reverseproxy"},
+		Only: []string{"P1-cpu", "P7-chunked", "P8-idle", "P10-handshakes", "P12-h2", "P13-connections"}, Peers: []string{"cellway-h1", "nginx", "haproxy", "reverseproxy"},
 		Rounds: 1, For: 200 * time.Millisecond, Rate: 200, Conns: 4, Idle: 10, Tenants: 100, Source: "../..", BinDir: bin, Progress: t.Output(),
 	})
 	if err != nil {
@@ -49,6 +50,9 @@ func TestShortRun(t *testing.T) {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("no %s in\n%s", want, &table)
 		}
+	}
+	if _, err := installed("h2load"); err == nil && !regexp.MustCompile(`P12-h2 +cellway-h1 +\d`).MatchString(table.String()) {
+		t.Error("nothing was measured over HTTP/2")
 	}
 	for _, name := range []string{"nginx", "haproxy"} {
 		if _, err := installed(name); err != nil && !strings.Contains(table.String(), "not measured: "+name) {
