@@ -34,7 +34,7 @@ type measure struct {
 
 // measures is every figure, in the order in which it is printed.
 func measures() []*measure {
-	return []*measure{tableFigure(), propagationFigure(), claimsFigure(), fenceFigure(), outboxFigure(), writeFigure()}
+	return []*measure{tableFigure(), plannerFigure(), propagationFigure(), claimsFigure(), fenceFigure(), outboxFigure(), writeFigure()}
 }
 
 // Names is the name of every figure.

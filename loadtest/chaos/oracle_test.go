@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
 )
 
 func TestTwoOwners(t *testing.T) {
@@ -83,5 +84,34 @@ func TestReportTellsWhatBroke(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, &out)
 		}
+	}
+}
+
+// Faults that miss now and then are said; proxies that break nothing fail the run.
+func TestAProxyThatNeverStrikesIsAViolation(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		strikes func(b Blow) bool
+		want    int
+	}{
+		"all strike":                     {func(Blow) bool { return true }, 0},
+		"each kind at one database":      {func(b Blow) bool { return b.Part == DirectoryPostgres || b.Verb == Verb(pgproxy.Cut) }, 0},
+		"a kind never":                   {func(b Blow) bool { return b.Verb != Verb(pgproxy.Answer) }, 1},
+		"a database never":               {func(b Blow) bool { return b.Part != SourcePostgres }, 1},
+		"none":                           {func(Blow) bool { return false }, len(pgproxy.Kinds()) + len(attacked())},
+		"no process killed, all proxies": {Blow.breaksStatement, 0}, // what is killed is missed only where another fault was quicker
+	} {
+		r := &run{o: Options{Progress: &bytes.Buffer{}}, report: newReport(Options{})}
+		for _, b := range Blows() {
+			r.tally(b, directory.Armed, tt.strikes(b))
+		}
+		if got := r.report.silent(); len(got) != tt.want {
+			t.Errorf("%s: got %q, want %d", name, got, tt.want)
+		}
+	}
+	r := &run{report: newReport(Options{})}
+	r.tally(Blow{Verb(pgproxy.Cut), SourcePostgres}, directory.Armed, false)
+	if got := r.report.silent(); got != nil {
+		t.Errorf("one fault that missed: got %q", got)
 	}
 }

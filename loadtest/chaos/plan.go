@@ -61,7 +61,7 @@ func Blows() []Blow {
 	} {
 		all = append(all, Blow{Kill, p})
 	}
-	for _, p := range []Part{SourcePostgres, TargetPostgres, DirectoryPostgres} {
+	for _, p := range attacked() {
 		all = append(all, Blow{KillBackend, p})
 		for _, k := range pgproxy.Kinds() {
 			all = append(all, Blow{Verb(k), p})
@@ -69,6 +69,9 @@ func Blows() []Blow {
 	}
 	return append(all, Blow{Suspend, Mover}, Blow{Flood, SourcePostgres})
 }
+
+// attacked is the databases that have a proxy before them.
+func attacked() []Part { return []Part{SourcePostgres, TargetPostgres, DirectoryPostgres} }
 
 // anyMoment, as a phase, is no phase: the fault strikes after its delay.
 const anyMoment directory.Phase = ""

@@ -11,12 +11,13 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
 )
 
 // A Violation is one thing that must never be.
 type Violation struct {
 	Round     int    `json:"round"`
-	Invariant string `json:"invariant"` // of docs/MOVE.md
+	Invariant string `json:"invariant"` // of docs/MOVE.md; "harness" is that this run proves less than it says
 	What      string `json:"what"`
 }
 
@@ -123,6 +124,33 @@ func (rep *Report) byBlow() []Count {
 	for _, b := range Blows() {
 		if c, ok := sum[b]; ok {
 			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// silent is what the proxies failed to do: kinds of statement faults that were aimed
+// at as many databases as there are and struck at none, and databases at which none of
+// all kinds struck. One fault may miss its moment; these say that a proxy is not in
+// the way, or breaks nothing.
+func (rep *Report) silent() []string {
+	kinds, databases := map[Verb]Count{}, map[Part]Count{}
+	for _, c := range rep.byBlow() {
+		if c.breaksStatement() {
+			k, d := kinds[c.Verb], databases[c.Part]
+			kinds[c.Verb] = Count{Struck: k.Struck + c.Struck, Missed: k.Missed + c.Missed}
+			databases[c.Part] = Count{Struck: d.Struck + c.Struck, Missed: d.Missed + c.Missed}
+		}
+	}
+	var all []string
+	for _, v := range slices.Sorted(maps.Keys(kinds)) {
+		if c := kinds[v]; c.Struck == 0 && c.Missed >= len(attacked()) {
+			all = append(all, fmt.Sprintf("%q was aimed at statements %d times and never struck", v, c.Missed))
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(databases)) {
+		if c := databases[p]; c.Struck == 0 && c.Missed >= len(pgproxy.Kinds()) {
+			all = append(all, fmt.Sprintf("%d faults were aimed at statements of %s and none struck", c.Missed, p))
 		}
 	}
 	return all

@@ -201,6 +201,12 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 	}
+	r.mu.Lock()
+	silent := r.report.silent()
+	r.mu.Unlock()
+	for _, what := range silent {
+		r.violate("harness", "%s", what)
+	}
 	return r.finish(began), nil
 }
 

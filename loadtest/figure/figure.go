@@ -17,7 +17,9 @@ type Value struct {
 	Median float64   `json:"median"`
 	Rounds []float64 `json:"rounds"`
 	Goal   string    `json:"goal,omitempty"`
-	Met    *bool     `json:"met,omitempty"` // nil where there is no goal
+	Met    *bool     `json:"met,omitempty"` // nil where there is no goal, or no round
+	// Missing is why a value that has a goal has no round.
+	Missing string `json:"not_measured,omitempty"`
 }
 
 // Describe describes a value that is to be measured; goal is "<= 250", ">= 1000"
@@ -56,11 +58,15 @@ func (f *Figure) Note(format string, args ...any) {
 }
 
 // Conclude takes the median of each value's rounds and compares it with the goal.
-// A value that no round measured is dropped: it says nothing.
+// A value that no round measured is dropped: it says nothing. One that has a goal
+// stays, for a goal must not vanish.
 func (f *Figure) Conclude() {
 	var measured []Value
 	for _, v := range f.Values {
 		if len(v.Rounds) == 0 {
+			if v.Goal != "" {
+				measured = append(measured, v)
+			}
 			continue
 		}
 		v.Median = loadtest.Median(v.Rounds)
@@ -101,9 +107,21 @@ func Number(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
+// number is the median, "-" where there is none.
+func (v Value) number() string {
+	if len(v.Rounds) == 0 {
+		return "-"
+	}
+	return Number(v.Median)
+}
+
 // Verdict is the goal and whether it was met, for tables.
 func (v Value) Verdict() string {
 	switch {
+	case v.Goal != "" && len(v.Rounds) == 0 && v.Missing != "":
+		return v.Goal + ": NOT MEASURED (" + v.Missing + ")"
+	case v.Goal != "" && len(v.Rounds) == 0:
+		return v.Goal + ": NOT MEASURED"
 	case v.Met == nil:
 		return ""
 	case *v.Met:

@@ -9,7 +9,7 @@ func TestGoalsAndMedians(t *testing.T) {
 	t.Parallel()
 	f := &Figure{Values: []Value{
 		Describe("rate", "1/s", ">= 1000"), Describe("p99", "ms", "<= 250"), Describe("allocations", "", "= 0"), Describe("p50", "ms", ""),
-		Describe("skipped", "ms", "<= 1"),
+		Describe("refused", "ms", "<= 1"), Describe("skipped", "ms", ""),
 	}}
 	for _, v := range []float64{900, 2000, 1100} {
 		f.Add("rate", v)
@@ -17,10 +17,11 @@ func TestGoalsAndMedians(t *testing.T) {
 		f.Add("allocations", 0)
 		f.Add("p50", 1)
 	}
+	f.Values[4].Missing = "the load was too slow"
 	f.Conclude()
-	verdicts := []string{">= 1000: met", "<= 250: MISSED", "= 0: met", ""}
+	verdicts := []string{">= 1000: met", "<= 250: MISSED", "= 0: met", "", "<= 1: NOT MEASURED (the load was too slow)"}
 	if len(f.Values) != len(verdicts) {
-		t.Fatalf("got %d values, want %d: one that was not measured is left out", len(f.Values), len(verdicts))
+		t.Fatalf("got %d values, want %d: one that was not measured and has no goal is left out", len(f.Values), len(verdicts))
 	}
 	for i, want := range verdicts {
 		if got := f.Values[i].Verdict(); got != want {
@@ -50,6 +51,7 @@ func TestReportStandsBetweenTheMarkers(t *testing.T) {
 		Name: "claims", Title: "names", How: "by asking", Notes: []string{"a note"},
 		Values: []Value{
 			{Name: "rate", Unit: "claims/s", Median: 1234, Rounds: []float64{1200, 1234, 1300}, Goal: ">= 1000", Met: &met},
+			{Name: "p99", Unit: "ms", Goal: "<= 1"},
 			{Name: "a | b", Unit: "ms", Median: 7, Rounds: []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}},
 		},
 	}}}
@@ -60,7 +62,7 @@ func TestReportStandsBetweenTheMarkers(t *testing.T) {
 	text := string(got)
 	for _, want := range []string{
 		"# Benchmarks\n", "\nafter\n", "| claims: rate | 1234 claims/s | 1200, 1234, 1300 | >= 1000: met |", `| claims: a \| b | 7 ms | 13, 1 to 13 |`,
-		"**claims** (names): by asking", "  - a note", "**Warning**: the machine is busy", begin, end,
+		"| claims: p99 | - ms |  | <= 1: NOT MEASURED |", "**claims** (names): by asking", "  - a note", "**Warning**: the machine is busy", begin, end,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

@@ -48,7 +48,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintln(t, "FIGURE\tVALUE\tMEDIAN\tUNIT\tGOAL")
 	for _, f := range r.Figures {
 		for _, v := range f.Values {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.Name, v.Name, Number(v.Median), v.Unit, v.Verdict())
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", f.Name, v.Name, v.number(), v.Unit, v.Verdict())
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -108,7 +108,7 @@ func (r *Report) markdown() []byte {
 	for _, f := range r.Figures {
 		for _, v := range f.Values {
 			fmt.Fprintf(&b, "| %s: %s | %s %s | %s | %s |\n",
-				f.Name, strings.ReplaceAll(v.Name, "|", `\|`), Number(v.Median), v.Unit, v.rounds(), v.Verdict())
+				f.Name, strings.ReplaceAll(v.Name, "|", `\|`), v.number(), v.Unit, v.rounds(), v.Verdict())
 		}
 	}
 	b.WriteString("\nHow each was measured:\n\n")

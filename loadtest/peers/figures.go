@@ -11,7 +11,7 @@ import (
 func measures() []*measure {
 	return []*measure{
 		rateFigure(), cpuFigure(), latencyFigure(), syscallsFigure(), allocationsFigure(), bodiesFigure(), chunkedFigure(),
-		idleFigure(), idleTLSFigure(), tlsFigure(), h2Figure(), connectionsFigure(), partsFigure(),
+		idleFigure(), idleTLSFigure(), handshakesFigure(), tlsFigure(), h2Figure(), connectionsFigure(), partsFigure(),
 	}
 }
 
@@ -81,12 +81,23 @@ func cpuFigure() *measure {
 
 // atRate offers the usual rate, or what the contender carries easily.
 func (l *lab) atRate(ctx context.Context, c *contender, spec loadSpec) (offered, error) {
-	most, err := l.carries(ctx, c)
+	rate, err := l.usualRate(ctx, c)
 	if err != nil {
 		return offered{}, err
 	}
-	spec.Rate = max(1, min(l.o.Rate, int(0.7*most)))
+	spec.Rate = rate
 	return l.offer(ctx, c, spec)
+}
+
+func (l *lab) usualRate(ctx context.Context, c *contender) (int, error) {
+	most, err := l.carries(ctx, c)
+	return max(1, min(l.o.Rate, int(0.7*most))), err
+}
+
+// halfRate is where a request costs load and proxy about twice as much.
+func (l *lab) halfRate(ctx context.Context, c *contender) (int, error) {
+	rate, err := l.usualRate(ctx, c)
+	return max(1, rate/2), err
 }
 
 func latencyFigure() *measure {
@@ -172,45 +183,6 @@ func chunkedFigure() *measure {
 				return nil, err
 			}
 			o, err := l.offer(ctx, c, loadSpec{Path: "/c/16384", Rate: max(1, int(0.4*min(float64(l.o.Rate), most)))})
-			return map[string]float64{"": 1e6 / max(o.perRequest(), 1e-9)}, err
-		},
-	}
-}
-
-func tlsFigure() *measure {
-	return &measure{
-		Figure: describe("P11-tls", "processor time of one request over TLS", "wrk, 64 keep-alive connections, TLS 1.3 with ECDSA P-256, handshakes included."),
-		unit:   "us", floor: true, ratios: []ratio{{"", "nginx", "<= 1.3"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}, {"", floorName, ""}},
-		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-			if c.tls == "" {
-				return nil, notApplicable{"no TLS"}
-			}
-			o, err := l.wrk(ctx, c, "https://"+c.tls+kilobyte)
-			return map[string]float64{"": o.perRequest()}, err
-		},
-	}
-}
-
-func h2Figure() *measure {
-	return &measure{
-		Figure: describe("P12-h2", "processor time of one request over HTTP/2", "h2load, 4 connections of 25 streams each, TLS, answers of 1 KiB."),
-		unit:   "us", floor: true, ratios: []ratio{{"", "nginx", "<= 1"}, {"", "caddy", "<= 0.6"}, {"", "haproxy", ""}, {"", floorName, ""}},
-		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-			if c.tls == "" {
-				return nil, notApplicable{"no TLS"}
-			}
-			o, err := l.h2load(ctx, c)
-			return map[string]float64{"": o.perRequest()}, err
-		},
-	}
-}
-
-func connectionsFigure() *measure {
-	return &measure{
-		Figure: describe("P13-connections", "requests a second of one core where each has a connection of its own", "wrk with Connection: close, 64 at a time."),
-		unit:   "1/s", ratios: []ratio{{"", "nginx", ">= 0.8"}, {"", "haproxy", ""}, {"", "reverseproxy", ""}},
-		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-			o, err := l.wrk(ctx, c, "http://"+c.plain+kilobyte, "-H", "Connection: close")
 			return map[string]float64{"": 1e6 / max(o.perRequest(), 1e-9)}, err
 		},
 	}

@@ -12,6 +12,8 @@ type loadSpec struct {
 	Path    string        `json:"path"`
 	Body    int           `json:"body"`
 	Tenants int           `json:"tenants"`
+	Close   bool          `json:"close"`   // each request has a connection of its own
+	Resumed bool          `json:"resumed"` // of handshakes: by the ticket of the first
 }
 
 // A loadResult is what it saw.

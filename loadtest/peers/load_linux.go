@@ -145,6 +145,9 @@ func (g *generator) send(c *loadConn, due time.Duration) {
 	if g.Body > 0 {
 		c.head = fmt.Appendf(c.head, "\r\nContent-Length: %d", g.Body)
 	}
+	if g.Close {
+		c.head = append(c.head, "\r\nConnection: close"...)
+	}
 	c.head = append(c.head, "\r\nUser-Agent: peers\r\nAccept: */*\r\n\r\n"...)
 	c.out, c.due, c.busy = [2][]byte{c.head, g.body}, due, true
 	_ = g.flush(c) // an error shows again when the connection is read
@@ -185,15 +188,14 @@ func (g *generator) drive(c *loadConn) error {
 		case err != nil || whole && !c.busy:
 			return g.replace(c)
 		case whole:
-			g.answered(c)
-			return nil // the next answer is another event: its request is not sent yet
+			return g.answered(c) // the next answer is another event: its request is not sent yet
 		case n < len(g.in):
 			return nil
 		}
 	}
 }
 
-func (g *generator) answered(c *loadConn) {
+func (g *generator) answered(c *loadConn) error {
 	c.busy = false
 	if c.ok() {
 		g.done++
@@ -201,7 +203,11 @@ func (g *generator) answered(c *loadConn) {
 	} else {
 		g.failed++
 	}
+	if g.Close {
+		return g.replace(c)
+	}
 	g.idle.push(c)
+	return nil
 }
 
 // maxBroken bounds the requests of a run that may fail before it is given up.

@@ -22,7 +22,8 @@ type measure struct {
 	ratios []ratio
 	goals  map[string]string // of our own values
 
-	refused map[string]int // rounds, by contender
+	refused map[string]int    // rounds, by contender
+	why     map[string]string // what a contender, or a value of it, has no value for
 }
 
 // A ratio compares a value of ours with the same one of a peer.
@@ -61,10 +62,10 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 			m.refuse(c.name, b.who)
 			continue
 		case errors.As(err, &none):
-			m.Note("%s: %s.", c.name, none.why)
+			m.fail(c.name, none.why)
 			continue
 		case err != nil && ctx.Err() == nil:
-			m.Note("%s: %v.", c.name, err)
+			m.fail(c.name, err.Error())
 			continue
 		case err != nil:
 			return err
@@ -85,6 +86,57 @@ func (m *measure) refuse(name, who string) {
 	m.Notes = slices.DeleteFunc(m.Notes, func(n string) bool { return strings.HasPrefix(n, before) })
 	m.refused[name]++
 	m.Note("%s%s.", fmt.Sprintf(note, m.refused[name]), who)
+	m.because(name, fmt.Sprintf("%d rounds refused: %s", m.refused[name], who))
+}
+
+// fail notes why a round has no value.
+func (m *measure) fail(name, why string) {
+	m.Note("%s: %s.", name, why)
+	m.because(name, why)
+}
+
+func (m *measure) because(name, why string) {
+	if m.why == nil {
+		m.why = map[string]string{}
+	}
+	first, _, _ := strings.Cut(why, "\n")
+	m.why[name] = name + ": " + first
+}
+
+// conclude ends the figure. A goal of which no round has a value is there with the
+// reason.
+func (m *measure) conclude(l *lab) {
+	for kind, goal := range m.goals {
+		if goal != "" {
+			m.expect(l, join(l.ours, kind), m.unit, goal, l.ours)
+		}
+	}
+	for _, r := range m.ratios {
+		if r.goal != "" {
+			m.expect(l, join(l.ours+" / "+r.peer, r.kind), "x", r.goal, l.ours, r.peer)
+		}
+	}
+	m.Conclude()
+}
+
+// expect adds a value that should have been measured, of these contenders.
+func (m *measure) expect(l *lab, name, unit, goal string, of ...string) {
+	if slices.ContainsFunc(m.Values, func(x figure.Value) bool { return x.Name == name }) {
+		return
+	}
+	v := figure.Describe(name, unit, goal)
+	v.Missing = "never in the same round"
+	for _, c := range append([]string{"all", name}, of...) {
+		if why, ok := m.why[c]; ok {
+			v.Missing = why
+			break
+		}
+		if slices.Contains(of, c) && l.byName(c) == nil {
+			v.Missing = c + " is not in this run"
+			break
+		}
+	}
+	m.Values = append(m.Values, v)
 }
 
 // A notApplicable is the error of a contender that has not what is measured.

@@ -43,12 +43,17 @@ func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, 
 	if spec.Method == "" {
 		spec.Method = "GET"
 	}
+	return l.load(ctx, c, "load", spec)
+}
+
+// load runs a part of the benchmark that puts load on a contender.
+func (l *lab) load(ctx context.Context, c *contender, part string, spec loadSpec) (offered, error) {
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return offered{}, err
 	}
 	var o offered
-	out, refused := l.against(ctx, c, &o.cost, l.o.self, Part, "load", string(text))
+	out, refused := l.against(ctx, c, &o.cost, l.o.self, Part, part, string(text))
 	if b := (bottleneck{}); refused != nil && !asBottleneck(refused, &b) {
 		return o, refused
 	}

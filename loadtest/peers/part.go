@@ -21,18 +21,22 @@ import (
 // Part is the hidden subcommand that is one process of the benchmark.
 const Part = "peers-part"
 
-// RunPart is that process: "origin ADDR", "load SPEC", "hold ADDR N [tls]",
+// RunPart is that process: "origin ADDR", "load SPEC", "handshake SPEC", "hold ADDR N [tls]",
 // "floor PLAIN TLS ORIGIN CERT KEY" or "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
 func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	switch {
 	case len(args) == 2 && args[0] == "origin":
 		return origin(args[1])
-	case len(args) == 2 && args[0] == "load":
+	case len(args) == 2 && (args[0] == "load" || args[0] == "handshake"):
 		var spec loadSpec
 		if err := json.Unmarshal([]byte(args[1]), &spec); err != nil {
 			return fmt.Errorf("read the load: %w", err)
 		}
-		r, err := generate(spec)
+		put := generate
+		if args[0] == "handshake" {
+			put = func(spec loadSpec) (loadResult, error) { return shakeHands(ctx, spec) }
+		}
+		r, err := put(spec)
 		if err != nil {
 			return err
 		}

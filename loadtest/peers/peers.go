@@ -121,7 +121,7 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 			return nil, err
 		}
 		for _, m := range ms {
-			m.Conclude()
+			m.conclude(l)
 			r.Figures = append(r.Figures, m.Figure)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -32,17 +33,9 @@ func TestShortRun(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" || runtime.NumCPU() < 2 {
 		t.Skip("needs Linux, two cores, and processes")
 	}
-	bin := os.Getenv("BIN_DIR")
-	if bin == "" {
-		bin = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
-		cmd.Dir = filepath.Join("..", "..")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the router: %v: %s", err, out)
-		}
-	}
+	bin := binaries(t)
 	r, err := Run(t.Context(), Options{
-		Only: []string{"P1-cpu", "P7-chunked", "P8-idle"}, Peers: []string{"cellway-h1", "nginx", "haproxy", "reverseproxy"},
+		Only: []string{"P1-cpu", "P7-chunked", "P8-idle", "P10-handshakes", "P12-h2", "P13-connections"}, Peers: []string{"cellway-h1", "nginx", "haproxy", "reverseproxy"},
 		Rounds: 1, For: 200 * time.Millisecond, Rate: 200, Conns: 4, Idle: 10, Tenants: 100, Source: "../..", BinDir: bin, Progress: t.Output(),
 	})
 	if err != nil {
@@ -53,16 +46,34 @@ func TestShortRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(table.String())
-	for _, want := range []string{"P1-cpu", "P7-chunked", "P8-idle"} {
+	for _, want := range []string{"P1-cpu", "P7-chunked", "P8-idle", "cellway-h1, full", "cellway-h1, resumed", "reverseproxy, resumed", "P13-connections"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("no %s in\n%s", want, &table)
 		}
+	}
+	if _, err := installed("h2load"); err == nil && !regexp.MustCompile(`P12-h2 +cellway-h1 +\d`).MatchString(table.String()) {
+		t.Error("nothing was measured over HTTP/2")
 	}
 	for _, name := range []string{"nginx", "haproxy"} {
 		if _, err := installed(name); err != nil && !strings.Contains(table.String(), "not measured: "+name) {
 			t.Errorf("%s is not installed and the report does not say so", name)
 		}
 	}
+}
+
+// binaries is where the router is, built if it has to be.
+func binaries(t *testing.T) string {
+	t.Helper()
+	if bin := os.Getenv("BIN_DIR"); bin != "" {
+		return bin
+	}
+	bin := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
+	cmd.Dir = filepath.Join("..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the router: %v: %s", err, out)
+	}
+	return bin
 }
 
 func TestFraming(t *testing.T) {
@@ -123,7 +134,8 @@ func TestWhatToolsSay(t *testing.T) {
 	if err != nil || wrk.Done != 30211 || wrk.Took != 1100*time.Millisecond {
 		t.Errorf("wrk: got %+v, %v", wrk, err)
 	}
-	h2, err := parseH2load([]byte("finished in 511.50ms, 9775.17 req/s\nrequests: 5000 total, 5000 started, 5000 done, 5000 succeeded, 0 failed, 0 errored\nstatus codes: 5000 2xx, 0 3xx\n"))
+	const spoken = "TLS Protocol: TLSv1.3\nApplication protocol: h2\n"
+	h2, err := parseH2load([]byte(spoken+"finished in 511.50ms, 9775.17 req/s\nrequests: 5000 total, 5000 started, 5000 done, 5000 succeeded, 0 failed, 0 errored\nstatus codes: 5000 2xx, 0 3xx\n"), "h2")
 	if err != nil || h2.Done != 5000 || h2.Took != 511500*time.Microsecond {
 		t.Errorf("h2load: got %+v, %v", h2, err)
 	}
@@ -139,7 +151,14 @@ func TestWhatToolsSay(t *testing.T) {
 			t.Errorf("wrk's %q was taken", out)
 		}
 	}
-	if _, err := parseH2load([]byte("nothing")); err == nil {
+	for _, said := range []string{
+		"", "TLS Protocol: TLSv1.2\nApplication protocol: h2\n", "TLS Protocol: TLSv1.3\nApplication protocol: http/1.1\n",
+	} {
+		if _, err := parseH2load([]byte(said+"finished in 1.00s\n5 succeeded, 0 failed\nstatus codes: 5 2xx\n"), "h2"); err == nil {
+			t.Errorf("h2load's %q was taken", said)
+		}
+	}
+	if _, err := parseH2load([]byte(spoken+"nothing"), "h2"); err == nil {
 		t.Error("h2load's nothing was taken")
 	}
 	if _, err := parseStrace("nothing"); err == nil {
@@ -168,6 +187,35 @@ func TestRatiosAreOfTheSameRound(t *testing.T) {
 		}
 	}
 	t.Errorf("no ratio in %+v", m.Values)
+}
+
+// A goal stands in the report also where no round has a value for it.
+func TestAGoalWithoutAValueSaysWhy(t *testing.T) {
+	t.Parallel()
+	l := &lab{ours: "cellway-h1", contenders: []*contender{{name: "cellway-h1"}, {name: "nginx"}}}
+	m := h2Figure()
+	m.goals = map[string]string{"p50": "<= 1", "p99": "<= 2"}
+	m.keep(l, map[string]map[string]float64{"cellway-h1": {"": 10, "p99": 1}})
+	m.refuse("nginx", "the load used 99 % of a core")
+	m.fail("cellway-h1, p50", "no sample shows it\nmore")
+	m.conclude(l)
+	got := map[string]string{}
+	for _, v := range m.Values {
+		got[v.Name] = v.Verdict()
+	}
+	for name, want := range map[string]string{
+		"cellway-h1 / nginx": "<= 1: NOT MEASURED (nginx: 1 rounds refused: the load used 99 % of a core)",
+		"cellway-h1 / caddy": "<= 0.6: NOT MEASURED (caddy is not in this run)",
+		"cellway-h1, p50":    "<= 1: NOT MEASURED (cellway-h1, p50: no sample shows it)",
+		"cellway-h1, p99":    "<= 2: met",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %q, want %q", name, got[name], want)
+		}
+	}
+	if _, ok := got["cellway-h1 / haproxy"]; ok {
+		t.Error("a ratio that has neither goal nor value is there")
+	}
 }
 
 func TestARunThatTheLoadLimitedIsRefused(t *testing.T) {

@@ -91,7 +91,7 @@ func barsOf(r *figure.Report, p panel) []bar {
 		}
 		for _, v := range f.Values {
 			name, kind, _ := strings.Cut(v.Name, ", ")
-			if kind != p.kind || strings.Contains(name, " / ") {
+			if kind != p.kind || strings.Contains(name, " / ") || len(v.Rounds) == 0 {
 				continue
 			}
 			b := bar{name: name, median: v.Median, least: v.Median, at: v.Median}
