@@ -11,8 +11,10 @@ import (
 	"net/http"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -23,9 +25,10 @@ const (
 )
 
 // lockKey serialises the requests with one key. It is a statement of its own, so
-// that findKey's snapshot is taken after the lock was.
+// that findKey's snapshot is taken after the lock was. It has two numbers: those of
+// one are fences and session locks, and a client can choose a key for its hash.
 const lockKey = `
-	SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency:' || $1::bigint || ':' || $2::text, 0))`
+	SELECT pg_try_advisory_xact_lock(hashint8($1), hashtext($2))`
 
 const findKey = `
 	SELECT request_hash, status, headers, body
@@ -60,11 +63,26 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler)
 		tx.Queue(keepKey, tx.Tenant, key, hash, answer.status, answer.header, append([]byte{}, answer.body.Bytes()...))
 		return nil
 	})
-	if err != nil && !errors.Is(err, errNotKept) {
+	switch {
+	case err == nil, errors.Is(err, errNotKept):
+		answer.send(w)
+	case keptAlready(err):
+		Problem(w, r, underWay(err))
+	default:
 		Problem(w, r, fmt.Errorf("serve once: %w", err))
-		return
 	}
-	answer.send(w)
+}
+
+// keptAlready reports whether err is that another request's answer is kept under the
+// key. The lock keeps that from happening, among processes that take the same one;
+// while a release goes out, the primary key decides.
+func keptAlready(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == pg.UniqueViolation && e.SchemaName == "api" && e.ConstraintName == "idempotency_pkey"
+}
+
+func underWay(cause error) error {
+	return again(problem.Conflict, cause, "a request with this Idempotency-Key is under way")
 }
 
 // replay finds the answer that key has already had, nil where this is the first time.
@@ -86,7 +104,7 @@ func replay(ctx context.Context, tx *store.Tx, key string, hash []byte) (*answer
 	}
 	switch {
 	case !free:
-		return nil, again(problem.Conflict, nil, "a request with this Idempotency-Key is under way")
+		return nil, underWay(nil)
 	case !found:
 		return nil, nil
 	case !bytes.Equal(stored, hash):
