@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -47,9 +48,10 @@ var errNotKept = errors.New("answer is not kept")
 func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	key, hash := r.Header.Get(idempotencyKey), requestHash(r)
 	c := callFrom(r.Context())
+	var before kept
 	var answer *answer
-	err := s.db.InTenant(r.Context(), func(ctx context.Context, tx *store.Tx) (err error) {
-		if answer, err = replay(ctx, tx, key, hash); err != nil || answer != nil {
+	err := s.db.inTenantFirst(r.Context(), func(b *pgx.Batch) { before.find(b, c.tenant, key) }, func(ctx context.Context, tx *store.Tx) (err error) {
+		if answer, err = before.replay(hash); err != nil || answer != nil {
 			return err
 		}
 		c.tx = tx
@@ -85,34 +87,40 @@ func underWay(cause error) error {
 	return again(problem.Conflict, cause, "a request with this Idempotency-Key is under way")
 }
 
-// replay finds the answer that key has already had, nil where this is the first time.
-func replay(ctx context.Context, tx *store.Tx, key string, hash []byte) (*answer, error) {
-	old, stored, body := newAnswer(), []byte(nil), []byte(nil)
-	free, found := false, false
-	var b pgx.Batch
-	b.Queue(lockKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
-	b.Queue(findKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error {
-		err := row.Scan(&stored, &old.status, &old.header, &body)
+// A kept is what is known of a key before its request is served.
+type kept struct {
+	free, found bool // nobody is serving it; somebody has
+	hash        []byte
+	answer      *answer
+}
+
+// find asks for it, with the first statements of the transaction.
+func (k *kept) find(b *pgx.Batch, t directory.TenantID, key string) {
+	b.Queue(lockKey, t, key).QueryRow(func(row pgx.Row) error { return row.Scan(&k.free) })
+	b.Queue(findKey, t, key).QueryRow(func(row pgx.Row) error {
+		a, body := newAnswer(), []byte(nil)
+		err := row.Scan(&k.hash, &a.status, &a.header, &body)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		found = true
+		a.body.Write(body)
+		k.found, k.answer = true, a
 		return err
 	})
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("find idempotency key: %w", err)
-	}
+}
+
+// replay is the answer that the key has already had, nil where this is the first time.
+func (k *kept) replay(hash []byte) (*answer, error) {
 	switch {
-	case !free:
+	case !k.free:
 		return nil, underWay(nil)
-	case !found:
+	case !k.found:
 		return nil, nil
-	case !bytes.Equal(stored, hash):
+	case !bytes.Equal(k.hash, hash):
 		return nil, problem.New(problem.KeyReused, "this Idempotency-Key was used with another request")
 	}
-	old.header.Set(idempotencyReplayed, "true")
-	old.body.Write(body)
-	return old, nil
+	k.answer.header.Set(idempotencyReplayed, "true")
+	return k.answer, nil
 }
 
 // requestHash identifies what a request asks for: parts are length-prefixed, so
