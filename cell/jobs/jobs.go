@@ -49,7 +49,9 @@ type Job struct {
 
 // A Kind is what there is to do, and how.
 type Kind struct {
-	// Name is unique in the cell: the module, a dot, and what is done.
+	// Name is unique in the cell: the module, a dot, and what is done. A kind goes in two
+	// releases: in the first its Handle ends what plans it (Unplan) and does nothing else.
+	// Jobs and schedules of a kind that no worker knows stay, and wait for one that does.
 	Name string
 	// Handle does the job within tx, which also ends it: both or neither. An error
 	// or a panic is tried again; what is Unavailable is no attempt, and tried again
