@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/contract"
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -24,6 +26,10 @@ const (
 	idempotencyKey      = "Idempotency-Key"
 	idempotencyReplayed = "Idempotency-Replayed"
 )
+
+// keyForm is the contract's, and what the table takes. An operation may leave the header
+// out of its contract and takes one all the same.
+var keyForm = regexp.MustCompile(`^[!-~]{1,255}$`)
 
 // lockKey serialises the requests with one key. It is a statement of its own, so
 // that findKey's snapshot is taken after the lock was. It has two numbers: those of
@@ -47,6 +53,10 @@ var errNotKept = errors.New("answer is not kept")
 // a repetition finds either both or neither. The answer is sent after the commit.
 func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	key, hash := r.Header.Get(idempotencyKey), requestHash(r)
+	if !keyForm.MatchString(key) {
+		Problem(w, r, contract.Invalid([]problem.Field{{Pointer: "header/" + idempotencyKey, Detail: "must be 1 to 255 visible ASCII characters"}}))
+		return
+	}
 	c := callFrom(r.Context())
 	var before kept
 	var answer *answer
