@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,15 +44,33 @@ func installCapture(ctx context.Context, conn *pgx.Conn) error {
 // capture installs it on one table. A lock that is not had at once is asked for again:
 // who waits for one keeps the table's writers waiting.
 func capture(ctx context.Context, conn *pgx.Conn, table string) error {
-	for {
-		_, err := conn.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+	for try := 1; ; try++ {
+		err := captureOnce(ctx, conn, table, try)
 		if pg.Code(err) != pg.LockNotAvailable {
 			return err
+		}
+		if pg.Patient(try) {
+			slog.WarnContext(ctx, "start waits for a table that somebody else holds", "table", table)
 		}
 		if Wait(ctx, 200*time.Millisecond); ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+func captureOnce(ctx context.Context, conn *pgx.Conn, table string, try int) error {
+	if err := pg.BoundLocks(ctx, conn, try); err != nil {
+		return err
+	}
+	return pg.InTx(ctx, conn, func(tx pgx.Tx) error {
+		if pg.Patient(try) { // cell.capture itself waits for 100 ms, whoever calls it
+			if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN SHARE ROW EXCLUSIVE MODE`); err != nil { // regclass has quoted it
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+		return err
+	})
 }
 
 // PrepareMover makes the login role of the transfer endpoint, which moverURL names

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/testkit"
@@ -64,5 +65,33 @@ func TestTheWaitToPrepareIsBounded(t *testing.T) {
 	run(t, other, `SELECT pg_advisory_unlock(4711)`)
 	if err := <-first; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAutovacuumGivesWayToCapture, which waits for 100 ms at a time, also where the owner
+// may not set deadlock_timeout.
+func TestAutovacuumGivesWayToCapture(t *testing.T) {
+	t.Parallel()
+	for name, own := range map[string]bool{"of a superuser": false, "of an owner": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			super := testkit.Postgres(t)
+			owner, conn := super, connect(t, super)
+			if db := conn.Config().Database; own {
+				run(t, conn, `CREATE ROLE own`+db+` LOGIN CREATEROLE PASSWORD 'secret'; ALTER DATABASE `+db+` OWNER TO own`+db)
+				owner = testkit.SetUser(t, super, "own"+db, "secret")
+			}
+			full := notes{ddl: `INSERT INTO notes.note (tenant_id, id, text) SELECT 1, n, repeat('x', 1900) FROM generate_series(1, 10000) n;`}
+			if err := store.Prepare(t.Context(), owner, appURL(t, super), full); err != nil {
+				t.Fatal(err)
+			}
+			run(t, conn, `DROP TRIGGER zz_cell_capture ON notes.note`)
+			testkit.Autovacuum(t, super, "notes.note", `SELECT set_config('cell.tenant', '1', false); DELETE FROM notes.note`)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // and not until autovacuum ends
+			defer cancel()
+			if err := store.Prepare(ctx, owner, appURL(t, super), full); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
