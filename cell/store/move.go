@@ -41,11 +41,27 @@ func installCapture(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// capture installs it on one table. A lock that is not had at once is asked for again:
-// who waits for one keeps the table's writers waiting.
+// capture installs it on one table.
 func capture(ctx context.Context, conn *pgx.Conn, table string) error {
+	return insist(ctx, conn, table, func(tx pgx.Tx, try int) error {
+		if pg.Patient(try) { // cell.capture itself waits for 100 ms, whoever calls it
+			if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN SHARE ROW EXCLUSIVE MODE`); err != nil { // regclass has quoted it
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+		return err
+	})
+}
+
+// insist does what needs a lock on the table. One that is not had at once is asked for
+// again: who waits for one keeps all that come later waiting.
+func insist(ctx context.Context, conn *pgx.Conn, table string, do func(tx pgx.Tx, try int) error) error {
 	for try := 1; ; try++ {
-		err := captureOnce(ctx, conn, table, try)
+		if err := pg.BoundLocks(ctx, conn, try); err != nil {
+			return err
+		}
+		err := pg.InTx(ctx, conn, func(tx pgx.Tx) error { return do(tx, try) })
 		if pg.Code(err) != pg.LockNotAvailable {
 			return err
 		}
@@ -56,21 +72,6 @@ func capture(ctx context.Context, conn *pgx.Conn, table string) error {
 			return err
 		}
 	}
-}
-
-func captureOnce(ctx context.Context, conn *pgx.Conn, table string, try int) error {
-	if err := pg.BoundLocks(ctx, conn, try); err != nil {
-		return err
-	}
-	return pg.InTx(ctx, conn, func(tx pgx.Tx) error {
-		if pg.Patient(try) { // cell.capture itself waits for 100 ms, whoever calls it
-			if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN SHARE ROW EXCLUSIVE MODE`); err != nil { // regclass has quoted it
-				return err
-			}
-		}
-		_, err := tx.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
-		return err
-	})
 }
 
 // PrepareMover makes the login role of the transfer endpoint, which moverURL names

@@ -95,3 +95,40 @@ func TestAutovacuumGivesWayToCapture(t *testing.T) {
 		})
 	}
 }
+
+// parted has a table with partitions, too.
+type parted struct{ notes }
+
+// Tables are both.
+func (parted) Tables() []string { return []string{"notes.note", "notes.parted"} }
+
+// TestAStartKeepsNobodyWaiting: a partition that came later is protected with the next
+// start, which waits for a copy that reads it, and nobody behind the start.
+func TestAStartKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	owner := testkit.Postgres(t)
+	module := parted{notes{ddl: `CREATE TABLE notes.parted (tenant_id bigint NOT NULL, id bigint NOT NULL, PRIMARY KEY (tenant_id, id)) PARTITION BY RANGE (id);`}}
+	if err := store.Prepare(t.Context(), owner, appURL(t, owner), module); err != nil {
+		t.Fatal(err)
+	}
+	copies, other := connect(t, owner), connect(t, owner)
+	run(t, copies, `CREATE TABLE notes.parted_1 PARTITION OF notes.parted FOR VALUES FROM (0) TO (100)`)
+	run(t, copies, `BEGIN; SELECT FROM notes.parted_1`)
+	done := make(chan error, 1)
+	go func() { done <- store.Prepare(t.Context(), owner, appURL(t, owner), module) }()
+	const waits = `SELECT count(*)::int FROM pg_locks WHERE relation = 'notes.parted_1'::regclass AND NOT granted`
+	for n := 0; n == 0 && t.Context().Err() == nil; {
+		if err := other.QueryRow(t.Context(), waits).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, other, `SET statement_timeout = '10s'`)
+	for range 3 {
+		run(t, other, `SELECT FROM notes.parted_1`)
+	}
+	run(t, copies, `COMMIT`)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	run(t, other, `DO $$ BEGIN ASSERT (SELECT relforcerowsecurity FROM pg_class WHERE oid = 'notes.parted_1'::regclass); END $$`)
+}
