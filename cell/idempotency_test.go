@@ -4,19 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cellway/cellway/cell"
-	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
-	"github.com/cellway/cellway/directory"
 )
 
 func keyed(key, body string) request {
@@ -202,69 +198,6 @@ func TestAKeyInFlightIsAConflict(t *testing.T) {
 	}
 }
 
-// TestAKeyTakesNoOtherLock: fences and session locks are of one number. The key is made
-// for acme and the lock of bravo's fence, as anyone can make them: hashtextextended has
-// an inverse.
-func TestAKeyTakesNoOtherLock(t *testing.T) {
-	t.Parallel()
-	const crafted = "crafted-.HyXw5kO7q-I"
-	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
-	h := start(t, func(o *cell.Options) {
-		s.Module = o.Modules[1].(*projects.Module)
-		o.Modules[1] = s
-	})
-	var hash, fence int64
-	if err := h.store.DB().QueryRow(t.Context(), `SELECT hashtextextended('idempotency:' || $1::bigint || ':' || $2::text, 0), $3::bigint | 8935141660703064064`,
-		acme, crafted, bravo).Scan(&hash, &fence); err != nil || hash != fence {
-		t.Fatalf("the key has hash %x, the fence of %d has lock %x: %v", hash, bravo, fence, err)
-	}
-	first := make(chan response)
-	go func() { first <- h.send(keyed(crafted, `{"name":"Moon"}`)) }()
-	<-s.inside
-	var held int
-	if err := h.store.DB().QueryRow(t.Context(), `
-		SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.usename = current_user
-		 WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'`).Scan(&held); err != nil || held > 0 {
-		t.Errorf("exclusive locks of one number: got %d, %v", held, err)
-	}
-	h.want(200, request{tenant: bravo, method: "GET", path: "/v1/projects"})
-	close(s.goOn)
-	if got := <-first; got.status != 201 {
-		t.Errorf("first: got %d", got.status)
-	}
-}
-
-// TestTheFirstThatIsKeptCounts also where the other request's process takes another
-// lock, as one of the release before does.
-func TestTheFirstThatIsKeptCounts(t *testing.T) {
-	t.Parallel()
-	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
-	h := start(t, func(o *cell.Options) {
-		s.Module = o.Modules[1].(*projects.Module)
-		o.Modules[1] = s
-	})
-	q := keyed("k1", `{"name":"Moon"}`)
-	second := make(chan response)
-	go func() { second <- h.send(q) }()
-	<-s.inside
-	err := h.store.InTenant(t.Context(), acme, 1, func(ctx context.Context, tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO api.idempotency (tenant_id, key, request_hash, status, headers, body)
-			VALUES ($1, 'k1', sha256(''), 201, '{}', '')`, acme)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	close(s.goOn)
-	r := <-second
-	if r.status != 409 || decode[document](t, r).Code != "conflict" || r.header.Get("Retry-After") != "1" {
-		t.Errorf("second: got %d %v %s", r.status, r.header, r.body)
-	}
-	if got := h.position(acme); got != 0 {
-		t.Errorf("events: got %d, want none", got)
-	}
-}
-
 func TestManyAtOnceHaveOneEffect(t *testing.T) {
 	t.Parallel()
 	h := start(t)
@@ -283,55 +216,6 @@ func TestManyAtOnceHaveOneEffect(t *testing.T) {
 	}
 	if got, want := h.position(acme), int64(1); got != want {
 		t.Errorf("events: got %d, want %d", got, want)
-	}
-}
-
-func TestKeysAreSweptAfterTheirTime(t *testing.T) {
-	t.Parallel()
-	h := start(t)
-	for i := range 3 {
-		h.want(201, keyed(fmt.Sprint("k", i), `{"name":"Moon"}`))
-	}
-	err := h.store.InTenant(t.Context(), acme, 1, func(ctx context.Context, tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE api.idempotency SET created_at = now() - interval '25 hours' WHERE tenant_id = $1 AND key <> 'k2'`, acme)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := cell.SweepOnce(t.Context(), h.store)
-	if err != nil || n != 2 {
-		t.Errorf("swept: got %d, %v, want 2", n, err)
-	}
-	for key, replayed := range map[string]string{"k0": "", "k2": "true"} {
-		if got := h.want(201, keyed(key, `{"name":"Moon"}`)).header.Get("Idempotency-Replayed"); got != replayed {
-			t.Errorf("%s: Idempotency-Replayed is %q, want %q", key, got, replayed)
-		}
-	}
-}
-
-// TestASweepLooksOncePerTenant and not once per so many rows: each look costs what is there.
-func TestASweepLooksOncePerTenant(t *testing.T) {
-	t.Parallel()
-	h := start(t)
-	for _, tenant := range []directory.TenantID{acme, bravo, 103} {
-		h.createProject(tenant, "Moon") // which admits the tenant
-		err := h.store.InTenant(t.Context(), tenant, 1, func(ctx context.Context, tx *store.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO api.idempotency (tenant_id, key, request_hash, status, headers, body, created_at)
-				SELECT $1, n, sha256(''), 201, '{}', '', now() - interval '25 hours' FROM generate_series(1, 2500) AS n`, tenant)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := fence.Freeze(t.Context(), h.store.DB(), 103, 1, "mv1", time.Second); err != nil {
-		t.Fatal(err)
-	}
-	for round, want := range []int64{5000, 0} {
-		if n, err := cell.SweepRound(t.Context(), h.store); err != nil || n != want {
-			t.Errorf("round %d: swept %d, %v, want %d", round, n, err, want)
-		}
 	}
 }
 
