@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
@@ -31,25 +33,30 @@ func (d *DB) Serving() { d.arrivals.heard("") }
 // InTenant runs fn in a transaction that sees the request's tenant only, after the
 // fence let it in at the request's epoch. It commits when fn returns nil. A request
 // with an Idempotency-Key has one transaction for all its calls, which commits when
-// the answer is known. The error is problem.Stale where the fence refuses; then
-// nothing has been done.
+// the answer is known; what an fn that fails has done is undone there, too. The error
+// is problem.Stale where the fence refuses; then nothing has been done.
 func (d *DB) InTenant(ctx context.Context, fn func(ctx context.Context, tx *store.Tx) error) error {
-	c := callFrom(ctx)
-	switch {
-	case c == nil || c.tenant == 0:
-		return errors.New("open transaction: the context has no tenant")
-	case c.tx != nil:
-		return fn(ctx, c.tx)
+	if c := callFrom(ctx); c != nil && c.tx != nil {
+		return c.tx.Savepoint(ctx, fn)
 	}
-	return d.enter(ctx, c.tenant, c.epoch, fn)
+	return d.inTenantFirst(ctx, nil, fn)
 }
 
-// enter opens the transaction. A tenant that was just placed here is not known to
+// inTenantFirst is InTenant with first statements, as of store.InTenantFirst.
+func (d *DB) inTenantFirst(ctx context.Context, first func(b *pgx.Batch), fn func(ctx context.Context, tx *store.Tx) error) error {
+	c := callFrom(ctx)
+	if c == nil || c.tenant == 0 {
+		return errors.New("open transaction: the context has no tenant")
+	}
+	return d.enter(ctx, c.tenant, c.epoch, func() error { return d.store.InTenantFirst(ctx, c.tenant, c.epoch, first, fn) })
+}
+
+// enter opens the transaction that run is. A tenant that was just placed here is not known to
 // the fence yet: a signed assertion at the first epoch makes it known.
-func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch, fn func(ctx context.Context, tx *store.Tx) error) error {
-	err := d.store.InTenant(ctx, t, e, fn)
+func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch, run func() error) error {
+	err := run()
 	if awaited(err, e) {
-		err = d.await(ctx, t, e, func() error { return d.store.InTenant(ctx, t, e, fn) })
+		err = d.await(ctx, t, e, run)
 	}
 	if e != 1 || !fence.IsAbsent(err) {
 		return err
@@ -57,5 +64,5 @@ func (d *DB) enter(ctx context.Context, t directory.TenantID, e directory.Epoch,
 	if _, err := fence.Admit(ctx, d.store.DB(), t, e); err != nil {
 		return err
 	}
-	return d.store.InTenant(ctx, t, e, fn)
+	return run()
 }

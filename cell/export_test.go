@@ -3,13 +3,23 @@ package cell
 import (
 	"context"
 	"log/slog"
+	"net/http"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/infra/telemetry"
 )
 
 // SweepOnce is what Sweeper.Run does each time.
 func SweepOnce(ctx context.Context, s *store.Store) (int64, error) {
 	return NewSweeper(s, slog.Default()).runOnce(ctx)
+}
+
+// SweepRound is one look of SweepOnce, and what follows from it.
+func SweepRound(ctx context.Context, s *store.Store) (int64, error) {
+	return NewSweeper(s, slog.Default()).round(ctx)
 }
 
 // Endpoints joins the modules' routes with the contract and counts them.
@@ -20,4 +30,15 @@ func Endpoints(modules ...Module) (int, error) {
 	}
 	all, err := endpoints(ops, modules)
 	return len(all), err
+}
+
+// Unlisted serves a POST whose contract does not name the Idempotency-Key.
+func Unlisted(next http.Handler) http.Handler {
+	op := openapi3.NewOperation()
+	h := (&Server{}).operation(endpoint{route: Route{Method: "POST", Path: "/"}, next: next, op: &routers.Route{
+		Spec: &openapi3.T{}, Path: "/", PathItem: &openapi3.PathItem{Post: op}, Method: "POST", Operation: op,
+	}})
+	return telemetry.HTTP(slog.New(slog.DiscardHandler), true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(withCall(r.Context(), &call{})))
+	}))
 }

@@ -9,10 +9,15 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/contract"
+	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -22,10 +27,15 @@ const (
 	idempotencyReplayed = "Idempotency-Replayed"
 )
 
+// keyForm is the contract's, and what the table takes. An operation may leave the header
+// out of its contract and takes one all the same.
+var keyForm = regexp.MustCompile(`^[!-~]{1,255}$`)
+
 // lockKey serialises the requests with one key. It is a statement of its own, so
-// that findKey's snapshot is taken after the lock was.
+// that findKey's snapshot is taken after the lock was. It has two numbers: those of
+// one are fences and session locks, and a client can choose a key for its hash.
 const lockKey = `
-	SELECT pg_try_advisory_xact_lock(hashtextextended('idempotency:' || $1::bigint || ':' || $2::text, 0))`
+	SELECT pg_try_advisory_xact_lock(hashint8($1), hashtext($2))`
 
 const findKey = `
 	SELECT request_hash, status, headers, body
@@ -43,10 +53,15 @@ var errNotKept = errors.New("answer is not kept")
 // a repetition finds either both or neither. The answer is sent after the commit.
 func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	key, hash := r.Header.Get(idempotencyKey), requestHash(r)
+	if !keyForm.MatchString(key) {
+		Problem(w, r, contract.Invalid([]problem.Field{{Pointer: "header/" + idempotencyKey, Detail: "must be 1 to 255 visible ASCII characters"}}))
+		return
+	}
 	c := callFrom(r.Context())
+	var before kept
 	var answer *answer
-	err := s.db.InTenant(r.Context(), func(ctx context.Context, tx *store.Tx) (err error) {
-		if answer, err = replay(ctx, tx, key, hash); err != nil || answer != nil {
+	err := s.db.inTenantFirst(r.Context(), func(b *pgx.Batch) { before.find(b, c.tenant, key) }, func(ctx context.Context, tx *store.Tx) (err error) {
+		if answer, err = before.replay(hash); err != nil || answer != nil {
 			return err
 		}
 		c.tx = tx
@@ -60,41 +75,62 @@ func (s *Server) once(w http.ResponseWriter, r *http.Request, next http.Handler)
 		tx.Queue(keepKey, tx.Tenant, key, hash, answer.status, answer.header, append([]byte{}, answer.body.Bytes()...))
 		return nil
 	})
-	if err != nil && !errors.Is(err, errNotKept) {
+	switch {
+	case err == nil, errors.Is(err, errNotKept):
+		answer.send(w)
+	case keptAlready(err):
+		Problem(w, r, underWay(err))
+	default:
 		Problem(w, r, fmt.Errorf("serve once: %w", err))
-		return
 	}
-	answer.send(w)
 }
 
-// replay finds the answer that key has already had, nil where this is the first time.
-func replay(ctx context.Context, tx *store.Tx, key string, hash []byte) (*answer, error) {
-	old, stored, body := newAnswer(), []byte(nil), []byte(nil)
-	free, found := false, false
-	var b pgx.Batch
-	b.Queue(lockKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error { return row.Scan(&free) })
-	b.Queue(findKey, tx.Tenant, key).QueryRow(func(row pgx.Row) error {
-		err := row.Scan(&stored, &old.status, &old.header, &body)
+// keptAlready reports whether err is that another request's answer is kept under the
+// key. The lock keeps that from happening, among processes that take the same one;
+// while a release goes out, the primary key decides.
+func keptAlready(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == pg.UniqueViolation && e.SchemaName == "api" && e.ConstraintName == "idempotency_pkey"
+}
+
+func underWay(cause error) error {
+	return again(problem.Conflict, cause, "a request with this Idempotency-Key is under way")
+}
+
+// A kept is what is known of a key before its request is served.
+type kept struct {
+	free, found bool // nobody is serving it; somebody has
+	hash        []byte
+	answer      *answer
+}
+
+// find asks for it, with the first statements of the transaction.
+func (k *kept) find(b *pgx.Batch, t directory.TenantID, key string) {
+	b.Queue(lockKey, t, key).QueryRow(func(row pgx.Row) error { return row.Scan(&k.free) })
+	b.Queue(findKey, t, key).QueryRow(func(row pgx.Row) error {
+		a, body := newAnswer(), []byte(nil)
+		err := row.Scan(&k.hash, &a.status, &a.header, &body)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
-		found = true
+		a.body.Write(body)
+		k.found, k.answer = true, a
 		return err
 	})
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("find idempotency key: %w", err)
-	}
+}
+
+// replay is the answer that the key has already had, nil where this is the first time.
+func (k *kept) replay(hash []byte) (*answer, error) {
 	switch {
-	case !free:
-		return nil, again(problem.Conflict, nil, "a request with this Idempotency-Key is under way")
-	case !found:
+	case !k.free:
+		return nil, underWay(nil)
+	case !k.found:
 		return nil, nil
-	case !bytes.Equal(stored, hash):
+	case !bytes.Equal(k.hash, hash):
 		return nil, problem.New(problem.KeyReused, "this Idempotency-Key was used with another request")
 	}
-	old.header.Set(idempotencyReplayed, "true")
-	old.body.Write(body)
-	return old, nil
+	k.answer.header.Set(idempotencyReplayed, "true")
+	return k.answer, nil
 }
 
 // requestHash identifies what a request asks for: parts are length-prefixed, so

@@ -3,13 +3,14 @@ package cell_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
 )
@@ -118,6 +119,60 @@ func TestAnAnswerThatSaysNothingIsKept(t *testing.T) {
 	}
 }
 
+// twice is a module whose handlers open two transactions and let the first one fail.
+type twice struct {
+	*projects.Module
+	db    *cell.DB
+	first func(ctx context.Context, tx *store.Tx) error
+}
+
+// Routes are the module's.
+func (m twice) Routes() (http.Handler, []cell.Route) {
+	_, routes := m.Module.Routes()
+	event := func(ctx context.Context, tx *store.Tx) error {
+		return outbox.Append(ctx, tx, outbox.New{Type: "com.cellway.test.done.v1", Subject: "test"})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := m.db.InTenant(r.Context(), func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(event(ctx, tx), m.first(ctx, tx))
+		})
+		if err == nil {
+			err = errors.New("the first one has not failed")
+		} else {
+			err = m.db.InTenant(r.Context(), event)
+		}
+		if err != nil {
+			cell.Problem(w, r, err)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	}), routes
+}
+
+// TestWhatFailedIsUndone with a key as without one.
+func TestWhatFailedIsUndone(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]func(ctx context.Context, tx *store.Tx) error{
+		"an error of the handler's": func(context.Context, *store.Tx) error { return errors.New("no stock") },
+		"a statement's": func(ctx context.Context, tx *store.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT 1 / 0`)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, func(o *cell.Options) { o.Modules[1] = twice{o.Modules[1].(*projects.Module), o.DB, first} })
+			q := keyed("k1", `{"name":"Moon"}`)
+			for i, q := range []request{{method: q.method, path: q.path, body: q.body}, q, q} {
+				h.want(201, q)
+				if got, want := h.position(acme), int64(min(i+1, 2)); got != want {
+					t.Errorf("request %d: got %d events, want %d", i+1, got, want)
+				}
+			}
+		})
+	}
+}
+
 func TestAKeyInFlightIsAConflict(t *testing.T) {
 	t.Parallel()
 	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
@@ -161,30 +216,6 @@ func TestManyAtOnceHaveOneEffect(t *testing.T) {
 	}
 	if got, want := h.position(acme), int64(1); got != want {
 		t.Errorf("events: got %d, want %d", got, want)
-	}
-}
-
-func TestKeysAreSweptAfterTheirTime(t *testing.T) {
-	t.Parallel()
-	h := start(t)
-	for i := range 3 {
-		h.want(201, keyed(fmt.Sprint("k", i), `{"name":"Moon"}`))
-	}
-	err := h.store.InTenant(t.Context(), acme, 1, func(ctx context.Context, tx *store.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE api.idempotency SET created_at = now() - interval '25 hours' WHERE tenant_id = $1 AND key <> 'k2'`, acme)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := cell.SweepOnce(t.Context(), h.store)
-	if err != nil || n != 2 {
-		t.Errorf("swept: got %d, %v, want 2", n, err)
-	}
-	for key, replayed := range map[string]string{"k0": "", "k2": "true"} {
-		if got := h.want(201, keyed(key, `{"name":"Moon"}`)).header.Get("Idempotency-Replayed"); got != replayed {
-			t.Errorf("%s: Idempotency-Replayed is %q, want %q", key, got, replayed)
-		}
 	}
 }
 

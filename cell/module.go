@@ -23,7 +23,7 @@ type Module interface {
 	Name() string
 	// Migrations are goose files, applied as the owner of the schema; nil of a module
 	// that has no tables. One that waits 100 ms for a lock is rolled back and tried again,
-	// so that no tenant waits behind it; one without a transaction, which cannot be, sets
+	// so that no tenant waits behind it (pg.BoundLocks); one without a transaction, which cannot be, sets
 	// lock_timeout itself, and back.
 	Migrations() fs.FS
 	// Tables are the tenant tables, "schema.table", parents before children. Each

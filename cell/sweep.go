@@ -2,7 +2,6 @@ package cell
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -10,8 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/cell/store"
-	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // Retention of Idempotency-Keys, and how the sweep goes about it.
@@ -57,8 +54,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// runOnce removes what is too old, at most sweepRows of each of sweepTenants at a
-// time, until nothing is left. A tenant that leaves meanwhile takes its keys along.
+// runOnce removes what is too old, of sweepTenants at a time, until nothing is left. A
+// tenant that leaves meanwhile takes its keys along.
 func (s *Sweeper) runOnce(ctx context.Context) (removed int64, err error) {
 	for {
 		n, err := s.round(ctx)
@@ -69,29 +66,20 @@ func (s *Sweeper) runOnce(ctx context.Context) (removed int64, err error) {
 	}
 }
 
-type tenantAt struct {
-	TenantID directory.TenantID
-	Epoch    directory.Epoch
-}
-
 func (s *Sweeper) round(ctx context.Context) (removed int64, err error) {
 	rows, err := s.store.DB().Query(ctx, findExpired, s.keep, sweepTenants)
 	if err != nil {
 		return 0, fmt.Errorf("find expired idempotency keys: %w", err)
 	}
-	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[tenantAt])
+	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Owner])
 	if err != nil {
 		return 0, fmt.Errorf("find expired idempotency keys: %w", err)
 	}
-	for _, t := range tenants {
-		err := s.store.InTenant(ctx, t.TenantID, t.Epoch, func(ctx context.Context, tx *store.Tx) error {
-			tag, err := tx.Exec(ctx, deleteExpired, tx.Tenant, s.keep, sweepRows)
-			removed += tag.RowsAffected()
-			return err
-		})
-		if err != nil && !errors.Is(err, problem.Stale) {
-			return removed, fmt.Errorf("remove expired idempotency keys: %w", err)
-		}
+	removed, err = s.store.InTurns(ctx, owners, sweepRows, deleteExpired, func(i int) []any {
+		return []any{owners[i].Tenant, s.keep, sweepRows}
+	})
+	if err != nil {
+		return removed, fmt.Errorf("remove expired idempotency keys: %w", err)
 	}
 	return removed, nil
 }

@@ -2,7 +2,12 @@ package cell_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"github.com/cellway/cellway/cell"
 )
 
 func TestWhatIsWrongIsNamed(t *testing.T) {
@@ -50,6 +55,21 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 	}
 	if got, want := h.position(acme), int64(1); got != want {
 		t.Errorf("events: got %d, want %d", got, want)
+	}
+}
+
+// An operation that does not list the Idempotency-Key takes one all the same.
+func TestAKeyHasTheSameFormEverywhere(t *testing.T) {
+	t.Parallel()
+	unlisted := cell.Unlisted(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was served") }))
+	for _, key := range []string{strings.Repeat("k", 256), "a b", "\xe9", "\t."} {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/", nil)
+		r.Header.Set("Idempotency-Key", key)
+		w := httptest.NewRecorder()
+		unlisted.ServeHTTP(w, r)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), "header/Idempotency-Key") {
+			t.Errorf("%q: got %d %s", key, w.Code, w.Body)
+		}
 	}
 }
 

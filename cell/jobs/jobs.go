@@ -40,7 +40,7 @@ type Job struct {
 	Key     string // "" where it has none
 	Payload json.RawMessage
 	Attempt int       // 1 for the first
-	Due     time.Time // when it was meant to run; of a schedule's job, the schedule's time
+	Due     time.Time // from when on it could run; of a schedule's job, the schedule's time
 
 	max         int // attempts
 	traceparent string
@@ -49,7 +49,9 @@ type Job struct {
 
 // A Kind is what there is to do, and how.
 type Kind struct {
-	// Name is unique in the cell: the module, a dot, and what is done.
+	// Name is unique in the cell: the module, a dot, and what is done. A kind goes in two
+	// releases: in the first its Handle ends what plans it (Unplan) and does nothing else.
+	// Jobs and schedules of a kind that no worker knows stay, and wait for one that does.
 	Name string
 	// Handle does the job within tx, which also ends it: both or neither. An error
 	// or a panic is tried again; what is Unavailable is no attempt, and tried again
@@ -88,16 +90,17 @@ type New struct {
 	Kind     string
 	Key      string    // of a kind, the tenant has one job with it: a new one replaces it; "": any number
 	Payload  any       // becomes JSON
-	At       time.Time // not before; zero is at once
+	At       time.Time // not before; zero, or what is over, is at once
 	Attempts int       // 0 is DefaultAttempts
 }
 
 // enqueue gives a job that it replaces another id: who has claimed the old one
-// finds it gone. Where that is being done right now, this waits for its end.
+// finds it gone. Where that is being done right now, this waits for its end. A time that is
+// over counts as now: how late jobs are is measured from then on, and who asks may be a client.
 const enqueue = `
 	INSERT INTO cell.job (tenant_id, id, kind, key, payload, max_attempts, traceparent, due_at, run_at)
 	SELECT $1, $2, $3, nullif($4, ''), $5, $6, $7, d.at, d.at
-	  FROM (SELECT coalesce($8::timestamptz, clock_timestamp())) AS d (at)
+	  FROM (SELECT greatest($8::timestamptz, clock_timestamp())) AS d (at)
 	    ON CONFLICT (tenant_id, kind, key) DO UPDATE
 	   SET id = excluded.id, payload = excluded.payload, state = 'available', attempt = 0,
 	       max_attempts = excluded.max_attempts, due_at = excluded.due_at, run_at = excluded.run_at,

@@ -153,7 +153,11 @@ func TestAJobThatMeetsAFaultRests(t *testing.T) {
 		tries.Add(1)
 		return problem.New(problem.Unavailable, "the cell's redis does not answer")
 	}})
-	w.enqueue(t, 1, New{Kind: "test.meets", Payload: "first", At: time.Now().Add(-time.Hour), Attempts: 1})
+	w.enqueue(t, 1, New{Kind: "test.meets", Payload: "first", Attempts: 1})
+	w.in(t, 1, 1, func(ctx context.Context, tx *store.Tx) error { // an hour ago
+		_, err := tx.Exec(ctx, `UPDATE cell.job SET due_at = due_at - interval '1 hour', run_at = run_at - interval '1 hour' WHERE tenant_id = 1`)
+		return err
+	})
 	w.enqueue(t, 1, New{Kind: kind, Payload: "second"})
 	start(t, r)
 	eventually(t, "the second", func() bool { return slices.Equal(w.effects(t, 1), []string{"second"}) })
@@ -168,6 +172,34 @@ func TestAJobThatMeetsAFaultRests(t *testing.T) {
 	}
 	if due, oldest := testutil.ToFloat64(r.metrics.due), testutil.ToFloat64(r.metrics.oldest); due != 1 || oldest < 3600 {
 		t.Errorf("%v jobs are due, the oldest for %v s; want the one that rests", due, oldest)
+	}
+}
+
+// What is asked for when its time is over long since waits from then on: how late the
+// cell's jobs are is not the tenants' to say.
+func TestAJobIsLateFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	r := w.runner(t, quick(), Kind{Name: kind, Handle: func(_ context.Context, _ *store.Tx, j Job) error {
+		if time.Since(j.Due) > time.Hour {
+			t.Errorf("it was due at %v", j.Due)
+		}
+		return nil
+	}})
+	w.enqueue(t, 1, New{Kind: kind, At: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)})
+	if err := r.observeOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if due, oldest := testutil.ToFloat64(r.metrics.due), testutil.ToFloat64(r.metrics.oldest); due != 1 || oldest > 3600 {
+		t.Errorf("%v jobs are due, the oldest for %v s", due, oldest)
+	}
+	j, err := r.claim(t.Context(), 1, 1)
+	if err != nil || j == nil || j.waited > time.Hour {
+		t.Fatalf("claimed %+v, %v", j, err)
+	}
+	if err := r.do(t.Context(), 1, 1, *j); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,15 +2,12 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/cell/store"
-	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 const (
@@ -44,20 +41,15 @@ func (r *Runner) retainOnce(ctx context.Context) (removed int64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("look for old jobs: %w", err)
 	}
-	type owner struct {
-		Tenant directory.TenantID
-		Epoch  directory.Epoch
-	}
-	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[owner])
+	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Owner])
 	if err != nil {
 		return 0, fmt.Errorf("look for old jobs: %w", err)
 	}
-	for _, o := range owners {
-		n, err := r.store.InBatches(ctx, o.Tenant, o.Epoch, retainBatch, removeDone, o.Tenant, r.o.Keep, retainBatch)
-		removed += n
-		if err != nil && !errors.Is(err, problem.Stale) {
-			return removed, fmt.Errorf("remove old jobs of tenant %d: %w", o.Tenant, err)
-		}
+	removed, err = r.store.InTurns(ctx, owners, retainBatch, removeDone, func(i int) []any {
+		return []any{owners[i].Tenant, r.o.Keep, retainBatch}
+	})
+	if err != nil {
+		return removed, fmt.Errorf("remove old jobs: %w", err)
 	}
 	return removed, nil
 }

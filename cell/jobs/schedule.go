@@ -60,14 +60,14 @@ func Unplan(ctx context.Context, tx *store.Tx, name string) error {
 	return nil
 }
 
-// fire makes the jobs of the schedules that are due and moves these on, in one
-// statement. The job's key is the schedule and its time, so that one time has
+// fire makes the jobs of the schedules that are due, of the kinds that the worker knows,
+// and moves these on, in one statement. The job's key is the schedule and its time, so that one time has
 // one job even where two fire at once.
 const fire = `
 	WITH due AS (
 	    SELECT name, kind, payload, every, next_run, clock_timestamp() AS now
 	      FROM cell.schedule
-	     WHERE tenant_id = $1 AND next_run <= clock_timestamp()
+	     WHERE tenant_id = $1 AND next_run <= clock_timestamp() AND kind = ANY ($3)
 	       FOR UPDATE SKIP LOCKED),
 	made AS (
 	    INSERT INTO cell.job (tenant_id, id, kind, key, payload, max_attempts, due_at, run_at)

@@ -75,6 +75,40 @@ func TestMissedTimesAreMadeUpForOnce(t *testing.T) {
 	}
 }
 
+// A schedule of a kind that nobody knows is left alone; when the kind is known again its
+// missed times are made up for once.
+func TestASchedulesKindMustBeKnown(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	from := time.Now().Add(-10*time.Hour - 30*time.Minute).Truncate(time.Millisecond)
+	w.in(t, 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		return Plan(ctx, tx, Schedule{Name: "s", Kind: "test.gone", Payload: "tick", Every: time.Hour, First: from})
+	})
+	r := w.runner(t, quick(), noting)
+	if more, err := r.turn(t.Context(), 1, 1); more || err != nil {
+		t.Errorf("a turn without the kind: %v, %v", more, err)
+	}
+	if got := w.fired(t, from); len(got) > 0 {
+		t.Errorf("fired at %v", got)
+	}
+	due := func(kinds ...string) []string {
+		return w.strings(t, `SELECT tenant_id::text FROM cell.jobs_due($1, 10)`, kinds)
+	}
+	if without, with := due(kind), due(kind, "test.gone"); len(without) > 0 || !slices.Equal(with, []string{"1"}) {
+		t.Errorf("due: %v without the kind, %v with it", without, with)
+	}
+	r = w.runner(t, quick(), noting, Kind{Name: "test.gone", Handle: effect})
+	for range 2 {
+		if _, err := r.turn(t.Context(), 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.fired(t, from); !slices.Equal(got, []int{0}) {
+		t.Errorf("fired at %v, want the first missed time", got)
+	}
+}
+
 func TestPlanningAgainLeavesTheTimesAlone(t *testing.T) {
 	t.Parallel()
 	w := open(t)

@@ -77,7 +77,7 @@ func (r *Runner) claim(ctx context.Context, t directory.TenantID, e directory.Ep
 	defer cancel()
 	err = r.store.Batch(ctx, t, e, func(b *pgx.Batch) {
 		b.Queue(rescue, t, e)
-		b.Queue(fire, t, DefaultAttempts)
+		b.Queue(fire, t, DefaultAttempts, r.names)
 		b.Queue(claim, t, e, r.names, r.o.Claim).QueryRow(func(row pgx.Row) error {
 			var got Job
 			var waited float64

@@ -41,7 +41,7 @@ const insert = `
 
 // Append adds an event to what tx does; it is written with the commit, last of all
 // and in the same round trip, and so becomes visible, and is published, if and only
-// if tx commits, whatever became of savepoints. Events of a transaction are in the
+// if tx commits, whatever became of savepoints (but Tx.Savepoint's). Events of a transaction are in the
 // order of their Appends. The trace of ctx goes with the event.
 func Append(ctx context.Context, tx *store.Tx, n New) error {
 	if !typeForm.MatchString(n.Type) {

@@ -36,22 +36,6 @@ func (s *Store) InTenant(ctx context.Context, tenant directory.TenantID, epoch d
 	return s.inTenant(ctx, pgx.TxOptions{}, tenant, epoch, nil, fn)
 }
 
-// InBatches runs a statement that changes at most batch rows, each time in a transaction of
-// the tenant's of its own, until it has changed fewer. It returns how many it has changed in
-// all, with an error too.
-func (s *Store) InBatches(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, batch int64, sql string, args ...any) (all int64, err error) {
-	for n := batch; n == batch; all += n {
-		if err := s.InTenant(ctx, tenant, epoch, func(ctx context.Context, tx *Tx) error {
-			tag, err := tx.Exec(ctx, sql, args...)
-			n = tag.RowsAffected()
-			return err
-		}); err != nil {
-			return all, err
-		}
-	}
-	return all, nil
-}
-
 // InTenantWith is InTenant at another isolation level. Above READ COMMITTED the
 // fence locks its row, so such a transaction cannot be read only, and one that
 // began before a freeze fails with SQLSTATE 40001.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,13 +41,32 @@ func installCapture(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// capture installs it on one table. A lock that is not had at once is asked for again:
-// who waits for one keeps the table's writers waiting.
+// capture installs it on one table.
 func capture(ctx context.Context, conn *pgx.Conn, table string) error {
-	for {
-		_, err := conn.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+	return insist(ctx, conn, table, func(tx pgx.Tx, try int) error {
+		if pg.Patient(try) { // cell.capture itself waits for 100 ms, whoever calls it
+			if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN SHARE ROW EXCLUSIVE MODE`); err != nil { // regclass has quoted it
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `SELECT cell.capture($1::text::regclass)`, table)
+		return err
+	})
+}
+
+// insist does what needs a lock on the table. One that is not had at once is asked for
+// again: who waits for one keeps all that come later waiting.
+func insist(ctx context.Context, conn *pgx.Conn, table string, do func(tx pgx.Tx, try int) error) error {
+	for try := 1; ; try++ {
+		if err := pg.BoundLocks(ctx, conn, try); err != nil {
+			return err
+		}
+		err := pg.InTx(ctx, conn, func(tx pgx.Tx) error { return do(tx, try) })
 		if pg.Code(err) != pg.LockNotAvailable {
 			return err
+		}
+		if pg.Patient(try) {
+			slog.WarnContext(ctx, "start waits for a table that somebody else holds", "table", table)
 		}
 		if Wait(ctx, 200*time.Millisecond); ctx.Err() != nil {
 			return err

@@ -105,7 +105,10 @@ func prepareModule(ctx context.Context, conn *pgx.Conn, url string, m Schema) er
 		return fmt.Errorf("grant schema %s: %w", m.Name(), err)
 	}
 	for _, t := range m.Tables() {
-		if _, err := conn.Exec(ctx, `SELECT cell.protect($1::text::regclass)`, t); err != nil {
+		if err := insist(ctx, conn, t, func(tx pgx.Tx, _ int) error { // of a partition that came later
+			_, err := tx.Exec(ctx, `SELECT cell.protect($1::text::regclass)`, t)
+			return err
+		}); err != nil {
 			return fmt.Errorf("protect table %s: %w", t, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/testkit"
@@ -65,4 +66,69 @@ func TestTheWaitToPrepareIsBounded(t *testing.T) {
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAutovacuumGivesWayToCapture, which waits for 100 ms at a time, also where the owner
+// may not set deadlock_timeout.
+func TestAutovacuumGivesWayToCapture(t *testing.T) {
+	t.Parallel()
+	for name, own := range map[string]bool{"of a superuser": false, "of an owner": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			super := testkit.Postgres(t)
+			owner, conn := super, connect(t, super)
+			if db := conn.Config().Database; own {
+				run(t, conn, `CREATE ROLE own`+db+` LOGIN CREATEROLE PASSWORD 'secret'; ALTER DATABASE `+db+` OWNER TO own`+db)
+				owner = testkit.SetUser(t, super, "own"+db, "secret")
+			}
+			full := notes{ddl: `INSERT INTO notes.note (tenant_id, id, text) SELECT 1, n, repeat('x', 1900) FROM generate_series(1, 10000) n;`}
+			if err := store.Prepare(t.Context(), owner, appURL(t, super), full); err != nil {
+				t.Fatal(err)
+			}
+			run(t, conn, `DROP TRIGGER zz_cell_capture ON notes.note`)
+			testkit.Autovacuum(t, super, "notes.note", `SELECT set_config('cell.tenant', '1', false); DELETE FROM notes.note`)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // and not until autovacuum ends
+			defer cancel()
+			if err := store.Prepare(ctx, owner, appURL(t, super), full); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// parted has a table with partitions, too.
+type parted struct{ notes }
+
+// Tables are both.
+func (parted) Tables() []string { return []string{"notes.note", "notes.parted"} }
+
+// TestAStartKeepsNobodyWaiting: a partition that came later is protected with the next
+// start, which waits for a copy that reads it, and nobody behind the start.
+func TestAStartKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	owner := testkit.Postgres(t)
+	module := parted{notes{ddl: `CREATE TABLE notes.parted (tenant_id bigint NOT NULL, id bigint NOT NULL, PRIMARY KEY (tenant_id, id)) PARTITION BY RANGE (id);`}}
+	if err := store.Prepare(t.Context(), owner, appURL(t, owner), module); err != nil {
+		t.Fatal(err)
+	}
+	copies, other := connect(t, owner), connect(t, owner)
+	run(t, copies, `CREATE TABLE notes.parted_1 PARTITION OF notes.parted FOR VALUES FROM (0) TO (100)`)
+	run(t, copies, `BEGIN; SELECT FROM notes.parted_1`)
+	done := make(chan error, 1)
+	go func() { done <- store.Prepare(t.Context(), owner, appURL(t, owner), module) }()
+	const waits = `SELECT count(*)::int FROM pg_locks WHERE relation = 'notes.parted_1'::regclass AND NOT granted`
+	for n := 0; n == 0 && t.Context().Err() == nil; {
+		if err := other.QueryRow(t.Context(), waits).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, other, `SET statement_timeout = '10s'`)
+	for range 3 {
+		run(t, other, `SELECT FROM notes.parted_1`)
+	}
+	run(t, copies, `COMMIT`)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	run(t, other, `DO $$ BEGIN ASSERT (SELECT relforcerowsecurity FROM pg_class WHERE oid = 'notes.parted_1'::regclass); END $$`)
 }

@@ -98,6 +98,73 @@ func TestQueuedStatementsGoWithTheCommit(t *testing.T) {
 	}
 }
 
+// TestAPartThatFailsIsUndone with what it has queued, and what is around it stays.
+func TestAPartThatFailsIsUndone(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, notes{})
+	admit(t, s, 1)
+	boom := errors.New("boom")
+	all := func(id int) func(ctx context.Context, tx *store.Tx) error {
+		return func(ctx context.Context, tx *store.Tx) error {
+			tx.Queue(insertNote, id)
+			tx.QueueLast(insertNote, id+1)
+			return write(id+2, "x")(ctx, tx)
+		}
+	}
+	err := s.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		if err := all(10)(ctx, tx); err != nil {
+			return err
+		}
+		if err := tx.Savepoint(ctx, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(all(20)(ctx, tx), tx.Savepoint(ctx, all(30)), boom)
+		}); !errors.Is(err, boom) {
+			t.Errorf("an error: got %v", err)
+		}
+		if err := tx.Savepoint(ctx, func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(all(40)(ctx, tx), write(10+2, "there already")(ctx, tx))
+		}); pg.Code(err) != "23505" {
+			t.Errorf("a statement's error: got %v", err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_ = tx.Savepoint(ctx, func(ctx context.Context, tx *store.Tx) error {
+				_ = all(50)(ctx, tx)
+				panic(boom)
+			})
+		}()
+		return tx.Savepoint(ctx, func(ctx context.Context, tx *store.Tx) error {
+			failed := tx.Savepoint(ctx, func(ctx context.Context, tx *store.Tx) error { return errors.Join(all(60)(ctx, tx), boom) })
+			if !errors.Is(failed, boom) {
+				t.Errorf("a part of a part: got %v", failed)
+			}
+			return all(70)(ctx, tx)
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids string
+	if err := s.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		return tx.QueryRow(ctx, `SELECT string_agg(id::text, ' ' ORDER BY id) FROM notes.note`).Scan(&ids)
+	}); err != nil || ids != "10 11 12 70 71 72" {
+		t.Errorf("got %s, %v", ids, err)
+	}
+
+	// Also where its context is over.
+	if err := s.InTenant(t.Context(), 1, 1, func(ctx context.Context, tx *store.Tx) error {
+		over, cancel := context.WithCancel(ctx)
+		if err := tx.Savepoint(over, func(ctx context.Context, tx *store.Tx) error {
+			defer cancel()
+			return errors.Join(write(80, "x")(ctx, tx), boom)
+		}); !errors.Is(err, boom) {
+			t.Errorf("got %v", err)
+		}
+		return write(81, "x")(ctx, tx)
+	}); err != nil || count(t, s, 1) != 7 {
+		t.Errorf("got %v and %d rows, want 7", err, count(t, s, 1))
+	}
+}
+
 // Whatever is known beforehand goes out with BEGIN, and behind a refusal nothing runs.
 func TestStatementsBehindTheFence(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +21,7 @@ type Tx struct {
 	tx           pgx.Tx
 	queued, last pgx.Batch // go out with the commit, last behind the others
 	notes        []note
+	savepoints   int // so many were made
 }
 
 // Exec runs a statement.
@@ -43,7 +46,7 @@ func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 
 // Queue adds a statement that goes out with the COMMIT, all queued ones and it in
 // one round trip, in order, after everything else: also after a savepoint that is
-// rolled back, and unseen by the statements before. What it locks is locked no
+// rolled back (but Savepoint's), and unseen by the statements before. What it locks is locked no
 // longer than the commit takes. Its error is InTenant's, and then nothing was done
 // (ErrArgument where it could not be sent); nobody sees its result. The arguments
 // must not change any more.
@@ -65,4 +68,31 @@ func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []strin
 // between, so a listener also looks for itself from time to time.
 func (t *Tx) Notify(channel, payload string) {
 	t.notes = append(t.notes, note{channel, payload})
+}
+
+// Savepoint runs fn as a part of t. Where fn fails, or panics, nothing of it is left,
+// nor of what it has queued and would notify, and t can go on; else that is the
+// commit's to decide. It costs one round trip.
+func (t *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (err error) {
+	t.savepoints++
+	name := fmt.Sprintf("part_%d", t.savepoints)
+	queued, last, notes := t.queued.Len(), t.last.Len(), len(t.notes)
+	if _, err := t.tx.Exec(ctx, "SAVEPOINT "+name); err != nil {
+		return fmt.Errorf("begin a part of the transaction: %w", err)
+	}
+	failed := true
+	defer func() {
+		if !failed {
+			return // the commit releases it
+		}
+		t.queued.QueuedQueries, t.last.QueuedQueries, t.notes = t.queued.QueuedQueries[:queued], t.last.QueuedQueries[:last], t.notes[:notes]
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout) // as rollback
+		defer cancel()
+		if _, undo := t.tx.Exec(ctx, "ROLLBACK TO SAVEPOINT "+name); undo != nil { // nothing can commit any more
+			err = errors.Join(err, fmt.Errorf("undo a part of the transaction: %w", undo))
+		}
+	}()
+	err = fn(ctx, t)
+	failed = err != nil
+	return err
 }

@@ -14,8 +14,10 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/directory"
 )
 
 // F11: what Redis forgets is read from Postgres.
@@ -160,6 +162,32 @@ func TestOldEventsAreRemoved(t *testing.T) {
 		got := st.effects(t, 1, 1, "late")
 		return len(got) == 2 && got[0] == 6 && got[1] == 7
 	})
+}
+
+// A tenant that stands still, or has left, by its turn keeps no other's old events.
+func TestOldEventsOfTheOthersAreRemoved(t *testing.T) {
+	t.Parallel()
+	st := open(t)
+	start(t, st.relay(), st.worker(t, quick(), logger("log")))
+	for id := range directory.TenantID(3) {
+		st.admit(t, id+1)
+		st.write(t, id+1, 1, created)
+		st.waitEffects(t, id+1, 1, "log")
+	}
+	eventually(t, "all is published", func() bool { return st.published(t) == 3 })
+	o := quick()
+	o.Keep = time.Nanosecond
+	w := st.worker(t, o, logger("log"))
+	w.hook = func(step string) error {
+		if step != "found old events" {
+			return nil
+		}
+		_, err := fence.Freeze(t.Context(), st.store.DB(), 1, 1, "mv1", time.Second)
+		return err
+	}
+	if n, err := w.retainOnce(t.Context()); err != nil || n != 2 {
+		t.Errorf("removed %d, %v, want 2", n, err)
+	}
 }
 
 // Old events go oldest first, up to the first one that is not: by the clock of the cell that wrote them the ones behind it

@@ -66,20 +66,25 @@ func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
 		return 0, fmt.Errorf("look for old events: %w", err)
 	}
 	type old struct {
-		Tenant directory.TenantID
-		Epoch  directory.Epoch
-		Upto   int64
+		store.Owner
+		Upto int64
 	}
 	tenants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[old])
 	if err != nil {
 		return 0, fmt.Errorf("look for old events: %w", err)
 	}
-	for _, t := range tenants {
-		n, err := w.store.InBatches(ctx, t.Tenant, t.Epoch, removeBatch, removeOld, t.Tenant, t.Upto, w.o.Keep, removeBatch)
-		removed += n
-		if err != nil {
-			return removed, fmt.Errorf("remove old events of tenant %d: %w", t.Tenant, err)
-		}
+	if err := w.hook("found old events"); err != nil {
+		return 0, err
+	}
+	owners := make([]store.Owner, len(tenants))
+	for i, t := range tenants {
+		owners[i] = t.Owner
+	}
+	removed, err = w.store.InTurns(ctx, owners, removeBatch, removeOld, func(i int) []any {
+		return []any{owners[i].Tenant, tenants[i].Upto, w.o.Keep, removeBatch}
+	})
+	if err != nil {
+		return removed, fmt.Errorf("remove old events: %w", err)
 	}
 	return removed, nil
 }

@@ -1,9 +1,11 @@
 package pg
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -70,6 +72,37 @@ func TestAMigrationKeepsNobodyWaiting(t *testing.T) {
 	}
 	if _, err := pool.Exec(t.Context(), `SELECT more FROM items`); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAutovacuumGivesWayToAMigration, also to an owner who may not set deadlock_timeout:
+// Postgres asks it to only for one who waits for that long.
+func TestAutovacuumGivesWayToAMigration(t *testing.T) {
+	t.Parallel()
+	for name, own := range map[string]bool{"of a superuser": false, "of an owner": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			super := testkit.Postgres(t)
+			url, pool := super, open(t, super)
+			if own {
+				role := "owner_" + pool.Config().ConnConfig.Database
+				if _, err := pool.Exec(t.Context(), `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'; GRANT ALL ON SCHEMA public TO `+role); err != nil {
+					t.Fatal(err)
+				}
+				url = testkit.SetUser(t, super, role, "secret")
+			}
+			files := fstest.MapFS{"1_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE items AS SELECT n, repeat('x', 1900) AS x FROM generate_series(1, 10000) n;\n")}}
+			if err := Migrate(t.Context(), url, "versions", files); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Autovacuum(t, super, "items", `DELETE FROM items`)
+			files["2_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nALTER TABLE items ADD more int;\n")}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // and not until autovacuum ends
+			defer cancel()
+			if err := Migrate(ctx, url, "versions", files); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
