@@ -165,6 +165,12 @@ func testRolloutDone(t *testing.T, s *rollouts) {
 	if err != nil || c1.Address != "http://new.test" || fmt.Sprint(a.Hosts) != "[a.test z.test]" || b.Placement.State != directory.Suspended || a.Placement.Epoch != 1 {
 		t.Errorf("the record: got %+v, %+v, %+v, %v", c1, a, b, err)
 	}
+	s.expect(t, "c1 starts with the address of before", 0, 0, func() error {
+		if c := s.add(t, cell("c1")); c.Address != "http://new.test" || c.Announced == c.Address {
+			t.Errorf("c1 starts with the address of before: got %+v", c)
+		}
+		return nil
+	})
 	if lines := s.audit(t, "rollout/"+string(r.ID)); len(lines) != 3 || lines[0].Action != "rollout.create" {
 		t.Errorf("audit: got %+v", lines)
 	}

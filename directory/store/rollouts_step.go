@@ -172,7 +172,7 @@ func apply(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 	for i, c := range r.Changes {
 		switch {
 		case c.Cell != "":
-			batch.Queue(`UPDATE directory.cells SET address = $2 WHERE id = $1`, c.Cell, c.Address)
+			batch.Queue(`UPDATE directory.cells SET address = $2, unheard = false WHERE id = $1`, c.Cell, c.Address)
 		case c.Hosts != nil:
 			if err := trade(ctx, tx, c.Tenant, claimSteps(*r.Before[i].Hosts, *c.Hosts)); err != nil {
 				return err
@@ -222,7 +222,7 @@ func publishAll(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 func routesOf(ctx context.Context, tx pgx.Tx, r directory.Rollout) (directory.Update, error) {
 	tenants, cells := subjects(r.Changes)
 	var u directory.Update
-	rows, err := tx.Query(ctx, `SELECT id, address, state FROM directory.cells WHERE id = ANY($1) ORDER BY id`, cells)
+	rows, err := tx.Query(ctx, `SELECT id, address, state, unheard FROM directory.cells WHERE id = ANY($1) ORDER BY id`, cells)
 	if err != nil {
 		return u, err
 	}
