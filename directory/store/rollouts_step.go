@@ -51,7 +51,8 @@ func (s *Store) StepRollout(ctx context.Context) (r directory.Rollout, stepped b
 	return r, stepped && err == nil, err
 }
 
-// drifted says which subject of r is not as r found it, "" where there is none.
+// drifted says which subject of r is not as r found it, "" where there is none. Of a
+// tenant all counts that a part says of it, whichever r changes.
 func drifted(ctx context.Context, db pg.DB, r directory.Rollout) (string, error) {
 	now, err := stands(ctx, db, r.Changes)
 	if errors.Is(err, problem.NotFound) {
@@ -61,7 +62,7 @@ func drifted(ctx context.Context, db pg.DB, r directory.Rollout) (string, error)
 		return "", err
 	}
 	for i, c := range now {
-		if !c.Same(r.Before[i]) {
+		if !r.Before[i].Is(c) {
 			return c.Subject(), nil
 		}
 	}
@@ -117,7 +118,7 @@ func stands(ctx context.Context, db pg.DB, changes []directory.RolloutChange) ([
 		if c.Cell == "" {
 			var now state
 			now, known = ofTenant[c.Tenant]
-			out[i] = c.Of(now.suspended, now.hosts)
+			out[i] = directory.RolloutChange{Tenant: c.Tenant, Suspended: &now.suspended, Hosts: &now.hosts}
 		}
 		if !known {
 			return nil, problem.New(problem.NotFound, "no %s", c.Subject())

@@ -77,7 +77,14 @@ func (a *app) showChanges(r directory.Rollout) {
 	}
 	var rows []changeRow
 	for i, c := range r.Changes {
-		rows = append(rows, changeRow{c.Subject(), said(r.Before[i]), said(c)})
+		before := r.Before[i] // which says more of a tenant than is changed
+		if c.Suspended == nil {
+			before.Suspended = nil
+		}
+		if c.Hosts == nil {
+			before.Hosts = nil
+		}
+		rows = append(rows, changeRow{c.Subject(), said(before), said(c)})
 	}
 	changeView.rows(a, rows)
 }
