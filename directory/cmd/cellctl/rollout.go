@@ -108,11 +108,16 @@ func (a *app) rolloutCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the newest roll-outs", Args: names(),
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			all, err := d.ListRollouts(ctx, 100)
+			const most = 100
+			all, err := d.ListRollouts(ctx, most+1)
 			if err != nil {
 				return err
 			}
-			return rolloutView.list(a, all, nil)
+			more := len(all) > most
+			if more {
+				a.note("there are more than %d", most)
+			}
+			return rolloutView.list(a, all[:min(len(all), most)], map[string]bool{"more": more})
 		}),
 	}
 	cmd := &cobra.Command{
