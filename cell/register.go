@@ -72,8 +72,12 @@ func announceOnce(ctx context.Context, dir Registrar, c directory.Cell, register
 	defer cancel()
 	if *registered {
 		err := dir.Heartbeat(ctx, c.ID, c.Incarnation)
-		*registered = !errors.Is(err, problem.NotFound) // a directory that lost us gets us again
-		return err
+		if !errors.Is(err, problem.NotFound) && !errors.Is(err, problem.Conflict) {
+			return err
+		}
+		// A directory that has lost us, or whose database was restored, gets us again. Whether
+		// ours is the cell's database is said there.
+		*registered = false
 	}
 	if _, err := dir.AddCell(ctx, c); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cellway/cellway/cell"
@@ -103,4 +104,66 @@ func TestACellJoinsAMembershipThatComesLate(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("after the stop: got %v, want nil", err)
 	}
+}
+
+// swappedCells is the directory where the pointer leads now.
+type swappedCells struct {
+	at atomic.Pointer[directorytest.Memory]
+}
+
+func (s *swappedCells) AddCell(ctx context.Context, c directory.Cell) (directory.Cell, error) {
+	return s.at.Load().AddCell(ctx, c)
+}
+
+func (s *swappedCells) Heartbeat(ctx context.Context, id directory.CellID, incarnation string) error {
+	return s.at.Load().Heartbeat(ctx, id, incarnation)
+}
+
+// The record is restored to before the cell got its address of now.
+func TestACellTellsARestoredRecordWhereItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := self
+		old.Address = "http://127.0.0.1:1"
+		restored, dir := directorytest.NewMemory(), &swappedCells{}
+		if _, err := restored.AddCell(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		restored.Restored()
+		dir.at.Store(directorytest.NewMemory())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- cell.Announce(ctx, dir, self, slog.New(slog.DiscardHandler)) }()
+		time.Sleep(10 * time.Second)
+		dir.at.Store(restored)
+		time.Sleep(10 * time.Second)
+		c, err := restored.Cell(t.Context(), self.ID)
+		if err != nil || !c.Healthy || c.Address != self.Address {
+			t.Errorf("ten seconds after the restore: healthy %v at %s, %v, want it at %s", c.Healthy, c.Address, err, self.Address)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A cell was known by name before it ran, and the record is restored to that moment.
+func TestARestoredRecordEndsNoCell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		byHand := self
+		byHand.Incarnation = ""
+		restored, dir := directorytest.NewMemory(), &swappedCells{}
+		if _, err := restored.AddCell(t.Context(), byHand); err != nil {
+			t.Fatal(err)
+		}
+		dir.at.Store(directorytest.NewMemory())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- cell.Announce(ctx, dir, self, slog.New(slog.DiscardHandler)) }()
+		time.Sleep(10 * time.Second)
+		dir.at.Store(restored)
+		time.Sleep(time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the cell's process ends: %v", err)
+		}
+	})
 }

@@ -78,7 +78,8 @@ func (r Route) Digest() Digest {
 	return digest(b)
 }
 
-// Digest is what c says. Where a cell was that is retired is nobody's business.
+// Digest is what c says. Where a cell was that is retired is nobody's business, and
+// Unheard says nothing of the cell.
 func (c CellRoute) Digest() Digest {
 	b := appendField(appendField([]byte{'c'}, string(c.ID)), string(c.State))
 	if c.State != Retired {

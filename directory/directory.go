@@ -93,6 +93,8 @@ type Cell struct {
 	Incarnation string    `json:"incarnation,omitempty"` // identity of its database's contents
 	Healthy     bool      `json:"healthy"`               // heard of within HeartbeatTTL; ignored on write
 	SeenAt      time.Time `json:"seen_at"`               // last heartbeat; ignored on write
+	Announced   string    `json:"announced,omitempty"`   // the address that the cell itself said last; ignored on write
+	Unheard     bool      `json:"unheard,omitempty"`     // see CellRoute; ignored on write
 }
 
 // Transfer is the base URL of the cell's transfer endpoint: on the listener for
@@ -138,11 +140,14 @@ type Route struct {
 	Hosts []string `json:"hosts,omitempty"`
 }
 
-// A CellRoute is what a router must know of one cell.
+// A CellRoute is what a router must know of one cell. Unheard says that the record is in
+// another database than before (a backup, a promoted standby) and that the cell has not
+// said since where it is: who knows an address keeps it.
 type CellRoute struct {
 	ID      CellID    `json:"id"`
 	Address string    `json:"address"`
 	State   CellState `json:"state"`
+	Unheard bool      `json:"unheard,omitempty"`
 }
 
 // An Update brings a table from version Since to Version. A snapshot is an Update
@@ -213,14 +218,16 @@ type Directory interface {
 // Cells is the part of a Directory that keeps the cells.
 type Cells interface {
 	// AddCell registers a cell. The same cell with the same incarnation may be
-	// registered again (it updates address, admin, locality, tier and capacity); its
-	// state is kept. With another incarnation it is a Conflict: another database must
+	// registered again (it updates address, admin, locality, tier and capacity; the
+	// address only where it is another than the cell said before: a roll-out may have
+	// changed it since); its state is kept. With another incarnation it is a Conflict: another database must
 	// not take over a cell's tenants. A cell that was registered without one takes the
 	// first that is named. Who names none is not the cell, which knows its database: only
 	// with an incarnation does it count as a heartbeat.
 	// A new cell starts in the state asked for, Ready where none is.
 	AddCell(ctx context.Context, c Cell) (Cell, error)
-	// Heartbeat says that the cell is alive. Conflict where incarnation differs.
+	// Heartbeat says that the cell is alive. Conflict where incarnation differs,
+	// NotFound also where the cell is Unheard: it has to register again.
 	Heartbeat(ctx context.Context, id CellID, incarnation string) error
 	// Cell is one cell, retired or not.
 	Cell(ctx context.Context, id CellID) (Cell, error)
@@ -300,8 +307,9 @@ type Feed interface {
 	// Gone where since is too old, or too far behind, to continue from, or newer than the table:
 	// start again from Snapshot, which holds no deleted tenant and no retired cell. Where a
 	// router serves what is newer the record was restored: the table's version is above that
-	// from now on, by MarginVersions, which ErrLifted says within the directory's process. Not
-	// twice within LiftPause, not where it is FarVersions away, nor where the record has no tenant.
+	// from now on, by MarginVersions, which ErrLifted says within the directory's process. Only
+	// within LiftWithin, not twice within LiftPause, not where it is FarVersions away, nor where
+	// the record has no tenant.
 	Changes(ctx context.Context, router string, since Version, wait time.Duration) (Update, error)
 	// Watermark says how far the routers are.
 	Watermark(ctx context.Context) (Watermark, error)

@@ -13,6 +13,11 @@ const (
 	FarVersions    = 1_000_000 // who serves more versions above the record's is not believed
 	// LiftPause is the least between two lifts, each of which costs every router a snapshot.
 	LiftPause = time.Minute
+	// LiftWithin is how long after it was first found in its database (the cluster, its
+	// timeline, the database, the table) a record may be lifted. A backup and a promoted
+	// standby are in another one than the record was before. One that a failover has left
+	// behind is where it always was: routers that come to it keep the newer table.
+	LiftWithin = 10 * time.Minute
 )
 
 // ErrLifted says that the record's version was lifted, because a router served one that

@@ -62,20 +62,9 @@ func (c RolloutChange) Subject() string {
 	return "tenant/" + c.Tenant.String()
 }
 
-// Of is what c changes of a tenant, as the tenant has it now.
-func (c RolloutChange) Of(suspended bool, hosts []string) RolloutChange {
-	now := RolloutChange{Tenant: c.Tenant}
-	if c.Suspended != nil {
-		now.Suspended = &suspended
-	}
-	if c.Hosts != nil {
-		now.Hosts = &hosts
-	}
-	return now
-}
-
-// Same reports whether c and d say the same. Hosts are sorted.
-func (c RolloutChange) Same(d RolloutChange) bool {
-	return c.Cell == d.Cell && c.Address == d.Address && c.Tenant == d.Tenant && valueOf(c.Suspended) == valueOf(d.Suspended) &&
-		slices.Equal(valueOf(c.Hosts), valueOf(d.Hosts))
+// Is reports whether now has all that c names. Hosts are sorted.
+func (c RolloutChange) Is(now RolloutChange) bool {
+	return c.Cell == now.Cell && c.Address == now.Address && c.Tenant == now.Tenant &&
+		(c.Suspended == nil || *c.Suspended == valueOf(now.Suspended)) &&
+		(c.Hosts == nil || slices.Equal(*c.Hosts, valueOf(now.Hosts)))
 }

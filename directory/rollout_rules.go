@@ -47,7 +47,7 @@ func (n NewRollout) Begin(id RolloutID, by string, before []RolloutChange, route
 			slices.Sort(sorted)
 			c.Hosts, r.Changes[i].Hosts = &sorted, &sorted
 		}
-		if c.Same(before[i]) {
+		if c.Is(before[i]) {
 			e := problem.New(problem.Invalid, "%s is so already", c.Subject())
 			e.Fields = []problem.Field{{Pointer: "/changes/" + strconv.Itoa(i), Detail: "changes nothing"}}
 			return r, e

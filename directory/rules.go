@@ -260,7 +260,9 @@ func (c Cell) MayOwn() error {
 }
 
 // Route is what a router must know of c.
-func (c Cell) Route() CellRoute { return CellRoute{ID: c.ID, Address: c.Address, State: c.State} }
+func (c Cell) Route() CellRoute {
+	return CellRoute{ID: c.ID, Address: c.Address, State: c.State, Unheard: c.Unheard}
+}
 
 // Route is what a router must know of t.
 func (t Tenant) Route() Route {
@@ -303,10 +305,15 @@ func (t Tenant) With(c Change) (Tenant, error) {
 }
 
 // Register is the cell that the record keeps when c registers: stored is what it
-// holds, nil where the cell is new. Tenants, health and time are the record's.
+// holds, nil where the cell is new. Tenants, health and time are the record's, and so is
+// the address of a cell that says what it said before.
 func (c Cell) Register(stored *Cell) (Cell, error) {
 	if err := c.Validate(); err != nil {
 		return Cell{}, err
+	}
+	c.Announced, c.Unheard = "", false
+	if c.Incarnation != "" { // else it is somebody else who knows of the cell
+		c.Announced = c.Address
 	}
 	if stored == nil {
 		if c.State == "" {
@@ -319,6 +326,9 @@ func (c Cell) Register(stored *Cell) (Cell, error) {
 			return Cell{}, err
 		}
 	}
+	if c.Announced != "" && c.Announced == stored.Announced {
+		c.Address = stored.Address
+	}
 	c.State = stored.State
 	return c, nil
 }
@@ -330,6 +340,14 @@ func (c Cell) MustBe(incarnation string) error {
 		return nil
 	}
 	return problem.New(problem.Conflict, "cell %s is registered with another incarnation", c.ID)
+}
+
+// MayBeat reports why who says to be alive as the cell has to register first.
+func (c Cell) MayBeat(incarnation string) error {
+	if c.Unheard {
+		return problem.New(problem.NotFound, "cell %s has to register again: the directory's database is another one than before", c.ID)
+	}
+	return c.MustBe(incarnation)
 }
 
 // Enter is the cell that the record keeps when c goes to state to.

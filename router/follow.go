@@ -40,7 +40,7 @@ func (rt *Router) Follow(ctx context.Context, feed Feed, id string) error {
 }
 
 func follow(ctx context.Context, feed directory.Feed, o client.WatchOptions, t *table.Table, log *slog.Logger) error {
-	o.From = t.View().Version()
+	o.At = func() directory.Version { return t.View().Version() } // RefreshFrom brings it further, too
 	o.Apply = func(ctx context.Context, u directory.Update) error {
 		if err := t.Apply(u); err != nil {
 			return err

@@ -19,6 +19,9 @@ type WatchOptions struct {
 	// From is the version that the caller's table is at, for example from its
 	// copy on disk; 0 begins with a snapshot.
 	From directory.Version
+	// At, unless nil, is the version that the table is at, and takes the place of From: others
+	// bring it further, too, and a directory that is behind it has to hear of that.
+	At func() directory.Version
 	// Poll, unless nil, is asked in place of the feed's Changes: see directory.Rollouts.
 	// Updates that it brings for the sake of their Part are applied, too.
 	Poll func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error)
@@ -76,7 +79,10 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 	if o.Apply == nil {
 		return errors.New("watch the table: nothing to apply it to")
 	}
-	w := &watch{WatchOptions: o, feed: feed, at: o.From, whole: o.From == 0}
+	if o.At == nil {
+		o.At = func() directory.Version { return o.From }
+	}
+	w := &watch{WatchOptions: o, feed: feed, at: o.At(), whole: o.At() == 0}
 	if w.Wait <= 0 {
 		w.Wait = beat
 	}
@@ -124,6 +130,7 @@ type watch struct {
 
 // runOnce brings the table one update further.
 func (w *watch) runOnce(ctx context.Context) error {
+	w.at = max(w.at, w.At())
 	u, err := w.next(ctx)
 	refused := false
 	if err == nil && (w.whole || u.Version > w.at || u.Part != nil) {

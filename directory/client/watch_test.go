@@ -104,6 +104,29 @@ func TestWatchAcknowledgesWhatWasApplied(t *testing.T) {
 	}
 }
 
+// TestWatchAsksFromWhereTheTableIs: others bring it further, and the directory that the
+// watch asks may have lost that.
+func TestWatchAsksFromWhereTheTableIs(t *testing.T) {
+	t.Parallel()
+	m := directorytest.NewMemory()
+	add(t, m, "c1")
+	if _, err := m.CreateTenant(t.Context(), directory.NewTenant{Slug: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	var at atomic.Int64
+	alive := make(chan struct{}, 100)
+	updates := watching(t, m, client.WatchOptions{
+		Router: "r1", Wait: time.Millisecond,
+		At:    func() directory.Version { return directory.Version(at.Load()) },
+		Apply: func(_ context.Context, u directory.Update) error { at.Store(int64(u.Version)); return nil },
+		Alive: func(directory.Update) error { alive <- struct{}{}; return nil },
+	})
+	next(t, updates, 0, 2)
+	<-alive
+	at.Store(5)
+	next(t, updates, 0, 5+directory.MarginVersions)
+}
+
 func TestWatchStartsAgainWhenTooOld(t *testing.T) {
 	t.Parallel()
 	m := directorytest.NewMemory()

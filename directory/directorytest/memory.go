@@ -40,6 +40,7 @@ type Memory struct {
 	genesis directory.Head
 	oldest  directory.Version // that Changes can continue from: see lift
 	lifted  time.Time
+	home    time.Time                                 // since when the record is in its database; set by the first call
 	deleted map[directory.TenantID]directory.Deletion // Due is set where it is read, and retired cells are left out
 	held    map[held]bool
 	hurried map[directory.TenantID]time.Time
@@ -107,7 +108,22 @@ func (m *Memory) lock(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
+	if m.home.IsZero() {
+		m.home = m.Now()
+	}
 	return nil
+}
+
+// Restored makes the record, as it is, that of another database than before: of a backup, or
+// of a standby that was promoted.
+func (m *Memory) Restored() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.home = m.Now()
+	for id, c := range m.cells {
+		c.Unheard = c.State != directory.Retired
+		m.cells[id] = c
+	}
 }
 
 // version is the newest version.

@@ -55,10 +55,13 @@ func (m *Memory) Heartbeat(ctx context.Context, id directory.CellID, incarnation
 		return err
 	}
 	defer m.mu.Unlock()
-	if err := m.isIncarnation(id, incarnation); err != nil {
+	c, ok := m.cells[id]
+	if !ok {
+		return noCell(id)
+	}
+	if err := c.MayBeat(incarnation); err != nil {
 		return err
 	}
-	c := m.cells[id]
 	c.SeenAt = m.Now().UTC()
 	m.cells[id] = c
 	return nil

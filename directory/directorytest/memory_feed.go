@@ -71,7 +71,7 @@ func (m *Memory) Changes(ctx context.Context, id string, since directory.Version
 // lift has the version go on above one that a router serves.
 func (m *Memory) lift(ctx context.Context, id string, since directory.Version) error {
 	to, lifts := directory.LiftedBy(since, m.version())
-	if !lifts || len(m.tenants) == 0 || !m.lifted.IsZero() && m.Now().Sub(m.lifted) < directory.LiftPause {
+	if !lifts || len(m.tenants) == 0 || m.Now().Sub(m.home) >= directory.LiftWithin || !m.lifted.IsZero() && m.Now().Sub(m.lifted) < directory.LiftPause {
 		return problem.New(problem.Gone, "cannot continue from version %d", since)
 	}
 	before := m.version()

@@ -2,6 +2,7 @@ package directorytest_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,21 @@ func TestMemory(t *testing.T) {
 func TestMemoryMoves(t *testing.T) {
 	t.Parallel()
 	directorytest.RunMoves(t, func(*testing.T) directory.Directory { return directorytest.NewMemory() })
+}
+
+func TestMemoryRestored(t *testing.T) {
+	t.Parallel()
+	directorytest.RunRestored(t, func(*testing.T) directorytest.Restorable {
+		m := directorytest.NewMemory()
+		return directorytest.Restorable{Directory: m, Restored: func(*testing.T) { m.Restored() }, Later: move(m)}
+	})
+}
+
+// move has time pass for m.
+func move(m *directorytest.Memory) func(*testing.T, time.Duration) {
+	var passed atomic.Int64
+	m.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
+	return func(_ *testing.T, d time.Duration) { passed.Add(int64(d)) }
 }
 
 func TestMemoryForgetsWhoIsSilent(t *testing.T) {

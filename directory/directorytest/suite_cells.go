@@ -12,6 +12,7 @@ func testAddCell(t *testing.T, s *suite) {
 	in := cell("c1")
 	in.Admin, in.Locality, in.Tier = "http://c1.admin", "eu", "gold"
 	in.Tenants, in.Healthy, in.SeenAt = 7, false, time.Unix(1, 0) // ignored on write
+	in.Announced, in.Unheard = "http://c2.test", true             // and these
 	var got directory.Cell
 	s.expect(t, "add", 1, 1, func() (err error) { got, err = s.AddCell(s.ctx, in); return err })
 	if !got.Healthy || time.Since(got.SeenAt) > time.Hour {
@@ -19,6 +20,7 @@ func testAddCell(t *testing.T, s *suite) {
 	}
 	want := in
 	want.State, want.Tenants, want.Healthy, want.SeenAt = directory.Ready, 0, true, got.SeenAt
+	want.Announced, want.Unheard = in.Address, false
 	wantEqual(t, "added cell", got, want)
 	stored, err := s.Cell(s.ctx, "c1")
 	if err != nil {

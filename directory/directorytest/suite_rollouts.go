@@ -165,6 +165,12 @@ func testRolloutDone(t *testing.T, s *rollouts) {
 	if err != nil || c1.Address != "http://new.test" || fmt.Sprint(a.Hosts) != "[a.test z.test]" || b.Placement.State != directory.Suspended || a.Placement.Epoch != 1 {
 		t.Errorf("the record: got %+v, %+v, %+v, %v", c1, a, b, err)
 	}
+	s.expect(t, "c1 starts with the address of before", 0, 0, func() error {
+		if c := s.add(t, cell("c1")); c.Address != "http://new.test" || c.Announced == c.Address {
+			t.Errorf("c1 starts with the address of before: got %+v", c)
+		}
+		return nil
+	})
 	if lines := s.audit(t, "rollout/"+string(r.ID)); len(lines) != 3 || lines[0].Action != "rollout.create" {
 		t.Errorf("audit: got %+v", lines)
 	}
@@ -265,15 +271,29 @@ func testRolloutHalted(t *testing.T, s *rollouts) {
 	}
 }
 
-// testRolloutDrift: what somebody else has changed meanwhile is not overwritten.
+// testRolloutDrift: what somebody else has changed meanwhile is not overwritten, and not
+// hidden: the wave serves the tenant as it was, also what of it the roll-out leaves alone.
 func testRolloutDrift(t *testing.T, s *rollouts) {
-	s.begin(t)
-	hosts := []string{"other.test"}
-	if _, err := s.UpdateTenant(s.ctx, s.tenants[0], directory.Change{Hosts: &hosts}); err != nil {
-		t.Fatal(err)
-	}
-	if r := s.step(t, directory.RolloutHalted); !strings.Contains(r.Reason, "tenant/"+s.tenants[0].String()) {
-		t.Errorf("reason: got %q", r.Reason)
+	hosts, yes := []string{"other.test"}, true
+	for what, tt := range map[string]struct {
+		tenant directory.TenantID
+		change directory.Change
+	}{
+		"the same":     {s.tenants[0], directory.Change{Hosts: &hosts}},
+		"another part": {s.tenants[1], directory.Change{Hosts: &[]string{}}},
+		"suspended":    {s.tenants[0], directory.Change{Suspended: &yes}},
+	} {
+		r := s.begin(t)
+		if _, err := s.UpdateTenant(s.ctx, tt.tenant, tt.change); err != nil {
+			t.Fatal(err)
+		}
+		r = s.step(t, directory.RolloutHalted)
+		if !strings.Contains(r.Reason, "tenant/"+tt.tenant.String()) {
+			t.Errorf("%s: reason: got %q", what, r.Reason)
+		}
+		if _, err := s.staged.AskRollout(s.ctx, r.ID, directory.Abort); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

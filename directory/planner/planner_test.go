@@ -38,6 +38,7 @@ func TestDrainRespectsEveryRule(t *testing.T) {
 		{"pinned", func(n *Tenant) { n.Pinned = true }, nil, Pinned, "pinned to c1"},
 		{"suspended", func(n *Tenant) { n.State = directory.Suspended }, nil, NotActive, "it is suspended"},
 		{"already moving", func(n *Tenant) { n.Open = Open{"mv_1", directory.Copied, "c2"} }, nil, Moving, "move mv_1 takes it to c2"},
+		{"not moving any more", func(n *Tenant) { n.Open = Open{"mv_1", directory.Aborting, "c9"} }, nil, Moving, "move mv_1 to c9 is being cancelled"},
 		{"moved a while ago", func(n *Tenant) { n.Open = Open{"mv_1", directory.Watching, "c1"} }, nil, Watched, "the way back of move mv_1 is open"},
 		{"budget spent", func(n *Tenant) { n.Budget = time.Millisecond }, nil, NoBudget, "1ms of its budget is left"},
 		{"target cordoned", nil, func(c *Cell) { c.State = directory.Cordoned }, NoCell, "2 not ready"},

@@ -15,6 +15,8 @@ func (f *fleet) stays(t *tenant) (Reason, string) {
 		return NotActive, "it is " + string(t.State)
 	case t.Open.Move != "" && t.Open.Phase == directory.Watching:
 		return Watched, fmt.Sprintf("the way back of move %s is open: complete or undo that first", t.Open.Move)
+	case t.Open.Move != "" && t.Open.Phase == directory.Aborting:
+		return Moving, fmt.Sprintf("move %s to %s is being cancelled", t.Open.Move, t.Open.To)
 	case t.Open.Move != "":
 		return Moving, fmt.Sprintf("move %s takes it to %s", t.Open.Move, t.Open.To)
 	case !t.from.Healthy:

@@ -19,7 +19,7 @@ var ttl = fmt.Sprintf("interval '%d milliseconds'", directory.HeartbeatTTL.Milli
 // selectCells gives what scanCell reads. A heartbeat counts only with the
 // incarnation of the record: another database must not keep the cell alive.
 var selectCells = `
-	SELECT c.id, c.state, c.address, c.admin, c.locality, c.tier, c.capacity, c.tenants, c.incarnation,
+	SELECT c.id, c.state, c.address, c.admin, c.locality, c.tier, c.capacity, c.tenants, c.incarnation, c.announced, c.unheard,
 	       COALESCE(h.seen_at > now() - ` + ttl + `, false), h.seen_at
 	  FROM directory.cells c
 	  LEFT JOIN directory.heartbeats h ON h.cell = c.id AND h.incarnation = c.incarnation`
@@ -28,7 +28,7 @@ func scanCell(row pgx.CollectableRow) (directory.Cell, error) {
 	var c directory.Cell
 	var seen *time.Time
 	err := row.Scan(&c.ID, &c.State, &c.Address, &c.Admin, &c.Locality, &c.Tier, &c.Capacity, &c.Tenants, &c.Incarnation,
-		&c.Healthy, &seen)
+		&c.Announced, &c.Unheard, &c.Healthy, &seen)
 	if seen != nil {
 		c.SeenAt = seen.UTC()
 	}
@@ -74,17 +74,18 @@ func (s *Store) AddCell(ctx context.Context, c directory.Cell) (directory.Cell, 
 }
 
 const insertCell = `
-	INSERT INTO directory.cells (id, state, address, admin, locality, tier, capacity, incarnation)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+	INSERT INTO directory.cells (id, state, address, admin, locality, tier, capacity, incarnation, announced, unheard)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 	    ON CONFLICT (id) DO NOTHING`
 
 const updateCell = `
 	UPDATE directory.cells
-	   SET state = $2, address = $3, admin = $4, locality = $5, tier = $6, capacity = $7, incarnation = $8
+	   SET state = $2, address = $3, admin = $4, locality = $5, tier = $6, capacity = $7, incarnation = $8,
+	       announced = $9, unheard = $10
 	 WHERE id = $1`
 
 func write(ctx context.Context, tx pgx.Tx, sql string, c directory.Cell) (rows int64, err error) {
-	tag, err := tx.Exec(ctx, sql, c.ID, c.State, c.Address, c.Admin, c.Locality, c.Tier, c.Capacity, c.Incarnation)
+	tag, err := tx.Exec(ctx, sql, c.ID, c.State, c.Address, c.Admin, c.Locality, c.Tier, c.Capacity, c.Incarnation, c.Announced, c.Unheard)
 	return tag.RowsAffected(), err
 }
 
@@ -124,7 +125,10 @@ func register(ctx context.Context, tx pgx.Tx, c directory.Cell) (*change, error)
 // Heartbeat implements directory.Cells.
 func (s *Store) Heartbeat(ctx context.Context, id directory.CellID, incarnation string) error {
 	return fail(ctx, "note heartbeat", func() error {
-		c, err := registered(ctx, s.pool, id, incarnation)
+		c, err := getCell(ctx, s.pool, id, "")
+		if err == nil {
+			err = c.MayBeat(incarnation)
+		}
 		if err != nil {
 			return err
 		}

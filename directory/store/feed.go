@@ -40,14 +40,14 @@ const (
 // The same for the cells, of which there are few.
 const (
 	allCells = `
-		SELECT id, address, state FROM directory.cells
+		SELECT id, address, state, unheard FROM directory.cells
 		 WHERE state <> 'retired'
 		 ORDER BY id`
 	changedCells = `
-		SELECT id, address, state FROM directory.cells
+		SELECT id, address, state, unheard FROM directory.cells
 		 WHERE id IN (SELECT cell FROM directory.changes WHERE version > $1)
 		 ORDER BY id`
-	oneCell = `SELECT id, address, state FROM directory.cells WHERE id = $1`
+	oneCell = `SELECT id, address, state, unheard FROM directory.cells WHERE id = $1`
 )
 
 // links are the changes after a version, in their order.
@@ -77,7 +77,7 @@ func scanRoute(row pgx.CollectableRow) (directory.Route, error) {
 
 func scanCellRoute(row pgx.CollectableRow) (directory.CellRoute, error) {
 	var c directory.CellRoute
-	err := row.Scan(&c.ID, &c.Address, &c.State)
+	err := row.Scan(&c.ID, &c.Address, &c.State, &c.Unheard)
 	return c, err
 }
 

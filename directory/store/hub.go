@@ -72,10 +72,11 @@ func wake(ctx context.Context, tx pgx.Tx, topic string) error {
 	return err
 }
 
-// run listens until ctx ends, on one connection after the other.
-func (h *hub) run(ctx context.Context, pool *pgxpool.Pool) {
+// run listens until ctx ends, on one connection after the other. begin is called with
+// each, until it succeeds.
+func (h *hub) run(ctx context.Context, pool *pgxpool.Pool, begin func(context.Context) error) {
 	for ctx.Err() == nil {
-		err := h.listen(ctx, ownConn(pool))
+		err := h.listen(ctx, ownConn(pool), begin)
 		if ctx.Err() != nil {
 			return
 		}
@@ -96,7 +97,7 @@ func ownConn(pool *pgxpool.Pool) *pgx.ConnConfig {
 }
 
 // listen wakes the waiting for as long as one connection lives.
-func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
+func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig, begin func(context.Context) error) error {
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return err
@@ -109,6 +110,7 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return err
 	}
 	h.wake("") // for what was committed while nobody listened
+	begun := begins(ctx, begin)
 	var at int64
 	for {
 		before := at
@@ -126,10 +128,20 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig) error {
 		}); err != nil {
 			return fmt.Errorf("poll version: %w", err)
 		}
+		begun = begun || begins(ctx, begin)
 		if at != before {
 			h.wake("")
 		}
 	}
+}
+
+// begins reports whether begin did what it has to.
+func begins(ctx context.Context, begin func(context.Context) error) bool {
+	err := deadline(ctx, begin)
+	if err != nil && ctx.Err() == nil {
+		slog.WarnContext(ctx, "begin to listen for changes", "error", err)
+	}
+	return err == nil
 }
 
 // heard waits for a notification, at most for safetyPoll, and tells its topic.

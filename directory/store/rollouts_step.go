@@ -51,7 +51,8 @@ func (s *Store) StepRollout(ctx context.Context) (r directory.Rollout, stepped b
 	return r, stepped && err == nil, err
 }
 
-// drifted says which subject of r is not as r found it, "" where there is none.
+// drifted says which subject of r is not as r found it, "" where there is none. Of a
+// tenant all counts that a part says of it, whichever r changes.
 func drifted(ctx context.Context, db pg.DB, r directory.Rollout) (string, error) {
 	now, err := stands(ctx, db, r.Changes)
 	if errors.Is(err, problem.NotFound) {
@@ -61,7 +62,7 @@ func drifted(ctx context.Context, db pg.DB, r directory.Rollout) (string, error)
 		return "", err
 	}
 	for i, c := range now {
-		if !c.Same(r.Before[i]) {
+		if !r.Before[i].Is(c) {
 			return c.Subject(), nil
 		}
 	}
@@ -117,7 +118,7 @@ func stands(ctx context.Context, db pg.DB, changes []directory.RolloutChange) ([
 		if c.Cell == "" {
 			var now state
 			now, known = ofTenant[c.Tenant]
-			out[i] = c.Of(now.suspended, now.hosts)
+			out[i] = directory.RolloutChange{Tenant: c.Tenant, Suspended: &now.suspended, Hosts: &now.hosts}
 		}
 		if !known {
 			return nil, problem.New(problem.NotFound, "no %s", c.Subject())
@@ -172,7 +173,7 @@ func apply(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 	for i, c := range r.Changes {
 		switch {
 		case c.Cell != "":
-			batch.Queue(`UPDATE directory.cells SET address = $2 WHERE id = $1`, c.Cell, c.Address)
+			batch.Queue(`UPDATE directory.cells SET address = $2, unheard = false WHERE id = $1`, c.Cell, c.Address)
 		case c.Hosts != nil:
 			if err := trade(ctx, tx, c.Tenant, claimSteps(*r.Before[i].Hosts, *c.Hosts)); err != nil {
 				return err
@@ -222,7 +223,7 @@ func publishAll(ctx context.Context, tx pgx.Tx, r directory.Rollout) error {
 func routesOf(ctx context.Context, tx pgx.Tx, r directory.Rollout) (directory.Update, error) {
 	tenants, cells := subjects(r.Changes)
 	var u directory.Update
-	rows, err := tx.Query(ctx, `SELECT id, address, state FROM directory.cells WHERE id = ANY($1) ORDER BY id`, cells)
+	rows, err := tx.Query(ctx, `SELECT id, address, state, unheard FROM directory.cells WHERE id = ANY($1) ORDER BY id`, cells)
 	if err != nil {
 		return u, err
 	}

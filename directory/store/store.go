@@ -72,7 +72,7 @@ func Open(ctx context.Context, url string, size int32) (*Store, error) {
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx)) // until Close, not until Open's ctx ends
 	s := &Store{pool: pool, hub: newHub(), stop: stop}
-	s.work.Go(func() { s.hub.run(run, pool) })
+	s.work.Go(func() { s.hub.run(run, pool, s.settle) })
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -55,6 +56,23 @@ func exec(tb testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	directorytest.Run(t, func(t *testing.T) directory.Directory { return open(t, fresh(t)) })
+}
+
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	directorytest.RunRestored(t, func(t *testing.T) directorytest.Restorable {
+		url := fresh(t)
+		s, pool := open(t, url), raw(t, url)
+		return directorytest.Restorable{
+			Directory: s,
+			Restored: func(t *testing.T) {
+				exec(t, pool, `UPDATE directory.version SET home = 'elsewhere'`)
+			},
+			Later: func(t *testing.T, d time.Duration) {
+				exec(t, pool, `UPDATE directory.version SET home_at = home_at - $1::interval, lifted_at = lifted_at - $1::interval`, d)
+			},
+		}
+	})
 }
 
 func TestRollouts(t *testing.T) {

@@ -22,6 +22,19 @@ func many(since, version, n, epoch int, cell string) directory.Update {
 
 // TestF17AnUpdateThatTakesTooMuchIsRefused: a valid but wrong table, as of a
 // poisoned directory, does not reach requests; the last good one stays.
+// TestABeatOfBeforeConfirmsNothing: the table has heard of more elsewhere.
+func TestABeatOfBeforeConfirmsNothing(t *testing.T) {
+	t.Parallel()
+	tab := loaded(t)
+	confirmed := tab.Confirmed()
+	if err := tab.Confirm(9, directory.Head{}); err != nil || !tab.Confirmed().Equal(confirmed) {
+		t.Errorf("of version 9: got %v, confirmed %s", err, tab.Confirmed())
+	}
+	if err := tab.Confirm(10, directory.Head{}); err != nil || tab.Confirmed().Equal(confirmed) {
+		t.Errorf("of version 10: got %v, confirmed %s", err, tab.Confirmed())
+	}
+}
+
 func TestF17AnUpdateThatTakesTooMuchIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, u := range map[string]directory.Update{

@@ -136,7 +136,7 @@ func (t *Table) next(u directory.Update) (*View, error) {
 
 // Confirm says that the directory has just answered that version with head is the
 // newest. It is a *directory.Breach where the table is at that version by another
-// history.
+// history, and says nothing of a table that is ahead of it.
 func (t *Table) Confirm(version directory.Version, head directory.Head) error {
 	t.apply.Lock()
 	defer t.apply.Unlock()
@@ -145,6 +145,9 @@ func (t *Table) Confirm(version directory.Version, head directory.Head) error {
 		return &directory.Breach{
 			Reason: directory.Fork, Detail: fmt.Sprintf("the directory's version %d has head %x, the table's %x", version, head[:8], v.chain[:8]),
 		}
+	}
+	if version < v.version {
+		return nil // late, or of a record that has lost this version: the next question tells
 	}
 	t.confirmed.Store(time.Now().UnixNano())
 	if v.source == FromDisk {

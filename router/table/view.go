@@ -175,7 +175,10 @@ func (v *View) with(u directory.Update, packFrom int) (*View, error) {
 	return next, nil
 }
 
-// neverBack is routes with the placements that are known where theirs are older.
+// neverBack is routes with the placements that are known where theirs are older. Whether
+// the tenant is suspended or deleted is the newer word all the same: of a record that was
+// restored, or lost a move, what is decided from then on has to reach who knows better
+// where the tenant is.
 func (v *View) neverBack(routes []directory.Route) []directory.Route {
 	out, copied := routes, false
 	for i := range routes {
@@ -187,12 +190,18 @@ func (v *View) neverBack(routes []directory.Route) []directory.Route {
 			out, copied = slices.Clone(routes), true
 		}
 		out[i].Placement = known.Placement
+		switch said := routes[i].State; {
+		case said == directory.Suspended || said == directory.Deleted:
+			out[i].State = said
+		case known.State == directory.Suspended:
+			out[i].State = directory.Active
+		}
 	}
 	return out
 }
 
 // mergeCells is cells with those of u changed or added. Indexes stay, because
-// the segments hold them. A cell that only a route names gets an index too; one
+// the segments hold them. A cell that is Unheard stays where it is known to be. A cell that only a route names gets an index too; one
 // that a snapshot does not name is retired.
 func mergeCells(cells []directory.CellRoute, u directory.Update) ([]directory.CellRoute, error) {
 	index := cellIndex(cells)
@@ -219,6 +228,10 @@ func mergeCells(cells []directory.CellRoute, u directory.Update) ([]directory.Ce
 		}
 	}
 	for _, c := range u.Cells {
+		if i, known := index[c.ID]; c.Unheard && known && i < len(cells) && cells[i].Address != "" {
+			c.Address = cells[i].Address // the record may have the cell's address from long ago
+		}
+		c.Unheard = false
 		set(c, false)
 	}
 	for _, r := range u.Routes {

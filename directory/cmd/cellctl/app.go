@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -29,17 +30,37 @@ type app struct {
 
 // main runs the command that args name and returns the exit code.
 func (a *app) main(ctx context.Context, args []string) int {
+	out := &answer{Writer: a.out}
+	a.out = out
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("write the answer: %w", out.err) // whatever was asked for is done
+	}
 	code := exitCode(ctx, err)
 	if err != nil {
 		a.report(err, code)
 	}
 	return code
+}
+
+// An answer is where a command's answer goes. It keeps the first error of writing it.
+type answer struct {
+	io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (w *answer) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
 }
 
 const (
@@ -62,6 +83,9 @@ func (a *app) paint(colour, s string) string {
 
 // isTerminal reports whether a person is at the other end of f.
 func isTerminal(f any) bool {
+	if w, ok := f.(*answer); ok {
+		f = w.Writer
+	}
 	file, ok := f.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }

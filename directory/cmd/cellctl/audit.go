@@ -36,11 +36,14 @@ func (a *app) auditCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			entries, err := newestAudit(ctx, d, about, after, limit)
+			entries, more, err := newestAudit(ctx, d, about, after, limit)
 			if err != nil {
 				return err
 			}
-			return auditView.list(a, entries, nil)
+			if more {
+				a.note("there are more than %d, older ones; --limit 0 shows all", limit)
+			}
+			return auditView.list(a, entries, map[string]bool{"more": more})
 		}),
 	}
 	list.Flags().StringVar(&subject, "subject", "", "only changes of this: tenant/acme, tenant/17, cell/c1")
@@ -65,20 +68,20 @@ func auditSubject(ctx context.Context, d api, subject string) (string, error) {
 	return "tenant/" + t.ID.String(), nil
 }
 
-// newestAudit reads page after page, which come oldest first, and keeps the end.
-func newestAudit(ctx context.Context, d api, subject string, after int64, limit int) ([]directory.AuditEntry, error) {
-	var entries []directory.AuditEntry
+// newestAudit reads page after page, which come oldest first, and keeps the end; more
+// reports whether limit has cut off the beginning.
+func newestAudit(ctx context.Context, d api, subject string, after int64, limit int) (entries []directory.AuditEntry, more bool, err error) {
 	for {
 		page, err := d.Audit(ctx, subject, after, pageSize)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		entries = append(entries, page...)
 		if limit > 0 && len(entries) > limit {
-			entries = entries[len(entries)-limit:]
+			entries, more = entries[len(entries)-limit:], true
 		}
 		if len(page) < pageSize {
-			return entries, nil
+			return entries, more, nil
 		}
 		after = page[len(page)-1].ID
 	}

@@ -88,7 +88,7 @@ func (a *app) cellAdd() *cobra.Command {
 		}
 		added, err := d.AddCell(ctx, c)
 		if err != nil {
-			return withHint(err, problem.Conflict, "a cell that has run registers itself when it starts: its own settings say where it is")
+			return withHint(err, problem.Conflict, "a cell that has run says itself where it is, by its own settings; in its place: --incarnation, as cellctl cell list -o wide shows it")
 		}
 		return cellView.one(a, added)
 	})

@@ -109,12 +109,17 @@ func left(t directory.Tenant, paused time.Duration) time.Duration {
 }
 
 // openByTenant is the move of each tenant that a plan has to respect: of one that
-// watches and the one that undoes it the latter.
+// watches and the one that undoes it the latter. One that is to be cancelled takes its
+// tenant nowhere; it may go to a cell that is lost, and lasts until a mover has ended it.
 func (f fleet) openByTenant() map[directory.TenantID]planner.Open {
 	open := map[directory.TenantID]planner.Open{}
 	for _, m := range f.open {
 		if old, ok := open[m.Tenant]; !ok || old.Phase == directory.Watching {
-			open[m.Tenant] = planner.Open{Move: m.ID, Phase: m.Phase, To: m.Target}
+			phase := m.Phase
+			if phase.BeforeDecision() && m.Wish == directory.Cancel {
+				phase = directory.Aborting
+			}
+			open[m.Tenant] = planner.Open{Move: m.ID, Phase: phase, To: m.Target}
 		}
 	}
 	return open

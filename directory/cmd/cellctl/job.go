@@ -159,7 +159,8 @@ func (j *job) leaving() []directory.Cell {
 }
 
 // empty lets no tenant come to the cells that are left any more, then plans again:
-// now nobody can come between the plan and its moves.
+// now nobody can come between the plan and its moves. Where somebody came before that,
+// and the plan is not the one that was confirmed, the cells stay as they are now.
 func (j *job) empty(ctx context.Context) error {
 	for _, c := range j.leaving() {
 		if _, err := j.SetCellState(ctx, c.ID, directory.Draining); err != nil {
@@ -169,7 +170,13 @@ func (j *job) empty(ctx context.Context) error {
 	if err := j.replan(ctx); err != nil {
 		return err
 	}
-	return j.opts.confirmed(j.made)
+	err := j.opts.confirmed(j.made)
+	if err != nil {
+		for _, c := range j.leaving() {
+			j.note("cell %s is draining, and gets no new tenants: %s", c.ID, j.there("cellctl cell uncordon " + string(c.ID))[0])
+		}
+	}
+	return err
 }
 
 // end closes the books: cells that are empty are drained, and what is not as it

@@ -63,10 +63,17 @@ func (a *app) keyCreate() *cobra.Command {
 				return err
 			}
 			if keyView.isDocument(a) {
-				return a.document("Key", newKey{key, record})
+				err = a.document("Key", newKey{key, record})
+			} else {
+				_, err = fmt.Fprintln(a.out, key)
 			}
-			fmt.Fprintln(a.out, key)
-			if isTerminal(a.out) {
+			if err != nil {
+				return hinted{
+					fmt.Errorf("write the key: %w", err),
+					fmt.Sprintf("it counts, and nobody has it: cellctl key revoke %s --tenant %s", record.ID, t.Slug),
+				}
+			}
+			if isTerminal(a.out) && !keyView.isDocument(a) {
 				a.note("kept nowhere: copy it now; to end it: cellctl key revoke %s --tenant %s", record.ID, t.Slug)
 			}
 			return nil

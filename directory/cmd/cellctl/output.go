@@ -151,8 +151,8 @@ func (a *app) document(kind string, parts ...any) error {
 	if err := json.Indent(&buf, joined, "", "  "); err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
-	fmt.Fprintln(a.out, buf.String())
-	return nil
+	_, err = fmt.Fprintln(a.out, buf.String())
+	return err
 }
 
 // join makes one JSON object of several, keeping the order of their members.

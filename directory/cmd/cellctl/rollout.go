@@ -77,7 +77,14 @@ func (a *app) showChanges(r directory.Rollout) {
 	}
 	var rows []changeRow
 	for i, c := range r.Changes {
-		rows = append(rows, changeRow{c.Subject(), said(r.Before[i]), said(c)})
+		before := r.Before[i] // which says more of a tenant than is changed
+		if c.Suspended == nil {
+			before.Suspended = nil
+		}
+		if c.Hosts == nil {
+			before.Hosts = nil
+		}
+		rows = append(rows, changeRow{c.Subject(), said(before), said(c)})
 	}
 	changeView.rows(a, rows)
 }
@@ -101,11 +108,16 @@ func (a *app) rolloutCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the newest roll-outs", Args: names(),
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			all, err := d.ListRollouts(ctx, 100)
+			const most = 100
+			all, err := d.ListRollouts(ctx, most+1)
 			if err != nil {
 				return err
 			}
-			return rolloutView.list(a, all, nil)
+			more := len(all) > most
+			if more {
+				a.note("there are more than %d", most)
+			}
+			return rolloutView.list(a, all[:min(len(all), most)], map[string]bool{"more": more})
 		}),
 	}
 	cmd := &cobra.Command{

@@ -21,7 +21,7 @@ const rootExample = `  cellctl cell list
   cellctl tenant create acme --locality eu
   cellctl token create --tenant acme --subject alice --ttl 720h
   cellctl route explain --path /t/acme/v1/projects
-  cellctl tenant list -o json | jq -r '.items[].slug'`
+  cellctl tenant list --limit 0 -o json | jq -r '.items[].slug'`
 
 // helpTemplate and usageTemplate put examples before flags, because most readers
 // look for one to copy, and name the global flags at the root only.

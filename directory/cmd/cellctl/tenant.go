@@ -135,7 +135,7 @@ func (a *app) tenantList() *cobra.Command {
 			if more {
 				a.note("there are more than %d; --limit 0 shows all", limit)
 			}
-			return tenantView.list(a, tenants, nil)
+			return tenantView.list(a, tenants, map[string]bool{"more": more})
 		}),
 	}
 	cmd.Flags().StringVar(&cell, "cell", "", "only those that this cell owns")
