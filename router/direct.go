@@ -51,6 +51,7 @@ type plan struct {
 	line   telemetry.Line
 	pool   *pool.Pool[*upstreams]
 	placed bool       // in the pool
+	slow   bool       // there, among slow clients
 	turn   *pool.Turn // in the queue for a place, nil: none
 	guard  *guard.Guard
 	first  guard.Verdict // of the client's address
@@ -76,7 +77,7 @@ func planOf(f *h1.Flight) *plan {
 	p := &plan{}
 	p.log = &p.line.Request
 	f.State, f.DropAnswer = p, notForClients
-	f.Answered = p.answered
+	f.Answered, f.Slow = p.answered, p.slowly
 	return p
 }
 
@@ -297,8 +298,20 @@ func (p *plan) release() {
 	}
 }
 
+// slowly lets the flight's answer go on in a place for those of slow clients.
+func (p *plan) slowly() bool {
+	if p.placed && p.pool.Slow(p.entry.Tenant) {
+		p.placed, p.slow = false, true
+	}
+	return !p.placed
+}
+
 // leave gives the flight's place back, or that in the queue, once.
 func (p *plan) leave() {
+	if p.slow {
+		p.slow = false
+		p.pool.LeaveSlow(p.entry.Tenant)
+	}
 	if p.placed {
 		p.placed = false
 		p.pool.Release(p.entry.Tenant)

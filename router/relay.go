@@ -162,13 +162,14 @@ type outgoing struct {
 	to       Target
 	request  *http.Request
 	left     bool // the place for the request was given back
+	slow     bool // for one of a slow client
 }
 
 var outgoings = sync.Pool{New: func() any {
 	o := &outgoing{}
 	o.Drop, o.DropAnswer, o.Misdirected = o.drops, notForClients, modifyResponse
 	o.Answered = o.answered
-	o.Stream = o.stream
+	o.Stream, o.Slow = o.stream, o.slowly
 	o.Again = func() bool { return o.pool.Again() }
 	return o
 }}
@@ -176,8 +177,11 @@ var outgoings = sync.Pool{New: func() any {
 // free gives back what the request had.
 func (o *outgoing) free() {
 	o.leave()
+	if o.slow {
+		o.pool.LeaveSlow(o.to.Tenant)
+	}
 	clear(o.Fields)
-	o.Fields, o.exchange, o.pool, o.to, o.request, o.left = o.Fields[:0], nil, nil, Target{}, nil, false
+	o.Fields, o.exchange, o.pool, o.to, o.request, o.left, o.slow = o.Fields[:0], nil, nil, Target{}, nil, false, false
 	outgoings.Put(o)
 }
 
@@ -191,6 +195,15 @@ func (o *outgoing) leave() {
 		o.left = true
 		o.pool.Release(o.to.Tenant)
 	}
+}
+
+// slowly lets the answer go on in a place for those of slow clients.
+func (o *outgoing) slowly() bool {
+	if o.left || !o.pool.Slow(o.to.Tenant) {
+		return o.left
+	}
+	o.left, o.slow = true, true
+	return true
 }
 
 // stream lets the answer go on in a place for streams, so that it takes none

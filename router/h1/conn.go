@@ -57,10 +57,12 @@ type conn struct {
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
-	waits   bool   // the handler goes on with one that was not sent yet
-	asked   bool   // Direct leaves the request that comes next to the handler
-	origin  *loop  // that has grounded it; nil: none has
-	flew    bool   // its last exchange was one that a loop could have served
+
+	relaying *relay // whose answer the client may keep waiting; nil: none, or it is a loop's
+	waits    bool   // the handler goes on with one that was not sent yet
+	asked    bool   // Direct leaves the request that comes next to the handler
+	origin   *loop  // that has grounded it; nil: none has
+	flew     bool   // its last exchange was one that a loop could have served
 
 	bodyDone  atomic.Bool // the request's body has been read whole
 	mustClose bool        // after this exchange
@@ -432,7 +434,8 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
+	c.relaying.beforeWrite()
 	_, err := c.nc.Write(c.out)
 	c.out = c.out[:0]
-	return err
+	return c.relaying.afterWrite(err)
 }

@@ -148,7 +148,7 @@ func (c *conn) caught(t *relay, served, ok *bool) {
 func (c *conn) landed(t *relay, err error) bool {
 	if err != nil && !c.w.headed {
 		t.failed = err
-		c.taken = t // Forward goes on with it
+		c.taken, c.relaying = t, nil // Forward goes on with it
 		return false
 	}
 	f := t.flight
@@ -217,6 +217,7 @@ func (t *relay) launch(l *link) error {
 // glide relays the answer, unless err says that there is none, up to where it is
 // unusual. Then it keeps the link.
 func (t *relay) glide(l *link, err error) error {
+	t.c.relaying = t
 	if err == nil {
 		err = t.answer()
 	}

@@ -29,7 +29,8 @@ type foreign struct {
 	headed   bool // the answer's head was given to w
 	told     bool // Answered was
 	stream   *stream
-	upload   *foreignUpload // nil: the request has no body
+	pace
+	upload *foreignUpload // nil: the request has no body
 }
 
 // forwardForeign is Forward for any server's ResponseWriter.
@@ -58,14 +59,20 @@ func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Out
 	return err
 }
 
-var foreigns = sync.Pool{New: func() any { return &foreign{in: make([]byte, answerBytes)} }}
+var foreigns = sync.Pool{New: func() any {
+	t := &foreign{in: make([]byte, answerBytes)}
+	t.slow = t.tooSlow
+	return t
+}}
 
 func (t *foreign) free() {
-	in := t.in
+	t.waited() // as of a relay
+	in, p := t.in, t.pace
 	if len(in) > answerBytes {
 		in = make([]byte, answerBytes)
 	}
-	*t = foreign{in: in}
+	p.spent = false
+	*t = foreign{in: in, pace: p}
 	foreigns.Put(t)
 }
 
@@ -190,6 +197,7 @@ func (t *foreign) answer() error {
 				return err
 			}
 			if done {
+				t.end()
 				return nil
 			}
 		case Interim:
@@ -353,31 +361,32 @@ func (t *foreign) startStream() error {
 	if s.told.Load() || t.r.Context().Err() != nil { // told, or left, before the deadline was lifted
 		_ = l.SetDeadline(past)
 	}
-	_ = t.rc.SetReadDeadline(time.Time{})                  // a server without deadlines has none to lift
-	_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // as above
+	_ = t.rc.SetReadDeadline(time.Time{})  // a server without deadlines has none to lift
+	_ = t.rc.SetWriteDeadline(time.Time{}) // as above
 	return nil
 }
 
 func (t *foreign) write(p []byte) error {
-	if t.stream != nil {
-		_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
-	}
+	t.beforeWrite()
 	_, err := t.w.Write(p)
-	return err
+	return t.afterWrite(err)
 }
 
 func (t *foreign) flush() error {
-	if t.stream != nil {
-		_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
+	t.beforeWrite()
+	err := t.rc.Flush()
+	if errors.Is(err, http.ErrNotSupported) {
+		err = nil
 	}
-	if err := t.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+	return t.afterWrite(err)
 }
 
-// end gives the trailer fields to w, and notes whether the request was whole.
+// end gives the trailer fields to w, and notes whether the request was whole. The last of the
+// answer is written when the handler has returned.
 func (t *foreign) end() {
+	if t.stream != nil {
+		_ = t.rc.SetWriteDeadline(time.Now().Add(t.u.patience())) // as in beforeWrite
+	}
 	if t.upload.whole() {
 		t.x.Sent()
 	}

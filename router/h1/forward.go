@@ -34,6 +34,9 @@ type Outgoing struct {
 	// client; done is called when it has ended. An error keeps it back. It is asked
 	// before a tunnel, too, of which end closes both sides.
 	Stream func(end func()) (done func(), err error)
+	// Slow is told, once and from another goroutine, that the client keeps a write of the
+	// answer waiting. Where it returns false the answer is cut.
+	Slow func() bool
 }
 
 // Forward sends the request that a Server serves to u, and its answer to w, which
@@ -53,6 +56,7 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	t := c.takeOver(u)
 	defer t.free()
 	t.w, t.r, t.o = w, r, o
+	c.relaying = t
 	err := t.start()
 	if errors.Is(err, errStale) {
 		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
@@ -110,6 +114,7 @@ type relay struct {
 	in       []byte
 	from, to int
 	long
+	pace
 	out []byte
 	upload
 }
@@ -122,11 +127,13 @@ const (
 
 var relays = sync.Pool{New: func() any {
 	t := &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
-	t.poll = t.pollOnce
+	t.poll, t.slow = t.pollOnce, t.tooSlow
 	return t
 }}
 
 func (t *relay) free() {
+	t.waited() // only after a panic in a write
+	t.c.relaying = nil
 	t.narrow()
 	if len(t.in) > answerBytes {
 		t.in = make([]byte, answerBytes)
@@ -136,7 +143,7 @@ func (t *relay) free() {
 	}
 	t.u, t.w, t.c, t.r, t.o, t.link, t.told, t.upload = nil, nil, nil, nil, nil, nil, false, upload{}
 	t.flight, t.failed = nil, nil
-	t.spoiled, t.stream, t.heard = false, nil, false
+	t.spoiled, t.stream, t.heard, t.spent = false, nil, false, false
 	t.x.Answer.Alias(nil)
 	relays.Put(t)
 }
@@ -347,9 +354,6 @@ func (t *relay) more() (done bool, err error) {
 func (t *relay) flush() error {
 	if !t.c.w.headed {
 		return nil
-	}
-	if t.stream != nil {
-		_ = t.c.nc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
 	}
 	return t.c.w.flush()
 }

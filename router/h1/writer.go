@@ -119,7 +119,8 @@ func (w *writer) part(p []byte) {
 	if len(c.out)+len(p)+framing <= cap(c.out) { // a copy costs less than a call, which wakes who reads
 		c.out = append(c.out, p...)
 	} else {
-		w.err = c.push.write(c.nc, p)
+		c.relaying.beforeWrite()
+		w.err = c.relaying.afterWrite(c.push.write(c.nc, p))
 	}
 	c.out = w.framer.After(c.out)
 }
