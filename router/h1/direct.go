@@ -146,7 +146,7 @@ func (c *conn) caught(t *relay, served, ok *bool) {
 
 // landed ends a flight; false where the handler must go on with it.
 func (c *conn) landed(t *relay, err error) bool {
-	if err != nil && !c.w.headed {
+	if err != nil && !c.w.headed && c.w.err == nil { // else nothing may follow a part of a 1xx answer
 		t.failed = err
 		c.taken, c.relaying = t, nil // Forward goes on with it
 		return false

@@ -30,6 +30,7 @@ type foreign struct {
 	told     bool // Answered was
 	stream   *stream
 	pace
+	*slowness
 	upload *foreignUpload // nil: the request has no body
 }
 
@@ -37,7 +38,7 @@ type foreign struct {
 func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Outgoing) error {
 	t := foreigns.Get().(*foreign)
 	defer t.free()
-	t.u, t.w, t.rc, t.r, t.o, t.began = u, w, http.NewResponseController(w), r, o, time.Now()
+	t.u, t.w, t.rc, t.r, t.o, t.began, t.slowness = u, w, http.NewResponseController(w), r, o, time.Now(), &slowness{}
 	err := t.run(false)
 	if errors.Is(err, errStale) {
 		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
@@ -66,12 +67,12 @@ var foreigns = sync.Pool{New: func() any {
 }}
 
 func (t *foreign) free() {
-	t.waited() // as of a relay
+	t.slowness.end()
+	t.reset()
 	in, p := t.in, t.pace
 	if len(in) > answerBytes {
 		in = make([]byte, answerBytes)
 	}
-	p.spent = false
 	*t = foreign{in: in, pace: p}
 	foreigns.Put(t)
 }
@@ -162,6 +163,8 @@ func (t *foreign) send() error {
 		return nil
 	}
 	t.upload = &foreignUpload{body: t.r.Body, link: t.link, over: make(chan struct{})}
+	ask, o := t.slowness.ask, t.o
+	t.upload.slow = func() bool { return ask(o.Slow, t.cut) } // which t outlives, or nobody is asked
 	t.upload.framer.Begin(n)
 	go t.upload.run() // ends with the body, or when cutUpload has made both sides fail
 	return nil
@@ -201,7 +204,9 @@ func (t *foreign) answer() error {
 				return nil
 			}
 		case Interim:
-			t.interim()
+			if err := t.interim(); err != nil {
+				return err
+			}
 			t.x.Passed()
 		case Began:
 			if done, err := t.begin(); err != nil || done {
@@ -256,20 +261,22 @@ func (t *foreign) more() (done bool, err error) {
 }
 
 // interim sends a 1xx answer on, with its own fields only.
-func (t *foreign) interim() {
+func (t *foreign) interim() error {
 	status := t.x.Answer.Status()
 	if status == http.StatusContinue || t.headed {
-		return
+		return nil
 	}
 	h := t.w.Header()
 	ours := h.Clone()
 	clear(h)
 	t.copyFields(h)
+	t.beforeWrite()
 	t.w.WriteHeader(status)
 	clear(h)
 	for name, values := range ours {
 		h[name] = values
 	}
+	return t.afterWrite(nil)
 }
 
 func (t *foreign) copyFields(h http.Header) {

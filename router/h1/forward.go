@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,8 @@ type Outgoing struct {
 	// client; done is called when it has ended. An error keeps it back. It is asked
 	// before a tunnel, too, of which end closes both sides.
 	Stream func(end func()) (done func(), err error)
-	// Slow is told, once and from another goroutine, that the client keeps a write of the
-	// answer waiting. Where it returns false the answer is cut.
+	// Slow is told, once and from another goroutine, that the client keeps the exchange
+	// waiting. Where it returns false the exchange is cut, with ErrSlow.
 	Slow func() bool
 }
 
@@ -115,7 +116,9 @@ type relay struct {
 	from, to int
 	long
 	pace
-	out []byte
+	slowness
+	body pace
+	out  []byte
 	upload
 }
 
@@ -128,11 +131,14 @@ const (
 var relays = sync.Pool{New: func() any {
 	t := &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
 	t.poll, t.slow = t.pollOnce, t.tooSlow
+	t.body.slow = t.tooSlow
 	return t
 }}
 
 func (t *relay) free() {
-	t.waited() // only after a panic in a write
+	t.reset()
+	t.body.reset()
+	t.slowness = slowness{}
 	t.c.relaying = nil
 	t.narrow()
 	if len(t.in) > answerBytes {
@@ -143,7 +149,7 @@ func (t *relay) free() {
 	}
 	t.u, t.w, t.c, t.r, t.o, t.link, t.told, t.upload = nil, nil, nil, nil, nil, nil, false, upload{}
 	t.flight, t.failed = nil, nil
-	t.spoiled, t.stream, t.heard, t.spent = false, nil, false, false
+	t.spoiled, t.stream, t.heard = false, nil, false
 	t.x.Answer.Alias(nil)
 	relays.Put(t)
 }
@@ -362,7 +368,7 @@ func (t *relay) flush() error {
 func (t *relay) begin() (done bool, err error) {
 	p := &t.x.Answer
 	if t.flight != nil && (p.Status() == http.StatusMisdirectedRequest || p.eventStream()) {
-		return false, errUnusual
+		return false, cmp.Or(t.c.w.err, errUnusual)
 	}
 	t.tell()
 	if p.Status() == http.StatusMisdirectedRequest && t.o.Misdirected != nil {

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"fmt"
@@ -75,12 +76,13 @@ func eachUnread(t *testing.T, cell http.HandlerFunc, goesOn bool, test func(t *t
 	t.Run("HTTP/2", func(t *testing.T) {
 		t.Parallel()
 		d := start(t)
-		test(t, d, unreadH2(t, d))
+		read, _ := unreadH2(t, d)
+		test(t, d, read)
 	})
 }
 
 // unreadH2 asks for / with a window that is shut until the answer is read.
-func unreadH2(t *testing.T, h http.Handler) (read func() []byte) {
+func unreadH2(t *testing.T, h http.Handler) (read func() []byte, open func(n uint32)) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
@@ -110,9 +112,12 @@ func unreadH2(t *testing.T, h http.Handler) (read func() []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	open = func(n uint32) {
+		_ = fr.WriteWindowUpdate(1, n) // a test that needs it fails without
+		_ = fr.WriteWindowUpdate(0, n)
+	}
 	return func() (got []byte) {
-		_ = fr.WriteWindowUpdate(1, 1<<30) // a test that needs it fails without
-		_ = fr.WriteWindowUpdate(0, 1<<30)
+		open(1 << 30)
 		for {
 			f, err := fr.ReadFrame()
 			if err != nil {
@@ -129,22 +134,17 @@ func unreadH2(t *testing.T, h http.Handler) (read func() []byte) {
 				return got
 			}
 		}
-	}
+	}, open
 }
 
 // TestWhoIsSlowIsTold: who keeps an answer waiting is told of once, and has all of it when it
-// reads on: one that has left the cell, one that has not, and one after a long answer on the
-// way to the client.
+// reads on: one that has left the cell, and one that has not.
 func TestWhoIsSlowIsTold(t *testing.T) {
 	t.Parallel()
 	for name, size := range map[string]int{"short": 20 << 10, "long": 16 << 20} {
 		t.Run(name, func(t *testing.T) {
 			body := bytes.Repeat([]byte("#"), size)
-			cell := func(w http.ResponseWriter, _ *http.Request) {
-				for piece := range bytes.Lines(body) {
-					_, _ = w.Write(piece)
-				}
-			}
+			cell := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) }
 			eachUnread(t, cell, true, func(t *testing.T, d *slowly, read func() []byte) {
 				select {
 				case <-d.slow:
@@ -200,20 +200,23 @@ func TestASlowInterimAnswer(t *testing.T) {
 		"for the client":  "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfinal",
 		"for the handler": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 5\r\n\r\nfinal",
 	} {
-		cell := stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			nc, _, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer nc.Close()
-			_, _ = io.WriteString(nc, early+final)
-			_, _ = nc.Read(make([]byte, 1)) // until the router ends it
-		}))
 		for _, goesOn := range []bool{true, false} {
 			t.Run(fmt.Sprint(name, " ", goesOn), func(t *testing.T) {
 				eachDriver(t, func(t *testing.T, loops int) {
-					up := &Upstream{Addr: cell}
+					told := make(chan struct{})
+					cell := func(w http.ResponseWriter, _ *http.Request) {
+						nc, _, err := http.NewResponseController(w).Hijack()
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						defer nc.Close()
+						_, _ = io.WriteString(nc, early)
+						<-told
+						_, _ = io.WriteString(nc, final)
+						_, _ = nc.Read(make([]byte, 1)) // until the router ends it
+					}
+					up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(cell))}
 					t.Cleanup(up.Close)
 					d := &slowly{directly{up: up}, goesOn, make(chan struct{}, 8), make(chan error, 8)}
 					c := narrowly(t, &Server{Direct: d, Handler: d, Loops: loops})
@@ -224,7 +227,11 @@ func TestASlowInterimAnswer(t *testing.T) {
 					case <-time.After(patience):
 						t.Fatal("nobody was told of a client that does not read")
 					}
+					close(told)
 					got, err := io.ReadAll(c)
+					if !goesOn && bytes.Contains(got, []byte("HTTP/1.1 200")) {
+						t.Error("an answer came after the cut")
+					}
 					whole := bytes.Count(got, []byte("HTTP/1.1 103")) == 4 && bytes.Count(got, []byte("HTTP/1.1 200")) == 1 && bytes.HasSuffix(got, []byte("final"))
 					if whole != goesOn || goesOn && err != nil {
 						t.Errorf("it was whole: %v; %d bytes, ...%q, %v", whole, len(got), got[max(0, len(got)-60):], err)
@@ -236,6 +243,155 @@ func TestASlowInterimAnswer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWhoTricklesIsSlow: what is waited for adds up.
+func TestWhoTricklesIsSlow(t *testing.T) {
+	t.Parallel()
+	cell := func(w http.ResponseWriter, _ *http.Request) {
+		for range 4000 {
+			_, _ = w.Write(bytes.Repeat([]byte("y"), 1000))
+		}
+	}
+	up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(cell))}
+	t.Cleanup(up.Close)
+	d := &slowly{directly{up: up}, true, make(chan struct{}, 8), make(chan error, 8)}
+	_, open := unreadH2(t, d)
+	for tick := time.NewTicker(slowAfter / 5); ; { // each wait is far from slow
+		select {
+		case <-d.slow:
+			return
+		case err := <-d.ended:
+			t.Fatalf("nobody was told, and it has ended: %v", err)
+		case <-tick.C:
+			open(4096)
+		}
+	}
+}
+
+// TestWhoSendsSlowlyIsTold: who keeps the cell waiting for its body is slow as well, and is
+// cut where there is no place for it.
+func TestWhoSendsSlowlyIsTold(t *testing.T) {
+	t.Parallel()
+	const size = 100_000
+	for _, goesOn := range []bool{true, false} {
+		start := func(t *testing.T) *slowly {
+			up := &Upstream{Addr: stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n, _ := io.Copy(io.Discard, r.Body)
+				_, _ = fmt.Fprint(w, n)
+			}))}
+			t.Cleanup(up.Close)
+			return &slowly{directly{up: up}, goesOn, make(chan struct{}, 8), make(chan error, 8)}
+		}
+		test := func(t *testing.T, d *slowly, send func() (status int, body string)) {
+			select {
+			case <-d.slow:
+			case <-time.After(patience):
+				t.Fatal("nobody was told of a client that does not send")
+			}
+			if !goesOn {
+				<-d.ended // at once, whatever the client does
+			}
+			status, body := send()
+			if served := status == 200 && body == fmt.Sprint(size); served != goesOn {
+				t.Errorf("goes on: %v, and got %d %q", goesOn, status, body)
+			}
+		}
+		for _, first := range []int{0, 70_000} {
+			eachDriver(t, func(t *testing.T, loops int) {
+				d := start(t)
+				w := dial(t, serve(t, &Server{Direct: d, Handler: d, Loops: loops}))
+				_ = w.SetDeadline(time.Now().Add(patience))
+				_, _ = fmt.Fprintf(w, "POST /handler HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", size, make([]byte, first))
+				test(t, d, func() (int, string) {
+					_, _ = w.Write(make([]byte, size-first)) // of one that was cut it fails
+					resp, err := http.ReadResponse(bufio.NewReader(w), nil)
+					if err != nil {
+						return 0, ""
+					}
+					defer resp.Body.Close()
+					body, _ := io.ReadAll(resp.Body)
+					return resp.StatusCode, string(body)
+				})
+			})
+		}
+		t.Run("HTTP/2", func(t *testing.T) {
+			t.Parallel()
+			d := start(t)
+			s := httptest.NewUnstartedServer(d)
+			s.EnableHTTP2 = true
+			s.StartTLS()
+			t.Cleanup(s.Close)
+			body, sender := io.Pipe()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			type answer struct {
+				status int
+				body   string
+			}
+			got := make(chan answer, 1)
+			go func() {
+				resp, err := s.Client().Do(r)
+				if err != nil {
+					got <- answer{}
+					return
+				}
+				defer resp.Body.Close()
+				all, _ := io.ReadAll(resp.Body)
+				got <- answer{resp.StatusCode, string(all)}
+			}()
+			test(t, d, func() (int, string) {
+				if goesOn {
+					_, _ = sender.Write(make([]byte, size))
+				}
+				_ = sender.Close()
+				a := <-got
+				return a.status, a.body
+			})
+		})
+	}
+}
+
+// TestAStreamThatIsNotTakenEnds: who takes nothing of a stream for so long is gone.
+func TestAStreamThatIsNotTakenEnds(t *testing.T) {
+	t.Parallel()
+	cell := stdServerOf(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}))
+	start := func(t *testing.T) (*Upstream, http.HandlerFunc, chan struct{}) {
+		up := &Upstream{Addr: cell, Patience: 50 * time.Millisecond}
+		t.Cleanup(up.Close)
+		over := make(chan struct{})
+		return up, func(w http.ResponseWriter, r *http.Request) {
+			_ = up.Forward(w, r, &Outgoing{Stream: func(func()) (func(), error) { return func() { close(over) }, nil }})
+		}, over
+	}
+	ends := func(t *testing.T, over chan struct{}) {
+		select {
+		case <-over:
+		case <-time.After(patience):
+			t.Error("it goes on")
+		}
+	}
+	eachDriver(t, func(t *testing.T, loops int) {
+		up, h, over := start(t)
+		c := narrowly(t, &Server{Direct: &directly{up: up}, Handler: h, Loops: loops})
+		_, _ = io.WriteString(c, "GET /flight HTTP/1.1\r\nHost: a\r\n\r\n")
+		ends(t, over)
+	})
+	t.Run("HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		_, h, over := start(t)
+		unreadH2(t, h)
+		ends(t, over)
+	})
 }
 
 // TestSilentStreams: a stream that was silent for longer than its client may take for a piece

@@ -18,8 +18,8 @@ var (
 	descProbes   = cellDesc("router_cell_probes_total", "How often the router asked the cell whether it is there.")
 	descAttempts = cellDesc("router_cell_attempts_total", "Requests sent to the cell: first attempts, repeats and probes.")
 	descRepeats  = cellDesc("router_cell_repeats_total", "Requests sent again because the cell had closed an idle connection, by whether the budget allowed it.", "outcome")
-	descSlow     = cellDesc("router_cell_slow", "Answers of the cell that their clients take slowly, now.")
-	descCut      = cellDesc("router_cell_slow_cut_total", "Answers of the cell that were cut because their clients took them slowly and all places for such were taken.")
+	descSlow     = cellDesc("router_cell_slow", "Requests at the cell now whose clients are slow: they have places of their own.")
+	descCut      = cellDesc("router_cell_slow_cut_total", "Requests that were cut because their clients were slow and all places for such were taken.")
 	descShed     = cellDesc("router_cell_shed_total", "Requests not sent to the cell, by class and why.", "class", "reason")
 )
 

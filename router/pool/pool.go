@@ -24,7 +24,7 @@ type Limits struct {
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Connect  time.Duration // to make a connection and, again, its TLS; 0 is 2 s
 	Timeout  time.Duration // for the head of the answer
-	Streams  int           // event streams at once, besides, and as many answers of slow clients; 0 is 1024
+	Streams  int           // event streams at once, besides, and as many exchanges with slow clients; 0 is 1024
 
 	Files *h1.Files // bounds the connections to all cells; nil: the kernel does
 
@@ -63,7 +63,7 @@ type Pool[T any] struct {
 	attempts    atomic.Int64
 	streams     places
 	slow        places
-	cut         atomic.Int64 // answers for which there was none of slow
+	cut         atomic.Int64 // exchanges for which there was none of slow
 }
 
 // New makes Pools; probe asks a cell whether it is there.
@@ -217,16 +217,16 @@ func (p *Pool[T]) TakeStream(t directory.TenantID) error {
 // LeaveStream gives a stream's place back.
 func (p *Pool[T]) LeaveStream(t directory.TenantID) { p.streams.leave(t) }
 
-// Slow lets an answer that its client takes slowly go on in a place for those, instead of
-// the one that it has. It reports whether there is one, and the tenant has less than its
-// share of them: without, the answer is to be cut, and keeps its place until then.
+// Slow gives the place of an exchange back whose client is slow: it goes on in a place for
+// those, if one is free and the tenant has less than its share of them. Else Slow is false,
+// and the exchange is to be cut.
 func (p *Pool[T]) Slow(t directory.TenantID) bool {
-	if p.slow.take(t) != taken {
+	ok := p.slow.take(t) == taken
+	if !ok {
 		p.cut.Add(1)
-		return false
 	}
 	p.Release(t)
-	return true
+	return ok
 }
 
 // LeaveSlow gives a place for a slow client back.
