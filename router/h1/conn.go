@@ -385,8 +385,8 @@ func (c *conn) handle() (ok bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			ok = false
-			c.reset = c.w.headed               // what has been sent must not look whole
-			if cause != http.ErrAbortHandler { //nolint:errorlint // a value of panic, never wrapped
+			c.reset = c.w.headed || c.w.err != nil // what has been sent must not look whole
+			if cause != http.ErrAbortHandler {     //nolint:errorlint // a value of panic, never wrapped
 				c.panicked(cause)
 			}
 		}

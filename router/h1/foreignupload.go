@@ -65,8 +65,8 @@ func (u *foreignUpload) run() {
 
 // fail ends the exchange because of the client.
 func (u *foreignUpload) fail(err error) {
-	u.client.Store(&err)
-	_ = u.link.SetDeadline(past) // who reads the answer stops
+	u.client.CompareAndSwap(nil, &err) // as of a relay
+	_ = u.link.SetDeadline(past)       // who reads the answer stops
 }
 
 // whole reports whether all of the body was sent. It waits for a write that is

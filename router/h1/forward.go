@@ -67,7 +67,7 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	if err == nil {
 		return nil
 	}
-	if c.w.headed {
+	if c.w.headed || c.w.err != nil { // nothing may follow a part of an answer, an interim one neither
 		panic(http.ErrAbortHandler)
 	}
 	if o.Answered != nil && !t.told && !errors.Is(err, ErrNoFiles) {

@@ -155,8 +155,8 @@ func (t *relay) framed(piece []byte) ([]byte, error) {
 
 // fail ends the exchange because of the client.
 func (t *relay) fail(err error) {
-	t.client.Store(&err)
-	_ = t.link.SetDeadline(past) // who reads the answer stops
+	t.client.CompareAndSwap(nil, &err) // a cut makes the read fail that waits
+	_ = t.link.SetDeadline(past)       // who reads the answer stops
 }
 
 // clientErr is why the client's body could not be read.
