@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -79,6 +80,8 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, h1.ErrSlow):
+		return err
 	case clientLeft(r):
 		return context.Canceled // whatever the cell then did is no fault of its own
 	case b.failed() != nil:

@@ -51,6 +51,7 @@ type plan struct {
 	line   telemetry.Line
 	pool   *pool.Pool[*upstreams]
 	placed bool       // in the pool
+	slow   bool       // there, among slow clients
 	turn   *pool.Turn // in the queue for a place, nil: none
 	guard  *guard.Guard
 	first  guard.Verdict // of the client's address
@@ -76,7 +77,7 @@ func planOf(f *h1.Flight) *plan {
 	p := &plan{}
 	p.log = &p.line.Request
 	f.State, f.DropAnswer = p, notForClients
-	f.Answered = p.answered
+	f.Answered, f.Slow = p.answered, p.slowly
 	return p
 }
 
@@ -297,8 +298,21 @@ func (p *plan) release() {
 	}
 }
 
+// slowly lets the flight's answer go on in a place for those of slow clients.
+func (p *plan) slowly() bool {
+	if p.placed {
+		p.placed, p.slow = false, p.pool.Slow(p.entry.Tenant)
+		return p.slow
+	}
+	return true
+}
+
 // leave gives the flight's place back, or that in the queue, once.
 func (p *plan) leave() {
+	if p.slow {
+		p.slow = false
+		p.pool.LeaveSlow(p.entry.Tenant)
+	}
 	if p.placed {
 		p.placed = false
 		p.pool.Release(p.entry.Tenant)
@@ -310,18 +324,18 @@ func (p *plan) leave() {
 }
 
 // placeIn takes the request's place in a cell's pool: what the flight, if it was one, has
-// of it is the request's from now on.
-func (p *plan) placeIn(in *pool.Pool[*upstreams], r *http.Request, to Target) error {
+// of it is the request's from now on. It may be one of slow clients.
+func (p *plan) placeIn(in *pool.Pool[*upstreams], r *http.Request, to Target) (slow bool, err error) {
 	switch {
-	case p == nil || p.pool != in || !p.placed && p.turn == nil:
-		return in.Acquire(r, to.Tenant, to.Address, to.Deadline)
-	case p.placed:
-		p.placed = false
-		return nil
+	case p == nil || p.pool != in || !p.placed && !p.slow && p.turn == nil:
+		return false, in.Acquire(r, to.Tenant, to.Address, to.Deadline)
+	case p.placed || p.slow:
+		slow, p.placed, p.slow = p.slow, false, false
+		return slow, nil
 	}
 	turn := p.turn
 	p.turn = nil
-	return in.Await(r.Context(), turn)
+	return false, in.Await(r.Context(), turn)
 }
 
 // takenOver is the plan of the flight that r was, nil where it was none. Its text

@@ -116,11 +116,12 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if err != nil {
 		return err
 	}
-	if err := exchangeFrom(r.Context()).plan.placeIn(p, r, to); err != nil {
+	slow, err := exchangeFrom(r.Context()).plan.placeIn(p, r, to)
+	if err != nil {
 		return err
 	}
 	o := outgoings.Get().(*outgoing)
-	o.pool, o.to, o.request = p, to, r
+	o.pool, o.to, o.request, o.left, o.slow = p, to, r, slow, slow
 	defer o.free()
 	ctx := r.Context()
 	var span trace.Span
@@ -147,6 +148,11 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 
 // relayError is what a failure of the relay means to the client.
 func relayError(err error) error {
+	if errors.Is(err, h1.ErrSlow) {
+		e := problem.Wrap(problem.RateLimited, h1.ErrSlow, "the client is slow, and the places for such at the owning cell are taken")
+		e.RetryAfter = pool.RetrySoon
+		return e
+	}
 	if _, ok := errors.AsType[h1.Fault](err); ok {
 		return problem.Wrap(problem.BadGateway, err, "the owning cell's answer is not valid HTTP")
 	}
@@ -161,14 +167,17 @@ type outgoing struct {
 	pool     *pool.Pool[*upstreams]
 	to       Target
 	request  *http.Request
-	left     bool // the place for the request was given back
+
+	mu   sync.Mutex
+	left bool // the place for the request was given back
+	slow bool // for one of a slow client
 }
 
 var outgoings = sync.Pool{New: func() any {
 	o := &outgoing{}
 	o.Drop, o.DropAnswer, o.Misdirected = o.drops, notForClients, modifyResponse
 	o.Answered = o.answered
-	o.Stream = o.stream
+	o.Stream, o.Slow = o.stream, o.slowly
 	o.Again = func() bool { return o.pool.Again() }
 	return o
 }}
@@ -177,7 +186,7 @@ var outgoings = sync.Pool{New: func() any {
 func (o *outgoing) free() {
 	o.leave()
 	clear(o.Fields)
-	o.Fields, o.exchange, o.pool, o.to, o.request, o.left = o.Fields[:0], nil, nil, Target{}, nil, false
+	o.Fields, o.exchange, o.pool, o.to, o.request, o.left, o.slow = o.Fields[:0], nil, nil, Target{}, nil, false, false
 	outgoings.Put(o)
 }
 
@@ -186,11 +195,28 @@ func (o *outgoing) answered(d time.Duration, ok bool) {
 	o.pool.Answered(d, ok, telling(o.request))
 }
 
+// leave gives back what place the request has, once.
 func (o *outgoing) leave() {
-	if !o.left {
-		o.left = true
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.slow:
+		o.pool.LeaveSlow(o.to.Tenant)
+	case !o.left:
 		o.pool.Release(o.to.Tenant)
 	}
+	o.left, o.slow = true, false
+}
+
+// slowly lets the request go on in a place for those of slow clients.
+func (o *outgoing) slowly() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.left {
+		o.left, o.slow = true, o.pool.Slow(o.to.Tenant)
+		return o.slow
+	}
+	return true
 }
 
 // stream lets the answer go on in a place for streams, so that it takes none

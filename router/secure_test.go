@@ -40,7 +40,7 @@ type secure struct {
 	dirs     map[string]string // of the parts' certificates, by role/id
 }
 
-func newSecure(t *testing.T, cells map[directory.CellID]http.Handler) *secure {
+func newSecure(t *testing.T, cells map[directory.CellID]http.Handler, change ...func(*pool.Limits)) *secure {
 	t.Helper()
 	s := &secure{dirs: map[string]string{}}
 	var err error
@@ -59,6 +59,9 @@ func newSecure(t *testing.T, cells map[directory.CellID]http.Handler) *secure {
 		o.Covering = s.hosts.Covering
 		l.Connect = 20 * time.Second // a handshake may take long here: the race detector, and tests beside this one
 		l.Trust = func(id directory.CellID) *tls.Config { return s.identity.ClientConfig(certs.RoleCell, string(id)) }
+		for _, f := range change {
+			f(l)
+		}
 	})
 	for id, h := range cells {
 		s.cell(t, id, s.part(t, certs.RoleCell, string(id)), h)

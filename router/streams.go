@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -192,19 +191,18 @@ type streamBody struct {
 func newStreamBody(w http.ResponseWriter, body io.ReadCloser) (*streamBody, error) {
 	b := &streamBody{ReadCloser: body, rc: http.NewResponseController(w)}
 	// With the server's deadline for reading, net/http would take the client for gone.
-	return b, errors.Join(b.rc.SetReadDeadline(time.Time{}), b.rc.SetWriteDeadline(time.Now().Add(streamWrite)))
+	return b, b.rc.SetReadDeadline(time.Time{})
 }
 
 // Read implements io.Reader. What it returns is written within streamWrite, the end
 // of the answer too; io.EOF comes back as itself, for that is what is compared with.
 func (b *streamBody) Read(p []byte) (int, error) {
+	_ = b.rc.SetWriteDeadline(time.Time{}) // at it HTTP/2 would end the stream, even if there is nothing to write
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.ended.Load() {
 		err = io.EOF
 	}
-	if bound := b.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err == nil {
-		err = bound
-	}
+	_ = b.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
 	return n, err
 }
 

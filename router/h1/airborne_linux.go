@@ -58,12 +58,13 @@ func (lp *loop) receive(c *conn) {
 	}
 }
 
-// rest lets a connection wait for bytes, without buffers where none are there.
+// rest lets a connection wait for bytes, without buffers where none are there, or few: a
+// head that comes slowly costs what has come of it.
 func (lp *loop) rest(c *conn) {
-	if c.from < c.to {
-		return
+	if c.to-c.from <= packBytes {
+		c.pack()
+		c.release()
 	}
-	c.release()
 }
 
 // request launches the flight of a request that was received whole. It is true

@@ -50,6 +50,7 @@ type conn struct {
 	pollErr  error
 	push     pusher
 	one      [1]byte // where the next request begins, while there are no buffers
+	packed   []byte  // a part of a head, while there are no buffers
 
 	request *http.Request // used again and again; nil until a handler needs it
 	url     url.URL       // the request's
@@ -57,10 +58,12 @@ type conn struct {
 	reader  *bodyReader   // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
-	waits   bool   // the handler goes on with one that was not sent yet
-	asked   bool   // Direct leaves the request that comes next to the handler
-	origin  *loop  // that has grounded it; nil: none has
-	flew    bool   // its last exchange was one that a loop could have served
+
+	relaying *relay // whose answer the client may keep waiting; nil: none, or it is a loop's
+	waits    bool   // the handler goes on with one that was not sent yet
+	asked    bool   // Direct leaves the request that comes next to the handler
+	origin   *loop  // that has grounded it; nil: none has
+	flew     bool   // its last exchange was one that a loop could have served
 
 	bodyDone  atomic.Bool // the request's body has been read whole
 	mustClose bool        // after this exchange
@@ -75,12 +78,16 @@ type conn struct {
 type buffers struct {
 	in       []byte
 	from, to int // what of in was received and not used
-	out      []byte
-	small    []byte // a handler's answer whose length is not known yet
 	req      Request
 	body     Body
 	flight   Flight
+	written  *written // nil until an answer begins
+	out      []byte   // written's
+	small    []byte   // written's: a handler's answer whose length is not known yet
 }
+
+// written is the memory of a connection that is answered: who only asks, or waits, has none.
+type written struct{ out, small []byte }
 
 const (
 	inBytes    = 16 << 10
@@ -176,10 +183,24 @@ func (c *conn) acquire() {
 	}
 	b, ok := c.srv.buffers.Get().(*buffers)
 	if !ok {
-		b = &buffers{in: make([]byte, inBytes), out: make([]byte, 0, outBytes), small: make([]byte, 0, smallBytes)}
+		b = &buffers{in: make([]byte, inBytes)}
 	}
 	b.from, b.to = 0, 0
 	c.buffers = b
+	c.unpack()
+}
+
+// answers makes out and small ready.
+func (c *conn) answers() {
+	b := c.buffers
+	if b.written != nil {
+		return
+	}
+	w, ok := c.srv.written.Get().(*written)
+	if !ok {
+		w = &written{out: make([]byte, 0, outBytes), small: make([]byte, 0, smallBytes)}
+	}
+	b.written, b.out, b.small = w, w.out, w.small
 }
 
 func (c *conn) release() {
@@ -191,10 +212,13 @@ func (c *conn) release() {
 	if len(b.in) > inBytes {
 		b.in = make([]byte, inBytes) // a large head is rare
 	}
-	if cap(b.out) > 2*outBytes {
-		b.out = make([]byte, 0, outBytes)
+	if w := b.written; w != nil {
+		if cap(b.out) <= 2*outBytes {
+			w.out = b.out[:0]
+		}
+		b.written, b.out, b.small = nil, nil, nil
+		c.srv.written.Put(w)
 	}
-	b.out, b.small = b.out[:0], b.small[:0]
 	b.req.Bind("")
 	c.srv.buffers.Put(b)
 }
@@ -319,6 +343,7 @@ func (c *conn) refuse(f Fault) {
 	if c.srv.Refused != nil {
 		contentType, body = c.srv.Refused(f)
 	}
+	c.answers()
 	c.out = AppendStatusLine(c.out[:0], f.Status())
 	c.out = AppendField(c.out, "Content-Type", contentType)
 	c.out = AppendField(c.out, "Connection", "close")
@@ -360,8 +385,8 @@ func (c *conn) handle() (ok bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			ok = false
-			c.reset = c.w.headed               // what has been sent must not look whole
-			if cause != http.ErrAbortHandler { //nolint:errorlint // a value of panic, never wrapped
+			c.reset = c.w.headed || c.w.err != nil // what has been sent must not look whole
+			if cause != http.ErrAbortHandler {     //nolint:errorlint // a value of panic, never wrapped
 				c.panicked(cause)
 			}
 		}
@@ -432,7 +457,8 @@ func (c *conn) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
+	c.relaying.beforeWrite()
 	_, err := c.nc.Write(c.out)
 	c.out = c.out[:0]
-	return err
+	return c.relaying.afterWrite(err)
 }

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -146,15 +147,20 @@ func (c *conn) caught(t *relay, served, ok *bool) {
 
 // landed ends a flight; false where the handler must go on with it.
 func (c *conn) landed(t *relay, err error) bool {
-	if err != nil && !c.w.headed {
+	const clientLeft = 499                           // as logs have it
+	if err != nil && !c.w.headed && c.w.err == nil { // else nothing may follow a part of a 1xx answer
 		t.failed = err
-		c.taken = t // Forward goes on with it
+		c.taken, c.relaying = t, nil // Forward goes on with it
 		return false
 	}
 	f := t.flight
 	f.Status, f.Bytes, f.Err = c.w.status, c.w.bytes, nil
-	if err != nil {
+	switch {
+	case err == nil:
+	case c.w.headed:
 		c.reset, f.Err = true, http.ErrAbortHandler
+	default:
+		c.reset, f.Status, f.Err = true, clientLeft, context.Canceled
 	}
 	c.srv.Direct.Done(f)
 	t.free()
@@ -217,6 +223,7 @@ func (t *relay) launch(l *link) error {
 // glide relays the answer, unless err says that there is none, up to where it is
 // unusual. Then it keeps the link.
 func (t *relay) glide(l *link, err error) error {
+	t.c.relaying = t
 	if err == nil {
 		err = t.answer()
 	}

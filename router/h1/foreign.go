@@ -29,14 +29,16 @@ type foreign struct {
 	headed   bool // the answer's head was given to w
 	told     bool // Answered was
 	stream   *stream
-	upload   *foreignUpload // nil: the request has no body
+	pace
+	*slowness
+	upload *foreignUpload // nil: the request has no body
 }
 
 // forwardForeign is Forward for any server's ResponseWriter.
 func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Outgoing) error {
 	t := foreigns.Get().(*foreign)
 	defer t.free()
-	t.u, t.w, t.rc, t.r, t.o, t.began = u, w, http.NewResponseController(w), r, o, time.Now()
+	t.u, t.w, t.rc, t.r, t.o, t.began, t.slowness = u, w, http.NewResponseController(w), r, o, time.Now(), &slowness{}
 	err := t.run(false)
 	if errors.Is(err, errStale) {
 		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
@@ -58,14 +60,20 @@ func (u *Upstream) forwardForeign(w http.ResponseWriter, r *http.Request, o *Out
 	return err
 }
 
-var foreigns = sync.Pool{New: func() any { return &foreign{in: make([]byte, answerBytes)} }}
+var foreigns = sync.Pool{New: func() any {
+	t := &foreign{in: make([]byte, answerBytes)}
+	t.slow = t.tooSlow
+	return t
+}}
 
 func (t *foreign) free() {
-	in := t.in
+	t.slowness.end()
+	t.reset()
+	in, p := t.in, t.pace
 	if len(in) > answerBytes {
 		in = make([]byte, answerBytes)
 	}
-	*t = foreign{in: in}
+	*t = foreign{in: in, pace: p}
 	foreigns.Put(t)
 }
 
@@ -155,6 +163,8 @@ func (t *foreign) send() error {
 		return nil
 	}
 	t.upload = &foreignUpload{body: t.r.Body, link: t.link, over: make(chan struct{})}
+	ask, o := t.slowness.ask, t.o
+	t.upload.slow = func() bool { return ask(o.Slow, t.cut) } // which t outlives, or nobody is asked
 	t.upload.framer.Begin(n)
 	go t.upload.run() // ends with the body, or when cutUpload has made both sides fail
 	return nil
@@ -190,10 +200,13 @@ func (t *foreign) answer() error {
 				return err
 			}
 			if done {
+				t.end()
 				return nil
 			}
 		case Interim:
-			t.interim()
+			if err := t.interim(); err != nil {
+				return err
+			}
 			t.x.Passed()
 		case Began:
 			if done, err := t.begin(); err != nil || done {
@@ -248,20 +261,22 @@ func (t *foreign) more() (done bool, err error) {
 }
 
 // interim sends a 1xx answer on, with its own fields only.
-func (t *foreign) interim() {
+func (t *foreign) interim() error {
 	status := t.x.Answer.Status()
 	if status == http.StatusContinue || t.headed {
-		return
+		return nil
 	}
 	h := t.w.Header()
 	ours := h.Clone()
 	clear(h)
 	t.copyFields(h)
+	t.beforeWrite()
 	t.w.WriteHeader(status)
 	clear(h)
 	for name, values := range ours {
 		h[name] = values
 	}
+	return t.afterWrite(nil)
 }
 
 func (t *foreign) copyFields(h http.Header) {
@@ -353,31 +368,32 @@ func (t *foreign) startStream() error {
 	if s.told.Load() || t.r.Context().Err() != nil { // told, or left, before the deadline was lifted
 		_ = l.SetDeadline(past)
 	}
-	_ = t.rc.SetReadDeadline(time.Time{})                  // a server without deadlines has none to lift
-	_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // as above
+	_ = t.rc.SetReadDeadline(time.Time{})  // a server without deadlines has none to lift
+	_ = t.rc.SetWriteDeadline(time.Time{}) // as above
 	return nil
 }
 
 func (t *foreign) write(p []byte) error {
-	if t.stream != nil {
-		_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
-	}
+	t.beforeWrite()
 	_, err := t.w.Write(p)
-	return err
+	return t.afterWrite(err)
 }
 
 func (t *foreign) flush() error {
-	if t.stream != nil {
-		_ = t.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
+	t.beforeWrite()
+	err := t.rc.Flush()
+	if errors.Is(err, http.ErrNotSupported) {
+		err = nil
 	}
-	if err := t.rc.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+	return t.afterWrite(err)
 }
 
-// end gives the trailer fields to w, and notes whether the request was whole.
+// end gives the trailer fields to w, and notes whether the request was whole. The last of the
+// answer is written when the handler has returned.
 func (t *foreign) end() {
+	if t.stream != nil {
+		_ = t.rc.SetWriteDeadline(time.Now().Add(t.u.patience())) // as in beforeWrite
+	}
 	if t.upload.whole() {
 		t.x.Sent()
 	}

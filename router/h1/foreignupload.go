@@ -11,6 +11,7 @@ import (
 // A foreignUpload is a request's body on its way. What it has is its own: it may
 // outlive the Forward that started it, until the client's side fails.
 type foreignUpload struct {
+	pace
 	body   io.Reader
 	link   net.Conn
 	framer Framer
@@ -24,7 +25,11 @@ func (u *foreignUpload) run() {
 	defer close(u.over)
 	buf, out := make([]byte, inline), make([]byte, 0, inline+64)
 	for {
+		u.wait()
 		n, err := u.body.Read(buf)
+		if !u.waited() {
+			err = ErrSlow
+		}
 		ended := errors.Is(err, io.EOF)
 		if err != nil && !ended {
 			u.fail(err)
@@ -60,8 +65,8 @@ func (u *foreignUpload) run() {
 
 // fail ends the exchange because of the client.
 func (u *foreignUpload) fail(err error) {
-	u.client.Store(&err)
-	_ = u.link.SetDeadline(past) // who reads the answer stops
+	u.client.CompareAndSwap(nil, &err) // as of a relay
+	_ = u.link.SetDeadline(past)       // who reads the answer stops
 }
 
 // whole reports whether all of the body was sent. It waits for a write that is

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type Outgoing struct {
 	// client; done is called when it has ended. An error keeps it back. It is asked
 	// before a tunnel, too, of which end closes both sides.
 	Stream func(end func()) (done func(), err error)
+	// Slow is told, once and from another goroutine, that the client keeps the exchange
+	// waiting. Where it returns false the exchange is cut, with ErrSlow.
+	Slow func() bool
 }
 
 // Forward sends the request that a Server serves to u, and its answer to w, which
@@ -53,6 +57,7 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	t := c.takeOver(u)
 	defer t.free()
 	t.w, t.r, t.o = w, r, o
+	c.relaying = t
 	err := t.start()
 	if errors.Is(err, errStale) {
 		if err = io.ErrUnexpectedEOF; o.Again == nil || o.Again() {
@@ -62,7 +67,7 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 	if err == nil {
 		return nil
 	}
-	if c.w.headed {
+	if c.w.headed || c.w.err != nil { // nothing may follow a part of an answer, an interim one neither
 		panic(http.ErrAbortHandler)
 	}
 	if o.Answered != nil && !t.told && !errors.Is(err, ErrNoFiles) {
@@ -110,7 +115,10 @@ type relay struct {
 	in       []byte
 	from, to int
 	long
-	out []byte
+	pace
+	slowness
+	body pace
+	out  []byte
 	upload
 }
 
@@ -122,11 +130,16 @@ const (
 
 var relays = sync.Pool{New: func() any {
 	t := &relay{in: make([]byte, answerBytes), out: make([]byte, 0, requestBytes)}
-	t.poll = t.pollOnce
+	t.poll, t.slow = t.pollOnce, t.tooSlow
+	t.body.slow = t.tooSlow
 	return t
 }}
 
 func (t *relay) free() {
+	t.reset()
+	t.body.reset()
+	t.slowness = slowness{}
+	t.c.relaying = nil
 	t.narrow()
 	if len(t.in) > answerBytes {
 		t.in = make([]byte, answerBytes)
@@ -348,9 +361,6 @@ func (t *relay) flush() error {
 	if !t.c.w.headed {
 		return nil
 	}
-	if t.stream != nil {
-		_ = t.c.nc.SetWriteDeadline(time.Now().Add(streamWrite)) // the write will report it
-	}
 	return t.c.w.flush()
 }
 
@@ -358,7 +368,7 @@ func (t *relay) flush() error {
 func (t *relay) begin() (done bool, err error) {
 	p := &t.x.Answer
 	if t.flight != nil && (p.Status() == http.StatusMisdirectedRequest || p.eventStream()) {
-		return false, errUnusual
+		return false, cmp.Or(t.c.w.err, errUnusual)
 	}
 	t.tell()
 	if p.Status() == http.StatusMisdirectedRequest && t.o.Misdirected != nil {

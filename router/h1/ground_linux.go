@@ -37,10 +37,15 @@ func (lp *loop) ground(c *conn, next func(c *conn)) {
 		defer c.leave()
 		_ = nc.SetWriteDeadline(time.Now().Add(c.srv.Whole)) // the write will report it
 		if len(a.pending) > 0 {
-			if _, err := nc.Write(a.pending); err != nil {
+			c.relaying = a.relay
+			c.relaying.beforeWrite()
+			_, err := nc.Write(a.pending)
+			if err = c.relaying.afterWrite(err); err != nil { // nothing may come after a part of it
 				c.w.err = err
+				c.dropUnsent()
+				_ = nc.Close()
 			}
-			a.pending = nil
+			a.pending, c.relaying = nil, nil
 		}
 		next(c)
 	}()

@@ -53,6 +53,7 @@ type Server struct {
 	tunnels  int           // of conns
 	changed  chan struct{} // closed and made anew when a conn ends or becomes a tunnel; nil: nobody waits
 	buffers  sync.Pool
+	written  sync.Pool
 	loops    []*loop
 	turn     int // of them, whose the next connection is
 	naps     naps

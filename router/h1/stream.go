@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// streamWrite bounds one write to a stream's client: who takes no byte for so
-// long is gone.
-const streamWrite = 30 * time.Second
-
 // A stream is an answer that goes on for as long as it likes. It outlives its
 // relay: whoever ends it may do so late.
 type stream struct {

@@ -22,7 +22,11 @@ func (t *relay) send() error {
 	}
 	t.framer.Begin(n)
 	for total := 0; ; {
+		t.body.wait()
 		size, err := t.r.Body.Read(t.in[:inline-total])
+		if !t.body.waited() {
+			return ErrSlow
+		}
 		total += size
 		if ferr := t.frame(t.in[:size]); ferr != nil {
 			return ferr
@@ -105,7 +109,11 @@ func (t *relay) rest() {
 		push.raw = nil
 	}
 	for {
+		t.body.wait()
 		piece, err := p.next()
+		if !t.body.waited() {
+			err = ErrSlow
+		}
 		ended := errors.Is(err, io.EOF)
 		if err != nil && !ended {
 			t.fail(err)
@@ -147,8 +155,8 @@ func (t *relay) framed(piece []byte) ([]byte, error) {
 
 // fail ends the exchange because of the client.
 func (t *relay) fail(err error) {
-	t.client.Store(&err)
-	_ = t.link.SetDeadline(past) // who reads the answer stops
+	t.client.CompareAndSwap(nil, &err) // a cut makes the read fail that waits
+	_ = t.link.SetDeadline(past)       // who reads the answer stops
 }
 
 // clientErr is why the client's body could not be read.

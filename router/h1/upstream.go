@@ -23,6 +23,8 @@ type Upstream struct {
 	TLS    *tls.Config   // nil: the connections are plain
 	Files  *Files        // that bounds the connections, with other Upstreams'; nil: nothing does
 
+	Patience time.Duration // for one piece of an event stream to be taken; 0 is 30 s
+
 	mu     sync.Mutex
 	links  []*link
 	sweeps *time.Timer // nil while none is idle
@@ -48,6 +50,8 @@ const (
 	defaultKept = 64
 	defaultAge  = 90 * time.Second
 	defaultDial = 2 * time.Second
+
+	defaultPatience = 30 * time.Second
 )
 
 // get is a connection that is idle, or a new one. Errors are the network's.
@@ -130,6 +134,13 @@ func (u *Upstream) maxAge() time.Duration {
 		return defaultAge
 	}
 	return u.MaxAge
+}
+
+func (u *Upstream) patience() time.Duration {
+	if u.Patience <= 0 {
+		return defaultPatience
+	}
+	return u.Patience
 }
 
 func (u *Upstream) pop() *link {

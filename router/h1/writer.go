@@ -28,7 +28,7 @@ type writer struct {
 func (w *writer) begin() {
 	clear(w.header)
 	w.status, w.headed, w.silent, w.err, w.relayed, w.drop, w.reply, w.bytes = 0, false, false, nil, nil, nil, nil, 0
-	w.c.small = w.c.small[:0]
+	w.c.small = w.c.small[:0] // of an answer before
 }
 
 // Header implements http.ResponseWriter.
@@ -61,6 +61,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	c := w.c
+	c.answers()
 	if !w.headed {
 		if len(c.small)+len(p) <= cap(c.small) {
 			c.small = append(c.small, p...)
@@ -119,7 +120,8 @@ func (w *writer) part(p []byte) {
 	if len(c.out)+len(p)+framing <= cap(c.out) { // a copy costs less than a call, which wakes who reads
 		c.out = append(c.out, p...)
 	} else {
-		w.err = c.push.write(c.nc, p)
+		c.relaying.beforeWrite()
+		w.err = c.relaying.afterWrite(c.push.write(c.nc, p))
 	}
 	c.out = w.framer.After(c.out)
 }
@@ -160,6 +162,7 @@ func (w *writer) end(trailer []byte) error {
 // head writes the head of an answer whose body has length n.
 func (w *writer) head(n Length) {
 	c := w.c
+	c.answers()
 	w.headed = true
 	toHead := c.req.Method() == http.MethodHead
 	w.silent = toHead || w.status < 200 || w.status == http.StatusNoContent || w.status == http.StatusNotModified
@@ -263,6 +266,7 @@ func (w *writer) interim(p *Response, drop func(string) bool) {
 	if p.Status() == http.StatusContinue || c.req.Minor() == 0 || w.headed {
 		return // 100 is ours to send
 	}
+	c.answers()
 	c.out = AppendStatusLine(c.out, p.Status())
 	c.out = append(p.AppendPassedOn(c.out, drop), "\r\n"...)
 	_ = w.flush() // the answer itself reports it

@@ -18,6 +18,8 @@ var (
 	descProbes   = cellDesc("router_cell_probes_total", "How often the router asked the cell whether it is there.")
 	descAttempts = cellDesc("router_cell_attempts_total", "Requests sent to the cell: first attempts, repeats and probes.")
 	descRepeats  = cellDesc("router_cell_repeats_total", "Requests sent again because the cell had closed an idle connection, by whether the budget allowed it.", "outcome")
+	descSlow     = cellDesc("router_cell_slow", "Requests at the cell now whose clients are slow: they have places of their own.")
+	descCut      = cellDesc("router_cell_slow_cut_total", "Requests that were cut because their clients were slow and all places for such were taken.")
 	descShed     = cellDesc("router_cell_shed_total", "Requests not sent to the cell, by class and why.", "class", "reason")
 )
 
@@ -36,7 +38,7 @@ func cellDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe describes what Collect says.
 func Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descLimit, descInside, descWaiting, descLatency, descCircuit, descOpened, descProbes, descAttempts, descRepeats, descShed,
+		descLimit, descInside, descWaiting, descLatency, descCircuit, descOpened, descProbes, descAttempts, descRepeats, descSlow, descCut, descShed,
 		descOpen, descMost, descDropped, descRefused,
 	} {
 		ch <- d
@@ -74,6 +76,8 @@ func (p *Pool[T]) collect(cell string, ch chan<- prometheus.Metric) {
 	send(descWaiting, prometheus.GaugeValue, float64(g.waiting.Load()))
 	send(descLatency, prometheus.GaugeValue, time.Duration(g.mean.Load()).Seconds())
 	send(descCircuit, prometheus.GaugeValue, open)
+	send(descSlow, prometheus.GaugeValue, float64(len(p.slow.taken)))
+	send(descCut, prometheus.CounterValue, float64(p.cut.Load()))
 	send(descOpened, prometheus.CounterValue, float64(c.opened.Load()))
 	send(descProbes, prometheus.CounterValue, float64(c.probes.Load()))
 	send(descAttempts, prometheus.CounterValue, float64(p.attempts.Load()))

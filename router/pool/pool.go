@@ -24,7 +24,7 @@ type Limits struct {
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Connect  time.Duration // to make a connection and, again, its TLS; 0 is 2 s
 	Timeout  time.Duration // for the head of the answer
-	Streams  int           // event streams at once, besides; 0 is 1024
+	Streams  int           // event streams at once, besides, and as many exchanges with slow clients; 0 is 1024
 
 	Files *h1.Files // bounds the connections to all cells; nil: the kernel does
 
@@ -61,8 +61,9 @@ type Pool[T any] struct {
 	circuit     circuit
 	budget      budget
 	attempts    atomic.Int64
-	streams     chan struct{}
-	streaming   shares // of streams
+	streams     places
+	slow        places
+	cut         atomic.Int64 // exchanges for which there was none of slow
 }
 
 // New makes Pools; probe asks a cell whether it is there.
@@ -104,10 +105,10 @@ func (p *Pools[T]) Of(id directory.CellID) *Pool[T] {
 func (p *Pools[T]) add(id directory.CellID) *Pool[T] {
 	one := &Pool[T]{
 		Connections: p.connections(id, p.Limits), gate: newGate(p.Requests, p.Least, p.Wait, p.clock),
-		streams: make(chan struct{}, p.Streams),
 	}
 	one.budget.cents.Store(repeatsSaved)
-	one.streaming.seed()
+	one.streams.open(p.Streams)
+	one.slow.open(p.Streams)
 	c := &one.circuit
 	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
 	c.probe = func(ctx context.Context) error {
@@ -202,25 +203,34 @@ func (p *Pool[T]) Failed(address string) { p.circuit.suspect(address) }
 // TakeStream takes a place for a stream of the tenant's, if one is free and the tenant has
 // less than its share of them.
 func (p *Pool[T]) TakeStream(t directory.TenantID) error {
-	if !p.streaming.take(t, int64(cap(p.streams))) {
+	switch p.streams.take(t) {
+	case shareTaken:
 		p.gate.shed[background][shedShare].Add(1)
 		return overShare(nil, "event streams of the owning cell")
-	}
-	select {
-	case p.streams <- struct{}{}:
-		return nil
-	default:
-		p.streaming.give(t, int64(cap(p.streams)))
+	case allTaken:
 		p.gate.shed[background][shedStreams].Add(1)
 		return Unavailable(nil, "too many event streams of the owning cell")
 	}
+	return nil
 }
 
 // LeaveStream gives a stream's place back.
-func (p *Pool[T]) LeaveStream(t directory.TenantID) {
-	p.streaming.give(t, int64(cap(p.streams)))
-	<-p.streams
+func (p *Pool[T]) LeaveStream(t directory.TenantID) { p.streams.leave(t) }
+
+// Slow gives the place of an exchange back whose client is slow: it goes on in a place for
+// those, if one is free and the tenant has less than its share of them. Else Slow is false,
+// and the exchange is to be cut.
+func (p *Pool[T]) Slow(t directory.TenantID) bool {
+	ok := p.slow.take(t) == taken
+	if !ok {
+		p.cut.Add(1)
+	}
+	p.Release(t)
+	return ok
 }
+
+// LeaveSlow gives a place for a slow client back.
+func (p *Pool[T]) LeaveSlow(t directory.TenantID) { p.slow.leave(t) }
 
 // RetrySoon is when who was told to come back should.
 const RetrySoon = time.Second

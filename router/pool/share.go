@@ -86,6 +86,44 @@ func (s *shares) give(t directory.TenantID, limit int64) bool {
 	return max(first, second)+1 >= shareOf(limit) && s.over.Load() > 0
 }
 
+// places are so many at a time, of which one tenant has no more than its share. Nobody waits
+// for one.
+type places struct {
+	taken  chan struct{}
+	shares shares
+}
+
+// What take says.
+const (
+	taken = iota
+	allTaken
+	shareTaken
+)
+
+// open must come before the first take.
+func (p *places) open(n int) {
+	p.taken = make(chan struct{}, n)
+	p.shares.seed()
+}
+
+func (p *places) take(t directory.TenantID) int {
+	if !p.shares.take(t, int64(cap(p.taken))) {
+		return shareTaken
+	}
+	select {
+	case p.taken <- struct{}{}:
+		return taken
+	default:
+		p.shares.give(t, int64(cap(p.taken)))
+		return allTaken
+	}
+}
+
+func (p *places) leave(t directory.TenantID) {
+	p.shares.give(t, int64(cap(p.taken)))
+	<-p.taken
+}
+
 // joinOver lets w wait until its tenant has less than its share. As many may wait as
 // would of a tenant that had the cell for itself: only those that have their share do.
 // The caller has the lock.

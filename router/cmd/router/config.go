@@ -37,7 +37,7 @@ type settings struct {
 	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
 	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
 	CellLeast       int           `env:"CELL_LEAST_CONCURRENCY" envDefault:"64" help:"under which the limit of requests to one cell, which adapts to it, never goes: those of a tenant that moves wait in the cell for as long as the pause"`
-	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" help:"event streams of one cell at once, besides requests"`
+	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" help:"event streams of one cell at once, besides requests, and as many requests whose clients are slow"`
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
 	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
