@@ -181,6 +181,11 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestAnUndoWithoutTheKeptCopyBringsEverything",
 	},
 	{
+		name: "reserve-forgets-that-a-copy-is-void", why: "after an undo that was aborted before its copy the next one begins with what a failover has left: acknowledged writes are lost",
+		in: "cell.reserve", edit: []edit{{"\n         WHERE r.move_id <> 'void:' || undoes", ""}},
+		pkg: transferPkg, test: "TestAVoidCopyStaysVoid",
+	},
+	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
 		in: "cell/mover/undo.go", edit: []edit{{"if m.Undoes == \"\" || w.report.Whole {", "if true {"}},
 		pkg: moverPkg, test: "TestAnUndoEndsWhereItsCopyIsFoundToDiffer",
