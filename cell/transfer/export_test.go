@@ -107,3 +107,9 @@ func (c *tableCache) Refused(err error) { c.refused(err) }
 
 // MeasureSQL counts a tenant's rows and bytes.
 var MeasureSQL = measureSQL
+
+// How the statements of a round of few keys, and of many, are planned.
+const (
+	KeptPlans = keptPlans
+	ManyPlans = manyPlans
+)

@@ -122,7 +122,7 @@ var table = []mutant{
 	},
 	{
 		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
-		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, tenant)", "return nil"}},
+		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, from, args...)", "return nil"}},
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
