@@ -20,7 +20,8 @@ import (
 )
 
 // Everything is the snapshot in which nothing is visible: the changes since it
-// are all that were captured.
+// are all that were captured. After a generation ("0/" where that is 0) it is said of a
+// copy that has what a round of that generation has brought.
 const Everything = "3:3:"
 
 // A Source sends a tenant's rows. Its pool's role reads past row security; what
@@ -83,7 +84,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	err := pg.InTxAfter(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, first, func(tx pgx.Tx) error {
 		head.Snapshot = generation + head.Snapshot
 		switch {
-		case since == Everything && unnoted, since != "" && since != Everything && form[1] != generation:
+		case since == Everything && unnoted, since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation:
 			return problem.New(problem.Conflict, "the source has lost what it knew of the changes since %s", since).With("snapshot", "void")
 		case since != "":
 			since = form[2]

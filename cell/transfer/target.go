@@ -181,7 +181,7 @@ const recordRow = `
 func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, since string) (Totals, error) {
 	var sum Totals
 	whole := since == ""
-	list, err := t.tables.get(ctx, tx, whole || since == Everything)
+	list, err := t.tables.get(ctx, tx, whole || strings.HasSuffix(since, Everything))
 	if err != nil {
 		return sum, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -58,49 +57,57 @@ func TestAVoidCopyStaysVoid(t *testing.T) {
 	same(t, "after the undo", contents(t, a, mover), contents(t, b, mover))
 }
 
-// TestACopyBegunAnewIsVoid: where the source has lost what it knew of the changes since a kept copy, which may hold more
-// than the source has, no undo begins with that copy any more, also where the one that was told so is aborted.
+// TestACopyBegunAnewIsVoid: where the source was promoted, and has lost what a kept copy has already got of it by an undo
+// that was aborted, in its pause or before, no undo begins with that copy any more, also where the one that was told so is aborted.
 func TestACopyBegunAnewIsVoid(t *testing.T) {
 	t.Parallel()
-	a, b := keyedPairOf(t, oneTable+`k integer NOT NULL, PRIMARY KEY (tenant_id, k));`, "app.one")
-	ctx := t.Context()
-	insert := func(e int, k int) {
-		t.Helper()
-		c := map[bool]*keyed{true: a, false: b}[e == 1]
-		must(t, c.do(t, mover, directory.Epoch(e), `INSERT INTO app.one (tenant_id, k) VALUES (7, $1)`, k))
-	}
-	insert(1, 1)
-	steps(t, a.cell, b.cell, there)
-	insert(2, 2)
-	must(t, a.Client.Reserve(ctx, back))
-	must(t, b.Client.Arm(ctx, back, wait))
-	_, err := a.Pull(ctx, back, b.url, false)
-	must(t, err)
-	must(t, b.Client.Release(ctx, back))
-	must(t, a.Client.Discard(ctx, back))
-	_, err = b.owner.Exec(ctx, `
-		UPDATE cell.serving SET generation = 1; DELETE FROM cell.dirty WHERE tenant_id = 7 AND pk = '["2"]';
-		BEGIN; SELECT set_config('cell.tenant', '7', true); DELETE FROM app.one WHERE tenant_id = 7 AND k = 2; COMMIT`) // b was promoted, and lacks it
-	must(t, err)
+	for name, final := range map[string]bool{"before its pause": false, "in its pause": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := keyedPairOf(t, oneTable+`k integer NOT NULL, PRIMARY KEY (tenant_id, k));`, "app.one")
+			ctx := t.Context()
+			must(t, a.do(t, mover, 1, `INSERT INTO app.one (tenant_id, k) VALUES (7, 1)`))
+			steps(t, a.cell, b.cell, there)
+			must(t, b.do(t, mover, 2, `INSERT INTO app.one (tenant_id, k) VALUES (7, 2)`))
+			must(t, a.Client.Reserve(ctx, back))
+			must(t, b.Client.Arm(ctx, back, wait))
+			_, err := a.Pull(ctx, back, b.url, false)
+			must(t, err)
+			if final {
+				must(t, b.Client.Freeze(ctx, back, wait))
+				_, err = a.Pull(ctx, back, b.url, true)
+				must(t, err)
+			}
+			must(t, b.Client.Release(ctx, back))
+			must(t, a.Client.Discard(ctx, back))
+			for _, lost := range []string{ // as cell.reconcile leaves it
+				`UPDATE cell.serving SET generation = generation + 1`, `DELETE FROM cell.dirty WHERE tenant_id = 7 AND pk = '["2"]'`,
+				`BEGIN; SELECT set_config('cell.tenant', '7', true); DELETE FROM app.one WHERE tenant_id = 7 AND k = 2; COMMIT`,
+			} {
+				_, err = b.owner.Exec(ctx, lost)
+				must(t, err)
+			}
 
-	m := back
-	m.ID, m.Base = "mv_3", 4
-	must(t, a.Client.Reserve(ctx, m))
-	must(t, b.Client.Arm(ctx, m, wait))
-	if _, err = a.Pull(ctx, m, b.url, false); !errors.Is(err, problem.Unavailable) {
-		t.Fatalf("got %v, want the copy to begin anew", err)
+			m := back
+			m.ID, m.Base = "mv_3", 4
+			must(t, a.Client.Reserve(ctx, m))
+			must(t, b.Client.Arm(ctx, m, wait))
+			if _, err = a.Pull(ctx, m, b.url, false); !errors.Is(err, problem.Unavailable) {
+				t.Fatalf("got %v, want the copy to begin anew", err)
+			}
+			a.wantRecord(t, "void:mv_1")
+			must(t, b.Client.Release(ctx, m))
+			must(t, a.Client.Discard(ctx, m))
+			m.ID, m.Base = "mv_4", 6
+			must(t, a.Client.Reserve(ctx, m))
+			must(t, b.Client.Arm(ctx, m, wait))
+			got, err := a.Pull(ctx, m, b.url, false)
+			if err != nil || got.Round != 0 {
+				t.Errorf("the next undo: got %+v, %v, want a whole copy", got, err)
+			}
+			same(t, "at the target of the undo", contents(t, a.cell, mover), contents(t, b.cell, mover))
+		})
 	}
-	a.wantRecord(t, "void:mv_1")
-	must(t, b.Client.Release(ctx, m))
-	must(t, a.Client.Discard(ctx, m))
-	m.ID, m.Base = "mv_4", 6
-	must(t, a.Client.Reserve(ctx, m))
-	must(t, b.Client.Arm(ctx, m, wait))
-	got, err := a.Pull(ctx, m, b.url, false)
-	if err != nil || got.Round != 0 {
-		t.Errorf("the next undo: got %+v, %v, want a whole copy", got, err)
-	}
-	same(t, "at the target of the undo", contents(t, a.cell, mover), contents(t, b.cell, mover))
 }
 
 // wantRecord checks whose copy the cell says it has of the tenant.

@@ -186,6 +186,11 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestAVoidCopyStaysVoid",
 	},
 	{
+		name: "what-a-pause-has-brought-counts-for-ever", why: "after a failover of the source an undo begins with a copy that has what the source has lost",
+		in: "cell.discard", edit: []edit{{"coalesce(substring(r.snapshot FROM '^[0-9]+/'), '0/') || '3:3:'", "'3:3:'"}},
+		pkg: transferPkg, test: "TestACopyBegunAnewIsVoid",
+	},
+	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
 		in: "cell/mover/undo.go", edit: []edit{{"if m.Undoes == \"\" || w.report.Whole {", "if true {"}},
 		pkg: moverPkg, test: "TestAnUndoEndsWhereItsCopyIsFoundToDiffer",

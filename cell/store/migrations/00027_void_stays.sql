@@ -30,7 +30,8 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
--- An undo that was awaited and has no record here was to copy everything: so is the next one.
+-- An undo that was awaited and has no record here was to copy everything: so is the next one. What one that was aborted in its
+-- pause has brought counts only for the source's generation that it is of: one that a failover has made older has lost some of it.
 CREATE OR REPLACE FUNCTION cell.discard(tenant bigint, at_epoch bigint, move text, undoes text, source text) RETURNS SETOF cell.fence
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -44,7 +45,8 @@ BEGIN
      WHERE (f.state = 'incoming' AND f.epoch = at_epoch AND f.move_id = move)
         OR (f.state IN ('moved', 'incoming') AND f.epoch < at_epoch);
     IF FOUND AND undoes IS NOT NULL THEN
-        UPDATE cell.received r SET move_id = 'kept:' || undoes, final = false, snapshot = CASE WHEN r.final THEN '3:3:' ELSE r.snapshot END
+        UPDATE cell.received r SET move_id = 'kept:' || undoes, final = false,
+               snapshot = CASE WHEN r.final THEN coalesce(substring(r.snapshot FROM '^[0-9]+/'), '0/') || '3:3:' ELSE r.snapshot END
          WHERE r.tenant_id = tenant AND r.move_id = move;
         IF NOT FOUND AND awaited THEN
             INSERT INTO cell.received (tenant_id, move_id, round, snapshot) VALUES (tenant, 'void:' || undoes, 0, '3:3:')
