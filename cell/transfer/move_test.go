@@ -233,8 +233,8 @@ func TestUndoBringsOnlyWhatChanged(t *testing.T) {
 	must(t, a.Discard(ctx, back))
 	var since string
 	must(t, a.owner.QueryRow(ctx, `SELECT snapshot FROM cell.received WHERE move_id = 'kept:mv_1'`).Scan(&since))
-	if since != transfer.Everything {
-		t.Errorf("the next undo begins at %q, want %q", since, transfer.Everything)
+	if want := "0/" + transfer.Everything; since != want {
+		t.Errorf("the next undo begins at %q, want %q", since, want)
 	}
 	must(t, b.do(t, mover, 4, `UPDATE app.counter SET v = 43`))
 

@@ -20,7 +20,8 @@ import (
 )
 
 // Everything is the snapshot in which nothing is visible: the changes since it
-// are all that were captured.
+// are all that were captured. After a generation ("0/" where that is 0) it is said of a
+// copy that has what a round of that generation has brought.
 const Everything = "3:3:"
 
 // A Source sends a tenant's rows. Its pool's role reads past row security; what
@@ -74,6 +75,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			}
 			return err
 		})
+		b.Queue(unhurried)
 		if form != nil {
 			dirty.queue(b, tenant, form[2], s.few)
 		}
@@ -82,7 +84,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	err := pg.InTxAfter(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, first, func(tx pgx.Tx) error {
 		head.Snapshot = generation + head.Snapshot
 		switch {
-		case since == Everything && unnoted, since != "" && since != Everything && form[1] != generation:
+		case since == Everything && unnoted, since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation:
 			return problem.New(problem.Conflict, "the source has lost what it knew of the changes since %s", since).With("snapshot", "void")
 		case since != "":
 			since = form[2]
@@ -132,6 +134,10 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	}
 	return total, out.w.Flush()
 }
+
+// unhurried lets a stream's session be idle for as long as a mover waits for a copy: the server has sent all of a table
+// long before a reader that is busy, or a slow pace, has taken it. Where the reader is gone, the write to it fails.
+const unhurried = `SELECT set_config('idle_in_transaction_session_timeout', '24h', true)`
 
 // flushed makes the commit of a round's transaction, which has changed nothing, wait until
 // the disk has whatever its snapshot has seen end. A server that was killed before

@@ -123,7 +123,7 @@ var table = []mutant{
 	},
 	{
 		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
-		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, tenant)", "return nil"}},
+		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, from, args...)", "return nil"}},
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
@@ -180,6 +180,16 @@ var table = []mutant{
 		name: "reserve-leaves-a-dead-mover's-copy", why: "an undo that should copy everything begins with the kept copy, which a mover before had reserved",
 		in: "cell.reserve", edit: []edit{{"r.move_id = move AND r.round = 0 AND NOT r.final", "false"}},
 		pkg: transferPkg, test: "TestAnUndoWithoutTheKeptCopyBringsEverything",
+	},
+	{
+		name: "reserve-forgets-that-a-copy-is-void", why: "after an undo that was aborted before its copy the next one begins with what a failover has left: acknowledged writes are lost",
+		in: "cell.reserve", edit: []edit{{"\n         WHERE r.move_id <> 'void:' || undoes", ""}},
+		pkg: transferPkg, test: "TestAVoidCopyStaysVoid",
+	},
+	{
+		name: "what-a-pause-has-brought-counts-for-ever", why: "after a failover of the source an undo begins with a copy that has what the source has lost",
+		in: "cell.discard", edit: []edit{{"coalesce(substring(r.snapshot FROM '^[0-9]+/'), '0/') || '3:3:'", "'3:3:'"}},
+		pkg: transferPkg, test: "TestACopyBegunAnewIsVoid",
 	},
 	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
