@@ -140,6 +140,14 @@ func Describe(err error) string {
 	return text
 }
 
+// Cut is text, at most so many bytes of it, and then a sign that there was more.
+func Cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
 // KindOf is the kind of the first Error in err's chain, Internal where there is none.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {

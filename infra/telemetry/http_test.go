@@ -142,6 +142,18 @@ func TestAClientsErrorIsNoErrorOfOurs(t *testing.T) {
 	}
 }
 
+// TestALongErrorIsCut: it would take the place of other lines in the log (F35).
+func TestALongErrorIsCut(t *testing.T) {
+	t.Parallel()
+	_, got := serveOnce(t, false, func(w http.ResponseWriter, r *http.Request) {
+		Problem(w, r, "cell", problem.New(problem.Invalid, "%s", strings.Repeat("é", 100_000)))
+	}, nil)
+	text, _ := got[0]["error"].(string)
+	if len(text) > mostError+3 || !strings.HasSuffix(text, "é…") {
+		t.Errorf("got %d bytes that end with %q, want %d and a sign that there was more", len(text), text[len(text)-5:], mostError)
+	}
+}
+
 func TestPanicIsA500AndItsStackStaysInTheLog(t *testing.T) {
 	t.Parallel()
 	rec, got := serveOnce(t, false, func(http.ResponseWriter, *http.Request) { panic("index out of range") }, nil)
