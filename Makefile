@@ -30,7 +30,7 @@ test: deps build ## every test, with the race detector, in random order; allocat
 short: ## the tests that need no server, in under half a minute
 	$(GO) test -short ./...
 
-check: deps lint model test demo chaos ## exactly what CI runs
+check: deps lint model test demo chaos ## what CI's job check runs
 	@./infra/deploy/compose-smoke.sh
 
 lint: $(TOOLS)/staticcheck ## formatting, vet, staticcheck

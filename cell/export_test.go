@@ -38,7 +38,7 @@ func Unlisted(next http.Handler) http.Handler {
 	h := (&Server{}).operation(endpoint{route: Route{Method: "POST", Path: "/"}, next: next, op: &routers.Route{
 		Spec: &openapi3.T{}, Path: "/", PathItem: &openapi3.PathItem{Post: op}, Method: "POST", Operation: op,
 	}})
-	return telemetry.HTTP(slog.New(slog.DiscardHandler), true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return telemetry.HTTP(slog.New(slog.DiscardHandler), "test", true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(withCall(r.Context(), &call{})))
 	}))
 }

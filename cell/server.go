@@ -86,7 +86,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.mux = s.routes(all)
 	// The router is the only peer and has cleaned the request id: it is taken over.
-	s.handler = otelhttp.NewHandler(telemetry.HTTP(o.Log, true, http.HandlerFunc(s.serve)), "cell request")
+	s.handler = otelhttp.NewHandler(telemetry.HTTP(o.Log, source, true, http.HandlerFunc(s.serve)), "cell request")
 	return s, nil
 }
 

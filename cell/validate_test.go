@@ -73,6 +73,41 @@ func TestAKeyHasTheSameFormEverywhere(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrongIsSaidShortly: a client's own words fill neither the answer nor the log,
+// where they would take the place of other tenants' lines.
+func TestWhatIsWrongIsSaidShortly(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	var many, long strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&many, `,"%d":1`, i)
+	}
+	for i := range 60 {
+		fmt.Fprintf(&long, `,"%d%s":1`, i, strings.Repeat("\x7f", 5000))
+	}
+	for name, tt := range map[string]struct {
+		more   string
+		fields int
+	}{
+		"many unknown fields": {many.String(), 51},
+		"a long name":         {`,"` + strings.Repeat("\x7f", 500_000) + `":1`, 1},
+		"many long names":     {long.String(), 51},
+	} {
+		before := len(h.log.String())
+		r := h.send(request{method: "POST", path: "/v1/projects", body: `{"name":"x"` + tt.more + `}`})
+		got := decode[document](t, r)
+		if r.status != 400 || got.Code != "invalid" || len(got.Errors) != tt.fields {
+			t.Errorf("%s: got %d with %d errors, want 400 with %d", name, r.status, len(got.Errors), tt.fields)
+		}
+		if n := len(r.body); n > 64<<10 {
+			t.Errorf("%s: an answer of %d bytes, want 64 KiB at most", name, n)
+		}
+		if n := len(h.log.String()) - before; n > 8<<10 {
+			t.Errorf("%s: %d bytes in the log, want 8 KiB at most", name, n)
+		}
+	}
+}
+
 func TestAnIDThatCannotBeDoesNotExist(t *testing.T) {
 	t.Parallel()
 	h := start(t)

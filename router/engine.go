@@ -1,12 +1,12 @@
 package router
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"runtime"
 
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/h1"
 )
 
@@ -40,22 +40,12 @@ func (rt *Router) NewLoops() *h1.Server {
 // malformed counts a request that is not HTTP as the engine takes it, and says
 // what its sender reads. There is no line in the log: whoever sends such
 // requests could fill it.
-func (rt *Router) malformed(f h1.Fault) (contentType string, body []byte) {
+func (rt *Router) malformed(f h1.Fault, path string, header http.Header) (body []byte) {
 	rt.metrics.malformed.WithLabelValues(f.Reason()).Inc()
-	kind := problem.Invalid
-	if f.Status() == http.StatusRequestHeaderFieldsTooLarge {
-		kind = problem.HeadTooLarge
-	}
-	body, err := json.Marshal(struct {
-		Title  string       `json:"title"`
-		Status int          `json:"status"`
-		Detail string       `json:"detail"`
-		Code   problem.Kind `json:"code"`
-		Source string       `json:"source"`
-		Reason string       `json:"reason"`
-	}{http.StatusText(f.Status()), f.Status(), f.Error(), kind, source, f.Reason()})
-	if err != nil {
-		return "text/plain", []byte(f.Error()) // cannot be: the parts are constants
-	}
-	return problem.ContentType, append(body, '\n')
+	id := telemetry.NewID()
+	header.Set(telemetry.RequestIDHeader, id)
+	header.Set("Content-Type", problem.ContentType)
+	header.Set("Cache-Control", "no-store")
+	err := problem.New(problem.FromStatus(f.Status()), "%s", f.Error()).With("reason", f.Reason())
+	return problem.Make(err, problem.Where{Source: source, RequestID: id, Instance: path}).Body
 }

@@ -108,7 +108,7 @@ func (rt *Router) Close() {
 
 // Handler is the tenants' listener: one log line and one span per request.
 func (rt *Router) Handler() http.Handler {
-	return telemetry.HTTP(rt.Log, true, http.HandlerFunc(rt.serve))
+	return telemetry.HTTP(rt.Log, source, true, http.HandlerFunc(rt.serve))
 }
 
 // serve answers one request and counts it, however it ends.

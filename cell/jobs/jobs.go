@@ -44,6 +44,7 @@ type Job struct {
 
 	max         int // attempts
 	traceparent string
+	until       time.Time // the claim's end, as the database has it
 	waited      time.Duration
 }
 
@@ -91,7 +92,7 @@ type New struct {
 	Key      string    // of a kind, the tenant has one job with it: a new one replaces it; "": any number
 	Payload  any       // becomes JSON
 	At       time.Time // not before; zero, or what is over, is at once
-	Attempts int       // 0 is DefaultAttempts
+	Attempts int       // 0 is DefaultAttempts; one whose worker is killed counts, though Handle may not have run
 }
 
 // enqueue gives a job that it replaces another id: who has claimed the old one

@@ -3,8 +3,11 @@ package jobs
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,6 +143,34 @@ func TestFailuresAreRetriedAndThenGivenUp(t *testing.T) {
 	}
 }
 
+// TestAJobThatWasGivenUpIsStartedAgain as docs/OPERATIONS.md has it.
+func TestAJobThatWasGivenUpIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(page), "### A job that was given up\n")
+	_, after, _ = strings.Cut(after, "```sql\n")
+	sql, _, _ := strings.Cut(after, "```")
+	w := open(t)
+	w.admit(t, 17)
+	var mended atomic.Bool
+	start(t, w.runner(t, quick(), Kind{Name: "projects.task_due", Handle: func(ctx context.Context, tx *store.Tx, j Job) error {
+		if !mended.Load() {
+			return errBoom
+		}
+		return effect(ctx, tx, j)
+	}}))
+	w.enqueue(t, 17, New{Kind: "projects.task_due", Payload: "a", Attempts: 2})
+	eventually(t, "giving up", func() bool { return slices.Equal(w.states(t, 17), []string{"dead"}) })
+	mended.Store(true)
+	if _, err := w.owner.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	eventually(t, "its effect", func() bool { return slices.Equal(w.effects(t, 17), []string{"a"}) })
+}
+
 // A job that meets a fault that is not its own rests without an attempt, while the
 // tenant's other jobs go on, and is seen to be late.
 func TestAJobThatMeetsAFaultRests(t *testing.T) {
@@ -201,6 +232,62 @@ func TestAJobIsLateFromWhenItWasAskedFor(t *testing.T) {
 	if err := r.do(t.Context(), 1, 1, *j); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAnOutageIsNoAttempt: the database goes away between the claim of a last attempt and its
+// work, so that the worker cannot give the claim back. It does when the database is there again.
+func TestAnOutageIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	w := open(t)
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: 1})
+	var log buffer
+	o := quick()
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	r := w.runner(t, o, noting)
+	claimed, gone := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(gone) })
+	defer release()
+	once := sync.OnceFunc(func() {
+		close(claimed)
+		<-gone
+	})
+	r.hook = func(step string) error {
+		if step == "claimed" {
+			once()
+		}
+		return nil
+	}
+	start(t, r)
+	<-claimed
+	app := "app" + w.owner.Config().Database
+	w.strings(t, `ALTER ROLE `+app+` CONNECTION LIMIT 0`)
+	w.strings(t, `SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE usename = $1::text`, app)
+	release()
+	eventually(t, "a claim that cannot be given back", func() bool { return strings.Contains(log.String(), "record outcome of job") })
+	w.strings(t, `ALTER ROLE `+app+` CONNECTION LIMIT -1`)
+	eventually(t, "the end of the job", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
+	if got := w.effects(t, 1); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("got %q, want its effect once", got)
+	}
+}
+
+// A buffer may be written while the test reads it.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 func TestAKindThatTheWorkerDoesNotKnowIsLeftAlone(t *testing.T) {

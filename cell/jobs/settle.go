@@ -61,11 +61,20 @@ func (r *Runner) settle(ctx context.Context, t directory.TenantID, e directory.E
 	default:
 		log.WarnContext(ctx, "job was not done", "error", err)
 	}
-	// A process that stops frees what it has claimed; that outlives ctx, for a moment.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	if err := r.record(ctx, t, e, j, outcome, wait, err); err != nil && !errors.Is(err, problem.Stale) {
-		log.WarnContext(ctx, "record outcome of job", "error", err)
+	// What is no attempt is given back when the database is there again, while the claim lasts:
+	// after that it would count. A process that stops tries once, which outlives ctx.
+	for end, first := time.Now().Add(r.o.Claim), true; ; first = false {
+		rerr := r.record(ctx, t, e, j, outcome, wait, err)
+		if rerr == nil || errors.Is(rerr, problem.Stale) {
+			return
+		}
+		if first {
+			log.WarnContext(ctx, "record outcome of job", "error", rerr)
+		}
+		if outcome != outcomeFreed || ctx.Err() != nil || time.Now().After(end) {
+			return
+		}
+		store.Wait(ctx, cannotWork)
 	}
 }
 
@@ -102,12 +111,13 @@ func judge(err error, stopping bool) string {
 
 // free ends the attempt as if it had not been. Where the process does not stop, the
 // job waits for $4: the fault may last, and what is due for longest is claimed first,
-// again at once and before the tenant's other jobs.
+// again at once and before the tenant's other jobs. It may be sent again after it was
+// done, and then the attempt of that number may be somebody else's: its claim ends later.
 const free = `
 	UPDATE cell.job
 	   SET state = 'available', attempt = attempt - 1,
 	       run_at = CASE WHEN $4::interval = '0' THEN run_at ELSE clock_timestamp() + $4::interval END
-	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
+	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3 AND claimed_until = $5`
 
 const fail = `
 	UPDATE cell.job
@@ -117,9 +127,11 @@ const fail = `
 	 WHERE tenant_id = $1 AND id = $2 AND state = 'running' AND attempt = $3`
 
 func (r *Runner) record(ctx context.Context, t directory.TenantID, e directory.Epoch, j Job, outcome string, wait time.Duration, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
 	return r.store.InTenant(ctx, t, e, func(ctx context.Context, tx *store.Tx) error {
 		if outcome == outcomeFreed {
-			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt, wait)
+			_, err := tx.Exec(ctx, free, t, j.ID, j.Attempt, wait, j.until)
 			return err
 		}
 		_, err := tx.Exec(ctx, fail, t, j.ID, j.Attempt, outcome == outcomeDead, wait, pg.Text(cause.Error(), maxError))

@@ -43,7 +43,7 @@ const claim = `
 	                WHERE tenant_id = $1 AND state = 'available' AND run_at <= clock_timestamp() AND kind = ANY ($3)
 	                ORDER BY run_at LIMIT 1
 	                  FOR UPDATE SKIP LOCKED)
-	RETURNING j.id::text, j.kind, j.attempt, j.max_attempts, j.traceparent,
+	RETURNING j.id::text, j.kind, j.attempt, j.max_attempts, j.traceparent, j.claimed_until,
 	          extract(epoch FROM clock_timestamp() - j.run_at)::double precision`
 
 // turn does one job of the tenant, if one is due; then there may be more.
@@ -81,7 +81,7 @@ func (r *Runner) claim(ctx context.Context, t directory.TenantID, e directory.Ep
 		b.Queue(claim, t, e, r.names, r.o.Claim).QueryRow(func(row pgx.Row) error {
 			var got Job
 			var waited float64
-			err := row.Scan(&got.ID, &got.Kind, &got.Attempt, &got.max, &got.traceparent, &waited)
+			err := row.Scan(&got.ID, &got.Kind, &got.Attempt, &got.max, &got.traceparent, &got.until, &waited)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return nil
 			}

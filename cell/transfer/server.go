@@ -95,7 +95,7 @@ func (s *Server) Handler() http.Handler {
 	}
 	mux.Handle("POST "+Prefix+"keys", s.guard(token.Cell, s.answer(s.keys)))
 	mux.Handle("POST "+Prefix+"rows", s.guard(token.Cell, http.HandlerFunc(s.rows)))
-	return telemetry.HTTP(s.Log, true, mux)
+	return telemetry.HTTP(s.Log, "cell", true, mux)
 }
 
 // Bounds of a request's body: maxKept of one that names every key that has

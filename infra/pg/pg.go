@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/exaring/otelpgx"
@@ -28,11 +29,18 @@ var liveness = map[string]string{
 	"tcp_user_timeout": "20s", // no keepalives are sent while an answer is under way
 }
 
+// setLiveness sets it when the connection is there, for a copy of cfg as well: a pooler
+// (PgBouncer) refuses a connection whose first message has a setting that it does not know.
 func setLiveness(cfg *pgx.ConnConfig) {
+	var set strings.Builder
 	for setting, value := range liveness {
 		if _, own := cfg.RuntimeParams[setting]; !own {
-			cfg.RuntimeParams[setting] = value
+			fmt.Fprintf(&set, "SET %s = '%s';", setting, value)
 		}
+	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		_, err := conn.Exec(ctx, set.String()).ReadAll()
+		return err
 	}
 }
 

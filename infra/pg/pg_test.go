@@ -3,6 +3,9 @@ package pg
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,11 +64,15 @@ func TestOpen(t *testing.T) {
 func TestTheServerAsksWhetherTheClientIsThere(t *testing.T) {
 	t.Parallel()
 	url := testkit.Postgres(t)
-	for name, tt := range map[string]struct{ more, want string }{
-		"as it is":          {"", "10 5 3 20000"},
-		"as the URL has it": {"&tcp_keepalives_idle=60&tcp_user_timeout=0", "60 5 3 0"},
+	for name, tt := range map[string]struct{ more, want, sent string }{
+		"as it is":          {"", "10 5 3 20000", "[]"},
+		"as the URL has it": {"&tcp_keepalives_idle=60&tcp_user_timeout=0", "60 5 3 0", "[tcp_keepalives_idle tcp_user_timeout]"},
 	} {
-		own, err := pgx.ConnectConfig(t.Context(), open(t, url+tt.more).Config().ConnConfig) // as sessions beside the pool are made
+		cfg := open(t, url+tt.more).Config().ConnConfig
+		if sent := slices.Sorted(maps.Keys(cfg.RuntimeParams)); fmt.Sprint(sent) != tt.sent {
+			t.Errorf("%s: %v go with the connection's first message, in which PgBouncer refuses what it does not know; want %v", name, sent, tt.sent)
+		}
+		own, err := pgx.ConnectConfig(t.Context(), cfg) // as sessions beside the pool are made
 		if err != nil {
 			t.Fatal(err)
 		}

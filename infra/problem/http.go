@@ -92,7 +92,7 @@ func Read(resp *http.Response) error {
 	}
 	var doc document
 	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
-		return New(fromStatus(resp.StatusCode), "answer with status %d", resp.StatusCode)
+		return New(FromStatus(resp.StatusCode), "answer with status %d", resp.StatusCode)
 	}
 	e := &Error{Kind: doc.Code, Detail: doc.Detail, Fields: doc.Errors, Extra: doc.Extra}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
@@ -101,9 +101,9 @@ func Read(resp *http.Response) error {
 	return e
 }
 
-// fromStatus is the kind of an answer that names none. 421 is not Stale here: only
+// FromStatus is the kind of an answer that names none. 421 is not Stale here: only
 // a cell's own document promises that nothing was done.
-func fromStatus(status int) Kind {
+func FromStatus(status int) Kind {
 	switch status {
 	case http.StatusUnauthorized:
 		return Unauthenticated
@@ -121,12 +121,20 @@ func fromStatus(status int) Kind {
 		return PreconditionFailed
 	case http.StatusRequestEntityTooLarge:
 		return TooLarge
+	case http.StatusRequestURITooLong:
+		return TargetTooLong
+	case http.StatusExpectationFailed:
+		return ExpectationFailed
 	case http.StatusTooManyRequests:
 		return RateLimited
+	case http.StatusRequestHeaderFieldsTooLarge:
+		return HeadTooLarge
 	case http.StatusBadGateway, http.StatusServiceUnavailable:
 		return Unavailable
 	case http.StatusGatewayTimeout:
 		return Timeout
+	case http.StatusHTTPVersionNotSupported:
+		return VersionRefused
 	}
 	if status >= 400 && status < 500 {
 		return Invalid

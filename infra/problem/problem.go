@@ -33,6 +33,8 @@ const (
 	Gone               Kind = "gone"                 // 410: too old to continue from; start again from a snapshot
 	PreconditionFailed Kind = "precondition-failed"  // 412: If-Match does not hold
 	TooLarge           Kind = "too-large"            // 413
+	TargetTooLong      Kind = "target-too-long"      // 414
+	ExpectationFailed  Kind = "expectation-failed"   // 417
 	Stale              Kind = "stale_epoch"          // 421: the caller knows an older placement; look up and repeat
 	AssertionRefused   Kind = "assertion-refused"    // 421: the cell does not take what a router signed; nothing was done
 	Misdirected        Kind = "misdirected"          // 421: the connection is for another name
@@ -45,15 +47,16 @@ const (
 	CellUnavailable    Kind = "cell-unavailable"     // 503: the owning cell does not answer
 	Unavailable        Kind = "unavailable"          // 503: this process cannot answer now
 	Timeout            Kind = "timeout"              // 504
+	VersionRefused     Kind = "version-refused"      // 505: not a version of HTTP that is spoken here
 )
 
 var statuses = map[Kind]int{
 	Invalid: 400, TenantConflict: 400, ReservedHeader: 400, Unauthenticated: 401,
 	Forbidden: 403, TenantSuspended: 403, NotFound: 404, TenantNotFound: 404,
 	MethodNotAllowed: 405, Conflict: 409, Gone: 410, PreconditionFailed: 412,
-	TooLarge: 413, Stale: 421, AssertionRefused: 421, Misdirected: 421, KeyReused: 422, RateLimited: 429, HeadTooLarge: 431,
+	TooLarge: 413, TargetTooLong: 414, ExpectationFailed: 417, Stale: 421, AssertionRefused: 421, Misdirected: 421, KeyReused: 422, RateLimited: 429, HeadTooLarge: 431,
 	Internal: 500, BadGateway: 502, TenantMoving: 503, CellUnavailable: 503,
-	Unavailable: 503, Timeout: 504,
+	Unavailable: 503, Timeout: 504, VersionRefused: 505,
 }
 
 // Error makes a Kind usable as a target of errors.Is.
@@ -138,6 +141,14 @@ func Describe(err error) string {
 		}
 	}
 	return text
+}
+
+// Cut is text, at most so many bytes of it, and then a sign that there was more.
+func Cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // KindOf is the kind of the first Error in err's chain, Internal where there is none.

@@ -71,15 +71,15 @@ func Problem(w http.ResponseWriter, r *http.Request, source string, err error) {
 
 // HTTP gives each request an id (the caller's, if it is printable and short), a
 // Request in its context, and one log line when it ends. trust says whether the
-// id of the caller is taken over.
-func HTTP(log *slog.Logger, trust bool, next http.Handler) http.Handler {
+// id of the caller is taken over. source answers where next panics.
+func HTTP(log *slog.Logger, source string, trust bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req := &Request{}
 		if trust {
 			req.ID = cleanID(r.Header.Get(RequestIDHeader))
 		}
 		if req.ID == "" {
-			req.ID = newID()
+			req.ID = NewID()
 		}
 		r.Header.Set(RequestIDHeader, req.ID)
 		w.Header().Set(RequestIDHeader, req.ID)
@@ -88,13 +88,13 @@ func HTTP(log *slog.Logger, trust bool, next http.Handler) http.Handler {
 		sw := &StatusWriter{ResponseWriter: w}
 		start := time.Now()
 		defer func() { logRequest(ctx, log, r, req, sw, time.Since(start)) }()
-		serve(next, sw, r.WithContext(ctx), req)
+		serve(next, sw, r.WithContext(ctx), source, req)
 	})
 }
 
 // serve turns a panic into a 500 and its line in the log: the stack goes there
 // and nowhere else. http.ErrAbortHandler, which closes the connection, passes.
-func serve(next http.Handler, w *StatusWriter, r *http.Request, req *Request) {
+func serve(next http.Handler, w *StatusWriter, r *http.Request, source string, req *Request) {
 	defer func() {
 		cause := recover()
 		switch {
@@ -108,7 +108,7 @@ func serve(next http.Handler, w *StatusWriter, r *http.Request, req *Request) {
 		if w.status != 0 || w.Bytes > 0 {
 			panic(http.ErrAbortHandler) // too late for an answer; half a one must not look whole
 		}
-		problem.Write(w, problem.Internal, problem.Where{RequestID: req.ID, Instance: r.URL.Path})
+		problem.Write(w, problem.Internal, problem.Where{Source: source, RequestID: req.ID, Instance: r.URL.Path})
 	}()
 	next.ServeHTTP(w, r)
 }
@@ -132,7 +132,8 @@ func cleanID(id string) string {
 	return id
 }
 
-func newID() string { return string(AppendID(nil)) }
+// NewID is a request id: unique, and no secret.
+func NewID() string { return string(AppendID(nil)) }
 
 // A StatusWriter remembers the status and the number of body bytes.
 type StatusWriter struct {

@@ -27,7 +27,7 @@ func serveOnce(t *testing.T, trust bool, h http.HandlerFunc, change func(*http.R
 		change(req)
 	}
 	rec := httptest.NewRecorder()
-	HTTP(log, trust, h).ServeHTTP(rec, req)
+	HTTP(log, "cell", trust, h).ServeHTTP(rec, req)
 	return rec, lines(t, &out)
 }
 
@@ -142,10 +142,22 @@ func TestAClientsErrorIsNoErrorOfOurs(t *testing.T) {
 	}
 }
 
+// TestALongErrorIsCut: it would take the place of other lines in the log (F35).
+func TestALongErrorIsCut(t *testing.T) {
+	t.Parallel()
+	_, got := serveOnce(t, false, func(w http.ResponseWriter, r *http.Request) {
+		Problem(w, r, "cell", problem.New(problem.Invalid, "%s", strings.Repeat("é", 100_000)))
+	}, nil)
+	text, _ := got[0]["error"].(string)
+	if len(text) > mostError+3 || !strings.HasSuffix(text, "é…") {
+		t.Errorf("got %d bytes that end with %q, want %d and a sign that there was more", len(text), text[len(text)-5:], mostError)
+	}
+}
+
 func TestPanicIsA500AndItsStackStaysInTheLog(t *testing.T) {
 	t.Parallel()
 	rec, got := serveOnce(t, false, func(http.ResponseWriter, *http.Request) { panic("index out of range") }, nil)
-	if rec.Code != 500 || strings.Contains(rec.Body.String(), "index") {
+	if rec.Code != 500 || strings.Contains(rec.Body.String(), "index") || !strings.Contains(rec.Body.String(), `"source":"cell"`) {
 		t.Errorf("got %d %s, want a bare 500", rec.Code, rec.Body)
 	}
 	text, _ := got[0]["error"].(string)
@@ -156,7 +168,7 @@ func TestPanicIsA500AndItsStackStaysInTheLog(t *testing.T) {
 
 func TestPanicAfterTheAnswerBeganCutsIt(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewServer(HTTP(slog.New(slog.DiscardHandler), false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	srv := httptest.NewServer(HTTP(slog.New(slog.DiscardHandler), "cell", false, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "half")
 		_ = http.NewResponseController(w).Flush()
 		panic("later")

@@ -11,6 +11,10 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
+// mostError bounds what one line takes of the log, whatever a client has put into an
+// error's text; a panic's stack has room.
+const mostError = 16 << 10
+
 // A Line is what the log says of one request. It can be used again, and then
 // logging allocates nothing.
 type Line struct {
@@ -60,7 +64,7 @@ func (l *Line) fill() ([]slog.Attr, slog.Level) {
 	}
 	level := slog.LevelInfo
 	if l.Err != nil {
-		attrs = append(attrs, slog.String("error", problem.Describe(l.Err)))
+		attrs = append(attrs, slog.String("error", problem.Cut(problem.Describe(l.Err), mostError)))
 		if l.Status >= 500 || errors.Is(l.Err, http.ErrAbortHandler) {
 			level = slog.LevelError
 		}

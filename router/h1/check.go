@@ -98,15 +98,14 @@ func (o *Outgoing) sets(name string) bool {
 
 // Strict refuses requests of another server's that Check finds wrong, before next
 // sees them; refused is told and says what their sender reads.
-func Strict(next http.Handler, l Limits, refused func(f Fault) (contentType string, body []byte)) http.Handler {
+func Strict(next http.Handler, l Limits, refused func(f Fault, path string, header http.Header) (body []byte)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f := Check(r, l)
 		if f == None {
 			next.ServeHTTP(w, r)
 			return
 		}
-		contentType, body := refused(f)
-		w.Header().Set("Content-Type", contentType)
+		body := refused(f, r.URL.Path, w.Header())
 		w.WriteHeader(f.Status())
 		_, _ = w.Write(body) // a client that has left is nobody's loss
 	})

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -339,13 +340,16 @@ func (c *conn) readHead() bool {
 
 // refuse answers bytes that are not a request, and closes.
 func (c *conn) refuse(f Fault) {
-	contentType, body := "text/plain; charset=utf-8", []byte(f.Error()+"\n")
+	header, body := http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, []byte(f.Error()+"\n")
 	if c.srv.Refused != nil {
-		contentType, body = c.srv.Refused(f)
+		path, _, _ := bytes.Cut(c.req.target.in(c.unread()), []byte("?"))
+		body = c.srv.Refused(f, string(path), header)
 	}
 	c.answers()
 	c.out = AppendStatusLine(c.out[:0], f.Status())
-	c.out = AppendField(c.out, "Content-Type", contentType)
+	for name, values := range header {
+		c.out = AppendField(c.out, name, values[0])
+	}
 	c.out = AppendField(c.out, "Connection", "close")
 	c.out = append(AppendLength(appendDate(c.out), Length(len(body))), "\r\n"...)
 	c.out = append(c.out, body...)

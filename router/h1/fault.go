@@ -56,7 +56,7 @@ var faultInfo = [faults]struct {
 	None:               {"none", 200, "no fault"},
 	BareLF:             {"bare_lf", 400, "a line does not end with CR LF"},
 	BadMethod:          {"bad_method", 400, "the method is not a token"},
-	MethodRefused:      {"method_refused", 501, "the method is not served"},
+	MethodRefused:      {"method_refused", 405, "the method is not served"},
 	BadTarget:          {"bad_target", 400, "the request target is not valid"},
 	BadVersion:         {"bad_version", 400, "the version is not valid"},
 	VersionRefused:     {"version_refused", 505, "the version is not HTTP/1.1 or HTTP/1.0"},

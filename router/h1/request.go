@@ -30,6 +30,7 @@ func (r *Request) Parse(buf []byte) (int, Fault) {
 			return 0, f
 		}
 		if f := r.requestLine(buf, s); f != None {
+			r.target = span{}
 			return 0, f
 		}
 	}

@@ -33,9 +33,10 @@ type Server struct {
 	Whole  time.Duration // for one exchange; 0 is 2 min
 	Upload time.Duration // between two pieces of a body; 0 is 30 s
 	Tunnel time.Duration // without a byte either way; 0 is 10 min
-	// Refused is told of each request that is not HTTP as we take it, and says
-	// what its sender reads; nil sends a line of text.
-	Refused func(f Fault) (contentType string, body []byte)
+	// Refused is told of each request that is not HTTP as we take it, with its path,
+	// where it got so far, and says what its sender reads: it fills the header and
+	// returns the body; nil sends a line of text.
+	Refused func(f Fault, path string, header http.Header) (body []byte)
 	// Panicked is told what a handler panicked with, other than
 	// http.ErrAbortHandler; nil drops it.
 	Panicked func(cause any)

@@ -297,9 +297,9 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 	t.Parallel()
 	counted := make(chan Fault, 10)
 	_, addr := serving(t, ok, func(s *Server) {
-		s.Refused = func(f Fault) (string, []byte) {
+		s.Refused = func(f Fault, _ string, _ http.Header) []byte {
 			counted <- f
-			return "application/problem+json", []byte(`{"reason":"` + f.Reason() + `"}`)
+			return []byte(`{"reason":"` + f.Reason() + `"}`)
 		}
 	})
 	for _, f := range Faults() {

@@ -46,7 +46,7 @@ func newTuner(most, least int) tuner {
 	return t
 }
 
-// restart goes back to the least: the cell was away and is cold.
+// restart goes back to a sixteenth, also where that is under the least: the cell was away and is cold.
 func (t *tuner) restart() {
 	t.limit, t.rising, t.kept = float64(max(1, t.most/16)), true, 0
 }

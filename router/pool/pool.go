@@ -20,7 +20,7 @@ import (
 // Limits bound what one cell may take of the router.
 type Limits struct {
 	Requests int           // at once; as many again may wait for a place
-	Least    int           // the limit never goes under it; 0 is a sixteenth of Requests
+	Least    int           // the limit does not shrink under it; 0 is a sixteenth of Requests
 	Wait     time.Duration // for a place; 0 is 250 ms
 	Connect  time.Duration // to make a connection and, again, its TLS; 0 is 2 s
 	Timeout  time.Duration // for the head of the answer

@@ -118,7 +118,7 @@ func startDirectory(tb testing.TB, keys token.Keys) (addr, db string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	srv := httptest.NewServer(telemetry.HTTP(slog.New(slog.DiscardHandler), true, s))
+	srv := httptest.NewServer(telemetry.HTTP(slog.New(slog.DiscardHandler), "directory", true, s))
 	tb.Cleanup(srv.Close)
 	return srv.URL, url
 }

@@ -44,7 +44,7 @@ func serve(ctx context.Context, cfg Config) error {
 	}
 	admin := run.NewAdmin()
 	admin.Check("database", record.Ping)
-	handler := otelhttp.NewHandler(telemetry.HTTP(tel.Log, true, api), "directory")
+	handler := otelhttp.NewHandler(telemetry.HTTP(tel.Log, "directory", true, api), "directory")
 	return listen(ctx, cfg, handler, admin, admin.Handler(tel.Registry), work)
 }
 

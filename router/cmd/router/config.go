@@ -36,7 +36,7 @@ type settings struct {
 	Auth            string        `env:"AUTH" envDefault:"required" help:"required or optional: a tenant's token with each request"`
 	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
 	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
-	CellLeast       int           `env:"CELL_LEAST_CONCURRENCY" envDefault:"64" help:"under which the limit of requests to one cell, which adapts to it, never goes: those of a tenant that moves wait in the cell for as long as the pause"`
+	CellLeast       int           `env:"CELL_LEAST_CONCURRENCY" envDefault:"64" help:"under which the limit of requests to one cell, which adapts to it, does not shrink: those of a tenant that moves wait in the cell for as long as the pause; a cell that was away begins with a sixteenth of CELL_CONCURRENCY"`
 	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" help:"event streams of one cell at once, besides requests, and as many requests whose clients are slow"`
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
 	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
