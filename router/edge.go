@@ -3,6 +3,7 @@ package router
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/guard"
@@ -49,6 +50,7 @@ func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
 // readSignup reads a sign-up whole before the directory is asked, whose connections are
 // few: who sends slowly holds none. The guard looks into it.
 func (rt *Router) readSignup(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(signupTimeout)) // every server of ours has one
 	b, err := readBody(w, r, signupBody)
 	if err != nil {
 		return err

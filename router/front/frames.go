@@ -1,12 +1,11 @@
 package front
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/http"
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -51,6 +50,7 @@ var errFlood = errors.New("http/2: the client sends frames that only cost")
 type guarded struct {
 	net.Conn
 	tls     *tls.ConnectionState // nil without TLS
+	from    netip.Prefix         // whose share its requests count in; the zero value: of a hop, nobody's
 	metrics *Metrics
 
 	in, out        frames
@@ -71,7 +71,7 @@ func (s *Server) guard(nc net.Conn, state *tls.ConnectionState) *guarded {
 		idles: rate.NewLimiter(idlesPerSecond, idles), windows: rate.NewLimiter(windowsPerSecond, windows),
 	}
 	if state != nil && (s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr())) {
-		g.resets = rate.NewLimiter(resetsPerSecond, resets)
+		g.resets, g.from = rate.NewLimiter(resetsPerSecond, resets), addressOf(nc.RemoteAddr())
 	}
 	return g
 }
@@ -226,22 +226,4 @@ func (s *frames) want() int {
 		return headBytes + 1
 	}
 	return headBytes
-}
-
-type tlsKey struct{}
-
-// connContext keeps how a connection is encrypted for withTLS.
-func connContext(ctx context.Context, nc net.Conn) context.Context {
-	if g, ok := nc.(*guarded); ok && g.tls != nil {
-		return context.WithValue(ctx, tlsKey{}, g.tls)
-	}
-	return ctx
-}
-
-// withTLS tells next how a request's connection is encrypted.
-func withTLS(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.TLS, _ = r.Context().Value(tlsKey{}).(*tls.ConnectionState)
-		next.ServeHTTP(w, r)
-	})
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -41,7 +42,7 @@ type Options struct {
 
 const (
 	handshakeTime = 10 * time.Second
-	handshakes    = 4096 // at once; who comes then is not served
+	handshakes    = 4096 // at once, of who has said something; who comes then is not served
 
 	maxStreams = 128      // at once, of one connection
 	maxFrame   = 16 << 10 // bytes of one frame: of each connection, one is kept in memory
@@ -58,7 +59,9 @@ type Server struct {
 	frames *inlet // of HTTP/2
 	ctx    context.Context
 	stop   context.CancelFunc
-	places chan struct{}
+
+	shaking  *crowd // handshakes
+	arrivals *crowd // requests over HTTP/2
 
 	mu     sync.Mutex
 	ln     net.Listener
@@ -68,14 +71,14 @@ type Server struct {
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{o: o, places: make(chan struct{}, handshakes)}
+	s := &Server{o: o, shaking: newCrowd(handshakes, handshakeTime), arrivals: newCrowd(arrivals, arriveTime)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	protocols := &http.Protocols{}
 	// By then the connection is no TLS for net/http, which counts no frames of what
 	// it has not read: our own reader stands between.
 	protocols.SetUnencryptedHTTP2(true)
 	s.h2 = &http.Server{
-		Handler: withTLS(o.Handler), Protocols: protocols, MaxHeaderBytes: o.MaxHead,
+		Handler: s.arriving(o.Handler), Protocols: protocols, MaxHeaderBytes: o.MaxHead,
 		ReadHeaderTimeout: handshakeTime, ReadTimeout: o.Whole, WriteTimeout: o.Whole, IdleTimeout: o.Idle,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingWait, WriteByteTimeout: writeTime,
@@ -145,34 +148,70 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// take starts a connection's handshake, if there is a place for it.
+// take brings a connection in, once its handshake is made.
 func (s *Server) take(nc net.Conn) {
 	if s.o.TLS == nil {
 		s.frames.give(s.guard(nc, nil))
 		return
 	}
-	select {
-	case s.places <- struct{}{}:
-		s.shakes.Go(func() { // ends with the handshake, which has a deadline
-			defer func() { <-s.places }()
-			s.handshake(nc)
-		})
-	default:
-		s.o.Metrics.handshake("crowded")
-		_ = nc.Close()
-	}
+	s.shakes.Go(func() { // ends with the handshake, which has a deadline
+		ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
+		defer cancel()
+		if err := speaks(ctx, nc); err != nil {
+			s.o.Metrics.handshake("failed")
+			_ = nc.Close()
+			return
+		}
+		g := &guest{}
+		if s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr()) {
+			g.from = addressOf(nc.RemoteAddr())
+		}
+		if ok, _ := s.shaking.enter(g); !ok {
+			s.o.Metrics.handshake("crowded")
+			_ = nc.Close()
+			return
+		}
+		tc := s.handshake(ctx, nc)
+		s.shaking.leave(g)
+		if tc != nil {
+			s.give(tc)
+		}
+	})
 }
 
-// handshake makes TLS and gives the connection to who speaks its protocol.
-func (s *Server) handshake(nc net.Conn) {
-	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
-	defer cancel()
+// speaks waits for nc's first byte, which it leaves there: who sends nothing keeps nobody
+// from a handshake.
+func speaks(ctx context.Context, nc net.Conn) error {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil //nolint:nilerr // no socket: the handshake waits
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) }) // the read will report it
+	defer stop()
+	var b [1]byte
+	return raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return err != syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it; what else it says the handshake finds
+	})
+}
+
+// handshake makes TLS, nil where it fails.
+func (s *Server) handshake(ctx context.Context, nc net.Conn) *tls.Conn {
 	tc := tls.Server(nc, s.o.TLS)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		s.o.Metrics.handshake("failed")
 		_ = nc.Close()
-		return
+		return nil
 	}
+	return tc
+}
+
+// give gives the connection to who speaks its protocol.
+func (s *Server) give(tc *tls.Conn) {
 	state := tc.ConnectionState()
 	s.o.Metrics.handshake(outcome(&state))
 	if state.NegotiatedProtocol == "h2" {

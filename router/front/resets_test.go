@@ -52,6 +52,7 @@ func TestRefusedUploadsAreNoFlood(t *testing.T) {
 func TestAnAnsweredStreamIsNotTakenBack(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, http.NotFoundHandler())
+	nobody, _ := net.Pipe()
 	var g *guarded
 	ended := func(stream uint32) string {
 		return g.written(frame{kind: frameHeaders, flags: flagEndStream, stream: stream})
@@ -73,7 +74,7 @@ func TestAnAnsweredStreamIsNotTakenBack(t *testing.T) {
 		"a head that does not end its stream": {func(n uint32) string { return g.written(frame{kind: frameHeaders, stream: n}) + back(n) }, floodResets},
 		"answered long ago":                   {func(n uint32) string { return ended(n+2*uint32(len(g.ended.recent))) + ours(n) }, floodResets},
 	} {
-		g = s.server.guard(nil, &tls.ConnectionState{})
+		g = s.server.guard(nobody, &tls.ConnectionState{})
 		got := ""
 		for stream := uint32(1); stream < 20000 && got == ""; stream += 2 {
 			got = tt.turn(stream)
