@@ -111,9 +111,9 @@ func (p *Pools[T]) add(id directory.CellID) *Pool[T] {
 	one.slow.open(p.Streams)
 	c := &one.circuit
 	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
-	c.probe = func(ctx context.Context) error {
+	c.probe = func(ctx context.Context, address string) error {
 		one.attempts.Add(1)
-		return p.probe(ctx, one.Connections, c.at())
+		return p.probe(ctx, one.Connections, address)
 	}
 	return one
 }
