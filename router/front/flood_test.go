@@ -293,15 +293,18 @@ func TestFramesAreFoundInAnyPieces(t *testing.T) {
 	for _, f := range []struct {
 		size             uint32
 		kind, flags, pad byte
-	}{{3, 0, 1, 0}, {0, 4, 0, 0}, {300, 1, 4, 0}, {5, 0, flagPadded, 4}, {9, 0, flagPadded, 2}, {0, 0, flagPadded, 0}, {5, 1, flagPadded, 4}, {8, 6, 1, 0}} {
+	}{{3, 0, 1, 0}, {0, 4, 0, 0}, {300, 1, 4, 0}, {5, 0, flagPadded, 4}, {9, 0, flagPadded, 2}, {0, 0, flagPadded, 0}, {5, 1, flagPadded, 4}, {8, 6, 1, 0}, {4, 3, 0, 0}, {2, 3, 0, 0}} {
 		all = append(binary.BigEndian.AppendUint32(all, f.size<<8|uint32(f.kind)), f.flags, 0, 0, 1, byte(f.kind))
 		payload := make([]byte, f.size)
 		if f.size > 0 {
 			payload[0] = f.pad
 		}
+		if f.kind == frameReset && f.size == 4 {
+			payload[3] = 7
+		}
 		all = append(all, payload...)
 	}
-	want := []frame{{0, 1, 256, 3}, {4, 0, 260, 0}, {1, 4, 257, 300}, {0, 8, 256, 0}, {0, 8, 256, 6}, {0, 8, 256, 0}, {1, 8, 257, 5}, {6, 1, 262, 8}}
+	want := []frame{{0, 1, 256, 3, 0}, {4, 0, 260, 0, 0}, {1, 4, 257, 300, 0}, {0, 8, 256, 0, 0}, {0, 8, 256, 6, 0}, {0, 8, 256, 0, 0}, {1, 8, 257, 5, 0}, {6, 1, 262, 8, 0}, {3, 0, 259, 4, 7}, {3, 0, 259, 2, 0}}
 	for piece := 1; piece < len(all); piece++ {
 		var s frames
 		var got []frame
