@@ -119,12 +119,15 @@ func (s *Server) Serve(ln net.Listener) error {
 		run(s.o.Engine, s.plain)
 	}
 	err := s.accept(ln)
-	select {
-	case cause := <-failed:
-		return cause
-	default:
+	if errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	select {
+	case err = <-failed:
+	default:
+	}
+	_ = errors.Join(s.plain.Close(), s.frames.Close(), s.both(Engine.Close)) // nobody else ends the other engine
+	return err
 }
 
 func (s *Server) accept(ln net.Listener) error {
