@@ -25,7 +25,7 @@ import (
 // connections of one address, 128 on each. It is not parallel: it measures memory.
 func TestRequestsThatDoNotArriveCostLittle(t *testing.T) {
 	s := newSecure(t, map[directory.CellID]http.Handler{"c1": named("c1"), "c2": named("c2")})
-	const conns, streams, share = 40, 128, 512
+	const conns, streams, share = 40, 128, 1024
 	framers := make([]*http2.Framer, conns)
 	var open []net.Conn
 	for i := range framers {

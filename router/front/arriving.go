@@ -9,10 +9,10 @@ import (
 )
 
 // A request over HTTP/2 costs its client a hundred bytes and us some twenty kilobytes, and
-// one connection has many. So those that have not arrived whole yet, or whose refusal is
-// not taken, are a crowd over all connections.
+// one connection has many. So those whose client is waited for, for a body or to take a
+// refusal, are a crowd over all connections.
 const (
-	arrivals   = 4096
+	arrivals   = 8192
 	arriveTime = time.Second // after which one gives way to another, where they are too many
 	goodbye    = time.Second // for the answer to one that has to
 )
@@ -34,25 +34,24 @@ func Arrived(ctx context.Context) {
 	}
 }
 
-// arriving lets requests to next come in with the crowd, and tells it how they are encrypted.
+// arriving has requests to next come in with the crowd, and tells it how they are encrypted.
 func (s *Server) arriving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
+		hurry := func() { _ = rc.SetWriteDeadline(time.Now().Add(goodbye)) } // a write will report it
 		g := &guest{cut: func() {
 			_ = rc.SetReadDeadline(time.Unix(1, 0)) // who reads the body will report it
-			_ = rc.SetWriteDeadline(time.Now().Add(goodbye))
+			hurry()
+			s.o.Metrics.crowded("cut")
 		}}
 		var state *tls.ConnectionState
 		if c, ok := r.Context().Value(connKey{}).(*guarded); ok {
 			state, g.from = c.tls, c.from
 		}
-		ok, cut := s.arrivals.enter(g)
-		if cut {
-			s.o.Metrics.crowded("cut")
-		}
-		if !ok {
+		waits := r.ContentLength != 0
+		if waits && !s.arrivals.enter(g) {
 			s.o.Metrics.crowded("refused")
-			_ = rc.SetWriteDeadline(time.Now().Add(goodbye))
+			hurry()
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusServiceUnavailable) // without a body: no window of the client's keeps it here
 			return
@@ -65,8 +64,13 @@ func (s *Server) arriving(next http.Handler) http.Handler {
 		}))
 		r.TLS = state
 		next.ServeHTTP(w, r)
-		if !arrived {
-			_ = rc.Flush() // what is left of the answer would be written when nobody counts it
+		switch { // what is left of the answer would be written when nobody counts it
+		case arrived:
+		case waits, s.arrivals.enter(g):
+			_ = rc.Flush() // the connection's end says why it failed
+		default:
+			s.o.Metrics.crowded("hurried")
+			hurry()
 		}
 	})
 }

@@ -26,7 +26,8 @@ func TestRequestsThatDoNotArrive(t *testing.T) {
 	var reading atomic.Int32
 	cut := make(chan error, most)
 	s := newSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet {
+		if r.URL.Path == "/well" {
+			_, _ = io.Copy(io.Discard, r.Body)
 			return
 		}
 		reading.Add(1)
@@ -50,8 +51,12 @@ func TestRequestsThatDoNotArrive(t *testing.T) {
 		if n := reading.Load(); n != int32(share*(i+1)) {
 			t.Fatalf("%d of %d addresses are read", n, i+1)
 		}
-		if err := s.get(s.client(t, "127.0.0.9")); err != nil {
+		well := s.client(t, "127.0.0.9")
+		if err := errors.Join(s.get(well), s.ask(well, http.MethodPost, "x")); err != nil {
 			t.Errorf("beside %d addresses: %v", i+1, err)
+		}
+		if err := s.get(s.client(t, from)); err != nil {
+			t.Errorf("what brings no body, of an address that has its share: %v", err)
 		}
 	}
 	if err := <-cut; !errors.Is(err, os.ErrDeadlineExceeded) || s.crowded("cut") != 1 {
@@ -75,7 +80,7 @@ func TestRefusalsThatNobodyTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the others are refused", func() bool { return s.crowded("refused") == 2*share })
+	until(t, "the others have a second", func() bool { return s.crowded("hurried") == 2*share })
 	if n := s.server.arrivals.size(); n != share {
 		t.Errorf("%d answers wait for their window, want %d", n, share)
 	}
@@ -86,7 +91,11 @@ func TestWhoHasArrivedIsNotCounted(t *testing.T) {
 	t.Parallel()
 	const share, all = 2, 10
 	inside, over := make(chan struct{}), make(chan struct{})
-	s := newSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	var s *site
+	s = newSite(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if n := s.server.arrivals.size(); n != 1 {
+			t.Errorf("%d are counted before", n)
+		}
 		Arrived(r.Context())
 		inside <- struct{}{}
 		<-over
@@ -94,7 +103,7 @@ func TestWhoHasArrivedIsNotCounted(t *testing.T) {
 	narrow(s.server.arrivals, 8*share)
 	a := s.attack(t)
 	for range all {
-		if _, err := a.open(true); err != nil {
+		if _, err := a.open(false, hpack.HeaderField{Name: "content-length", Value: "1"}); err != nil {
 			t.Fatal(err)
 		}
 		<-inside

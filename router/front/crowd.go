@@ -32,28 +32,27 @@ func newCrowd(most int, patience time.Duration) *crowd {
 	return &crowd{most: most, share: most / 8, patience: patience, of: map[netip.Prefix]int{}}
 }
 
-// enter lets g in, or not; where another had to leave for it, that was cut.
-func (c *crowd) enter(g *guest) (ok, cut bool) {
+// enter lets g in, or not.
+func (c *crowd) enter(g *guest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.since = time.Now()
 	if g.from.IsValid() && c.of[g.from] >= c.share {
-		return false, false
+		return false
 	}
 	if c.inside.Len() >= c.most {
 		first := c.inside.Front().Value.(*guest)
 		if first.cut == nil || g.since.Sub(first.since) < c.patience {
-			return false, false
+			return false
 		}
 		c.remove(first)
 		first.cut()
-		cut = true
 	}
 	g.place = c.inside.PushBack(g)
 	if g.from.IsValid() {
 		c.of[g.from]++
 	}
-	return true, cut
+	return true
 }
 
 // leave is for who was let in. It may be called again.

@@ -169,7 +169,7 @@ func (s *Server) take(nc net.Conn) {
 		if s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr()) {
 			g.from = addressOf(nc.RemoteAddr())
 		}
-		if ok, _ := s.shaking.enter(g); !ok {
+		if !s.shaking.enter(g) {
 			s.o.Metrics.handshake("crowded")
 			_ = nc.Close()
 			return
