@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/router/front"
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/table"
 )
@@ -66,6 +67,7 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	if err != nil {
 		return err
 	}
+	front.Arrived(r.Context())
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	timer := time.AfterFunc(rt.CellTimeout, func() { cancel(context.DeadlineExceeded) })

@@ -49,7 +49,7 @@ type plan struct {
 	exchange
 	head   identify.Head
 	line   telemetry.Line
-	pool   *pool.Pool[*upstreams]
+	pool   *pool.Pool[*pool.Upstreams]
 	placed bool       // in the pool
 	slow   bool       // there, among slow clients
 	turn   *pool.Turn // in the queue for a place, nil: none
@@ -110,7 +110,7 @@ func (d *direct) Take(f *h1.Flight) h1.Course {
 	}
 	f.Drop = dropping(decision.Kept)
 	p.pool = d.relay.pools.Of(decision.Entry.Cell)
-	if f.To, err = p.pool.Connections.at(decision.Entry.Address); err != nil {
+	if f.To, err = p.pool.Connections.At(decision.Entry.Address); err != nil {
 		return h1.ByHandler
 	}
 	p.line.Method, p.line.Path = p.head.Method, path
@@ -325,7 +325,7 @@ func (p *plan) leave() {
 
 // placeIn takes the request's place in a cell's pool: what the flight, if it was one, has
 // of it is the request's from now on. It may be one of slow clients.
-func (p *plan) placeIn(in *pool.Pool[*upstreams], r *http.Request, to Target) (slow bool, err error) {
+func (p *plan) placeIn(in *pool.Pool[*pool.Upstreams], r *http.Request, to Target) (slow bool, err error) {
 	switch {
 	case p == nil || p.pool != in || !p.placed && !p.slow && p.turn == nil:
 		return false, in.Acquire(r, to.Tenant, to.Address, to.Deadline)

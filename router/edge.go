@@ -3,6 +3,7 @@ package router
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/guard"
@@ -49,10 +50,13 @@ func (rt *Router) inspect(r *http.Request, x *exchange, b *body) error {
 // readSignup reads a sign-up whole before the directory is asked, whose connections are
 // few: who sends slowly holds none. The guard looks into it.
 func (rt *Router) readSignup(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(signupTimeout)) // every server of ours has one
 	b, err := readBody(w, r, signupBody)
 	if err != nil {
 		return err
 	}
+	_ = rc.SetReadDeadline(time.Time{}) // at it net/http would take the client for gone
 	if !b.whole {
 		return problem.New(problem.TooLarge, "a sign-up is at most %d bytes", signupBody)
 	}

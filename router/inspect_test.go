@@ -33,6 +33,10 @@ paths:
     post:
       requestBody: {required: true, content: {application/json: {schema: {type: object, required: [name], properties: {name: {type: string}}}}}}
       responses: {default: {description: d}}
+  /v1/keyed:
+    post:
+      parameters: [{name: Idempotency-Key, in: header, required: true, schema: {type: string}}]
+      responses: {default: {description: d}}
   /v1/loose:
     post:
       requestBody: {required: true, content: {application/json: {schema: {type: object, required: [name]}}}}
@@ -165,6 +169,38 @@ router_contract_violations_total{outcome="refused",part="path"} 1
 router_contract_violations_total{outcome="refused",part="query"} 1
 `), "router_contract_violations_total"); err != nil {
 			t.Errorf("%s: %v", engine, err)
+		}
+	}
+}
+
+// TestWhatConnectionNamesIsNotLookedAt: the cell does not get it either.
+func TestWhatConnectionNamesIsNotLookedAt(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		in := inspectedOn(t, engine, `
+contract: {file: api.yaml, mode: block}
+waf: {mode: off}
+routes:
+  - {name: write, prefix: /v1/projects, methods: [POST], inspect_body: 100}`)
+		for _, tt := range []struct {
+			path, body, connection string
+			status                 int
+		}{
+			{"/v1/keyed", "", "", 200},
+			{"/v1/keyed", "", "x-other, Keep-Alive", 200},
+			{"/v1/keyed", "", "x-other, idempotency-key", 400},
+			{"/v1/projects", `{"name":"moon"}`, "", 200},
+			{"/v1/projects", `{"name":"moon"}`, "Content-Type", 400},
+		} {
+			before := in.asked.Load()
+			headers := []string{"Content-Type", "application/json", "Idempotency-Key", "k"}
+			if tt.connection != "" {
+				headers = append(headers, "Connection", tt.connection)
+			}
+			a := in.do("POST", "acme."+base, tt.path, tt.body, headers...)
+			if asked := in.asked.Load() - before; a.StatusCode != tt.status || (asked == 1) != (tt.status == 200) {
+				t.Errorf("%s: %s, Connection %q: got %d %s, cell asked %d times", engine, tt.path, tt.connection, a.StatusCode, a.body, asked)
+			}
 		}
 	}
 }

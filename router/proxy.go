@@ -140,7 +140,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 
 // fault reports whether err is the cell's: it did not answer r, or not in HTTP.
 func fault(r *http.Request, err error) bool {
-	return awaited(r) && (errors.Is(err, problem.CellUnavailable) || errors.Is(err, problem.BadGateway))
+	return awaited(r) && (errors.Is(err, problem.CellUnavailable) && !errors.Is(err, pool.ErrNoStream) || errors.Is(err, problem.BadGateway))
 }
 
 // awaited reports whether r's client still waits for it. Where the context ended

@@ -2,11 +2,9 @@ package router
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -28,71 +25,20 @@ import (
 // A Relay is a Forwarder over our own HTTP/1.1 engine. It forwards what an
 // Engine's server serves, and, with a head made anew, what another server does.
 type Relay struct {
-	pools  *pool.Pools[*upstreams]
+	pools  *pool.Pools[*pool.Upstreams]
 	tracer trace.Tracer
-}
-
-// upstreams are one cell's connections, by its address, which may change.
-type upstreams struct {
-	cell   directory.CellID
-	limits pool.Limits
-	mu     sync.Mutex
-	url    string
-	one    *h1.Upstream
 }
 
 // NewRelay makes a Relay.
 func NewRelay(limits pool.Limits) *Relay {
 	return &Relay{
-		pools: pool.New(limits, func(id directory.CellID, l pool.Limits) *upstreams { return &upstreams{cell: id, limits: l} },
-			func(ctx context.Context, u *upstreams, address string) error { return u.ask(ctx, address) }),
+		pools:  pool.New(limits, pool.NewUpstreams, func(ctx context.Context, u *pool.Upstreams, address string) error { return u.Ask(ctx, address) }),
 		tracer: otel.Tracer("github.com/cellway/cellway/router"),
 	}
 }
 
 // Close ends probes and drops the connections that are idle.
-func (f *Relay) Close() {
-	f.pools.Close(func(u *upstreams) {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if u.one != nil {
-			u.one.Close()
-			u.url, u.one = "", nil
-		}
-	})
-}
-
-// at is the connections to the cell at address.
-func (u *upstreams) at(address string) (*h1.Upstream, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.url == address && u.one != nil {
-		return u.one, nil
-	}
-	base, err := url.Parse(address)
-	if err != nil || base.Host == "" || ports[base.Scheme] == "" {
-		return nil, pool.Unavailable(err, "the owning cell's address is not valid")
-	}
-	host := base.Host
-	if base.Port() == "" {
-		host = net.JoinHostPort(base.Hostname(), ports[base.Scheme])
-	}
-	var secure *tls.Config
-	if base.Scheme == "https" {
-		if u.limits.Trust == nil {
-			return nil, pool.Unavailable(errNoIdentity, "the owning cell does not answer")
-		}
-		secure = u.limits.Trust(u.cell)
-	}
-	if u.one != nil {
-		u.one.Close()
-	}
-	u.url, u.one = address, &h1.Upstream{Addr: host, Idle: u.limits.Requests, MaxAge: idleTimeout, Dial: u.limits.Connect, TLS: secure, Files: u.limits.Files, Limits: h1.Limits{Head: maxHead}}
-	return u.one, nil
-}
-
-// ports are the usual ones of the schemes that a cell's address may have.
-var ports = map[string]string{"http": "80", "https": "443"}
+func (f *Relay) Close() { f.pools.Close((*pool.Upstreams).Close) }
 
 // Describe implements prometheus.Collector.
 func (f *Relay) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
@@ -100,19 +46,10 @@ func (f *Relay) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
 // Collect implements prometheus.Collector.
 func (f *Relay) Collect(ch chan<- prometheus.Metric) { f.pools.Collect(ch) }
 
-// ask asks the cell at address whether it is there.
-func (u *upstreams) ask(ctx context.Context, address string) error {
-	one, err := u.at(address)
-	if err != nil {
-		return err
-	}
-	return one.Probe(ctx)
-}
-
 // Forward implements Forwarder.
 func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error {
 	p := f.pools.Of(to.Cell)
-	u, err := p.Connections.at(to.Address)
+	u, err := p.Connections.At(to.Address)
 	if err != nil {
 		return err
 	}
@@ -164,7 +101,7 @@ func relayError(err error) error {
 type outgoing struct {
 	h1.Outgoing
 	exchange *exchange
-	pool     *pool.Pool[*upstreams]
+	pool     *pool.Pool[*pool.Upstreams]
 	to       Target
 	request  *http.Request
 

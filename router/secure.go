@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 
@@ -46,8 +45,6 @@ func (rt *Router) misdirected(r *http.Request) error {
 	return problem.New(problem.Misdirected, "this connection was opened for another name; open one for this host")
 }
 
-var errNoIdentity = errors.New("the cell wants TLS, and this router has no certificate to show (ROUTER_TLS_IDENTITY_DIR)")
-
 // newSecured is a transport to one cell, which makes TLS where the cell's address
 // is https: whoever answers must prove that it is this cell.
 func newSecured(id directory.CellID, l pool.Limits) *http.Transport {
@@ -55,7 +52,7 @@ func newSecured(id directory.CellID, l pool.Limits) *http.Transport {
 	dial := t.DialContext
 	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if l.Trust == nil {
-			return nil, pool.Unavailable(errNoIdentity, "the owning cell does not answer")
+			return nil, pool.Unavailable(pool.ErrNoIdentity, "the owning cell does not answer")
 		}
 		nc, err := dial(ctx, network, addr)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/pool"
 )
 
 const (
@@ -41,7 +42,7 @@ func newSignup(o *Options) http.Handler {
 		},
 		Transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout,
-			ResponseHeaderTimeout: signupTimeout, IdleConnTimeout: idleTimeout, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64,
+			ResponseHeaderTimeout: signupTimeout, IdleConnTimeout: pool.IdleTime, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64,
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Header.Del(telemetry.RequestIDHeader)

@@ -190,6 +190,9 @@ func TestStreamsTakeNothingFromRequests(t *testing.T) {
 	if n := w.metric("router_streams_open"); n != 2 {
 		t.Errorf("%v streams are open, want 2", n)
 	}
+	if n := w.metric("router_cell_probes_total"); n != 0 {
+		t.Errorf("a cell was asked %v times whether it is there, which has just answered", n)
+	}
 }
 
 // TestARouterThatStopsEndsItsStreams: their clients find another one.

@@ -11,11 +11,7 @@ import (
 	"github.com/cellway/cellway/router/pool"
 )
 
-const (
-	dialTimeout = 2 * time.Second
-	idleTimeout = 90 * time.Second
-	maxHead     = 64 << 10 // bytes of an answer's head
-)
+const dialTimeout = 2 * time.Second
 
 func newTransport(l pool.Limits) *http.Transport {
 	dialer := &net.Dialer{Timeout: l.Connect, KeepAlive: 15 * time.Second}
@@ -26,10 +22,10 @@ func newTransport(l pool.Limits) *http.Transport {
 		TLSHandshakeTimeout:    l.Connect,
 		ResponseHeaderTimeout:  l.Timeout,
 		ExpectContinueTimeout:  time.Second,
-		IdleConnTimeout:        idleTimeout,
+		IdleConnTimeout:        pool.IdleTime,
 		MaxIdleConnsPerHost:    l.Requests,
 		MaxConnsPerHost:        l.Requests + l.Streams,
-		MaxResponseHeaderBytes: maxHead,
+		MaxResponseHeaderBytes: pool.MaxHead,
 		DisableCompression:     true, // the answer is relayed as it is
 	}
 	l.Files.Join(&keeper{t, l.Files})

@@ -1,12 +1,11 @@
 package front
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/http"
+	"net/netip"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
@@ -22,6 +21,8 @@ const (
 
 	flagEndStream = 0x1
 	flagPadded    = 0x8
+
+	codeInternal = 0x2 // of a stream that we take back: an answer was cut, or not taken in time
 )
 
 // What one connection may send at once and, from then on, in a second. Streams
@@ -51,6 +52,7 @@ var errFlood = errors.New("http/2: the client sends frames that only cost")
 type guarded struct {
 	net.Conn
 	tls     *tls.ConnectionState // nil without TLS
+	from    netip.Prefix         // whose share its requests count in; the zero value: of a hop, nobody's
 	metrics *Metrics
 
 	in, out        frames
@@ -71,7 +73,7 @@ func (s *Server) guard(nc net.Conn, state *tls.ConnectionState) *guarded {
 		idles: rate.NewLimiter(idlesPerSecond, idles), windows: rate.NewLimiter(windowsPerSecond, windows),
 	}
 	if state != nil && (s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr())) {
-		g.resets = rate.NewLimiter(resetsPerSecond, resets)
+		g.resets, g.from = rate.NewLimiter(resetsPerSecond, resets), addressOf(nc.RemoteAddr())
 	}
 	return g
 }
@@ -140,7 +142,9 @@ func (g *guarded) received(f frame) string {
 }
 
 // written charges a frame of ours. Of a stream that has had its answer net/http takes
-// back what is left: a body that was refused, and each piece of it that comes late.
+// back what is left: a body that was refused, and each piece of it that comes late. That a
+// cell cuts its answers is no doing of the client's, whose other requests go to other cells:
+// what it can bring about has other codes, or lasts as long as a deadline.
 func (g *guarded) written(f frame) string {
 	switch f.kind {
 	case frameHeaders, frameData:
@@ -148,7 +152,11 @@ func (g *guarded) written(f frame) string {
 			g.ended.add(f.stream)
 		}
 	case frameReset:
-		if !g.ended.has(f.stream) {
+		switch {
+		case g.ended.has(f.stream):
+		case f.code == codeInternal:
+			g.ended.add(f.stream)
+		default:
 			return g.reset()
 		}
 	}
@@ -175,17 +183,18 @@ func charge(l *rate.Limiter, kind string) string {
 type frame struct {
 	kind, flags byte
 	stream      uint32
-	data        int // bytes of the payload; of DATA those that are no padding
+	data        int    // bytes of the payload; of DATA those that are no padding
+	code        uint32 // of RST_STREAM
 }
 
 // frames finds frames in a stream of bytes.
 type frames struct {
-	head [headBytes + 1]byte // with the length of the padding
-	have int                 // bytes of head
-	skip int                 // bytes of the payload that are to come
+	head [headBytes + codeBytes]byte // with the length of the padding, or the code
+	have int                         // bytes of head
+	skip int                         // bytes of the payload that are to come
 }
 
-const headBytes = 9
+const headBytes, codeBytes = 9, 4
 
 // each calls f for each frame once its head is there, until f names a flood.
 func (s *frames) each(b []byte, f func(frame) string) string {
@@ -199,13 +208,16 @@ func (s *frames) each(b []byte, f func(frame) string) string {
 		k := copy(s.head[s.have:s.want()], b)
 		b = b[k:]
 		s.have += k
-		if s.have < s.want() { // of padded DATA it grows with the head
+		if s.have < s.want() { // it may grow with the head
 			continue
 		}
 		size := s.size()
 		found := frame{kind: s.head[3], flags: s.head[4], stream: binary.BigEndian.Uint32(s.head[5:]) &^ (1 << 31), data: size}
-		if s.have > headBytes {
+		switch s.have {
+		case headBytes + 1:
 			found.data = size - 1 - int(s.head[headBytes])
+		case headBytes + codeBytes:
+			found.code = binary.BigEndian.Uint32(s.head[headBytes:])
 		}
 		s.have, s.skip = 0, size-(s.have-headBytes)
 		if kind := f(found); kind != "" {
@@ -222,26 +234,12 @@ func (s *frames) size() int {
 
 // want is how many bytes of head the frame has, as far as is known.
 func (s *frames) want() int {
-	if s.have >= headBytes && s.head[3] == frameData && s.head[4]&flagPadded != 0 && s.size() > 0 {
+	switch {
+	case s.have < headBytes:
+	case s.head[3] == frameData && s.head[4]&flagPadded != 0 && s.size() > 0:
 		return headBytes + 1
+	case s.head[3] == frameReset && s.size() >= codeBytes:
+		return headBytes + codeBytes
 	}
 	return headBytes
-}
-
-type tlsKey struct{}
-
-// connContext keeps how a connection is encrypted for withTLS.
-func connContext(ctx context.Context, nc net.Conn) context.Context {
-	if g, ok := nc.(*guarded); ok && g.tls != nil {
-		return context.WithValue(ctx, tlsKey{}, g.tls)
-	}
-	return ctx
-}
-
-// withTLS tells next how a request's connection is encrypted.
-func withTLS(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.TLS, _ = r.Context().Value(tlsKey{}).(*tls.ConnectionState)
-		next.ServeHTTP(w, r)
-	})
 }

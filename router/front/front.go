@@ -40,9 +40,6 @@ type Options struct {
 }
 
 const (
-	handshakeTime = 10 * time.Second
-	handshakes    = 4096 // at once; who comes then is not served
-
 	maxStreams = 128      // at once, of one connection
 	maxFrame   = 16 << 10 // bytes of one frame: of each connection, one is kept in memory
 	pingAfter  = 30 * time.Second
@@ -58,7 +55,9 @@ type Server struct {
 	frames *inlet // of HTTP/2
 	ctx    context.Context
 	stop   context.CancelFunc
-	places chan struct{}
+
+	shaking  *crowd // handshakes
+	arrivals *crowd // requests over HTTP/2
 
 	mu     sync.Mutex
 	ln     net.Listener
@@ -68,14 +67,14 @@ type Server struct {
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{o: o, places: make(chan struct{}, handshakes)}
+	s := &Server{o: o, shaking: newCrowd(handshakes, handshakeTime), arrivals: newCrowd(arrivals, arriveTime)}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	protocols := &http.Protocols{}
 	// By then the connection is no TLS for net/http, which counts no frames of what
 	// it has not read: our own reader stands between.
 	protocols.SetUnencryptedHTTP2(true)
 	s.h2 = &http.Server{
-		Handler: withTLS(o.Handler), Protocols: protocols, MaxHeaderBytes: o.MaxHead,
+		Handler: s.arriving(o.Handler), Protocols: protocols, MaxHeaderBytes: o.MaxHead,
 		ReadHeaderTimeout: handshakeTime, ReadTimeout: o.Whole, WriteTimeout: o.Whole, IdleTimeout: o.Idle,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingWait, WriteByteTimeout: writeTime,
@@ -116,12 +115,15 @@ func (s *Server) Serve(ln net.Listener) error {
 		run(s.o.Engine, s.plain)
 	}
 	err := s.accept(ln)
-	select {
-	case cause := <-failed:
-		return cause
-	default:
+	if errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	select {
+	case err = <-failed:
+	default:
+	}
+	_ = errors.Join(s.plain.Close(), s.frames.Close(), s.both(Engine.Close)) // nobody else ends the other engine
+	return err
 }
 
 func (s *Server) accept(ln net.Listener) error {
@@ -143,50 +145,6 @@ func (s *Server) accept(ln net.Listener) error {
 		case <-s.ctx.Done():
 		}
 	}
-}
-
-// take starts a connection's handshake, if there is a place for it.
-func (s *Server) take(nc net.Conn) {
-	if s.o.TLS == nil {
-		s.frames.give(s.guard(nc, nil))
-		return
-	}
-	select {
-	case s.places <- struct{}{}:
-		s.shakes.Go(func() { // ends with the handshake, which has a deadline
-			defer func() { <-s.places }()
-			s.handshake(nc)
-		})
-	default:
-		s.o.Metrics.handshake("crowded")
-		_ = nc.Close()
-	}
-}
-
-// handshake makes TLS and gives the connection to who speaks its protocol.
-func (s *Server) handshake(nc net.Conn) {
-	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
-	defer cancel()
-	tc := tls.Server(nc, s.o.TLS)
-	if err := tc.HandshakeContext(ctx); err != nil {
-		s.o.Metrics.handshake("failed")
-		_ = nc.Close()
-		return
-	}
-	state := tc.ConnectionState()
-	s.o.Metrics.handshake(outcome(&state))
-	if state.NegotiatedProtocol == "h2" {
-		s.frames.give(s.guard(tc, &state))
-		return
-	}
-	s.plain.give(tc)
-}
-
-func outcome(state *tls.ConnectionState) string {
-	if state.DidResume {
-		return "resumed"
-	}
-	return "full"
 }
 
 // Retire makes every answer of the HTTP/1.1 engine its connection's last, if the

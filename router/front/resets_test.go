@@ -52,12 +52,16 @@ func TestRefusedUploadsAreNoFlood(t *testing.T) {
 func TestAnAnsweredStreamIsNotTakenBack(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, http.NotFoundHandler())
+	nobody, _ := net.Pipe()
 	var g *guarded
 	ended := func(stream uint32) string {
 		return g.written(frame{kind: frameHeaders, flags: flagEndStream, stream: stream})
 	}
 	back := func(stream uint32) string { return g.received(frame{kind: frameReset, stream: stream}) }
 	ours := func(stream uint32) string { return g.written(frame{kind: frameReset, stream: stream}) }
+	cut := func(stream uint32) string {
+		return g.written(frame{kind: frameReset, stream: stream, code: codeInternal})
+	}
 	for name, tt := range map[string]struct {
 		turn func(stream uint32) string
 		want string
@@ -69,11 +73,13 @@ func TestAnAnsweredStreamIsNotTakenBack(t *testing.T) {
 		"left again and again":                {func(n uint32) string { return ended(1) + back(1) }, floodIdle},
 		"left before it was answered":         {back, floodResets},
 		"taken back by us before its answer":  {ours, floodResets},
+		"cut by its cell":                     {cut, ""},
+		"cut, and the client leaves":          {func(n uint32) string { return cut(n) + back(n) + ours(n) }, ""},
 		"another was answered":                {func(n uint32) string { return ended(n+1) + back(n) }, floodResets},
 		"a head that does not end its stream": {func(n uint32) string { return g.written(frame{kind: frameHeaders, stream: n}) + back(n) }, floodResets},
 		"answered long ago":                   {func(n uint32) string { return ended(n+2*uint32(len(g.ended.recent))) + ours(n) }, floodResets},
 	} {
-		g = s.server.guard(nil, &tls.ConnectionState{})
+		g = s.server.guard(nobody, &tls.ConnectionState{})
 		got := ""
 		for stream := uint32(1); stream < 20000 && got == ""; stream += 2 {
 			got = tt.turn(stream)
@@ -81,6 +87,43 @@ func TestAnAnsweredStreamIsNotTakenBack(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
+	}
+}
+
+// TestAnswersThatACellCutsAreNoFlood: the connection, and what else is under way on it, stays.
+func TestAnswersThatACellCutsAreNoFlood(t *testing.T) {
+	t.Parallel()
+	from := map[string]bool{}
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from[r.RemoteAddr] = true
+		if r.Method == http.MethodPut {
+			_, _ = w.Write(make([]byte, 10000))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	tr := &http.Transport{TLSClientConfig: s.config(), ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	c := &http.Client{Transport: tr, Timeout: time.Minute}
+	for range 2 * (resets + maxStreams) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "https://"+s.addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			t.Fatal("an answer that was cut looks whole")
+		}
+		resp.Body.Close()
+	}
+	if err := s.get(c); err != nil {
+		t.Errorf("another request: %v", err)
+	}
+	if n := s.floods(floodResets); n != 0 || len(from) != 1 {
+		t.Errorf("%v connections closed, %d were used", n, len(from))
 	}
 }
 

@@ -22,9 +22,10 @@ func clientBucket(a netip.Addr) bucket {
 	return k
 }
 
-// trusts reports whether an address is a hop of ours.
+// trusts reports whether an address is a hop of ours, on whatever link: no prefix contains
+// an address with a zone.
 func (ru *rules) trusts(a netip.Addr) bool {
-	a = a.Unmap()
+	a = a.Unmap().WithZone("")
 	for _, p := range ru.trusted {
 		if p.Contains(a) {
 			return true

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -122,4 +123,28 @@ func TestConnections(t *testing.T) {
 func isReset(err error) bool {
 	_, ok := err.(*net.OpError) //nolint:errorlint // as the socket gives it
 	return ok
+}
+
+// TestALinkLocalHopIsTrusted, whether its address comes with the zone, as flights have it,
+// or without, as requests do.
+func TestALinkLocalHopIsTrusted(t *testing.T) {
+	t.Parallel()
+	g := New(prometheus.NewRegistry())
+	p, err := Parse([]byte("trusted: ['fe80::/10']\nclients: {requests: 1, window: 1m}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Use(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, peer := range []netip.Addr{PeerOf("[fe80::1%eth0]:1234"), netip.MustParseAddr("fe80::1%eth0")} {
+		if !g.Trusts(peer) {
+			t.Errorf("%s is not trusted", peer)
+		}
+		for range 2 {
+			if v := g.CheckClient(peer); v.Err != nil {
+				t.Errorf("%s: %v", peer, v.Err)
+			}
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -70,6 +71,8 @@ func (g *Guard) Inspect(in *Inspection) error {
 	if l.Contract == Off && l.WAF == Off {
 		return nil
 	}
+	r = asSent(r)
+	in.Request = r
 	body, err := l.bodyOf(in)
 	if err != nil {
 		g.metrics.refused.WithLabelValues("inspect_body").Inc()
@@ -101,6 +104,27 @@ func (g *Guard) Inspect(in *Inspection) error {
 	}
 	g.metrics.looked.WithLabelValues("skipped").Inc()
 	return nil
+}
+
+// asSent is r without the fields that its Connection field names: they end here, and what
+// is looked at is what the cell gets.
+func asSent(r *http.Request) *http.Request {
+	sent := r
+	for _, line := range r.Header["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.Trim(name, " \t"))
+			if _, there := sent.Header[name]; !there || name == "Connection" {
+				continue
+			}
+			if sent == r {
+				with := *r
+				with.Header = r.Header.Clone()
+				sent = &with
+			}
+			delete(sent.Header, name)
+		}
+	}
+	return sent
 }
 
 // bodyOf is the body to look into, nil for none. One that cannot be looked into is

@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -160,22 +161,26 @@ func (c *conn) kill() {
 		return
 	}
 	c.cancel()
-	c.closeFromOutside()
+	_ = c.socket().Close() // without TLS's goodbye: what was under way must not look whole
+	c.srv.naps.rouse(c)
 }
 
-// shut closes a connection that is idle, from outside.
+// shut closes a connection that is idle, from outside. The caller has the Server's lock,
+// and does not wait for a client to take TLS's goodbye.
 func (c *conn) shut() {
 	if lp := c.loop.Load(); lp != nil && lp.post(func() { lp.close(c) }) {
 		return
 	}
-	c.closeFromOutside()
-}
-
-// closeFromOutside is for who does not serve the connection: first the connection, so
-// that nobody goes on, and then its nap.
-func (c *conn) closeFromOutside() {
-	_ = c.nc.Close()
-	c.srv.naps.rouse(c)
+	nc := c.nc
+	bye := func() { // first the connection, so that nobody goes on, and then its nap
+		_ = nc.Close()
+		c.srv.naps.rouse(c)
+	}
+	if _, ok := nc.(*tls.Conn); ok {
+		go bye() // ends in seconds, by crypto/tls, or when kill closes the socket
+		return
+	}
+	bye()
 }
 
 func (c *conn) acquire() {

@@ -117,9 +117,11 @@ func (c *conn) rawSocket() syscall.RawConn {
 }
 
 // socket is what the connection's bytes go through, encrypted or not.
-func (c *conn) socket() net.Conn {
-	if s, ok := c.nc.(*tls.Conn); ok {
+func (c *conn) socket() net.Conn { return socketOf(c.nc) }
+
+func socketOf(nc net.Conn) net.Conn {
+	if s, ok := nc.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		return s.NetConn()
 	}
-	return c.nc
+	return nc
 }

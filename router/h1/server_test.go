@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -317,5 +318,28 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 		if !strings.HasPrefix(got, fmt.Sprintf("HTTP/1.1 %d ", want.Status())) || !strings.HasSuffix(got, `{"reason":"`+want.Reason()+`"}`) || <-counted != want {
 			t.Errorf("%.40q: got %q", in, got)
 		}
+	}
+}
+
+// TestAHandlerBoundsTheBody: it can bring the end of what it reads nearer, and not lift it.
+func TestAHandlerBoundsTheBody(t *testing.T) {
+	t.Parallel()
+	_, addr := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.SetReadDeadline(time.Time{}); err == nil {
+			t.Error("the end was lifted")
+		}
+		if err := rc.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the body: %v", err)
+		}
+		ok(w, r)
+	}, nil)
+	w := dial(t, addr)
+	w.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+	if got := w.ends(); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("got %q", got)
 	}
 }

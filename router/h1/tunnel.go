@@ -15,8 +15,8 @@ func (t *relay) tunnel() error {
 	t.tell()
 	c, far := t.c, t.link.Conn
 	if t.o.Stream != nil {
-		near := c.nc
-		done, err := t.o.Stream(func() { _ = errors.Join(far.Close(), near.Close()) })
+		near, behind := c.socket(), socketOf(far)
+		done, err := t.o.Stream(func() { _ = errors.Join(behind.Close(), near.Close()) }) // who ends many waits for no goodbye of TLS
 		if err != nil {
 			return err
 		}

@@ -93,6 +93,17 @@ func (w *writer) FlushError() error {
 // Flush implements http.Flusher.
 func (w *writer) Flush() { _ = w.FlushError() } // the next write reports it
 
+// SetReadDeadline brings the end of what may be read of the request nearer.
+func (w *writer) SetReadDeadline(t time.Time) error {
+	if t.IsZero() {
+		return http.ErrNotSupported
+	}
+	if t.Before(w.c.until) {
+		w.c.until = t
+	}
+	return nil
+}
+
 func (w *writer) flush() error {
 	if err := w.c.flush(); err != nil && w.err == nil {
 		w.err = err

@@ -33,11 +33,12 @@ type circuit struct {
 	open   atomic.Bool
 	opened atomic.Int64 // how often
 	probes atomic.Int64
-	heard  atomic.Int64 // when the cell last said something, or was first asked after silence
-	asked  atomic.Int64 // when a request last wanted it
+	heard  atomic.Int64           // when the cell last said something, or was first asked after silence
+	asked  atomic.Int64           // when a request last wanted it
+	wanted atomic.Pointer[string] // the address that requests go to; nil: none has come
 
 	clock   func() time.Duration
-	probe   func(ctx context.Context) error
+	probe   func(ctx context.Context, address string) error
 	back    func()          // called when the circuit closes
 	ctx     context.Context // of probes
 	running *sync.WaitGroup // counts them
@@ -49,6 +50,10 @@ type circuit struct {
 // admits reports whether a request may go to the cell at address, while inside
 // others are under way.
 func (c *circuit) admits(address string, inside int64) bool {
+	if at := c.wanted.Load(); at == nil || *at != address {
+		moved := address // or the parameter would be allocated each time
+		c.wanted.Store(&moved)
+	}
 	now := c.clock()
 	if c.open.Load() {
 		c.asked.Store(int64(now))
@@ -79,21 +84,21 @@ func (c *circuit) elsewhere(address string) bool {
 	return true
 }
 
-// at is the address that the probes are for.
-func (c *circuit) at() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.address
+// left reports whether requests go to another address than this one.
+func (c *circuit) left(address string) bool {
+	at := c.wanted.Load()
+	return at != nil && *at != address
 }
 
 // hears notes that the cell has said something.
 func (c *circuit) hears() { c.heard.Store(int64(c.clock())) }
 
-// suspect starts asking the cell whether it is there, unless that is under way.
+// suspect starts asking the cell whether it is there, unless that is under way. What it is
+// at an address that requests have left tells nothing of it.
 func (c *circuit) suspect(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asking || c.ctx.Err() != nil {
+	if c.asking || c.left(address) || c.ctx.Err() != nil {
 		return
 	}
 	c.asking, c.address = true, address
@@ -101,12 +106,15 @@ func (c *circuit) suspect(address string) {
 	c.running.Go(c.run)
 }
 
-// run asks until the cell answers, or nobody wants it any more, or ctx ends.
+// run asks until the cell answers, or nobody wants it any more at that address, or ctx ends.
 func (c *circuit) run() {
 	for {
-		alive, known := c.ask()
 		c.mu.Lock()
-		if known && alive || !known && !c.open.Load() || c.ctx.Err() != nil || c.clock()-time.Duration(c.asked.Load()) > forgetAfter {
+		address := c.address
+		c.mu.Unlock()
+		alive, known := c.ask(address)
+		c.mu.Lock()
+		if known && alive || c.left(address) || !known && !c.open.Load() || c.ctx.Err() != nil || c.clock()-time.Duration(c.asked.Load()) > forgetAfter {
 			c.close()
 			c.asking = false
 			c.mu.Unlock()
@@ -135,11 +143,11 @@ func (c *circuit) close() {
 
 // ask is one probe. What only says that this machine is out of something says
 // nothing (!known) of the cell.
-func (c *circuit) ask() (alive, known bool) {
+func (c *circuit) ask(address string) (alive, known bool) {
 	ctx, cancel := context.WithTimeout(c.ctx, probeTimeout)
 	defer cancel()
 	c.probes.Add(1)
-	err := c.probe(ctx)
+	err := c.probe(ctx, address)
 	for _, ours := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
 		if errors.Is(err, ours) {
 			return false, false

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,7 +18,7 @@ import (
 func testCircuit(t *testing.T, answer func(ctx context.Context) error) (c *circuit, back *atomic.Int64) {
 	began, back := time.Now(), &atomic.Int64{}
 	c = &circuit{
-		clock: func() time.Duration { return time.Since(began) }, probe: answer, back: func() { back.Add(1) },
+		clock: func() time.Duration { return time.Since(began) }, probe: func(ctx context.Context, _ string) error { return answer(ctx) }, back: func() { back.Add(1) },
 		ctx: t.Context(), running: &sync.WaitGroup{},
 	}
 	return c, back
@@ -136,4 +137,65 @@ func TestWhatIsOurOwnFaultOpensNothing(t *testing.T) {
 			t.Error("this machine is out of files, and the cell is blamed")
 		}
 	})
+}
+
+// TestAnAddressThatWasLeftOpensNothing: what fails there, before the cell has another
+// address or after it, closes the cell at the new one to nobody, and takes nothing of its limit.
+func TestAnAddressThatWasLeftOpensNothing(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]func(p *Pool[int], move func()){
+		"after it": func(p *Pool[int], move func()) {
+			move()
+			p.Failed("dead")
+		},
+		"and is asked meanwhile": func(p *Pool[int], move func()) {
+			p.Failed("dead")
+			synctest.Wait()
+			move()
+		},
+		"and its circuit is open": func(p *Pool[int], move func()) {
+			p.Failed("dead")
+			time.Sleep(probeTimeout + 10*time.Millisecond) // it is open, and the next probe has not begun
+			move()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				pools := New(Limits{Requests: 512, Least: 64}, func(directory.CellID, Limits) int { return 0 }, func(ctx context.Context, _ int, address string) error {
+					if address == "dead" {
+						<-ctx.Done()
+						return syscall.ETIMEDOUT
+					}
+					return nil
+				})
+				defer pools.Close(func(int) {})
+				p, r, n := pools.Of("c1"), httptest.NewRequest("GET", "/", nil), directory.TenantID(0)
+				ask := func(address string) {
+					n++
+					if err := p.Acquire(r, n, address, time.Now().Add(time.Minute)); err != nil {
+						t.Errorf("request %d, to %s: %v", n, address, err)
+					}
+				}
+				ask("dead")
+				var opened, limit int64
+				fails(p, func() {
+					for range 20 {
+						ask("well")
+						p.Answered(time.Millisecond, true, true)
+					}
+					opened, limit = p.circuit.opened.Load(), p.gate.limit.Load()
+				})
+				for range 80 {
+					time.Sleep(100 * time.Millisecond) // of the bubble
+					ask("well")
+					p.Answered(time.Millisecond, true, true)
+					p.Release(n)
+				}
+				if p.circuit.open.Load() || p.circuit.opened.Load() != opened || p.gate.limit.Load() < limit {
+					t.Errorf("open %v, opened %d times (was %d), limit %d (was %d)", p.circuit.open.Load(), p.circuit.opened.Load(), opened, p.gate.limit.Load(), limit)
+				}
+			})
+		})
+	}
 }

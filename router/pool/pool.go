@@ -111,9 +111,9 @@ func (p *Pools[T]) add(id directory.CellID) *Pool[T] {
 	one.slow.open(p.Streams)
 	c := &one.circuit
 	c.clock, c.back, c.ctx, c.running = p.clock, one.gate.restart, p.ctx, &p.probing
-	c.probe = func(ctx context.Context) error {
+	c.probe = func(ctx context.Context, address string) error {
 		one.attempts.Add(1)
-		return p.probe(ctx, one.Connections, c.at())
+		return p.probe(ctx, one.Connections, address)
 	}
 	return one
 }
@@ -200,6 +200,9 @@ func (p *Pool[T]) Again() bool {
 // ask it.
 func (p *Pool[T]) Failed(address string) { p.circuit.suspect(address) }
 
+// ErrNoStream is why a cell that has answered is not available for a stream.
+var ErrNoStream = errors.New("the places for streams are taken")
+
 // TakeStream takes a place for a stream of the tenant's, if one is free and the tenant has
 // less than its share of them.
 func (p *Pool[T]) TakeStream(t directory.TenantID) error {
@@ -209,7 +212,7 @@ func (p *Pool[T]) TakeStream(t directory.TenantID) error {
 		return overShare(nil, "event streams of the owning cell")
 	case allTaken:
 		p.gate.shed[background][shedStreams].Add(1)
-		return Unavailable(nil, "too many event streams of the owning cell")
+		return Unavailable(ErrNoStream, "too many event streams of the owning cell")
 	}
 	return nil
 }
