@@ -246,7 +246,7 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 		}
 		n, err := receiveTable(ctx, tx, in, p, s.Tenant, whole)
 		if err != nil {
-			return sum, fmt.Errorf("receive %s: %w", table.Label, err)
+			return sum, table.refused(err)
 		}
 		sum.Rows, sum.Keys = sum.Rows+n.Rows, sum.Keys+n.Keys
 	}
@@ -264,7 +264,7 @@ func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.T
 	}
 	for i, p := range parts {
 		if err := settle(ctx, tx, p.table, tenant, p.sent, stored[i]); err != nil {
-			return n, fmt.Errorf("receive %s: %w", p.table.Label, err)
+			return n, p.table.refused(err)
 		}
 		n.Rows, n.Keys = n.Rows+stored[i].Rows, n.Keys+deleted[i]
 	}
