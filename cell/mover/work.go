@@ -151,11 +151,11 @@ func (w *work) refresh(ctx context.Context) bool {
 	return true
 }
 
-// timeouts of one action. A copy, the round after it, the first one of an undo and a comparison may take as long as
-// they need: what was ended would be begun again, with more to do.
+// timeouts of one action. A copy, the round after it, the first one of an undo, a check and a comparison may take as
+// long as they need: what was ended would be begun again, with more to do.
 const (
 	stepTimeout  = 5 * time.Second
-	roundTimeout = 10 * time.Minute // a check, and the round right before the freeze
+	roundTimeout = 10 * time.Minute // the round right before the freeze
 	longTimeout  = 24 * time.Hour
 )
 
@@ -331,11 +331,16 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 		defer cancel()
 		return round(ctx)
 	}
-	ctx, cancel := context.WithCancel(ctx) // of an operator's; the deadline is that of who attends it
+	return w.cancelable(ctx, timeout, round)
+}
+
+// cancelable is attended, of what an operator's cancel ends as well.
+func (w *work) cancelable(ctx context.Context, timeout time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx) // the deadline is that of who attends it
 	defer cancel()
 	w.cancelled.ends(cancel)
 	defer w.cancelled.ends(nil)
-	return w.attended(ctx, timeout, round)
+	return w.attended(ctx, timeout, do)
 }
 
 // took notes a round.
@@ -352,7 +357,7 @@ func (w *work) took(got transfer.Received) {
 // check verifies what hashes do not show, and that no cell was altered under the move.
 // What it finds ends the move.
 func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	return w.attended(ctx, roundTimeout, func(ctx context.Context) error {
+	return w.cancelable(ctx, longTimeout, func(ctx context.Context) error {
 		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
 			return err
 		}

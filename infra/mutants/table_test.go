@@ -138,7 +138,7 @@ var table = []mutant{
 	{
 		name: "cancel-not-heard", why: "a move that was cancelled copies to its end first",
 		in: "cell/mover/pause.go", edit: []edit{{"if m.Wish == directory.Cancel && m.Phase.BeforeDecision() && c.end != nil {", "if false {"}},
-		pkg: moverPkg, test: "TestACancelIsHeardDuringTheCopy",
+		pkg: moverPkg, test: "TestACancelIsHeardDuringLongWork",
 	},
 	{
 		name: "held-move-not-checked-again", why: "a move that waited for days is switched by what was true then",
