@@ -17,11 +17,13 @@ import (
 
 // A pause is what tenant 1's cells and its directory do at the freeze.
 type pause struct {
-	freezeLost   bool // the first freeze is done, and its answer lost
-	recordFails  bool // the first record of it is not written
-	recordLost   bool // it is written, and the answer lost
-	dead         bool // the target does not take the last round
-	refuses      int  // how often the source does not hear the release
+	freezeLost   bool          // the first freeze is done, and its answer lost
+	recordFails  bool          // the first record of it is not written
+	recordLost   bool          // it is written, and the answer lost
+	dead         bool          // the target does not take the last round
+	refuses      int           // how often the source does not hear the release
+	forgets      time.Duration // how long it takes to remove what was noted
+	forgot       bool
 	began, ended atomic.Int64
 }
 
@@ -69,6 +71,16 @@ func (c pausing) Release(ctx context.Context, m transfer.Move) error {
 	}
 	defer c.p.ended.CompareAndSwap(0, time.Now().UnixNano())
 	return c.fakeCell.Release(ctx, m)
+}
+
+func (c pausing) Forget(ctx context.Context, m transfer.Move) error {
+	select {
+	case <-time.After(c.p.forgets): // virtual
+	case <-ctx.Done():
+		return errNet
+	}
+	c.p.forgot = true
+	return c.fakeCell.Forget(ctx, m)
 }
 
 // A pausingDirectory loses the first record of a freeze.

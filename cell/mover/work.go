@@ -437,7 +437,8 @@ func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Targe
 	})
 }
 
-// restore ends an aborted move. The source first: its tenant waits. An undo's
+// restore ends an aborted move. The source first: its tenant waits. That ends the
+// pause; to forget what was noted during a long copy may take longer than any. An undo's
 // target keeps its rows, since they are what the next undo begins with.
 func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) error {
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -451,9 +452,14 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 			return err
 		}
 	}
+	if err := w.forget(ctx, m, src); err != nil {
+		return err
+	}
 	if w.silent.of(w.move.Target) > 0 {
 		return problem.New(problem.Unavailable, "discard: cell %s does not answer", w.move.Target)
 	}
+	step, cancel = context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	if err := dst.Discard(step, m); err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
@@ -468,6 +474,16 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		return nil // the target never awaited the tenant: there is nothing of the move's there
 	}
 	return err
+}
+
+// forget removes what was noted at a cell of the move where the tenant is not armed.
+func (w *work) forget(ctx context.Context, m transfer.Move, at Source) error {
+	return w.attended(ctx, longTimeout, func(ctx context.Context) error {
+		if err := at.Forget(ctx, m); err != nil {
+			return fmt.Errorf("forget: %w", err)
+		}
+		return nil
+	})
 }
 
 // advance records a phase.
