@@ -28,6 +28,7 @@ type releases struct {
 	a, b      atomic.Bool
 	meanwhile atomic.Bool // b does while copies are compared
 	deaf      atomic.Bool // the answer to the next round is lost
+	stale     atomic.Bool // a has what it noted before it gave the tenant away
 }
 
 func (r *releases) of(c directory.CellID) *atomic.Bool {
@@ -63,6 +64,20 @@ func (c released) Kept(ctx context.Context, m transfer.Move, keys map[string]jso
 		c.as.b.Store(true)
 	}
 	return c.fakeCell.Kept(ctx, m, keys)
+}
+
+func (c released) Retire(ctx context.Context, m transfer.Move) error {
+	if c.id == "a" {
+		c.as.stale.Store(true)
+	}
+	return c.fakeCell.Retire(ctx, m)
+}
+
+func (c released) Forget(ctx context.Context, m transfer.Move) error {
+	if f, err := c.Fence(ctx, m.Tenant); err == nil && c.id == "a" && !f.Capture {
+		c.as.stale.Store(false)
+	}
+	return c.fakeCell.Forget(ctx, m)
 }
 
 // reported is what the mover has told of a move.
@@ -133,6 +148,9 @@ func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
 				}
 				if whole := reserved.Undoes == ""; whole != tt.whole || reported(t, back).Whole != tt.whole {
 					t.Errorf("reserved for a whole copy: %v, made one: %v, want %v", whole, reported(t, back).Whole, tt.whole)
+				}
+				if as.stale.Load() {
+					t.Error("the target has kept what it noted when it was the source: an undo of the undo would bring that again")
 				}
 				tenant, err := dir.Tenant(t.Context(), "acme")
 				if err != nil {

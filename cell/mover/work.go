@@ -176,7 +176,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
-		err = w.reserve(ctx, m, src, dst)
+		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
+			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
+		}
 	case Arm:
 		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
 		if transfer.IsBusy(err) {
