@@ -106,11 +106,19 @@ func TestAPromotedStandbyServesNobodyBeforeItIsReconciled(t *testing.T) {
 	if n := c1.notes(t, done); n != 0 {
 		t.Errorf("after the purge: got %d notes", n)
 	}
+	// Also after one that was cancelled before it was made.
+	cancelled := w.move(t, c2, c1, directory.NewMove{Tenant: left, Undoes: moved.ID}, directory.Armed)
+	cancelled.Phase = directory.Aborting
+	must(t, w.Advance(ctx, cancelled, directory.Armed))
+	must(t, c2.Release(ctx, asked(cancelled)))
+	must(t, c1.Discard(ctx, asked(cancelled)))
+	cancelled.Phase = directory.Aborted
+	must(t, w.Advance(ctx, cancelled, directory.Aborting))
 	w.move(t, c2, c1, directory.NewMove{Tenant: left, Undoes: moved.ID}, directory.Watching)
 	if got, want := c1.notes(t, left), c2.notes(t, left); got != want || got != 4 {
 		t.Errorf("after the way back: got %d notes, want %d", got, want)
 	}
-	must(t, c1.write(ctx, left, 3, 6))
+	must(t, c1.write(ctx, left, 5, 6))
 }
 
 func asked(m directory.Move) transfer.Move {

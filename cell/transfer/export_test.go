@@ -104,3 +104,12 @@ func (c *tableCache) Get(ctx context.Context, db pg.DB, fresh bool) ([]Table, er
 
 // Refused tells that the server has refused a statement.
 func (c *tableCache) Refused(err error) { c.refused(err) }
+
+// MeasureSQL counts a tenant's rows and bytes.
+var MeasureSQL = measureSQL
+
+// How the statements of a round of few keys, and of many, are planned.
+const (
+	KeptPlans = keptPlans
+	ManyPlans = manyPlans
+)

@@ -28,7 +28,7 @@ type Report struct {
 	Fingerprint string    `json:"fingerprint"` // of everything that both cells must have alike
 	Findings    []Finding `json:"findings"`
 	Rows        int64     `json:"rows"`  // of the tenant, all tables; at most SizeLimit are counted per table
-	Bytes       int64     `json:"bytes"` // estimate from the tables' mean row width
+	Bytes       int64     `json:"bytes"` // of those rows, as they are stored
 }
 
 // preflightSQL lists the findings of the cell's schema: code, table, why, fix.
@@ -105,16 +105,24 @@ const preparedSQL = `
 	SELECT 'prepared-transaction', '', 'prepared transaction ' || gid || ' is open: it would hold up the freeze', 'COMMIT PREPARED or ROLLBACK PREPARED'
 	  FROM pg_prepared_xacts WHERE database = current_database()`
 
-// measureSQL counts the tenant's rows, and their bytes, in all tables with one statement.
+// measureSQL counts the tenant's rows, and their bytes as they are stored, in all tables with one statement. It asks for
+// the size of each column: to that of a whole row everything that is stored apart from it would be fetched.
 func measureSQL(list []Table) string {
 	var b strings.Builder
 	b.WriteString("SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(size), 0)::bigint FROM (SELECT 0 AS n, 0 AS size")
 	for _, t := range list {
-		fmt.Fprintf(&b, " UNION ALL SELECT count(*), sum(pg_column_size(t)) FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t", t.Name, SizeLimit)
+		size := fmt.Sprintf("%d * count(*)", rowHead)
+		for _, col := range t.Columns {
+			size += fmt.Sprintf(" + coalesce(sum(pg_column_size(t.%s)), 0)", col)
+		}
+		fmt.Fprintf(&b, " UNION ALL SELECT count(*), %s FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t", size, t.Name, SizeLimit)
 	}
 	b.WriteString(" OFFSET $1::bigint * 0) u") // that there is a $1 also where there is no table
 	return b.String()
 }
+
+// rowHead is the bytes of a row besides its columns.
+const rowHead = 24
 
 func findings(ctx context.Context, db pg.DB, sql string, args ...any) ([]Finding, error) {
 	rows, err := db.Query(ctx, sql, args...)

@@ -221,7 +221,7 @@ func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	}
 	err = rows.told
 	if p, ok := errors.AsType[*problem.Error](err); ok && p.Extra["snapshot"] == "void" {
-		err = s.Target.beginAnew(ctx, r.target(), have)
+		err = s.Target.beginAnew(ctx, r.target(), r.Undoes, have)
 	}
 	return nil, fmt.Errorf("source cell %s: %w", r.Source, err)
 }

@@ -55,6 +55,7 @@ func TestRoundReadsOnlyWhatIsNew(t *testing.T) {
 type plan struct {
 	Rows    float64 `json:"Actual Rows"`
 	Removed float64 `json:"Rows Removed by Filter"`
+	Loops   float64 `json:"Actual Loops"`
 	Plans   []plan
 }
 

@@ -74,6 +74,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			}
 			return err
 		})
+		b.Queue(unhurried)
 		if form != nil {
 			dirty.queue(b, tenant, form[2], s.few)
 		}
@@ -132,6 +133,10 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 	}
 	return total, out.w.Flush()
 }
+
+// unhurried lets a stream's session be idle for as long as a mover waits for a copy: the server has sent all of a table
+// long before a reader that is busy, or a slow pace, has taken it. Where the reader is gone, the write to it fails.
+const unhurried = `SELECT set_config('idle_in_transaction_session_timeout', '24h', true)`
 
 // flushed makes the commit of a round's transaction, which has changed nothing, wait until
 // the disk has whatever its snapshot has seen end. A server that was killed before

@@ -263,7 +263,11 @@ func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.T
 		return n, err
 	}
 	for i, p := range parts {
-		if err := settle(ctx, tx, p.table, tenant, p.sent, stored[i]); err != nil {
+		keys, err := p.keyList()
+		if err == nil {
+			err = settle(ctx, tx, p.table, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), tenant, string(keys))
+		}
+		if err != nil {
 			return n, p.table.refused(err)
 		}
 		n.Rows, n.Keys = n.Rows+stored[i].Rows, n.Keys+deleted[i]
@@ -311,15 +315,16 @@ func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenan
 		return n, fmt.Errorf("hash: %w", err)
 	}
 	n.Rows = have.Rows
-	return n, settle(ctx, tx, t, tenant, sent, have)
+	return n, settle(ctx, tx, t, sent, have, stored, args...)
 }
 
-// settle ends a table: what is stored is what was sent, and its sequences go on from there.
-func settle(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, sent, stored Digest) error {
+// settle ends a table: what is stored, the rows t of from with its args, is what was sent, and
+// its sequences go on from there.
+func settle(ctx context.Context, tx pgx.Tx, t Table, sent, stored Digest, from string, args ...any) error {
 	if stored != sent {
 		return problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
 	}
-	return raiseSequences(ctx, tx, t, tenant)
+	return raiseSequences(ctx, tx, t, from, args...)
 }
 
 // sequenceMargin is added when a sequence is raised, because others in the cell
@@ -327,21 +332,27 @@ func settle(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID, 
 const sequenceMargin = 1000
 
 // raiseSequences makes every number that the table's own sequences will give
-// here greater than those that came with the tenant. Near its end a sequence is raised
+// here greater than those that came with the round: what came before was raised for then,
+// and no index has to know the greatest of all. Near its end a sequence is raised
 // by half of what it has left at most: the others need the rest.
-func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, tenant directory.TenantID) error {
+func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
 	for _, col := range t.Counted {
-		sql := fmt.Sprintf(`
-			SELECT pg_catalog.setval(q.seqrelid, m.max + least($3, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0)))
-			  FROM pg_catalog.pg_sequence q
-			 CROSS JOIN LATERAL (SELECT max(%[1]s)::bigint FROM %[2]s WHERE tenant_id = $4 AND %[1]s BETWEEN q.seqmin AND q.seqmax) AS m (max)
-			 WHERE q.seqrelid = pg_get_serial_sequence($1, $2)::regclass
-			   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, t.Name)
-		if _, err := tx.Exec(ctx, sql, t.Name, strings.Trim(col, `"`), sequenceMargin, tenant); err != nil {
+		if _, err := tx.Exec(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin)...); err != nil {
 			return fmt.Errorf("raise the sequence of %s: %w", col, err)
 		}
 	}
 	return nil
+}
+
+// raise is raiseSequences for one column and the rows t of from, which has n parameters; the table, the
+// column and the margin follow.
+func (t Table) raise(col, from string, n int) string {
+	return fmt.Sprintf(`
+		SELECT pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0)))
+		  FROM pg_catalog.pg_sequence q
+		 CROSS JOIN LATERAL (SELECT (max(t.%[1]s) FILTER (WHERE t.%[1]s BETWEEN q.seqmin AND q.seqmax))::bigint FROM %[2]s) AS m (max)
+		 WHERE q.seqrelid = pg_get_serial_sequence($%[3]d, $%[4]d)::regclass
+		   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, from, n+1, n+2, n+3)
 }
 
 // clear deletes the tenant's rows from every table: what an earlier attempt left.

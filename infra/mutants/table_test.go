@@ -122,7 +122,7 @@ var table = []mutant{
 	},
 	{
 		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
-		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, tenant)", "return nil"}},
+		in: "cell/transfer/target.go", edit: []edit{{"return raiseSequences(ctx, tx, t, from, args...)", "return nil"}},
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
@@ -179,6 +179,11 @@ var table = []mutant{
 		name: "reserve-leaves-a-dead-mover's-copy", why: "an undo that should copy everything begins with the kept copy, which a mover before had reserved",
 		in: "cell.reserve", edit: []edit{{"r.move_id = move AND r.round = 0 AND NOT r.final", "false"}},
 		pkg: transferPkg, test: "TestAnUndoWithoutTheKeptCopyBringsEverything",
+	},
+	{
+		name: "reserve-forgets-that-a-copy-is-void", why: "after an undo that was aborted before its copy the next one begins with what a failover has left: acknowledged writes are lost",
+		in: "cell.reserve", edit: []edit{{"\n         WHERE r.move_id <> 'void:' || undoes", ""}},
+		pkg: transferPkg, test: "TestAVoidCopyStaysVoid",
 	},
 	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
