@@ -131,6 +131,11 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestCellsAlteredUnderAMoveEndIt",
 	},
 	{
+		name: "a-sequence-used-up", why: "a tenant with a number at the end of a sequence ends everybody's inserts at the target",
+		in: "cell/transfer/target.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
+		pkg: transferPkg, test: "TestASequenceNearItsEndIsRaised",
+	},
+	{
 		name: "preflight-remembered-for-ever", why: "a table that was made unsafe since the last move passes",
 		in: "cell/transfer/preflight.go", edit: []edit{{"p.version == version {", "p.version != \"\" {"}},
 		pkg: transferPkg, test: "TestPreflightRefusesUnsafeSchemas",
