@@ -256,3 +256,40 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoAsksToVerifyTwoReleasesIsTold: an operator's comparison of cells of two releases is answered, and not tried for as
+// long as that takes; the watch goes on, also where it was about to end, and ends when both are of one.
+func TestWhoAsksToVerifyTwoReleasesIsTold(t *testing.T) {
+	t.Parallel()
+	for name, over := range map[string]bool{"in the watch": false, "at its end": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var as releases
+				w := newWorld(func() fault { return none })
+				dir, m := watches(t.Context(), t, w, &as, new(transfer.Move))
+				as.b.Store(true)
+				if over {
+					if _, err := dir.AskMove(t.Context(), m.ID, directory.Close); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := dir.AskMove(t.Context(), m.ID, directory.Verify); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Minute) // virtual
+				m, err := dir.Move(t.Context(), m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := reported(t, m); m.Wish != directory.Proceed || m.Phase != directory.Watching || !strings.Contains(got.Comparison.Failed, "the schemas of a and b differ") || m.StopAt != "" {
+					t.Errorf("got %s, wish %q, stops at %q, %+v", m.Phase, m.Wish, m.StopAt, got.Comparison)
+				}
+				as.a.Store(true)
+				time.Sleep(49 * time.Hour) // virtual
+				if m, err = dir.Move(t.Context(), m.ID); err != nil || m.Phase != directory.Completed {
+					t.Errorf("got %s (%s), %v, want completed", m.Phase, m.Error, err)
+				}
+			})
+		})
+	}
+}

@@ -390,7 +390,9 @@ var errNotOver = errors.New("the watch is not over by the directory's clock")
 func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error {
 	over := w.move.WatchOver(time.Now())
 	err := w.attended(ctx, longTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
-	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
+	asked := w.move.Wish == directory.Verify
+	soon := errors.Is(err, errTwoReleases)                                                    // who asks is told so; the watch's own comparison waits for it
+	if err != nil && ctx.Err() == nil && (!passes(err) || soon && asked || !asked && !over) { // asking again gives no other answer, or is for the next time
 		w.report.Compared, w.report.Comparison = time.Now(), transfer.Comparison{Failed: err.Error(), Differ: w.report.Comparison.Differ} // what was found before still is
 		err = nil
 	}
@@ -402,6 +404,7 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error 
 	case c.Failed == "" && len(c.Differ) > 0:
 		w.m.differ.Inc()
 		w.move.StopAt = directory.Watching
+	case c.Failed != "" && soon: // and the watch does not end by it
 	case c.Failed != "" && over && w.source.State != directory.Retired:
 		w.move.StopAt = directory.Watching // somebody has to look, before a copy goes
 	case over:
