@@ -391,8 +391,10 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error 
 	over := w.move.WatchOver(time.Now())
 	err := w.attended(ctx, longTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
 	asked := w.move.Wish == directory.Verify
-	soon := errors.Is(err, errTwoReleases)                                                    // who asks is told so; the watch's own comparison waits for it
-	if err != nil && ctx.Err() == nil && (!passes(err) || soon && asked || !asked && !over) { // asking again gives no other answer, or is for the next time
+	soon := errors.Is(err, errTwoReleases) // who asks is told so; the watch's own comparison waits for it
+
+	// Asking again gives no other answer, or is for the next time.
+	if err != nil && ctx.Err() == nil && (!passes(err) || soon && asked || !asked && !over) {
 		w.report.Compared, w.report.Comparison = time.Now(), transfer.Comparison{Failed: err.Error(), Differ: w.report.Comparison.Differ} // what was found before still is
 		err = nil
 	}
