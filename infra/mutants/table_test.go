@@ -369,7 +369,7 @@ var table = []mutant{
 	},
 	{
 		name: "complete-beats-a-difference", why: "a copy is purged that was just found to differ",
-		in: "directory/move_rules.go", edit: []edit{{"case said.StopAt == Watching && m.StopAt != Watching:", "case said.StopAt == Watching && m.Wish != Complete:"}},
+		in: "directory/move_rules.go", edit: []edit{{"case found:\n", "case found && m.Wish != Complete:\n"}},
 		pkg: storePkg, test: "TestStoreMoves",
 	},
 	{
