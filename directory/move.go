@@ -185,9 +185,10 @@ type Moves interface {
 	// move that it undoes, in Undone; one that is aborted leaves the watch on. With
 	// m.Phase equal to from, only Report and Error are written; while Watching that
 	// reports of a comparison, of which the next one is due at NotBefore, and
-	// m.StopAt Watching says that the copies differ: then the watch does not end
-	// before an operator wishes to complete the move; a wish to complete it that came
-	// before that was known is taken back. m.Wish Complete says that they
+	// m.StopAt Watching says that the watch does not end before an operator wishes to
+	// complete the move: the copies differ, or could not be compared. Where comparison.differ of
+	// the report names tables, and that of the one before named none, a wish to complete it that
+	// is there already is taken back: it came before that was known. m.Wish Complete says that they
 	// are equal: if the watch is over, the move is completed from then on. An Aborted move that
 	// was Transient, and that nobody has cancelled, is tried again, while its
 	// Attempts last and CreateMove would not refuse: the same transaction makes a

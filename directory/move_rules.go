@@ -222,7 +222,11 @@ func (m Move) Ask(w Wish, now time.Time) (Move, error) {
 	case !may && m.UndoneBy != "" && m.Phase == Watching:
 		return Move{}, problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
 	case !may && w == Close && m.Phase == Watching:
-		return Move{}, problem.New(problem.Conflict, "move %s waits for its operator: its copies differ, or could not be compared", m.ID)
+		why := "its copies could not be compared, or it was made to wait"
+		if differs(m.Report) {
+			why = "its copies differ"
+		}
+		return Move{}, problem.New(problem.Conflict, "move %s waits for its operator: %s", m.ID, why)
 	case !may && m.RetriedBy != "":
 		return Move{}, problem.New(problem.Conflict, "move %s is %s and tried again: ask move %s", m.ID, m.Phase, m.RetriedBy).
 			With("move", string(m.RetriedBy))
@@ -299,9 +303,10 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 	if err != nil {
 		return Move{}, false, err
 	}
+	found := differs(said.Report) && !differs(m.Report)
 	m.Report, m.Error = said.Report, cut(said.Error)
 	if !moves && m.Phase == Watching {
-		m = m.compared(said, now)
+		m = m.compared(said, found, now)
 	}
 	if moves {
 		m = m.reach(said.Phase, now)
@@ -358,19 +363,33 @@ const (
 	scrubEvery = 6 * time.Hour
 )
 
+// differs reports whether a mover's report says that the copies of its move are not the same.
+func differs(report json.RawMessage) bool {
+	var r struct {
+		Comparison struct {
+			Differ []string `json:"differ"`
+		} `json:"comparison"`
+	}
+	return json.Unmarshal(report, &r) == nil && len(r.Comparison.Differ) > 0
+}
+
 // compared is a watching move whose mover has reported of a comparison. One whose
-// copies differ stops there for its operator: its watch does not end by itself, nor by
-// the wish of who did not know it yet. One whose copies are equal at the end of its watch is completed from now on: nobody
+// copies differ, or could not be compared in the end, stops there for its operator: its watch does not end by
+// itself; where that they differ was found only now, nor by the wish of who did not know
+// it yet. One whose copies are equal at the end of its watch is completed from now on: nobody
 // takes back what is about to be purged.
-func (m Move) compared(said Move, now time.Time) Move {
+func (m Move) compared(said Move, found bool, now time.Time) Move {
 	over := m.WatchOver(now) && m.UndoneBy == ""
 	m.NotBefore = now.Add(scrubEvery)
 	if m.Wish == Verify {
 		m.Wish = Proceed // it is in the report
 	}
+	if found || said.StopAt == Watching && m.StopAt != Watching {
+		m.StopAt, m.WatchEnds = Watching, time.Time{}
+	}
 	switch {
-	case said.StopAt == Watching && m.StopAt != Watching:
-		m.StopAt, m.WatchEnds, m.Wish = Watching, time.Time{}, Proceed
+	case found:
+		m.Wish = Proceed
 	case m.Wish == Complete:
 	case said.Wish == Complete && over:
 		m.Wish = Complete

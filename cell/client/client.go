@@ -132,14 +132,9 @@ func (c *Client) Retire(ctx context.Context, m transfer.Move) error {
 	return c.call(ctx, "retire", transfer.Request{Move: m}, nil)
 }
 
-// Release lets the source of an aborted move serve again, then removes the keys
-// that were noted, unless they are still needed: by the watch that an undo
-// interrupted.
+// Release lets the source of an aborted move serve again.
 func (c *Client) Release(ctx context.Context, m transfer.Move) error {
-	if err := c.call(ctx, "release", transfer.Request{Move: m}, nil); err != nil {
-		return err
-	}
-	return c.forget(ctx, m)
+	return c.call(ctx, "release", transfer.Request{Move: m}, nil)
 }
 
 // Discard makes the target of an aborted move forget it.
@@ -156,7 +151,7 @@ func (c *Client) Purge(ctx context.Context, m transfer.Move) (int64, error) {
 	if err := c.call(ctx, "purge", transfer.Request{Move: m}, &r); err != nil {
 		return 0, err
 	}
-	return r.Rows, c.forget(ctx, m)
+	return r.Rows, c.Forget(ctx, m)
 }
 
 // Disarm ends the noting of keys at the owner, then removes those noted.
@@ -164,11 +159,12 @@ func (c *Client) Disarm(ctx context.Context, m transfer.Move, wait time.Duration
 	if err := c.call(ctx, "disarm", transfer.Request{Move: m, WaitMS: wait.Milliseconds()}, nil); err != nil {
 		return err
 	}
-	return c.forget(ctx, m)
+	return c.Forget(ctx, m)
 }
 
-// forget removes the keys that were noted for a tenant that is not armed.
-func (c *Client) forget(ctx context.Context, m transfer.Move) error {
+// Forget removes the keys that were noted, unless the tenant is armed: then they are still
+// needed, such as by the watch that an undo interrupted. It may take long.
+func (c *Client) Forget(ctx context.Context, m transfer.Move) error {
 	var r map[string]int64
 	return c.call(ctx, "forget", transfer.Request{Move: m}, &r)
 }

@@ -2,6 +2,7 @@ package mover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -51,6 +52,9 @@ func (w *work) mayDiffer(ctx context.Context, m transfer.Move, src, dst Cell, be
 	return nil
 }
 
+// errTwoReleases says that the copies cannot be compared yet.
+var errTwoReleases = errors.New("the cells are of two releases")
+
 // alike is the fingerprint of both cells. Unavailable where they have different ones: cells come to a release one
 // after the other, and do not hash alike meanwhile.
 func (w *work) alike(ctx context.Context, m transfer.Move, src, dst Source) (string, error) {
@@ -63,7 +67,7 @@ func (w *work) alike(ctx context.Context, m transfer.Move, src, dst Source) (str
 		return "", fmt.Errorf("compare: %s: %w", m.Source, err)
 	}
 	if here.Fingerprint != there.Fingerprint {
-		return "", problem.New(problem.Unavailable, "compare: the schemas of %s and %s differ: once both are of one release", m.Source, m.Target)
+		return "", problem.Wrap(problem.Unavailable, errTwoReleases, fmt.Sprintf("compare: the schemas of %s and %s differ: once both are of one release", m.Source, m.Target))
 	}
 	return here.Fingerprint, nil
 }

@@ -61,6 +61,7 @@ func (g gone) Unchanged(context.Context, transfer.Move) (transfer.Part, error) {
 
 func (gone) Retire(context.Context, transfer.Move) error                { return nil }
 func (gone) Release(context.Context, transfer.Move) error               { return nil }
+func (gone) Forget(context.Context, transfer.Move) error                { return nil }
 func (gone) Discard(context.Context, transfer.Move) error               { return nil }
 func (gone) Disarm(context.Context, transfer.Move, time.Duration) error { return nil }
 func (gone) Purge(context.Context, transfer.Move) (int64, error)        { return 0, nil }

@@ -13,10 +13,10 @@ import (
 	"github.com/cellway/cellway/directory/directorytest"
 )
 
-// A longWork is a cell at which the first round after the copy, and each comparison, takes eleven minutes.
+// A longWork is a cell at which the first round after the copy, each check and each comparison take eleven minutes.
 type longWork struct {
 	*fakeCell
-	rounds *int
+	rounds, checks *int
 }
 
 func (c longWork) takesLong(ctx context.Context) error {
@@ -43,6 +43,14 @@ func (c longWork) Pull(ctx context.Context, m transfer.Move, url string, final b
 	return got, err
 }
 
+func (c longWork) Verify(ctx context.Context, m transfer.Move) ([]transfer.Finding, error) {
+	*c.checks++
+	if err := c.takesLong(ctx); err != nil {
+		return nil, err
+	}
+	return c.fakeCell.Verify(ctx, m)
+}
+
 func (c longWork) Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error) {
 	if err := c.takesLong(ctx); err != nil {
 		return nil, err
@@ -50,8 +58,8 @@ func (c longWork) Kept(ctx context.Context, m transfer.Move, keys map[string]jso
 	return c.fakeCell.Kept(ctx, m, keys)
 }
 
-// TestLongWorkEnds: the first round after a copy of hours, or of an undo after a day, and a comparison of a large
-// tenant are made once, however long they take; the watch ends by itself.
+// TestLongWorkEnds: the first round after a copy of hours, or of an undo after a day, a check and a comparison of a
+// large tenant are made once, however long they take; the watch ends by itself.
 func TestLongWorkEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,13 +67,13 @@ func TestLongWorkEnds(t *testing.T) {
 		defer cancel()
 		w := newWorld(func() fault { return none })
 		dir, m := moving(t, directory.NewMove{Watch: time.Hour})
-		rounds := 0
-		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return longWork{c, &rounds} }, w)
+		rounds, checks := 0, 0
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return longWork{c, &rounds, &checks} }, w)
 		go func() { _ = v.Run(ctx) }()
-		time.Sleep(12 * time.Minute) // virtual
+		time.Sleep(23 * time.Minute) // virtual
 		m, err := dir.Move(ctx, m.ID)
-		if err != nil || m.Phase != directory.Watching || rounds != 1 {
-			t.Fatalf("got %s (%s), %v, after %d long rounds, want watching after one", m.Phase, m.Error, err, rounds)
+		if err != nil || m.Phase != directory.Watching || rounds != 1 || checks != 1 {
+			t.Fatalf("got %s (%s), %v, after %d long rounds and %d checks, want watching after one each", m.Phase, m.Error, err, rounds, checks)
 		}
 		time.Sleep(2 * time.Hour) // virtual
 		if m, err = dir.Move(ctx, m.ID); err != nil || m.Phase != directory.Completed {

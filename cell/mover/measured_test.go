@@ -66,6 +66,7 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 		"it arrives":                      {p: &pause{}, want: directory.Watching},
 		"the target is dead":              {p: &pause{dead: true}, want: directory.Aborted, least: 300 * time.Millisecond},
 		"and the source hears late":       {p: &pause{dead: true, refuses: 60}, want: directory.Aborted, least: time.Second},
+		"and a million keys were noted":   {p: &pause{dead: true, forgets: 30 * time.Second}, want: directory.Aborted, least: 300 * time.Millisecond},
 		"taken over, and arrives":         {p: &pause{}, killed: true, want: directory.Watching, least: time.Second},
 		"taken over, the target is dead":  {p: &pause{dead: true}, killed: true, want: directory.Aborted, least: time.Second},
 		"the freeze is not recorded":      {p: &pause{recordFails: true}, want: directory.Watching},
@@ -103,6 +104,9 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 				var report mover.Report
 				if err := json.Unmarshal(m.Report, &report); err != nil {
 					t.Fatal(err)
+				}
+				if p.forgot != (tt.want == directory.Aborted) {
+					t.Errorf("the source forgot what it had noted: %v", p.forgot)
 				}
 				count, sum := pauses(t, v)
 				if tt.cancels {

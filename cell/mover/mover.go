@@ -40,6 +40,7 @@ type Source interface {
 	Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error
 	Retire(ctx context.Context, m transfer.Move) error
 	Release(ctx context.Context, m transfer.Move) error
+	Forget(ctx context.Context, m transfer.Move) error
 	Purge(ctx context.Context, m transfer.Move) (rows int64, err error)
 	Kept(ctx context.Context, m transfer.Move, keys map[string]json.RawMessage) (map[string]transfer.Digest, error)
 }

@@ -17,11 +17,13 @@ import (
 
 // A pause is what tenant 1's cells and its directory do at the freeze.
 type pause struct {
-	freezeLost   bool // the first freeze is done, and its answer lost
-	recordFails  bool // the first record of it is not written
-	recordLost   bool // it is written, and the answer lost
-	dead         bool // the target does not take the last round
-	refuses      int  // how often the source does not hear the release
+	freezeLost   bool          // the first freeze is done, and its answer lost
+	recordFails  bool          // the first record of it is not written
+	recordLost   bool          // it is written, and the answer lost
+	dead         bool          // the target does not take the last round
+	refuses      int           // how often the source does not hear the release
+	forgets      time.Duration // how long it takes to remove what was noted
+	forgot       bool
 	began, ended atomic.Int64
 }
 
@@ -69,6 +71,16 @@ func (c pausing) Release(ctx context.Context, m transfer.Move) error {
 	}
 	defer c.p.ended.CompareAndSwap(0, time.Now().UnixNano())
 	return c.fakeCell.Release(ctx, m)
+}
+
+func (c pausing) Forget(ctx context.Context, m transfer.Move) error {
+	select {
+	case <-time.After(c.p.forgets): // virtual
+	case <-ctx.Done():
+		return errNet
+	}
+	c.p.forgot = true
+	return c.fakeCell.Forget(ctx, m)
 }
 
 // A pausingDirectory loses the first record of a freeze.
@@ -218,15 +230,31 @@ func (endless) Pull(ctx context.Context, _ transfer.Move, _ string, _ bool) (tra
 	return transfer.Received{}, ctx.Err()
 }
 
-// TestACancelIsHeardDuringTheCopy: what was cancelled does not copy to its end first.
-func TestACancelIsHeardDuringTheCopy(t *testing.T) {
+// A thorough is a target whose checks do not end by themselves.
+type thorough struct{ *fakeCell }
+
+func (thorough) Verify(ctx context.Context, _ transfer.Move) ([]transfer.Finding, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestACancelIsHeardDuringLongWork: what was cancelled is not copied, or checked, to its end first.
+func TestACancelIsHeardDuringLongWork(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := ends(t, directory.NewMove{}, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return endless{c} }, directory.Cancel)
-		if m.Phase != directory.Aborted || m.Error != "cancelled" {
-			t.Errorf("got %s (%s), want cancelled", m.Phase, m.Error)
-		}
-	})
+	for name, open := range map[string]func(*fakeCell, *directorytest.Memory) mover.Cell{
+		"a copy":  func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return endless{c} },
+		"a check": func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return thorough{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				m := ends(t, directory.NewMove{}, open, directory.Cancel)
+				if took := time.Since(began); m.Phase != directory.Aborted || m.Error != "cancelled" || took > time.Minute {
+					t.Errorf("got %s (%s) after %v, want cancelled at once", m.Phase, m.Error, took)
+				}
+			})
+		})
+	}
 }
 
 // ends is how a move ends, or watches, whose cells are as open makes them, and for

@@ -28,6 +28,7 @@ type releases struct {
 	a, b      atomic.Bool
 	meanwhile atomic.Bool // b does while copies are compared
 	deaf      atomic.Bool // the answer to the next round is lost
+	stale     atomic.Bool // a has what it noted before it gave the tenant away
 }
 
 func (r *releases) of(c directory.CellID) *atomic.Bool {
@@ -63,6 +64,20 @@ func (c released) Kept(ctx context.Context, m transfer.Move, keys map[string]jso
 		c.as.b.Store(true)
 	}
 	return c.fakeCell.Kept(ctx, m, keys)
+}
+
+func (c released) Retire(ctx context.Context, m transfer.Move) error {
+	if c.id == "a" {
+		c.as.stale.Store(true)
+	}
+	return c.fakeCell.Retire(ctx, m)
+}
+
+func (c released) Forget(ctx context.Context, m transfer.Move) error {
+	if f, err := c.Fence(ctx, m.Tenant); err == nil && c.id == "a" && !f.Capture {
+		c.as.stale.Store(false)
+	}
+	return c.fakeCell.Forget(ctx, m)
 }
 
 // reported is what the mover has told of a move.
@@ -133,6 +148,9 @@ func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
 				}
 				if whole := reserved.Undoes == ""; whole != tt.whole || reported(t, back).Whole != tt.whole {
 					t.Errorf("reserved for a whole copy: %v, made one: %v, want %v", whole, reported(t, back).Whole, tt.whole)
+				}
+				if as.stale.Load() {
+					t.Error("the target has kept what it noted when it was the source: an undo of the undo would bring that again")
 				}
 				tenant, err := dir.Tenant(t.Context(), "acme")
 				if err != nil {
@@ -233,6 +251,43 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 				}
 				if w.compared.Load() == 0 != (tt.a != tt.b) {
 					t.Errorf("hashed %d times", w.compared.Load())
+				}
+			})
+		})
+	}
+}
+
+// TestWhoAsksToVerifyTwoReleasesIsTold: an operator's comparison of cells of two releases is answered, and not tried for as
+// long as that takes; the watch goes on, also where it was about to end, and ends when both are of one.
+func TestWhoAsksToVerifyTwoReleasesIsTold(t *testing.T) {
+	t.Parallel()
+	for name, over := range map[string]bool{"in the watch": false, "at its end": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var as releases
+				w := newWorld(func() fault { return none })
+				dir, m := watches(t.Context(), t, w, &as, new(transfer.Move))
+				as.b.Store(true)
+				if over {
+					if _, err := dir.AskMove(t.Context(), m.ID, directory.Close); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if _, err := dir.AskMove(t.Context(), m.ID, directory.Verify); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Minute) // virtual
+				m, err := dir.Move(t.Context(), m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := reported(t, m); m.Wish != directory.Proceed || m.Phase != directory.Watching || !strings.Contains(got.Comparison.Failed, "the schemas of a and b differ") || m.StopAt != "" {
+					t.Errorf("got %s, wish %q, stops at %q, %+v", m.Phase, m.Wish, m.StopAt, got.Comparison)
+				}
+				as.a.Store(true)
+				time.Sleep(49 * time.Hour) // virtual
+				if m, err = dir.Move(t.Context(), m.ID); err != nil || m.Phase != directory.Completed {
+					t.Errorf("got %s (%s), %v, want completed", m.Phase, m.Error, err)
 				}
 			})
 		})

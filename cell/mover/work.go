@@ -151,11 +151,11 @@ func (w *work) refresh(ctx context.Context) bool {
 	return true
 }
 
-// timeouts of one action. A copy, the round after it, the first one of an undo and a comparison may take as long as
-// they need: what was ended would be begun again, with more to do.
+// timeouts of one action. A copy, the round after it, the first one of an undo, a check and a comparison may take as
+// long as they need: what was ended would be begun again, with more to do.
 const (
 	stepTimeout  = 5 * time.Second
-	roundTimeout = 10 * time.Minute // a check, and the round right before the freeze
+	roundTimeout = 10 * time.Minute // the round right before the freeze
 	longTimeout  = 24 * time.Hour
 )
 
@@ -176,7 +176,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
-		err = w.reserve(ctx, m, src, dst)
+		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
+			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
+		}
 	case Arm:
 		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
 		if transfer.IsBusy(err) {
@@ -331,11 +333,16 @@ func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move,
 		defer cancel()
 		return round(ctx)
 	}
-	ctx, cancel := context.WithCancel(ctx) // of an operator's; the deadline is that of who attends it
+	return w.cancelable(ctx, timeout, round)
+}
+
+// cancelable is attended, of what an operator's cancel ends as well.
+func (w *work) cancelable(ctx context.Context, timeout time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx) // the deadline is that of who attends it
 	defer cancel()
 	w.cancelled.ends(cancel)
 	defer w.cancelled.ends(nil)
-	return w.attended(ctx, timeout, round)
+	return w.attended(ctx, timeout, do)
 }
 
 // took notes a round.
@@ -352,7 +359,7 @@ func (w *work) took(got transfer.Received) {
 // check verifies what hashes do not show, and that no cell was altered under the move.
 // What it finds ends the move.
 func (w *work) check(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	return w.attended(ctx, roundTimeout, func(ctx context.Context) error {
+	return w.cancelable(ctx, longTimeout, func(ctx context.Context) error {
 		if _, err := w.preflight(ctx, m, src, dst, false); err != nil {
 			return err
 		}
@@ -383,7 +390,11 @@ var errNotOver = errors.New("the watch is not over by the directory's clock")
 func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error {
 	over := w.move.WatchOver(time.Now())
 	err := w.attended(ctx, longTimeout, func(ctx context.Context) error { return w.compare(ctx, m, src, dst) })
-	if err != nil && ctx.Err() == nil && (!passes(err) || w.move.Wish != directory.Verify && !over) { // asking again gives no other answer, or is for the next time
+	asked := w.move.Wish == directory.Verify
+	soon := errors.Is(err, errTwoReleases) // who asks is told so; the watch's own comparison waits for it
+
+	// Asking again gives no other answer, or is for the next time.
+	if err != nil && ctx.Err() == nil && (!passes(err) || soon && asked || !asked && !over) {
 		w.report.Compared, w.report.Comparison = time.Now(), transfer.Comparison{Failed: err.Error(), Differ: w.report.Comparison.Differ} // what was found before still is
 		err = nil
 	}
@@ -395,6 +406,7 @@ func (w *work) scrub(ctx context.Context, m transfer.Move, src, dst Cell) error 
 	case c.Failed == "" && len(c.Differ) > 0:
 		w.m.differ.Inc()
 		w.move.StopAt = directory.Watching
+	case c.Failed != "" && soon: // and the watch does not end by it
 	case c.Failed != "" && over && w.source.State != directory.Retired:
 		w.move.StopAt = directory.Watching // somebody has to look, before a copy goes
 	case over:
@@ -432,7 +444,8 @@ func (w *work) purge(ctx context.Context, m transfer.Move, src Source, dst Targe
 	})
 }
 
-// restore ends an aborted move. The source first: its tenant waits. An undo's
+// restore ends an aborted move. The source first: its tenant waits. That ends the
+// pause; to forget what was noted during a long copy may take longer than any. An undo's
 // target keeps its rows, since they are what the next undo begins with.
 func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) error {
 	step, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -446,9 +459,14 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 			return err
 		}
 	}
+	if err := w.forget(ctx, m, src); err != nil {
+		return err
+	}
 	if w.silent.of(w.move.Target) > 0 {
 		return problem.New(problem.Unavailable, "discard: cell %s does not answer", w.move.Target)
 	}
+	step, cancel = context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	if err := dst.Discard(step, m); err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
@@ -463,6 +481,16 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		return nil // the target never awaited the tenant: there is nothing of the move's there
 	}
 	return err
+}
+
+// forget removes what was noted at a cell of the move where the tenant is not armed.
+func (w *work) forget(ctx context.Context, m transfer.Move, at Source) error {
+	return w.attended(ctx, longTimeout, func(ctx context.Context) error {
+		if err := at.Forget(ctx, m); err != nil {
+			return fmt.Errorf("forget: %w", err)
+		}
+		return nil
+	})
 }
 
 // advance records a phase.

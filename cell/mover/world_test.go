@@ -238,6 +238,10 @@ func (c *fakeCell) Release(_ context.Context, m transfer.Move) error {
 	})
 }
 
+func (c *fakeCell) Forget(context.Context, transfer.Move) error {
+	return c.w.call(func() error { return nil })
+}
+
 func (c *fakeCell) Discard(_ context.Context, m transfer.Move) error {
 	return c.w.call(func() error {
 		f := c.fence

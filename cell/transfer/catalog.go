@@ -27,14 +27,17 @@ type Table struct {
 // tables lists the tenant tables. Values of types that a cell made itself travel
 // as text where their binary form holds that cell's own type numbers (arrays and
 // composites). Types that have no hash, or one of their own cell's numbers (enums),
-// are hashed as text.
+// are hashed as text. The text of xml is what its output makes of it, which is what a
+// copy brings: a cast keeps a declaration that both leave out, and a newline behind it.
 const tables = `
 	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
 	       SELECT array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS names,
-	              array_agg(CASE WHEN h.yes THEN 't.' || quote_ident(a.attname) ELSE 't.' || quote_ident(a.attname) || '::text' END
+	              array_agg(CASE WHEN h.yes THEN 't.' || quote_ident(a.attname)
+	                             WHEN ty.typoutput = 'xml_out'::regproc THEN 'ltrim(textin(xml_out(t.' || quote_ident(a.attname) || ')), E''\n'')'
+	                             ELSE 't.' || quote_ident(a.attname) || '::text' END
 	                        ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS hashed,
 	              bool_and(ty.typtype = 'e' OR (ty.typtype IN ('b', 'r', 'm') AND ty.oid < 16384)
 	                       OR (ty.typtype = 'd' AND ty.typbasetype < 16384)) AS portable,

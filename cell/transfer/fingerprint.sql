@@ -11,7 +11,8 @@ WITH tenant AS (
     SELECT 'server ' || current_setting('server_version_num')::int / 10000 || ' ' || current_setting('server_encoding') AS text
     UNION ALL
     SELECT concat_ws(' ', 'column', t.name, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated, a.attidentity,
-                     CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END)
+                     CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END,
+                     (SELECT 'COLLATE ' || o.collname FROM pg_collation o WHERE o.oid = a.attcollation AND o.collname <> 'default'))
       FROM tenant t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     UNION ALL

@@ -53,6 +53,7 @@ func TestNoNotedKeyIsLeft(t *testing.T) {
 	must(t, a.do(t, mover, 1, change))
 	want("armed", a, 1)
 	must(t, atA.Release(ctx, m))
+	must(t, atA.Forget(ctx, m))
 	must(t, atB.Discard(ctx, m))
 	want("aborted", a, 0)
 
@@ -67,6 +68,7 @@ func TestNoNotedKeyIsLeft(t *testing.T) {
 	must(t, atA.Reserve(ctx, undo))
 	must(t, atB.Arm(ctx, undo, wait))
 	must(t, atB.Release(ctx, undo))
+	must(t, atB.Forget(ctx, undo))
 	must(t, atA.Discard(ctx, undo))
 	want("undo aborted", b, 1)
 

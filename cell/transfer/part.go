@@ -224,7 +224,7 @@ func storeFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.Ten
 	deleted, stored = make([]int64, len(parts)), make([]Digest, len(parts))
 	for i, p := range parts {
 		if deleted[i], stored[i], err = storedPart(pipe, len(inserts[i])); err != nil {
-			return nil, nil, fmt.Errorf("receive %s: %w", p.table.Label, err)
+			return nil, nil, p.table.refused(err)
 		}
 	}
 	return deleted, stored, pipe.Close()

@@ -1,6 +1,6 @@
 -- What would make a move unsafe, by table: code, table, why, fix. A tenant table
 -- is any table with a column tenant_id; those that the move itself keeps are not.
-WITH rel AS (
+WITH RECURSIVE rel AS (
     SELECT c.*, n.nspname, n.nspname || '.' || c.relname AS name
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
@@ -15,6 +15,20 @@ WITH rel AS (
     SELECT t.oid AS rel, t.name, a.attname, ty.typname, ty.typtype, ty.oid AS typ, a.attcollation
       FROM root t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
       JOIN pg_type ty ON ty.oid = a.atttypid
+), part (name, attname, typ) AS ( -- a column's type and those that it is made of
+    SELECT name, attname, typ FROM col
+    UNION
+    SELECT p.name, p.attname, x.typ FROM part p JOIN pg_type ty ON ty.oid = p.typ
+     CROSS JOIN LATERAL (SELECT ty.typbasetype WHERE ty.typtype = 'd'
+                         UNION ALL SELECT ty.typelem WHERE ty.typcategory = 'A' AND ty.typelem <> 0
+                         UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE ty.typtype = 'c' AND a.attrelid = ty.typrelid AND a.attnum > 0 AND NOT a.attisdropped) x (typ)
+), holds AS (
+    SELECT p.name, p.attname, p.typ, ty.typname FROM part p JOIN pg_type ty ON ty.oid = p.typ
+), made (oid) AS ( -- of tenant rows: views, and what is made of those
+    SELECT oid FROM tenant
+    UNION
+    SELECT w.ev_class FROM made m JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid
+      JOIN pg_rewrite w ON w.oid = d.objid
 )
 SELECT 'no-primary-key', name, 'it has no primary key: a changed row has no name', 'add PRIMARY KEY (tenant_id, ...)'
   FROM root t WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid AND i.indisprimary)
@@ -68,14 +82,14 @@ SELECT 'rule', name, 'rule ' || w.rulename || ' rewrites statements on it', 'use
 UNION ALL
 SELECT 'always-rule', name, 'rule ' || w.rulename || ' is ENABLE ALWAYS or REPLICA', 'drop the rule' FROM tenant t JOIN pg_rewrite w ON w.ev_class = t.oid AND w.ev_enabled IN ('A', 'R')
 UNION ALL
-SELECT 'large-object', name, 'column ' || attname || ' holds an oid: large objects do not move', 'use bytea' FROM col WHERE typname IN ('oid', 'lo')
+SELECT 'large-object', name, 'column ' || attname || ' holds an oid: large objects do not move', 'use bytea' FROM holds WHERE typname IN ('oid', 'lo')
 UNION ALL
-SELECT 'catalog-reference', name, 'column ' || attname || ' of type ' || typname || ' holds numbers of this cell''s own catalog', 'use text' FROM col WHERE typname LIKE 'reg%' AND typ < 16384
+SELECT 'catalog-reference', name, 'column ' || attname || ' of type ' || typname || ' holds numbers of this cell''s own catalog', 'use text' FROM holds WHERE typname LIKE 'reg%' AND typ < 16384
 UNION ALL
 SELECT 'physical-reference', name, 'column ' || attname || ' of type ' || typname || ' means something in this database only', 'use bigint or uuid'
-  FROM col WHERE typname IN ('tid', 'xid', 'xid8', 'cid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
+  FROM holds WHERE typname IN ('tid', 'xid', 'xid8', 'cid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
 UNION ALL
-SELECT 'money', name, 'column ' || attname || ' is money: its text depends on a setting', 'use numeric' FROM col WHERE typname = 'money'
+SELECT 'money', name, 'column ' || attname || ' holds money: its text depends on a setting', 'use numeric' FROM holds WHERE typname = 'money'
 UNION ALL
 SELECT 'collation', name, 'column ' || attname || ' has a nondeterministic collation: unequal values would hash alike', 'use a deterministic collation'
   FROM col JOIN pg_collation c ON c.oid = attcollation WHERE NOT c.collisdeterministic
@@ -93,13 +107,14 @@ SELECT 'descending-sequence', name, 'sequence ' || s.seqrelid::regclass || ' cou
   JOIN pg_sequence s ON s.seqrelid = d.objid WHERE s.seqincrement < 1
 UNION ALL
 SELECT 'materialized-view', r.name, 'it is made from tenant rows and does not move', 'drop it, or make it a table that events keep up to date'
-  FROM rel r WHERE r.relkind = 'm' AND EXISTS (
-       SELECT FROM pg_rewrite w JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
-         JOIN tenant t ON t.oid = d.refobjid WHERE w.ev_class = r.oid)
+  FROM rel r WHERE r.relkind = 'm' AND r.oid IN (SELECT oid FROM made)
 UNION ALL
 SELECT 'subscription', name, 'a logical replication subscription writes into it', 'drop the subscription' FROM tenant t WHERE EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = t.oid)
 UNION ALL
 SELECT 'invalid-index', name, 'index ' || i.indexrelid::regclass || ' is invalid: what it should forbid is not known', 'REINDEX or drop it' FROM tenant t JOIN pg_index i ON i.indrelid = t.oid AND NOT i.indisvalid AND t.relkind <> 'p'
 UNION ALL
 SELECT 'not-validated', name, 'constraint ' || k.conname || ' is NOT VALID: the target may refuse a row that is here', 'ALTER TABLE ... VALIDATE CONSTRAINT' FROM tenant t JOIN pg_constraint k ON k.conrelid = t.oid AND NOT k.convalidated
+UNION ALL
+SELECT 'not-validated', name, 'constraint ' || k.conname || ' of the type of column ' || attname || ' is NOT VALID: the target may refuse a row that is here', 'ALTER DOMAIN ... VALIDATE CONSTRAINT'
+  FROM holds JOIN pg_constraint k ON k.contypid = typ AND NOT k.convalidated
 ORDER BY 1, 2

@@ -43,6 +43,11 @@ var unsafe = []struct{ code, ddl string }{
 	{"subscription", `CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1' PUBLICATION p WITH (connect = false, slot_name = NONE); INSERT INTO pg_subscription_rel SELECT oid, 'app.ok'::regclass, 'r', NULL FROM pg_subscription`},
 	{"invalid-index", `CREATE INDEX i ON app.ok (name); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'app.i'::regclass`},
 	{"not-validated", `ALTER TABLE app.ok ADD CHECK (id > 0) NOT VALID`},
+	{"not-validated", `CREATE DOMAIN app.age AS int; ALTER TABLE app.ok ADD age app.age; ALTER DOMAIN app.age ADD CHECK (VALUE > 5) NOT VALID`},
+	{"materialized-view", `CREATE VIEW app.v AS SELECT tenant_id FROM app.ok; CREATE VIEW app.w AS SELECT * FROM app.v; CREATE MATERIALIZED VIEW app.total AS SELECT count(*) FROM app.w`},
+	{"large-object", `CREATE DOMAIN app.photo AS oid; ALTER TABLE app.ok ADD photo app.photo`},
+	{"large-object", `ALTER TABLE app.ok ADD photos oid[]`},
+	{"money", `CREATE TYPE app.price AS (amount money[]); ALTER TABLE app.ok ADD price app.price`},
 }
 
 const sound = `
@@ -101,6 +106,7 @@ func TestFingerprintTellsSchemasApart(t *testing.T) {
 		`ALTER TABLE app.ok ADD extra int`, `ALTER TABLE app.ok ALTER name TYPE varchar(10)`, `ALTER TABLE app.ok DROP name`,
 		`ALTER TABLE app.ok ALTER name SET NOT NULL`, `CREATE UNIQUE INDEX ON app.ok (tenant_id, name)`, `ALTER TABLE app.ok ADD CHECK (id > 0)`,
 		`ALTER TABLE app.ok ADD big text GENERATED ALWAYS AS (upper(name)) STORED`, `ALTER TYPE app.mood RENAME VALUE 'sad' TO 'glad'`,
+		`ALTER TABLE app.ok ALTER name TYPE text COLLATE "C"`,
 	} {
 		if fingerprint(ddl) == want {
 			t.Errorf("%s: the fingerprint stays the same", ddl)

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -246,7 +247,7 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 		}
 		n, err := receiveTable(ctx, tx, in, p, s.Tenant, whole)
 		if err != nil {
-			return sum, fmt.Errorf("receive %s: %w", table.Label, err)
+			return sum, table.refused(err)
 		}
 		sum.Rows, sum.Keys = sum.Rows+n.Rows, sum.Keys+n.Keys
 	}
@@ -268,7 +269,7 @@ func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.T
 			err = settle(ctx, tx, p.table, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), tenant, string(keys))
 		}
 		if err != nil {
-			return n, fmt.Errorf("receive %s: %w", p.table.Label, err)
+			return n, p.table.refused(err)
 		}
 		n.Rows, n.Keys = n.Rows+stored[i].Rows, n.Keys+deleted[i]
 	}
@@ -328,27 +329,38 @@ func settle(ctx context.Context, tx pgx.Tx, t Table, sent, stored Digest, from s
 }
 
 // sequenceMargin is added when a sequence is raised, because others in the cell
-// draw from it between our look and our step: it must never be set back.
+// draw from it between our look and our step: it must never be set back. A thousand times
+// as much, or a tenth of a small sequence, must be left behind the tenant's numbers: a
+// move must not use up what is everybody's.
 const sequenceMargin = 1000
 
 // raiseSequences makes every number that the table's own sequences will give
 // here greater than those that came with the round: what came before was raised for then,
 // and no index has to know the greatest of all. Near its end a sequence is raised
-// by half of what it has left at most: the others need the rest.
+// by half of what it has left at most; at its end, which nobody could take back, it is
+// left as it is, and the round is a Conflict.
 func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
 	for _, col := range t.Counted {
-		if _, err := tx.Exec(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin)...); err != nil {
+		var raised *int64
+		err := tx.QueryRow(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin)...).Scan(&raised)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows): // it is above them
+		case err != nil:
 			return fmt.Errorf("raise the sequence of %s: %w", col, err)
+		case raised == nil:
+			return problem.New(problem.Conflict, "the tenant's numbers in %s of %s are near the end of its sequence, and would leave the target's other tenants next to none "+
+				"(fix: make column and sequence bigint, or give those rows other numbers)", col, t.Label)
 		}
 	}
 	return nil
 }
 
 // raise is raiseSequences for one column and the rows t of from, which has n parameters; the table, the
-// column and the margin follow.
+// column and the margin follow. No row: there is nothing to raise; NULL: it would be used up.
 func (t Table) raise(col, from string, n int) string {
 	return fmt.Sprintf(`
-		SELECT pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0)))
+		SELECT CASE WHEN q.seqmax::numeric - m.max >= least(1000 * $%[5]d::bigint, (q.seqmax::numeric - q.seqmin) / 10)
+		            THEN pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0))) END
 		  FROM pg_catalog.pg_sequence q
 		 CROSS JOIN LATERAL (SELECT (max(t.%[1]s) FILTER (WHERE t.%[1]s BETWEEN q.seqmin AND q.seqmax))::bigint FROM %[2]s) AS m (max)
 		 WHERE q.seqrelid = pg_get_serial_sequence($%[3]d, $%[4]d)::regclass

@@ -76,3 +76,28 @@ func TestAnUndoWithoutTheKeptCopyBringsEverything(t *testing.T) {
 		})
 	}
 }
+
+// TestAnUndoIsUndoneOverAnotherSchema: what the first source noted before it gave the tenant away is forgotten when
+// the undo begins, as a mover does it: its keys are those of another schema by now.
+func TestAnUndoIsUndoneOverAnotherSchema(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	must(t, b.Reserve(ctx, there))
+	must(t, a.Arm(ctx, there, wait))
+	_, err := round(t, a, b, there, false)
+	must(t, err)
+	must(t, a.do(t, mover, 1, `UPDATE app.counter SET v = 5`))
+	must(t, a.do(t, mover, 1, `UPDATE app.part SET label = 'x'`))
+	steps(t, a, b, there)
+	alter(t, `DROP TABLE app.counter; ALTER TABLE app.part DROP CONSTRAINT part_pkey, ADD PRIMARY KEY (tenant_id, no, thing)`, a, b)
+	must(t, a.Reserve(ctx, asAny(back)))
+	_, err = a.purger.Keys(ctx, mover)
+	must(t, err)
+	steps(t, b, a, asAny(back))
+	must(t, a.do(t, mover, 3, `UPDATE app.part SET label = 'y' WHERE no = 1`))
+	redo := there
+	redo.ID, redo.Base, redo.Undoes = "mv_3", 3, back.ID
+	steps(t, a, b, redo)
+	same(t, "after the undo was undone", contents(t, b, mover), contents(t, a, mover))
+}

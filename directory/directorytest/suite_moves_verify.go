@@ -107,33 +107,48 @@ func testClose(t *testing.T, s *suite) {
 	s.expect(t, "close what is completed", 0, 0, func() error { return closes(m.ID) })
 }
 
+// found is the report of a comparison that has found damage; failed, of one that could not be made.
+var (
+	found  = []byte(`{"comparison":{"differ":["projects.task"]}}`)
+	failed = []byte(`{"comparison":{"failed":"disk full"}}`)
+)
+
 // testDifferBeatsComplete: who wishes to complete a move while its copies are compared has
-// not heard yet that they differ. Who does so afterwards has.
+// not heard yet that they differ, also where the move stops at Watching for another reason. Who
+// does so afterwards has; and what could not be compared is no damage.
 func testDifferBeatsComplete(t *testing.T, s *suite) {
+	complete := func(id directory.MoveID) {
+		if _, err := s.AskMove(s.ctx, id, directory.Complete); err != nil {
+			t.Fatal(err)
+		}
+	}
 	a := s.resident(t)
-	complete := func(id directory.MoveID) error { _, err := s.AskMove(s.ctx, id, directory.Complete); return err }
-	m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Watching)
-	if err := complete(m.ID); err != nil {
-		t.Fatal(err)
-	}
-	m.StopAt = directory.Watching
-	if err := s.Advance(s.ctx, m, directory.Watching); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.stored(t, m.ID); got.Wish != directory.Proceed || got.StopAt != directory.Watching || !got.WatchEnds.IsZero() {
-		t.Errorf("the copies differ: got %s", text(got))
-	}
-	if err := complete(m.ID); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Advance(s.ctx, m, directory.Watching); err != nil { // of a comparison that had begun before
-		t.Fatal(err)
-	}
-	m.Wish = directory.Complete
-	if err := s.Advance(s.ctx, m, directory.Watching); err != nil { // only why it waits
-		t.Fatal(err)
-	}
-	if got := s.stored(t, m.ID); got.Wish != directory.Complete {
-		t.Errorf("completed all the same: got %s", text(got))
+	for _, stop := range []directory.Phase{"", directory.Watching} {
+		if stop != "" {
+			a = s.create(t, directory.NewTenant{Slug: "b", Cell: "c1"})
+		}
+		m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2", StopAt: stop}).ID, "m1"), directory.Watching)
+		report := func(r []byte) {
+			m.StopAt, m.Report = directory.Watching, r
+			if err := s.Advance(s.ctx, m, directory.Watching); err != nil {
+				t.Fatal(err)
+			}
+		}
+		complete(m.ID)
+		report(failed)
+		if got := s.stored(t, m.ID); got.Wish != directory.Complete || got.StopAt != directory.Watching {
+			t.Errorf("stops at %q, the copies could not be compared: got %s", stop, text(got))
+		}
+		report(found)
+		if got := s.stored(t, m.ID); got.Wish != directory.Proceed || got.StopAt != directory.Watching || !got.WatchEnds.IsZero() {
+			t.Errorf("stops at %q, the copies differ: got %s", stop, text(got))
+		}
+		complete(m.ID)
+		report(found) // of a comparison that had begun before
+		m.Wish = directory.Complete
+		report(found) // only why it waits
+		if got := s.stored(t, m.ID); got.Wish != directory.Complete {
+			t.Errorf("stops at %q, completed all the same: got %s", stop, text(got))
+		}
 	}
 }

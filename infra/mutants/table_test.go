@@ -132,6 +132,11 @@ var table = []mutant{
 		pkg: moverPkg, test: "TestCellsAlteredUnderAMoveEndIt",
 	},
 	{
+		name: "a-sequence-used-up", why: "a tenant with a number at the end of a sequence ends everybody's inserts at the target",
+		in: "cell/transfer/target.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
+		pkg: transferPkg, test: "TestASequenceNearItsEndIsRaised",
+	},
+	{
 		name: "preflight-remembered-for-ever", why: "a table that was made unsafe since the last move passes",
 		in: "cell/transfer/preflight.go", edit: []edit{{"p.version == version {", "p.version != \"\" {"}},
 		pkg: transferPkg, test: "TestPreflightRefusesUnsafeSchemas",
@@ -139,7 +144,7 @@ var table = []mutant{
 	{
 		name: "cancel-not-heard", why: "a move that was cancelled copies to its end first",
 		in: "cell/mover/pause.go", edit: []edit{{"if m.Wish == directory.Cancel && m.Phase.BeforeDecision() && c.end != nil {", "if false {"}},
-		pkg: moverPkg, test: "TestACancelIsHeardDuringTheCopy",
+		pkg: moverPkg, test: "TestACancelIsHeardDuringLongWork",
 	},
 	{
 		name: "held-move-not-checked-again", why: "a move that waited for days is switched by what was true then",
@@ -370,7 +375,7 @@ var table = []mutant{
 	},
 	{
 		name: "complete-beats-a-difference", why: "a copy is purged that was just found to differ",
-		in: "directory/move_rules.go", edit: []edit{{"case said.StopAt == Watching && m.StopAt != Watching:", "case said.StopAt == Watching && m.Wish != Complete:"}},
+		in: "directory/move_rules.go", edit: []edit{{"case found:\n", "case found && m.Wish != Complete:\n"}},
 		pkg: storePkg, test: "TestStoreMoves",
 	},
 	{
