@@ -27,6 +27,7 @@ import (
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/front"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/sign"
@@ -162,6 +163,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		if err := rt.readSignup(w, r, x); err != nil {
 			return err
 		}
+		front.Arrived(r.Context())
 		rt.signup.ServeHTTP(w, r)
 		return nil
 	case Hello:

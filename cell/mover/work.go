@@ -274,7 +274,7 @@ func (w *work) lookUp(ctx context.Context) error {
 // reserve refuses an unsafe move before anything is done, then makes the target
 // await the tenant. To measure a large tenant takes as long as its disk does.
 func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	return w.attended(ctx, longTimeout, func(ctx context.Context) error {
+	return w.cancelable(ctx, longTimeout, func(ctx context.Context) error {
 		here, err := w.preflight(ctx, m, src, dst, true)
 		if err != nil {
 			return err

@@ -62,7 +62,7 @@ func insist(ctx context.Context, conn *pgx.Conn, table string, do func(tx pgx.Tx
 			return err
 		}
 		err := pg.InTx(ctx, conn, func(tx pgx.Tx) error { return do(tx, try) })
-		if pg.Code(err) != pg.LockNotAvailable {
+		if pg.Code(err) != pg.LockNotAvailable && pg.Code(err) != pg.DeadlockDetected {
 			return err
 		}
 		if pg.Patient(try) {

@@ -37,6 +37,10 @@ func OpenReplica(ctx context.Context, url string, size int32) (*pgxpool.Pool, er
 	return open(ctx, url, size, `SELECT cell.must_serve(); SET session_replication_role = replica`)
 }
 
+// alive has the server notice within half a minute that our machine is gone: a stream's
+// transaction has no other end for a day. Not tcp_user_timeout: it would end a slow reader's.
+const alive = `; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3`
+
 func open(ctx context.Context, url string, size int32, first string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -47,7 +51,7 @@ func open(ctx context.Context, url string, size int32, first string) (*pgxpool.P
 		cfg.ConnConfig.RuntimeParams[k] = v
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, first)
+		_, err := conn.Exec(ctx, first+alive)
 		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

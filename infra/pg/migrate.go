@@ -75,7 +75,7 @@ func Migrate(ctx context.Context, url, table string, files fs.FS) error {
 		switch {
 		case err == nil:
 			return nil
-		case Code(err) != LockNotAvailable:
+		case Code(err) != LockNotAvailable && Code(err) != DeadlockDetected: // which of both comes first is chance
 			return fmt.Errorf("migrate: %w", err)
 		case try == lockTries || !run.Pause(ctx, wait):
 			return fmt.Errorf("migrate: %w (fix: end what holds the table, such as a move that copies or a vacuum against wraparound, and start again)", err)

@@ -66,6 +66,7 @@ type Answer struct {
 // Make is the answer with err as a problem document. Text of an error that has no
 // kind is not in it: it may hold what a tenant must not see.
 func Make(err error, where Where) Answer {
+	const mostInstance = 256 // bytes: a client's own words must not make the answer long
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		e = &Error{Kind: KindOf(err)}
@@ -76,7 +77,7 @@ func Make(err error, where Where) Answer {
 	}
 	a.Body, _ = json.Marshal(document{ // strings and numbers: it cannot fail
 		Type: typeBase + string(e.Kind), Title: http.StatusText(a.Status), Status: a.Status,
-		Detail: e.Detail, Instance: where.Instance, Code: e.Kind, RequestID: where.RequestID,
+		Detail: e.Detail, Instance: Cut(where.Instance, mostInstance), Code: e.Kind, RequestID: where.RequestID,
 		TraceID: where.TraceID, Source: where.Source, Errors: e.Fields, Extra: e.Extra,
 	})
 	a.Body = append(a.Body, '\n')

@@ -40,9 +40,9 @@ func (s *Server) arriving(next http.Handler) http.Handler {
 		rc := http.NewResponseController(w)
 		hurry := func() { _ = rc.SetWriteDeadline(time.Now().Add(goodbye)) } // a write will report it
 		g := &guest{cut: func() {
+			s.o.Metrics.crowded("cut")
 			_ = rc.SetReadDeadline(time.Unix(1, 0)) // who reads the body will report it
 			hurry()
-			s.o.Metrics.crowded("cut")
 		}}
 		var state *tls.ConnectionState
 		if c, ok := r.Context().Value(connKey{}).(*guarded); ok {

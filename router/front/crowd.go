@@ -22,9 +22,10 @@ type crowd struct {
 // A guest is one of a crowd.
 type guest struct {
 	from  netip.Prefix // whose share it counts in; the zero value: nobody's
-	cut   func()       // makes it leave; called once at most, and not when it has left. nil: it never has to
+	cut   func()       // makes it leave; called once at most, and never after leave. nil: it never has to
 	since time.Time
 	place *list.Element // nil: outside
+	left  chan struct{} // closed when cut has returned; nil: it was not called
 }
 
 // newCrowd makes a crowd of which one address has an eighth.
@@ -46,7 +47,11 @@ func (c *crowd) enter(g *guest) bool {
 			return false
 		}
 		c.remove(first)
-		first.cut()
+		first.left = make(chan struct{})
+		go func() { // it may wait for its connection, for which nobody else is to wait here
+			defer close(first.left)
+			first.cut()
+		}()
 	}
 	g.place = c.inside.PushBack(g)
 	if g.from.IsValid() {
@@ -55,12 +60,16 @@ func (c *crowd) enter(g *guest) bool {
 	return true
 }
 
-// leave is for who was let in. It may be called again.
+// leave is for who was let in. It may be called again. Where g was cut, that is over.
 func (c *crowd) leave(g *guest) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if g.place != nil {
 		c.remove(g)
+	}
+	left := g.left
+	c.mu.Unlock()
+	if left != nil {
+		<-left
 	}
 }
 
