@@ -58,6 +58,13 @@ func (r *Recorder) Watch(tenants ...directory.TenantID) (w *Watch, done func()) 
 	}
 }
 
+// Requests is how many were made since w began.
+func (r *Recorder) Requests(w *Watch) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return w.Requests
+}
+
 // add counts one attempt, if it is of a tenant that is watched.
 func (w *Watch) add(a Attempt) {
 	if !w.tenants[a.Tenant] {

@@ -40,12 +40,18 @@ type followed struct {
 	Pause time.Duration `json:"pause_ns"`
 }
 
-// observe plays one act under the eyes of the tenants that it is about.
-func (r *run) observe(act *MoveAct, play func() error) error {
+// observe plays one act under the eyes of the tenants that it is about, until one of them
+// has asked for something after it: an undo may be over between two requests.
+func (r *run) observe(ctx context.Context, act *MoveAct, play func() error) error {
 	watch, done := r.rec.Watch(act.moved...)
 	began := time.Now()
 	err := play()
 	act.Took = loadtest.Millis(time.Since(began))
+	if asked := r.rec.Requests(watch); err == nil && len(act.moved) > 0 {
+		err = loadtest.Until(ctx, "a request after it", 5*time.Millisecond, func(context.Context) (bool, error) {
+			return r.rec.Requests(watch) > asked, nil
+		})
+	}
 	done()
 	act.Watch, act.Tenants = *watch, len(act.moved)
 	r.report.Moves = append(r.report.Moves, act)
@@ -57,7 +63,7 @@ func (r *run) moveAndUndo(ctx context.Context) error {
 	t := r.tenants[0]
 	there := &MoveAct{What: "moved", From: t.Cell(), To: r.added, moved: []directory.TenantID{t.ID}}
 	var m directory.Move
-	err := r.observe(there, func() (err error) {
+	err := r.observe(ctx, there, func() (err error) {
 		m, err = r.move(ctx, there, directory.NewMove{Tenant: t.ID, Target: r.added})
 		return err
 	})
@@ -69,7 +75,7 @@ func (r *run) moveAndUndo(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	back := &MoveAct{What: "taken back", From: r.added, To: t.Cell(), moved: there.moved}
-	err = r.observe(back, func() (err error) {
+	err = r.observe(ctx, back, func() (err error) {
 		m, err = r.move(ctx, back, directory.NewMove{Tenant: t.ID, Target: back.To, Undoes: m.ID})
 		return err
 	})
@@ -138,7 +144,7 @@ func (r *run) drainCell(ctx context.Context) error {
 		act.moved = append(act.moved, t.ID)
 	}
 	drain := []string{"cell", "drain", string(from), "--yes", "--confirm", fmt.Sprint(len(act.moved))}
-	if err := r.observe(act, func() error { return r.cellctl(ctx, drain...) }); err != nil {
+	if err := r.observe(ctx, act, func() error { return r.cellctl(ctx, drain...) }); err != nil {
 		return err
 	}
 	for _, t := range act.moved {
