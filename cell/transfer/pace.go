@@ -24,7 +24,7 @@ type PaceOptions struct {
 const (
 	paceTick   = 250 * time.Millisecond
 	paceTicks  = 4            // in which so many requests are waited for as make a p99:
-	paceWell   = 100          // it is that of the second slowest, as of fewer
+	paceWell   = 100          // of fewer it is that of the second slowest for one move, of the slowest for several
 	paceEnough = 20           // requests in paceTicks that are worth looking at
 	paceRise   = 2.           // times the p99 without moves that make one move give way,
 	paceCrowd  = 1.5          // and several
@@ -148,7 +148,10 @@ func (p *Pace) p99() (d time.Duration, known bool) {
 	if total < paceEnough {
 		return 0, false
 	}
-	left := max(1, total/100) // requests that may be slower: one alone says nothing
+	left := total / 100 // requests that may be slower
+	if !p.several() {
+		left = max(1, left) // one alone says nothing, and an operator waits; several give way at once
+	}
 	for i := paceBuckets - 1; i >= 0; i-- {
 		if counts[i] > left {
 			return bucketEnds[i], true

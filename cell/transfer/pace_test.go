@@ -152,25 +152,32 @@ func TestOneMoveIsSoonItself(t *testing.T) {
 // TestOneSlowRequestIsNoReason: of a cell's few requests the slowest alone is no p99.
 func TestOneSlowRequestIsNoReason(t *testing.T) {
 	t.Parallel()
-	for slow, gives := range map[int]bool{1: false, 2: true} {
+	for _, tt := range []struct {
+		slow, moves int
+		gives       bool
+	}{{1, 1, false}, {2, 1, true}, {1, 2, true}} {
 		synctest.Test(t, func(t *testing.T) {
 			p := transfer.NewPace(transfer.PaceOptions{})
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- p.Run(ctx) }()
 			defer func() { cancel(); <-done }()
+			for range tt.moves {
+				defer p.Begin()()
+			}
+			time.Sleep(1100 * time.Millisecond) // virtual: until it is known how many there are
 			must(t, p.Take(ctx, 1, 64<<10))
 			for i := range 50 {
 				took := 3 * time.Millisecond
-				if i < slow {
+				if i < tt.slow {
 					took = time.Second
 				}
 				p.Observe(took)
 			}
 			time.Sleep(1100 * time.Millisecond) // virtual: the ticks in which so few are waited for
 			synctest.Wait()
-			if got := !math.IsInf(limit(t, p), 1); got != gives {
-				t.Errorf("%d slow requests of 50: gives way %v, want %v", slow, got, gives)
+			if got := !math.IsInf(limit(t, p), 1); got != tt.gives {
+				t.Errorf("%d slow requests of 50, %d moves: gives way %v, want %v", tt.slow, tt.moves, got, tt.gives)
 			}
 		})
 	}
