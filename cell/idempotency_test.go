@@ -82,6 +82,15 @@ type slow struct {
 	stopped      *atomic.Bool
 }
 
+func startSlow(t *testing.T) (*harness, slow) {
+	t.Helper()
+	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
+	return start(t, func(o *cell.Options) {
+		s.Module = o.Modules[1].(*projects.Module)
+		o.Modules[1] = s
+	}), s
+}
+
 // Routes is the module's, with a stop before its work.
 func (s slow) Routes() (http.Handler, []cell.Route) {
 	next, routes := s.Module.Routes()
@@ -175,11 +184,7 @@ func TestWhatFailedIsUndone(t *testing.T) {
 
 func TestAKeyInFlightIsAConflict(t *testing.T) {
 	t.Parallel()
-	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
-	h := start(t, func(o *cell.Options) {
-		s.Module = o.Modules[1].(*projects.Module)
-		o.Modules[1] = s
-	})
+	h, s := startSlow(t)
 	q := keyed("k1", `{"name":"Moon"}`)
 	first := make(chan response)
 	go func() { first <- h.send(q) }()

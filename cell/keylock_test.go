@@ -2,11 +2,8 @@ package cell_test
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 
-	"github.com/cellway/cellway/cell"
-	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -16,11 +13,7 @@ import (
 func TestAKeyTakesNoOtherLock(t *testing.T) {
 	t.Parallel()
 	const crafted = "crafted-.HyXw5kO7q-I"
-	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
-	h := start(t, func(o *cell.Options) {
-		s.Module = o.Modules[1].(*projects.Module)
-		o.Modules[1] = s
-	})
+	h, s := startSlow(t)
 	var hash, fence int64
 	if err := h.store.DB().QueryRow(t.Context(), `SELECT hashtextextended('idempotency:' || $1::bigint || ':' || $2::text, 0), $3::bigint | 8935141660703064064`,
 		acme, crafted, bravo).Scan(&hash, &fence); err != nil || hash != fence {
@@ -46,11 +39,7 @@ func TestAKeyTakesNoOtherLock(t *testing.T) {
 // lock, as one of the release before does.
 func TestTheFirstThatIsKeptCounts(t *testing.T) {
 	t.Parallel()
-	s := slow{inside: make(chan struct{}), goOn: make(chan struct{}), stopped: new(atomic.Bool)}
-	h := start(t, func(o *cell.Options) {
-		s.Module = o.Modules[1].(*projects.Module)
-		o.Modules[1] = s
-	})
+	h, s := startSlow(t)
 	q := keyed("k1", `{"name":"Moon"}`)
 	second := make(chan response)
 	go func() { second <- h.send(q) }()

@@ -29,6 +29,7 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 	"github.com/cellway/cellway/router/front"
 	"github.com/cellway/cellway/router/guard"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/sign"
 	"github.com/cellway/cellway/router/table"
@@ -182,7 +183,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	if errors.Is(err, context.Canceled) && clientLeft(r) {
 		x.log.Err = err
-		w.WriteHeader(statusClientLeft)
+		w.WriteHeader(h1.StatusClientLeft)
 		return
 	}
 	if errors.Is(err, problem.Unauthenticated) {
@@ -191,10 +192,6 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, er
 	rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
 	telemetry.Problem(w, r, source, err)
 }
-
-// statusClientLeft is what logs and metrics say of a client that went away; it
-// is nobody's fault and never sent to anybody.
-const statusClientLeft = 499
 
 // clientLeft reports whether the client is gone. Deadlines of ours live in
 // contexts below the request's.

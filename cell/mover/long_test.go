@@ -13,10 +13,11 @@ import (
 	"github.com/cellway/cellway/directory/directorytest"
 )
 
-// A longWork is a cell at which the first round after the copy, each check and each comparison take eleven minutes.
+// A longWork is a cell at which it takes eleven minutes to tell how much there is to move, and so do the first round
+// after the copy, each check and each comparison.
 type longWork struct {
 	*fakeCell
-	rounds, checks *int
+	measures, rounds, checks *int
 }
 
 func (c longWork) takesLong(ctx context.Context) error {
@@ -26,6 +27,16 @@ func (c longWork) takesLong(ctx context.Context) error {
 	case <-ctx.Done():
 		return errNet
 	}
+}
+
+func (c longWork) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
+	if measure {
+		*c.measures++
+		if err := c.takesLong(ctx); err != nil {
+			return transfer.Report{}, err
+		}
+	}
+	return c.fakeCell.Preflight(ctx, m, measure)
 }
 
 func (c longWork) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
@@ -58,8 +69,8 @@ func (c longWork) Kept(ctx context.Context, m transfer.Move, keys map[string]jso
 	return c.fakeCell.Kept(ctx, m, keys)
 }
 
-// TestLongWorkEnds: the first round after a copy of hours, or of an undo after a day, a check and a comparison of a
-// large tenant are made once, however long they take; the watch ends by itself.
+// TestLongWorkEnds: a preflight, the first round after a copy of hours, or of an undo after a day, a check and a
+// comparison of a large tenant are made once, however long they take; the watch ends by itself.
 func TestLongWorkEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,13 +78,13 @@ func TestLongWorkEnds(t *testing.T) {
 		defer cancel()
 		w := newWorld(func() fault { return none })
 		dir, m := moving(t, directory.NewMove{Watch: time.Hour})
-		rounds, checks := 0, 0
-		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return longWork{c, &rounds, &checks} }, w)
+		measures, rounds, checks := 0, 0, 0
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return longWork{c, &measures, &rounds, &checks} }, w)
 		go func() { _ = v.Run(ctx) }()
-		time.Sleep(23 * time.Minute) // virtual
+		time.Sleep(34 * time.Minute) // virtual
 		m, err := dir.Move(ctx, m.ID)
-		if err != nil || m.Phase != directory.Watching || rounds != 1 || checks != 1 {
-			t.Fatalf("got %s (%s), %v, after %d long rounds and %d checks, want watching after one each", m.Phase, m.Error, err, rounds, checks)
+		if err != nil || m.Phase != directory.Watching || measures != 1 || rounds != 1 || checks != 1 {
+			t.Fatalf("got %s (%s), %v, after %d preflights, %d long rounds and %d checks, want watching after one each", m.Phase, m.Error, err, measures, rounds, checks)
 		}
 		time.Sleep(2 * time.Hour) // virtual
 		if m, err = dir.Move(ctx, m.ID); err != nil || m.Phase != directory.Completed {

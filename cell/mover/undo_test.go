@@ -93,7 +93,9 @@ func reported(t *testing.T, m directory.Move) (r mover.Report) {
 func watches(ctx context.Context, t *testing.T, w *world, as *releases, reserved *transfer.Move) (*directorytest.Memory, directory.Move) {
 	t.Helper()
 	dir, m := moving(t, directory.NewMove{Watch: 24 * time.Hour})
-	v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, as, reserved} }, w)
+	days := settings("m1")
+	days.Poll = 5 * time.Second // virtual days of it cost real minutes
+	v := newMover(days, dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return released{c, as, reserved} }, w)
 	go func() { _ = v.Run(ctx) }()
 	m, err := settle(ctx, dir, m.ID)
 	if err != nil || m.Phase != directory.Watching {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/fence"
+	"github.com/cellway/cellway/infra/pg"
 )
 
 // textForm makes the text of every value depend on the value alone, so that two
@@ -37,10 +38,6 @@ func OpenReplica(ctx context.Context, url string, size int32) (*pgxpool.Pool, er
 	return open(ctx, url, size, `SELECT cell.must_serve(); SET session_replication_role = replica`)
 }
 
-// alive has the server notice within half a minute that our machine is gone: a stream's
-// transaction has no other end for a day. Not tcp_user_timeout: it would end a slow reader's.
-const alive = `; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3`
-
 func open(ctx context.Context, url string, size int32, first string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -50,8 +47,11 @@ func open(ctx context.Context, url string, size int32, first string) (*pgxpool.P
 	for k, v := range textForm {
 		cfg.ConnConfig.RuntimeParams[k] = v
 	}
+	// A stream's transaction has no other end for a day where our machine is gone. Of liveness it
+	// is all: the bound of an answer that nobody takes would end a slow reader's.
+	first = pg.KeepAlives(cfg.ConnConfig) + first
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, first+alive)
+		_, err := conn.Exec(ctx, first)
 		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)

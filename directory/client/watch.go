@@ -16,11 +16,9 @@ type WatchOptions struct {
 	// Router acknowledges, with each request, the version that Apply returned
 	// from last; "" follows without being counted.
 	Router string
-	// From is the version that the caller's table is at, for example from its
-	// copy on disk; 0 begins with a snapshot.
-	From directory.Version
-	// At, unless nil, is the version that the table is at, and takes the place of From: others
-	// bring it further, too, and a directory that is behind it has to hear of that.
+	// At is the version that the caller's table is at, for example from its copy on disk:
+	// others bring it further, too, and a directory that is behind it has to hear of that.
+	// nil, or 0, begins with a snapshot.
 	At func() directory.Version
 	// Poll, unless nil, is asked in place of the feed's Changes: see directory.Rollouts.
 	// Updates that it brings for the sake of their Part are applied, too.
@@ -80,7 +78,7 @@ func Watch(ctx context.Context, feed directory.Feed, o WatchOptions) error {
 		return errors.New("watch the table: nothing to apply it to")
 	}
 	if o.At == nil {
-		o.At = func() directory.Version { return o.From }
+		o.At = func() directory.Version { return 0 }
 	}
 	w := &watch{WatchOptions: o, feed: feed, at: o.At(), whole: o.At() == 0}
 	if w.Wait <= 0 {

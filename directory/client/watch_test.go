@@ -25,6 +25,8 @@ func add(t *testing.T, d directory.Directory, id string) {
 	}
 }
 
+func at(v directory.Version) func() directory.Version { return func() directory.Version { return v } }
+
 // watching runs Watch over feed and returns the updates it applies; it stops
 // with the test.
 func watching(t *testing.T, feed directory.Feed, o client.WatchOptions) <-chan directory.Update {
@@ -80,7 +82,7 @@ func TestWatchContinuesFromTheVersionGiven(t *testing.T) {
 	for _, id := range []string{"c1", "c2", "c3"} {
 		add(t, m, id)
 	}
-	updates := watching(t, m, client.WatchOptions{From: 2})
+	updates := watching(t, m, client.WatchOptions{At: at(2)})
 	next(t, updates, 2, 3)
 }
 
@@ -134,7 +136,7 @@ func TestWatchStartsAgainWhenTooOld(t *testing.T) {
 	for i := range 5 {
 		add(t, m, fmt.Sprint("c", i))
 	}
-	updates := watching(t, m, client.WatchOptions{From: 1})
+	updates := watching(t, m, client.WatchOptions{At: at(1)})
 	next(t, updates, 0, 5)
 }
 
@@ -206,7 +208,7 @@ func TestWatchNeverGoesBackwards(t *testing.T) {
 	failed := make(chan error, 100)
 	lost := directory.Head{1} // of the history that the backup does not have
 	updates := watching(t, m, client.WatchOptions{
-		From: 3, Failed: func(err error, _ time.Duration) { failed <- err },
+		At: at(3), Failed: func(err error, _ time.Duration) { failed <- err },
 		Apply: func(_ context.Context, u directory.Update) error { return u.Continues(3, lost) },
 	})
 	<-failed // gone
@@ -321,7 +323,7 @@ func TestWatchGoesOnWhereTheTableRefuses(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- client.Watch(ctx, feed, client.WatchOptions{
-					From: 1, Router: "r1",
+					At: at(1), Router: "r1",
 					Poll: func(ctx context.Context, r string, since directory.Version, wait time.Duration) (directory.Update, error) {
 						polls.Add(1)
 						if since != 1 {
@@ -361,7 +363,7 @@ func TestWatchAsksForNoSnapshotBecauseOfAPart(t *testing.T) {
 		done := make(chan error, 1)
 		go func() {
 			done <- client.Watch(ctx, feed, client.WatchOptions{
-				From: 1,
+				At: at(1),
 				Poll: func(ctx context.Context, r string, since directory.Version, _ time.Duration) (directory.Update, error) {
 					polled = append(polled, since)
 					u, err := m.Changes(ctx, r, since, 0)

@@ -21,25 +21,31 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// liveness lets the server notice within half a minute that the machine at the other
+// KeepAlives lets the server notice within half a minute that the machine at the other
 // end is gone, or the way to it: an idle session keeps its locks until then, and the
 // kernel's own setting is two hours. The client's dialer asks every 15 seconds (net).
-var liveness = map[string]string{
-	"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", // seconds
-	"tcp_user_timeout": "20s", // no keepalives are sent while an answer is under way
+// What it says is for a connection that is there: a pooler (PgBouncer) refuses one whose first message
+// has a setting that it does not know. What cfg says itself stays.
+func KeepAlives(cfg *pgx.ConnConfig) string {
+	return settings(cfg, map[string]string{"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}) // seconds
 }
 
-// setLiveness sets it when the connection is there, for a copy of cfg as well: a pooler
-// (PgBouncer) refuses a connection whose first message has a setting that it does not know.
-func setLiveness(cfg *pgx.ConnConfig) {
+func settings(cfg *pgx.ConnConfig, all map[string]string) string {
 	var set strings.Builder
-	for setting, value := range liveness {
+	for setting, value := range all {
 		if _, own := cfg.RuntimeParams[setting]; !own {
 			fmt.Fprintf(&set, "SET %s = '%s';", setting, value)
 		}
 	}
+	return set.String()
+}
+
+// setLiveness is KeepAlives for cfg and its copies, and for who takes no answer: no keepalives
+// are sent while one is under way.
+func setLiveness(cfg *pgx.ConnConfig) {
+	set := KeepAlives(cfg) + settings(cfg, map[string]string{"tcp_user_timeout": "20s"})
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		_, err := conn.Exec(ctx, set.String()).ReadAll()
+		_, err := conn.Exec(ctx, set).ReadAll()
 		return err
 	}
 }

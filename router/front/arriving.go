@@ -48,29 +48,36 @@ func (s *Server) arriving(next http.Handler) http.Handler {
 		if c, ok := r.Context().Value(connKey{}).(*guarded); ok {
 			state, g.from = c.tls, c.from
 		}
-		waits := r.ContentLength != 0
-		if waits && !s.arrivals.enter(g) {
+		inside := r.ContentLength != 0
+		if inside && !s.arrivals.enter(g) {
 			s.o.Metrics.crowded("refused")
 			hurry()
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusServiceUnavailable) // without a body: no window of the client's keeps it here
 			return
 		}
-		defer s.arrivals.leave(g)
+		leave := func() { // the lock is of all requests: who is not inside does not need it
+			if inside {
+				inside = false
+				s.arrivals.leave(g)
+			}
+		}
+		defer leave()
 		arrived := false
 		r = r.WithContext(context.WithValue(r.Context(), guestKey{}, func() {
 			arrived = true
-			s.arrivals.leave(g)
+			leave()
 		}))
 		r.TLS = state
 		next.ServeHTTP(w, r)
-		switch { // what is left of the answer would be written when nobody counts it
-		case arrived:
-		case waits, s.arrivals.enter(g):
-			_ = rc.Flush() // the connection's end says why it failed
-		default:
-			s.o.Metrics.crowded("hurried")
-			hurry()
+		if arrived {
+			return
 		}
+		if inside = inside || s.arrivals.enter(g); inside { // what is left of the answer would be written when nobody counts it
+			_ = rc.Flush() // the connection's end says why it failed
+			return
+		}
+		s.o.Metrics.crowded("hurried")
+		hurry()
 	})
 }

@@ -145,9 +145,12 @@ func (c *conn) caught(t *relay, served, ok *bool) {
 	}
 }
 
+// StatusClientLeft is what logs and metrics say of a client that went away; it is nobody's
+// fault and never sent to anybody.
+const StatusClientLeft = 499
+
 // landed ends a flight; false where the handler must go on with it.
 func (c *conn) landed(t *relay, err error) bool {
-	const clientLeft = 499                           // as logs have it
 	if err != nil && !c.w.headed && c.w.err == nil { // else nothing may follow a part of a 1xx answer
 		t.failed = err
 		c.taken, c.relaying = t, nil // Forward goes on with it
@@ -160,7 +163,7 @@ func (c *conn) landed(t *relay, err error) bool {
 	case c.w.headed:
 		c.reset, f.Err = true, http.ErrAbortHandler
 	default:
-		c.reset, f.Status, f.Err = true, clientLeft, context.Canceled
+		c.reset, f.Status, f.Err = true, StatusClientLeft, context.Canceled
 	}
 	c.srv.Direct.Done(f)
 	t.free()
