@@ -44,9 +44,7 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	case v.Source() == table.FromNowhere && err == nil, v.Source() != table.FromDirectory && errors.Is(err, problem.TenantNotFound):
 		// Who has no table, or one of before the start, must not say that there is no such
 		// tenant: it may be younger.
-		unsure := problem.Wrap(problem.Unavailable, err, "the directory has not said yet which tenants there are")
-		unsure.RetryAfter = pool.RetrySoon
-		err = unsure
+		err = problem.Wrap(problem.Unavailable, err, "the directory has not said yet which tenants there are").After(pool.RetrySoon)
 	case err != nil:
 	case res.Source == "":
 		d.Verdict, err = rt.global(h)
@@ -96,7 +94,5 @@ func verdict(e table.Entry) (Verdict, error) {
 
 // moving says that the tenant's owner is about to change and it took too long.
 func moving(cause error, detail string) error {
-	e := problem.Wrap(problem.TenantMoving, cause, detail)
-	e.RetryAfter = pool.RetrySoon
-	return e
+	return problem.Wrap(problem.TenantMoving, cause, detail).After(pool.RetrySoon)
 }

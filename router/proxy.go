@@ -248,9 +248,7 @@ func notForClients(name string) bool {
 // cellError is what a failure of the round trip means to the client.
 func cellError(err error) error {
 	if errors.Is(err, h1.ErrNoFiles) {
-		e := problem.Wrap(problem.Unavailable, err, "the router has no connection to a cell to spare")
-		e.RetryAfter = pool.RetrySoon
-		return e
+		return problem.Wrap(problem.Unavailable, err, "the router has no connection to a cell to spare").After(pool.RetrySoon)
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||

@@ -86,9 +86,7 @@ func (f *Relay) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 // relayError is what a failure of the relay means to the client.
 func relayError(err error) error {
 	if errors.Is(err, h1.ErrSlow) {
-		e := problem.Wrap(problem.RateLimited, h1.ErrSlow, "the client is slow, and the places for such at the owning cell are taken")
-		e.RetryAfter = pool.RetrySoon
-		return e
+		return problem.Wrap(problem.RateLimited, h1.ErrSlow, "the client is slow, and the places for such at the owning cell are taken").After(pool.RetrySoon)
 	}
 	if _, ok := errors.AsType[h1.Fault](err); ok {
 		return problem.Wrap(problem.BadGateway, err, "the owning cell's answer is not valid HTTP")

@@ -107,6 +107,12 @@ func (e *Error) With(key, value string) *Error {
 	return e
 }
 
+// After returns e, which says that it may be tried again after d.
+func (e *Error) After(d time.Duration) *Error {
+	e.RetryAfter = d
+	return e
+}
+
 // Error is the detail alone, which may end up in another error's detail: a cause
 // that callers may not read stays out of it. Describe has both.
 func (e *Error) Error() string {

@@ -240,7 +240,5 @@ const RetrySoon = time.Second
 
 // Unavailable says that the owning cell does not answer, or not now.
 func Unavailable(cause error, detail string) error {
-	e := problem.Wrap(problem.CellUnavailable, cause, detail)
-	e.RetryAfter = RetrySoon
-	return e
+	return problem.Wrap(problem.CellUnavailable, cause, detail).After(RetrySoon)
 }

@@ -31,9 +31,7 @@ type shares struct {
 
 // overShare tells a tenant that it has its share of something.
 func overShare(cause error, of string) error {
-	e := problem.Wrap(problem.RateLimited, cause, "the tenant has its share of "+of)
-	e.RetryAfter = RetrySoon
-	return e
+	return problem.Wrap(problem.RateLimited, cause, "the tenant has its share of "+of).After(RetrySoon)
 }
 
 // shareOf is one tenant's part of a limit.
