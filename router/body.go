@@ -4,10 +4,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // keptBody is how much of a body is kept for the repeat after a stale epoch.
@@ -35,6 +38,9 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*body, error)
 	b := &body{rest: r.Body, whole: true}
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return b, nil
+	}
+	if err := front.Await(r.Context()); err != nil {
+		return nil, err
 	}
 	if most > 0 {
 		b.rest = http.MaxBytesReader(w, r.Body, most)
@@ -64,6 +70,9 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (*body, error)
 func clientError(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem.Wrap(problem.TooLarge, err, "the body is too large")
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // nothing is wrong with the request
+		return problem.Wrap(problem.RateLimited, err, "the body has not come in time").After(pool.RetrySoon)
 	}
 	return problem.Wrap(problem.Invalid, err, "the body could not be read")
 }

@@ -2,11 +2,15 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // TestBodyRewind: an attempt that has read no more than what is kept can be
@@ -103,4 +107,26 @@ func TestBodyOfEachSize(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestABodyThatIsLateMayBeRepeated: nothing is wrong with it, and who gave way to others, or
+// is slow, is told to come back; whether its beginning or more of it was waited for.
+func TestABodyThatIsLateMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	late := iotest.ErrReader(fmt.Errorf("read: %w", os.ErrDeadlineExceeded))
+	check := func(err error) {
+		t.Helper()
+		if p, ok := errors.AsType[*problem.Error](err); !ok || p.Kind != problem.RateLimited || p.RetryAfter == 0 {
+			t.Errorf("got %v, want that it may be repeated", err)
+		}
+	}
+	_, err := readBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader("half"), late)), 0)
+	check(err)
+	r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader(strings.Repeat("x", keptBody)), late))
+	b, err := readBody(httptest.NewRecorder(), r, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.ReadAll(b.attach(r).Body)
+	check(b.failed())
 }

@@ -190,6 +190,7 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, er
 		w.Header().Set("WWW-Authenticate", `Bearer realm="cellway"`)
 	}
 	rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
+	front.Refused(r.Context())
 	telemetry.Problem(w, r, source, err)
 }
 

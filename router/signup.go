@@ -13,6 +13,7 @@ import (
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
+	"github.com/cellway/cellway/router/front"
 	"github.com/cellway/cellway/router/pool"
 )
 
@@ -29,6 +30,7 @@ const (
 func newSignup(o *Options) http.Handler {
 	if o.Directory == nil {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			front.Refused(r.Context())
 			telemetry.Problem(w, r, source, problem.New(problem.NotFound, "there is no sign-up here"))
 		})
 	}
@@ -54,6 +56,7 @@ func newSignup(o *Options) http.Handler {
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			front.Refused(r.Context())
 			telemetry.Problem(w, r, source, signupError(err))
 		},
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
@@ -66,7 +69,5 @@ func newSignup(o *Options) http.Handler {
 }
 
 func signupError(err error) error {
-	e := problem.Wrap(problem.Unavailable, err, "sign-up is not available now")
-	e.RetryAfter = 5 * time.Second
-	return e
+	return problem.Wrap(problem.Unavailable, err, "sign-up is not available now").After(5 * time.Second)
 }

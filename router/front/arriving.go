@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -24,60 +25,117 @@ func connContext(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, nc)
 }
 
-type guestKey struct{}
+type arrivalKey struct{}
+
+// arrivalOf is ctx's; nil where it has none.
+func arrivalOf(ctx context.Context) *arrival {
+	a, _ := ctx.Value(arrivalKey{}).(*arrival)
+	return a
+}
+
+// Await notes that ctx's request waits for its client to send a body, or says why it may
+// not: too many do, or too many of its address. It may be called for any request, as
+// Arrived and Refused may, by who serves it.
+func Await(ctx context.Context) error {
+	a := arrivalOf(ctx)
+	if a == nil || a.guest != nil {
+		return nil
+	}
+	err := a.enter(true)
+	if err != nil {
+		a.s.o.Metrics.crowded("refused")
+	}
+	return err
+}
 
 // Arrived notes that ctx's request has all that it needs of its client to go on, and is
-// counted elsewhere from now on. It may be called for any, more than once.
+// counted elsewhere from now on.
 func Arrived(ctx context.Context) {
-	if gone, ok := ctx.Value(guestKey{}).(func()); ok {
-		gone()
+	a := arrivalOf(ctx)
+	if a == nil {
+		return
+	}
+	if a.gone = true; a.leave() { // it was cut too late
+		_ = a.rc().SetWriteDeadline(time.Now().Add(a.s.o.Whole)) // where it cannot be set any more, a write reports it
 	}
 }
 
-// arriving has requests to next come in with the crowd, and tells it how they are encrypted.
+// Refused notes that ctx's request goes no further: all that it waits for is that its client
+// takes the answer.
+func Refused(ctx context.Context) {
+	if a := arrivalOf(ctx); a != nil {
+		a.refused()
+	}
+}
+
+// An arrival is a request over HTTP/2. Only its handler's goroutine uses it.
+type arrival struct {
+	s       *Server
+	w       http.ResponseWriter
+	from    netip.Prefix
+	guest   *guest // of the crowd; nil: outside
+	gone    bool   // it is counted elsewhere
+	hurried bool
+}
+
+// rc is made anew: most requests need none.
+func (a *arrival) rc() *http.ResponseController { return http.NewResponseController(a.w) }
+
+func (a *arrival) enter(pushing bool) error {
+	g := &guest{from: a.from, cut: a.cut}
+	err := a.s.arrivals.enter(g, pushing)
+	if err == nil {
+		a.guest = g
+	}
+	return err
+}
+
+// leave reports whether it was cut.
+func (a *arrival) leave() bool {
+	g := a.guest
+	a.guest = nil
+	return g != nil && a.s.arrivals.leave(g)
+}
+
+// cut is called by another goroutine than the handler's, which leave waits for.
+func (a *arrival) cut() {
+	a.s.o.Metrics.crowded("cut")
+	_ = a.rc().SetReadDeadline(time.Unix(1, 0)) // who reads the body will report it
+	a.hurry()
+}
+
+func (a *arrival) hurry() {
+	_ = a.rc().SetWriteDeadline(time.Now().Add(goodbye)) // a write will report it
+}
+
+// refused has the answer taken in the crowd, or soon. Nobody has to give way to it.
+func (a *arrival) refused() {
+	if a.gone = false; a.guest != nil || a.hurried || a.enter(false) == nil {
+		return
+	}
+	a.hurried = true
+	a.s.o.Metrics.crowded("hurried")
+	a.hurry()
+}
+
+// arriving lets requests to next say when they wait for their client, and tells it how they
+// are encrypted.
 func (s *Server) arriving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rc := http.NewResponseController(w)
-		hurry := func() { _ = rc.SetWriteDeadline(time.Now().Add(goodbye)) } // a write will report it
-		g := &guest{cut: func() {
-			s.o.Metrics.crowded("cut")
-			_ = rc.SetReadDeadline(time.Unix(1, 0)) // who reads the body will report it
-			hurry()
-		}}
+		a := &arrival{s: s, w: w}
+		defer a.leave()
 		var state *tls.ConnectionState
 		if c, ok := r.Context().Value(connKey{}).(*guarded); ok {
-			state, g.from = c.tls, c.from
+			state, a.from = c.tls, c.from
 		}
-		inside := r.ContentLength != 0
-		if inside && !s.arrivals.enter(g) {
-			s.o.Metrics.crowded("refused")
-			hurry()
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusServiceUnavailable) // without a body: no window of the client's keeps it here
-			return
-		}
-		leave := func() { // the lock is of all requests: who is not inside does not need it
-			if inside {
-				inside = false
-				s.arrivals.leave(g)
-			}
-		}
-		defer leave()
-		arrived := false
-		r = r.WithContext(context.WithValue(r.Context(), guestKey{}, func() {
-			arrived = true
-			leave()
-		}))
+		r = r.WithContext(context.WithValue(r.Context(), arrivalKey{}, a))
 		r.TLS = state
 		next.ServeHTTP(w, r)
-		if arrived {
+		if a.gone {
 			return
 		}
-		if inside = inside || s.arrivals.enter(g); inside { // what is left of the answer would be written when nobody counts it
-			_ = rc.Flush() // the connection's end says why it failed
-			return
+		if a.refused(); a.guest != nil { // what is left of the answer would be written when nobody counts it
+			_ = a.rc().Flush() // the connection's end says why it failed
 		}
-		s.o.Metrics.crowded("hurried")
-		hurry()
 	})
 }

@@ -6,81 +6,108 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/cellway/cellway/infra/problem"
 )
 
-// A crowd is so many at once, of which one address has no more than its share. Where it
-// is full, who has been in it for longest gives way, if that is long.
+// A crowd is so many at once, of which one address has no more than its share. Where it is
+// full, or the share is, who has been in it for longest gives way, if that is long.
 type crowd struct {
 	most, share int
 	patience    time.Duration
 
 	mu     sync.Mutex
-	inside list.List // of *guest, who came first in front
-	of     map[netip.Prefix]int
+	inside list.List                   // of *guest, who came first in front
+	of     map[netip.Prefix]*list.List // its guests, as inside
 }
+
+// Why a crowd lets nobody in.
+var (
+	errFull  = problem.New(problem.Unavailable, "too many requests wait for what their clients send").After(time.Second)
+	errShare = problem.New(problem.RateLimited, "too many requests of your address wait for what their clients send").After(time.Second)
+)
 
 // A guest is one of a crowd.
 type guest struct {
 	from  netip.Prefix // whose share it counts in; the zero value: nobody's
-	cut   func()       // makes it leave; called once at most, and never after leave. nil: it never has to
+	cut   func()       // makes it leave; called once at most, and never after leave
 	since time.Time
-	place *list.Element // nil: outside
+	place *list.Element // inside; nil: outside
+	own   *list.Element // of its address; nil: it counts in nobody's share
 	left  chan struct{} // closed when cut has returned; nil: it was not called
 }
 
 // newCrowd makes a crowd of which one address has an eighth.
 func newCrowd(most int, patience time.Duration) *crowd {
-	return &crowd{most: most, share: most / 8, patience: patience, of: map[netip.Prefix]int{}}
+	return &crowd{most: most, share: most / 8, patience: patience, of: map[netip.Prefix]*list.List{}}
 }
 
-// enter lets g in, or not.
-func (c *crowd) enter(g *guest) bool {
+// enter lets g in, or says why not. Others may have to give way only where it is pushing.
+func (c *crowd) enter(g *guest, pushing bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.since = time.Now()
-	if g.from.IsValid() && c.of[g.from] >= c.share {
-		return false
+	var first *list.Element
+	var full error
+	switch own := c.of[g.from]; {
+	case own != nil && own.Len() >= c.share:
+		first, full = own.Front(), errShare
+	case c.inside.Len() >= c.most:
+		first, full = c.inside.Front(), errFull
 	}
-	if c.inside.Len() >= c.most {
-		first := c.inside.Front().Value.(*guest)
-		if first.cut == nil || g.since.Sub(first.since) < c.patience {
-			return false
-		}
-		c.remove(first)
-		first.left = make(chan struct{})
-		go func() { // it may wait for its connection, for which nobody else is to wait here
-			defer close(first.left)
-			first.cut()
-		}()
+	if first != nil && !(pushing && c.push(first.Value.(*guest), g.since)) {
+		return full
 	}
 	g.place = c.inside.PushBack(g)
-	if g.from.IsValid() {
-		c.of[g.from]++
+	if !g.from.IsValid() {
+		return nil
 	}
+	if c.of[g.from] == nil {
+		c.of[g.from] = list.New()
+	}
+	g.own = c.of[g.from].PushBack(g)
+	return nil
+}
+
+// push makes g give way, if it has been inside for long. The caller has the lock.
+func (c *crowd) push(g *guest, now time.Time) bool {
+	if now.Sub(g.since) < c.patience {
+		return false
+	}
+	c.remove(g)
+	g.left = make(chan struct{})
+	go func() { // it may wait for its connection, for which nobody else is to wait here
+		defer close(g.left)
+		g.cut()
+	}()
 	return true
 }
 
-// leave is for who was let in. It may be called again. Where g was cut, that is over.
-func (c *crowd) leave(g *guest) {
+// leave is for who was let in, and reports whether it had to: then that is over. It may
+// be called again.
+func (c *crowd) leave(g *guest) (cut bool) {
 	c.mu.Lock()
 	if g.place != nil {
 		c.remove(g)
 	}
 	left := g.left
 	c.mu.Unlock()
-	if left != nil {
-		<-left
+	if left == nil {
+		return false
 	}
+	<-left
+	return true
 }
 
 // remove takes g out. The caller has the lock.
 func (c *crowd) remove(g *guest) {
 	c.inside.Remove(g.place)
 	g.place = nil
-	if !g.from.IsValid() {
+	if g.own == nil {
 		return
 	}
-	if c.of[g.from]--; c.of[g.from] == 0 {
+	own := c.of[g.from]
+	if own.Remove(g.own); own.Len() == 0 {
 		delete(c.of, g.from)
 	}
 }

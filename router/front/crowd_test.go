@@ -14,7 +14,7 @@ import (
 )
 
 // TestACrowdLeavesRoom: one address has its share of it, and who was there for long gives
-// way where all is taken.
+// way where all is taken, or all of the share.
 func TestACrowdLeavesRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestACrowdLeavesRoom(t *testing.T) {
 		come := func(from netip.Prefix) (*guest, bool) {
 			g := &guest{from: from}
 			g.cut = func() { gone[g] = true } // which leave waits for
-			return g, c.enter(g)
+			return g, c.enter(g, true) == nil
 		}
 		for i := range most / share {
 			from := addressOf(&net.TCPAddr{IP: net.IPv4(10, 0, 0, byte(i))})
@@ -42,13 +42,22 @@ func TestACrowdLeavesRoom(t *testing.T) {
 			t.Error("one more than there may be came in, and nobody was there for long")
 		}
 		time.Sleep(time.Second) // of the bubble
+		if c.enter(&guest{}, false) == nil || c.enter(&guest{from: all[0].from}, false) == nil {
+			t.Error("who does not push came in")
+		}
 		last, ok := come(hop)
-		c.leave(all[0])
-		if !ok || !gone[all[0]] || len(gone) != 1 {
+		if !c.leave(all[0]) || !ok || !gone[all[0]] || len(gone) != 1 {
 			t.Errorf("who was there longest does not give way: %v, %d gone", ok, len(gone))
 		}
-		for _, g := range append(all, last, last) {
-			c.leave(g)
+		second := all[share+1] // the first of the second address
+		next, ok := come(second.from)
+		if !c.leave(second) || !ok || !gone[second] || len(gone) != 2 {
+			t.Errorf("who was there longest of an address does not give way: %v, %d gone", ok, len(gone))
+		}
+		for _, g := range append(all, last, last, next) {
+			if c.leave(g) != gone[g] {
+				t.Error("it does not know whether it was cut")
+			}
 		}
 		if c.inside.Len() != 0 || len(c.of) != 0 {
 			t.Errorf("in the end %d are inside, of %d addresses", c.inside.Len(), len(c.of))
@@ -78,6 +87,13 @@ func narrow(c *crowd, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.most, c.share = most, most/8
+}
+
+// waits says how long one is inside before it may have to give way.
+func (c *crowd) waits(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patience = d
 }
 
 func (c *crowd) size() int {

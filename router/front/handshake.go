@@ -31,7 +31,7 @@ func (s *Server) take(nc net.Conn) {
 		if s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr()) {
 			g.from = addressOf(nc.RemoteAddr())
 		}
-		if !s.shaking.enter(g) {
+		if s.shaking.enter(g, false) != nil {
 			s.o.Metrics.handshake("crowded")
 			_ = nc.Close()
 			return

@@ -23,7 +23,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "router_http2_errors_total", Help: "Errors of HTTP/2 connections and streams, as net/http names them.",
 		}, []string{"type"}),
 		crowd: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "router_http2_crowded_total", Help: "Requests over HTTP/2 whose clients are waited for and that were too many, of all or of their address: refused (503), cut for others after a second or longer, or hurried (a refusal has a second to be taken).",
+			Name: "router_http2_crowded_total", Help: "Requests over HTTP/2 whose clients are waited for and that were too many, of all or of their address: refused (503, 429), cut for others after a second or longer (429), or hurried (a refusal has a second to be taken).",
 		}, []string{"outcome"}),
 	}
 	reg.MustRegister(m.handshakes, m.floods, m.errors, m.crowd)
