@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -352,8 +354,8 @@ func (c *conn) refuse(f Fault) {
 	}
 	c.answers()
 	c.out = AppendStatusLine(c.out[:0], f.Status())
-	for name, values := range header {
-		c.out = AppendField(c.out, name, values[0])
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		c.out = AppendField(c.out, name, header[name][0])
 	}
 	c.out = AppendField(c.out, "Connection", "close")
 	c.out = append(AppendLength(appendDate(c.out), Length(len(body))), "\r\n"...)

@@ -28,6 +28,20 @@ func unsent(fd uintptr) bool {
 	return errno == 0 && n > 0
 }
 
+// pollRDHUP is what poll tells of a peer that sends no more: bits/poll.h.
+const pollRDHUP = 0x2000
+
+// hungUp reports whether the peer sends no more, whatever waits to be read.
+func hungUp(fd uintptr) bool {
+	asked := struct {
+		fd            int32
+		events, found int16
+	}{int32(fd), pollRDHUP, 0} //nolint:gosec // a descriptor
+	var now syscall.Timespec
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&asked)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno == 0 && n > 0
+}
+
 func callNow(call uintptr, name string, fd uintptr, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))

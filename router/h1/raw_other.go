@@ -17,6 +17,9 @@ func writeNow(fd uintptr, p []byte) (int, error) { return callNow(syscall.Write,
 // unsent would report whether the kernel holds bytes that it could not send yet.
 func unsent(uintptr) bool { return false }
 
+// hungUp would report whether the peer sends no more, whatever waits to be read.
+func hungUp(uintptr) bool { return false }
+
 func callNow(call func(fd int, p []byte) (int, error), name string, fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := call(int(fd), p)

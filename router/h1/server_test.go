@@ -201,6 +201,33 @@ func TestAClientThatLeavesEndsTheContext(t *testing.T) {
 	<-left
 }
 
+// TestWhoHasSentMoreAndLeavesIsNoticed: by what comes after it, and by the kernel where
+// there is no room for more. An event stream of a client that is gone had no other end.
+func TestWhoHasSentMoreAndLeavesIsNoticed(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]int{"a little": 100, "more than there is room for": 2 * inBytes} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arrived, left := make(chan struct{}), make(chan struct{})
+			_, addr := serving(t, func(_ http.ResponseWriter, r *http.Request) {
+				close(arrived)
+				<-r.Context().Done()
+				close(left)
+			}, nil)
+			w := dial(t, addr)
+			w.send("GET /" + host1 + "\r\n")
+			<-arrived
+			w.send(strings.Repeat("G", more))
+			_ = w.Close()
+			select {
+			case <-left:
+			case <-time.After(20 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}
+
 // TestALongExchangeLosesNoByte: what a watcher read belongs to the next request.
 func TestALongExchangeLosesNoByte(t *testing.T) {
 	t.Parallel()
@@ -298,8 +325,9 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 	t.Parallel()
 	counted := make(chan Fault, 10)
 	_, addr := serving(t, ok, func(s *Server) {
-		s.Refused = func(f Fault, _ string, _ http.Header) []byte {
+		s.Refused = func(f Fault, _ string, header http.Header) []byte {
 			counted <- f
+			header["C"], header["B"], header["A"] = []string{"3"}, []string{"2"}, []string{"1"}
 			return []byte(`{"reason":"` + f.Reason() + `"}`)
 		}
 	})
@@ -317,6 +345,9 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 		got := w.ends()
 		if !strings.HasPrefix(got, fmt.Sprintf("HTTP/1.1 %d ", want.Status())) || !strings.HasSuffix(got, `{"reason":"`+want.Reason()+`"}`) || <-counted != want {
 			t.Errorf("%.40q: got %q", in, got)
+		}
+		if !strings.Contains(got, "\r\nA: 1\r\nB: 2\r\nC: 3\r\n") {
+			t.Errorf("%.40q: got %q, want its fields in order", in, got)
 		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// watchAfter is when an exchange that takes long gets a watcher.
-const watchAfter = 50 * time.Millisecond
+const (
+	watchAfter = 50 * time.Millisecond // when an exchange that takes long gets a watcher
+	askEvery   = time.Second           // the kernel, where there is no room for more
+)
 
 // A watcher looks, while a handler works for long, whether the client is still
 // there. Most exchanges end before it starts. A client that closes its half of
@@ -32,8 +34,8 @@ func (c *conn) startWatching() {
 	c.watch.Reset(watchAfter)
 }
 
-// look waits for a byte or the end of the client's half. The byte belongs to the
-// next request.
+// look waits for bytes or the end of the client's half, as often as bytes come: they belong
+// to the next requests.
 func (c *conn) look() {
 	c.mu.Lock()
 	switch {
@@ -45,12 +47,17 @@ func (c *conn) look() {
 		c.mu.Unlock()
 		return
 	case c.to == len(c.in):
+		if c.hungUp() {
+			c.part()
+		} else {
+			c.watch.Reset(askEvery)
+		}
 		c.mu.Unlock()
 		return
 	}
 	looks := make(chan struct{})
 	c.looks = looks
-	at := c.in[c.to : c.to+1]
+	at := c.in[c.to:]
 	c.mu.Unlock()
 
 	n, err := c.nc.Read(at)
@@ -64,15 +71,32 @@ func (c *conn) look() {
 		c.mu.Lock()
 	}
 	c.to += n
-	if n == 0 && c.wants && !timedOut(err) {
-		c.gone = true
-		c.cancel()
-		if c.away != nil {
-			_ = c.away.SetDeadline(past)
-		}
+	switch {
+	case !c.wants:
+	case n > 0:
+		c.watch.Reset(watchAfter)
+	case !timedOut(err):
+		c.part()
 	}
 	c.looks = nil
 	close(looks)
+}
+
+// part ends the exchange of a client that has left. The caller has the lock.
+func (c *conn) part() {
+	c.gone = true
+	c.cancel()
+	if c.away != nil {
+		_ = c.away.SetDeadline(past)
+	}
+}
+
+// hungUp reports whether the client sends no more than waits in the kernel.
+func (c *conn) hungUp() (yes bool) {
+	if raw := c.rawSocket(); raw != nil {
+		_ = raw.Control(func(fd uintptr) { yes = hungUp(fd) }) // a closed one has no client
+	}
+	return yes
 }
 
 // stopWatching returns when nobody else reads from the client.
