@@ -42,8 +42,24 @@ type Found struct {
 	Fix   string           `json:"fix"`
 }
 
-// mostFound bounds the findings of a report, which has to fit the record.
-const mostFound = 40
+// Bounds of a report, which has to fit the record: of its findings, of what a step does, and of all.
+const (
+	mostFound   = 40
+	longestStep = 500
+	largest     = 30 << 10
+)
+
+// text is the report as it is recorded. Findings with long names may be too many for it.
+func (r Rehearsed) text() json.RawMessage {
+	for {
+		text, _ := json.Marshal(r) // plain numbers and texts: it cannot fail
+		n := len(r.Findings)
+		if len(text) <= largest || n == 0 {
+			return text
+		}
+		r.Findings, r.More = r.Findings[:n/2], r.More+n-n/2
+	}
+}
 
 // rehearsePoll is how often a mover that has nothing to rehearse looks: somebody waits for the answer.
 const rehearsePoll = 500 * time.Millisecond
@@ -96,7 +112,7 @@ func (v *Mover) workOnRehearsal(ctx context.Context, r directory.Rehearsal, leas
 	if ctx.Err() != nil {
 		return
 	}
-	r.Report, _ = json.Marshal(found) // plain numbers and texts: it cannot fail
+	r.Report = found.text()
 	telling, done := context.WithTimeout(ctx, stepTimeout)
 	defer done()
 	err := v.tries.EndRehearsal(telling, r)

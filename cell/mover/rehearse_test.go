@@ -2,13 +2,10 @@ package mover_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,7 +15,6 @@ import (
 	"github.com/cellway/cellway/cell/mover"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/directory/directorytest"
 )
 
 // asking is a cell of which only questions may be asked: everything else is a call of nil.
@@ -54,220 +50,78 @@ func TestARehearsalChangesNothing(t *testing.T) {
 	}
 }
 
-// heard is a cell that keeps what is asked of it, in the order of asking.
-type heard struct {
-	mover.Cell
-	at  directory.CellID
-	mu  *sync.Mutex
-	all *[]string
-}
-
-func (h heard) hear(step string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	*h.all = append(*h.all, step+" "+string(h.at))
-}
-
-func (h heard) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
-	h.hear("preflight")
-	return h.Cell.Preflight(ctx, m, measure)
-}
-
-func (h heard) Reserve(ctx context.Context, m transfer.Move) error {
-	h.hear("reserve")
-	return h.Cell.Reserve(ctx, m)
-}
-
-func (h heard) Arm(ctx context.Context, m transfer.Move, wait time.Duration) error {
-	h.hear("arm")
-	return h.Cell.Arm(ctx, m, wait)
-}
-
-func (h heard) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
-	got, err := h.Cell.Pull(ctx, m, url, final)
-	h.hear("pull")
-	return got, err
-}
-
-func (h heard) Verify(ctx context.Context, m transfer.Move) ([]transfer.Finding, error) {
-	h.hear("verify")
-	return h.Cell.Verify(ctx, m)
-}
-
-func (h heard) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
-	h.hear("freeze")
-	return h.Cell.Freeze(ctx, m, wait)
-}
-
-func (h heard) Activate(ctx context.Context, m transfer.Move) error {
-	h.hear("activate")
-	return h.Cell.Activate(ctx, m)
-}
-
-func (h heard) Retire(ctx context.Context, m transfer.Move) error {
-	h.hear("retire")
-	return h.Cell.Retire(ctx, m)
-}
-
-func (h heard) Release(ctx context.Context, m transfer.Move) error {
-	h.hear("release")
-	return h.Cell.Release(ctx, m)
-}
-
-func (h heard) Forget(ctx context.Context, m transfer.Move) error {
-	h.hear("forget")
-	return h.Cell.Forget(ctx, m)
-}
-
-func (h heard) Discard(ctx context.Context, m transfer.Move) error {
-	h.hear("discard")
-	return h.Cell.Discard(ctx, m)
-}
-
-func (h heard) Purge(ctx context.Context, m transfer.Move) (int64, error) {
-	h.hear("purge")
-	return h.Cell.Purge(ctx, m)
-}
-
-// stage is a world, its directory with the tenant acme on a, and a mover.
-type stage struct {
-	*world
-	dir   *directorytest.Memory
-	heard []string
-	mu    sync.Mutex
-	cell  func(directory.CellID, mover.Cell) mover.Cell // what the mover gets for a cell; nil is the cell
-	stop  context.CancelFunc
-	ended chan struct{}
-}
-
-func newStage(t *testing.T) *stage {
-	t.Helper()
-	s := &stage{world: newWorld(func() fault { return none }), dir: directorytest.NewMemory()}
-	for _, id := range []directory.CellID{"a", "b"} {
-		if _, err := s.dir.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 10, Incarnation: "db"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.dir.CreateTenant(t.Context(), directory.NewTenant{Slug: "acme", Cell: "a"}); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// open is what the mover gets for a cell.
-func (s *stage) open(c directory.Cell) mover.Cell {
-	at := mover.Cell(s.cells[c.ID])
-	if s.cell != nil {
-		at = s.cell(c.ID, at)
-	}
-	return heard{at, c.ID, &s.mu, &s.heard}
-}
-
-// start runs a mover until the stage's stop.
-func (s *stage) start(t *testing.T, id string) {
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	s.stop, s.ended = cancel, ended
-	v := mover.New(settings(id), s.dir, s.open, slog.New(slog.DiscardHandler))
-	go func() { defer close(ended); _ = v.Run(ctx) }()
-}
-
-// rehearse asks for a dry run, waits for what is found and checks that nothing else has happened.
-func (s *stage) rehearse(t *testing.T, n directory.NewMove) (got mover.Rehearsed) {
-	t.Helper()
-	before, moves := s.state(t), len(s.moves(t))
-	n.DryRun = true
-	m, err := s.dir.CreateMove(t.Context(), n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 6000 { // ten minutes
-		r, err := s.dir.Rehearsal(t.Context(), m.Rehearsal)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !r.Ended.IsZero() {
-			if err := json.Unmarshal(r.Report, &got); err != nil {
-				t.Fatal(err)
-			}
-			if after := s.state(t); after != before || len(s.moves(t)) != moves {
-				t.Errorf("a rehearsal has changed something: got %s, want %s", after, before)
-			}
-			return got
-		}
-		time.Sleep(100 * time.Millisecond) // virtual
-	}
-	t.Fatal("the rehearsal does not end")
-	return got
-}
-
-func (s *stage) moves(t *testing.T) []directory.Move {
-	moves, err := s.dir.ListMoves(t.Context(), 0, true, "", 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return moves
-}
-
-// state is where the tenant is, by its record and by both fences.
-func (s *stage) state(t *testing.T) string {
-	a, err := s.dir.Tenant(t.Context(), "acme")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.world.mu.Lock()
-	defer s.world.mu.Unlock()
-	return fmt.Sprintf("%+v %+v %+v %v", a.Placement, s.cells["a"].fence, s.cells["b"].fence, s.cells["b"].received)
-}
-
-// asked are the steps in which cells have a part, as heard tells them.
-func asked(r mover.Rehearsed) (all []string) {
-	for _, s := range r.Steps {
-		if s.Cell != "" {
-			all = append(all, s.Step+" "+string(s.Cell))
-		}
-	}
-	return all
-}
-
 // TestARehearsalTellsWhatTheMoveDoes makes each move that was rehearsed, and its undo: its cells
 // are asked just what the rehearsal told.
 func TestARehearsalTellsWhatTheMoveDoes(t *testing.T) {
 	t.Parallel()
+	for name, small := range map[string]int64{"large": 0, "small": 1 << 31} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { thereAndBack(t, small) })
+		})
+	}
+}
+
+// thereAndBack rehearses and makes a move and its undo, by a mover that copies tenants up to small in the pause.
+func thereAndBack(t *testing.T, small int64) {
+	s := newStage(t)
+	s.small = small
+	s.start(t, "m1")
+	defer func() { s.stop(); <-s.ended }()
+	last := directory.MoveID("")
+	for _, to := range []directory.CellID{"b", "a"} {
+		n := directory.NewMove{Tenant: 1, Target: to, Watch: time.Hour, Undoes: last}
+		told := s.rehearse(t, n)
+		if told.Reaches != directory.Watching || told.Error != "" || told.Bytes != 1<<30 || told.Whole != (last == "") {
+			t.Errorf("to %s: got %+v", to, told)
+		}
+		for _, step := range told.Steps {
+			if step.Phase == "" || step.Asked != (step.Step == "preflight") {
+				t.Errorf("to %s: got step %+v", to, step)
+			}
+		}
+		s.mu.Lock()
+		s.heard = nil
+		s.mu.Unlock()
+		m, err := s.dir.CreateMove(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = settle(t.Context(), s.dir, m.ID); err != nil || m.Phase != directory.Watching {
+			t.Fatalf("the move: got %+v, %v", m, err)
+		}
+		last = m.ID
+		s.mu.Lock()
+		if want := s.heard; !slices.Equal(asked(told), want) {
+			t.Errorf("to %s: rehearsed %v\nthe move did %v", to, asked(told), want)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// TestAReportFitsTheRecord has cells find as much as they can.
+func TestAReportFitsTheRecord(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t)
+		s.cell = func(_ directory.CellID, c mover.Cell) mover.Cell { return hopeless{c} }
 		s.start(t, "m1")
 		defer func() { s.stop(); <-s.ended }()
-		last := directory.MoveID("")
-		for _, to := range []directory.CellID{"b", "a"} {
-			n := directory.NewMove{Tenant: 1, Target: to, Watch: time.Hour, Undoes: last}
-			told := s.rehearse(t, n)
-			if told.Reaches != directory.Watching || told.Error != "" || told.Bytes != 1<<30 || told.Whole != (last == "") {
-				t.Errorf("to %s: got %+v", to, told)
-			}
-			for _, step := range told.Steps {
-				if step.Phase == "" || step.Asked != (step.Step == "preflight") {
-					t.Errorf("to %s: got step %+v", to, step)
-				}
-			}
-			s.mu.Lock()
-			s.heard = nil
-			s.mu.Unlock()
-			m, err := s.dir.CreateMove(t.Context(), n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if m, err = settle(t.Context(), s.dir, m.ID); err != nil || m.Phase != directory.Watching {
-				t.Fatalf("the move: got %+v, %v", m, err)
-			}
-			last = m.ID
-			s.mu.Lock()
-			if want := s.heard; !slices.Equal(asked(told), want) {
-				t.Errorf("to %s: rehearsed %v\nthe move did %v", to, asked(told), want)
-			}
-			s.mu.Unlock()
+		got := s.rehearse(t, directory.NewMove{Tenant: 1, Target: "b"})
+		if got.Reaches != directory.Aborted || len(got.Findings) == 0 || len(got.Findings)+got.More != 2*100 {
+			t.Errorf("got %s, %d findings and %d more", got.Reaches, len(got.Findings), got.More)
 		}
 	})
+}
+
+// hopeless is a cell with a hundred long findings.
+type hopeless struct{ mover.Cell }
+
+func (hopeless) Preflight(context.Context, transfer.Move, bool) (r transfer.Report, err error) {
+	for i := range 100 {
+		r.Findings = append(r.Findings, transfer.Finding{Code: "unlogged", Table: fmt.Sprint("app.t", i), Why: strings.Repeat("w", 1500), Fix: "log it"})
+	}
+	return r, nil
 }
 
 // unsafe is a cell with findings, and hushed one that does not answer.

@@ -3,6 +3,7 @@ package mover
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ func newTape(r directory.Rehearsal) *tape {
 func (t *tape) note(c directory.CellID, step string, asked bool, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Step{Cell: c, Step: step, Does: fmt.Sprintf(format, args...), Asked: asked}
+	does := fmt.Sprintf(format, args...)
+	s := Step{Cell: c, Step: step, Does: strings.ToValidUTF8(does[:min(len(does), longestStep)], ""), Asked: asked}
 	if n := len(t.found.Steps); n > t.left && t.found.Steps[n-1] == s {
 		return
 	}
@@ -47,7 +49,7 @@ func (t *tape) note(c directory.CellID, step string, asked bool, format string, 
 func (t *tape) preflight(c directory.CellID, r transfer.Report, measured bool) {
 	says := "nothing against the move"
 	if n := len(r.Findings); n > 0 {
-		says = fmt.Sprintf("%d findings against the move", n)
+		says = fmt.Sprintf("findings against the move: %d", n)
 	}
 	if measured && len(r.Findings) == 0 {
 		says += fmt.Sprintf("; the tenant has %d rows, %d bytes", r.Rows, r.Bytes)
