@@ -130,8 +130,10 @@ func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string
 		fmt.Fprintln(a.out)
 		findingView.rows(a, r.Findings)
 	}
-	fmt.Fprintf(a.out, "\n%s\n", r.summary(cost))
-	a.note("nothing was recorded, and no cell was asked for more than it knows")
+	if r.verdict() == nil {
+		fmt.Fprintf(a.out, "\n%s\n", r.summary(cost))
+	}
+	a.note("nothing was recorded, and nothing has changed: this is how things are now")
 	for _, step := range steps {
 		a.note("next: %s", step)
 	}
