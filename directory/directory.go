@@ -210,6 +210,7 @@ type Directory interface {
 	Keys
 	Feed
 	Moves
+	Rehearsals
 	Failover
 	Loads
 	Deletions

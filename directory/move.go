@@ -89,6 +89,7 @@ type Move struct {
 	Retries   MoveID          `json:"retries,omitempty"`   // the aborted move that this one tries again
 	Planned   bool            `json:"planned,omitempty"`   // as NewMove's
 	RetriedBy MoveID          `json:"retried_by,omitempty"`
+	Rehearsal RehearsalID     `json:"rehearsal,omitempty"` // of a dry run, which has no id: what movers find of it
 }
 
 // Wish is what an operator asks of a move that is under way.
@@ -115,7 +116,7 @@ type NewMove struct {
 	// aborted by a bound (Move.Transient); 0 is DefaultAttempts, 1 is no retry.
 	Attempts int `json:"attempts,omitempty"`
 	// DryRun asks what the answer would be: it is the same, but the move has no id
-	// and is not recorded.
+	// and is not recorded. Movers are asked to rehearse it: see Rehearsals.
 	DryRun bool `json:"dry_run,omitempty"`
 	// Planned says that a plan asks, and nobody by name: the tenant's pin and its group
 	// are respected, also where the move is tried again.

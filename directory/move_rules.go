@@ -297,8 +297,8 @@ func (m Move) Advanced(said Move, from Phase, now time.Time) (next Move, news bo
 		err = problem.New(problem.Conflict, "move %s ends as undone when the move that undoes it is watching", m.ID)
 	case said.Phase == Completed && m.UndoneBy != "":
 		err = problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
-	case len(said.Report) > largestStory || len(said.Report) > 0 && (said.Report[0] != '{' || !json.Valid(said.Report)):
-		err = problem.New(problem.Invalid, "the report is not a JSON object of at most %d bytes", largestStory)
+	case len(said.Report) > 0 && !isStory(said.Report):
+		err = badStory()
 	}
 	if err != nil {
 		return Move{}, false, err

@@ -18,6 +18,14 @@ import (
 
 // A Directory is what a mover needs of the directory. *directory/client.Client is one.
 type Directory interface {
+	Record
+	Rehearsals
+}
+
+// A Record is what one move needs of the directory. Together with a [Cell] it is the executor that
+// the loop of a move works with: the real one is made of clients, that of a rehearsal of
+// a dryRecord and dryCells.
+type Record interface {
 	Cell(ctx context.Context, id directory.CellID) (directory.Cell, error)
 	Move(ctx context.Context, id directory.MoveID) (directory.Move, error)
 	LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error)
@@ -25,8 +33,14 @@ type Directory interface {
 	Advance(ctx context.Context, m directory.Move, from directory.Phase) error
 }
 
-// A Cell is what a mover needs of a cell. *client.Client is one; so is the fake
-// of the random tests.
+// Rehearsals is where a mover finds moves to rehearse.
+type Rehearsals interface {
+	LeaseRehearsal(ctx context.Context, id directory.RehearsalID, holder string, ttl time.Duration) (directory.Rehearsal, error)
+	EndRehearsal(ctx context.Context, r directory.Rehearsal) error
+}
+
+// A Cell is what a mover needs of a cell. *client.Client is one; so are the dryCell of
+// rehearsals and the fake of the random tests.
 type Cell interface {
 	Source
 	Target
@@ -69,7 +83,8 @@ type Config struct {
 // each under a lease whose context ends with it.
 type Mover struct {
 	cfg   Config
-	dir   Directory
+	dir   Record
+	tries Rehearsals
 	open  func(c directory.Cell) Cell
 	log   *slog.Logger
 	m     *metrics
@@ -85,13 +100,14 @@ const leasesPerSlot = 16
 // New makes a Mover. open makes the client of a cell.
 func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
 	cfg.Limits = cfg.Limits.Default()
-	return &Mover{cfg: cfg, dir: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel)}
+	return &Mover{cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel)}
 }
 
 // Run works until ctx ends, and returns when the last move has been let go.
 func (v *Mover) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { v.runRehearsals(ctx) })
 	leases := make(chan struct{}, leasesPerSlot*v.cfg.Parallel)
 	for {
 		if !take(ctx, leases) {
@@ -146,7 +162,15 @@ func (v *Mover) work(ctx context.Context, m directory.Move, leased time.Time) {
 	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	w.facts.Schema = w.report.Schema
-	wg.Go(func() { v.keep(ctx, cancel, m.ID, leased, w.cancelled.hear) })
+	wg.Go(func() {
+		v.keep(ctx, cancel, leased, func(ctx context.Context) error {
+			now, err := v.lease(ctx, m.ID)
+			if err == nil {
+				w.cancelled.hear(now)
+			}
+			return err
+		})
+	})
 	v.m.running.Inc()
 	defer v.m.running.Dec()
 	w.run(ctx)
@@ -168,18 +192,17 @@ func (v *Mover) letGo(ctx context.Context, id directory.MoveID) {
 
 // keep extends the lease, which was asked for at held, until ctx ends. When it cannot be extended, it ends ctx
 // before the lease does: two thirds of the time are gone then, by this process's
-// own clock and counted from before the call. hear is told each answer.
-func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, id directory.MoveID, held time.Time, hear func(directory.Move)) {
+// own clock and counted from before the call.
+func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, held time.Time, extend func(ctx context.Context) error) {
 	ends := func(held time.Time) time.Time { return held.Add(v.cfg.LeaseTTL * 2 / 3) }
 	for sleep(ctx, v.cfg.LeaseTTL/6) {
 		began := time.Now()
 		asking, cancel := context.WithDeadline(ctx, ends(held)) // a directory that hangs must not be waited for longer
-		m, err := v.lease(asking, id)
+		err := extend(asking)
 		cancel()
 		switch {
 		case err == nil:
 			held = began
-			hear(m)
 		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), !time.Now().Before(ends(held)):
 			lost()
 			return

@@ -34,6 +34,7 @@ type Memory struct {
 	routers map[string]*router
 	audit   []directory.AuditEntry
 	moves   []directory.Move           // oldest first
+	tried   []directory.Rehearsal      // oldest first
 	told    map[directory.CellID]int64 // each cell's witness
 	loads   map[directory.CellID][]directory.TenantLoad
 	log     []logged // log[i] is what version i+1 changed

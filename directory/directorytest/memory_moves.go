@@ -35,6 +35,7 @@ func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory
 	}
 	if n.DryRun {
 		made.ID = ""
+		made.Rehearsal = m.insertRehearsal(made)
 		return made, nil
 	}
 	m.insert(ctx, made)

@@ -19,6 +19,8 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 	}{
 		{"Create", testCreateMove},
 		{"CreateDryRun", testCreateMoveDryRun},
+		{"Rehearse", testRehearse},
+		{"RehearseStolen", testRehearseStolen},
 		{"CreateRefused", testCreateMoveRefused},
 		{"CreateTarget", testCreateMoveTarget},
 		{"CreateRoom", testCreateMoveRoom},
@@ -235,7 +237,10 @@ func testCreateMoveDryRun(t *testing.T, s *suite) {
 	}
 	n.DryRun = false
 	made := s.begin(t, n)
-	would.ID, would.Created, would.Changed = made.ID, made.Created, made.Changed
+	if _, err := s.Rehearsal(s.ctx, would.Rehearsal); err != nil {
+		t.Errorf("rehearsal of a dry run: %v", err)
+	}
+	would.ID, would.Created, would.Changed, would.Rehearsal = made.ID, made.Created, made.Changed, ""
 	wantEqual(t, "what a dry run answers", would, made)
 	n.DryRun = true
 	s.refuse(t, "dry run of a second move", problem.Conflict, func() error { _, err := s.CreateMove(s.ctx, n); return err })

@@ -114,7 +114,7 @@ func (f *fleet) shift(t *tenant, to *cell) {
 func (f *fleet) move(t *tenant, to *cell, why string) {
 	f.shift(t, to)
 	f.plan.Moves = append(f.plan.Moves, PlannedMove{
-		Tenant: t.ID, From: t.from.ID, To: to.ID, Why: why, Forecast: f.options.forecast(t.Load),
+		Tenant: t.ID, From: t.from.ID, To: to.ID, Why: why, Forecast: f.options.Forecast(t.Load),
 	})
 }
 

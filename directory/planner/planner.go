@@ -130,7 +130,8 @@ type Forecast struct {
 	Pause    time.Duration `json:"pause"`    // in ns, how long the tenant's requests wait
 }
 
-func (o Options) forecast(l Load) Forecast {
+// Forecast is what the move of a tenant with the load l is expected to cost.
+func (o Options) Forecast(l Load) Forecast {
 	copying := time.Duration(float64(l.Bytes) / float64(o.BytesPerSecond) * float64(time.Second))
 	return Forecast{
 		Bytes:    l.Bytes,

@@ -9,7 +9,7 @@ import (
 
 // stays reports why t may not move at all, "" where it may.
 func (f *fleet) stays(t *tenant) (Reason, string) {
-	pause := f.options.forecast(t.Load).Pause
+	pause := f.options.Forecast(t.Load).Pause
 	switch {
 	case t.State != "" && t.State != directory.Active:
 		return NotActive, "it is " + string(t.State)

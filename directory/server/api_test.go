@@ -45,12 +45,12 @@ func TestWhoMayCall(t *testing.T) {
 			"addCell", "heartbeat", "reportLoad", "witness", "abortMoves", "listDeletions", "tellDeletion",
 			"listTenants", "getTenant", "listMoves", "takeClaim", "findClaim", "releaseClaim",
 		},
-		token.Mover:    {"getCell", "getMove", "leaseMove", "restMove", "advanceMove"},
+		token.Mover:    {"getCell", "getMove", "leaseMove", "restMove", "advanceMove", "leaseRehearsal", "endRehearsal"},
 		token.Operator: nil, // everything
 		"service":      {},  // of before there were kinds of services
 	}
 	for path, item := range doc.Paths.Map() {
-		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k", "{rollout}", "ro_1").Replace(path)
+		path = strings.NewReplacer("{ref}", "1", "{cell}", "c1", "{kind}", "login", "{name}", "ann", "{move}", "mv_1", "{key}", "k", "{rollout}", "ro_1", "{rehearsal}", "rh_1").Replace(path)
 		for method, op := range item.Operations() {
 			public := op.OperationID == "signup"
 			for _, auth := range []string{"", "Bearer", "Bearer cwt1.k1.e30.AAAA", "Basic eA=="} {

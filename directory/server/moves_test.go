@@ -31,6 +31,10 @@ func TestBadMovesNameWhatIsWrong(t *testing.T) {
 		{"POST", "/v1/moves/lease", `{"holder":"m1"}`, "/ttl_ms"},
 		{"POST", "/v1/moves/lease", `{"holder":"m1","ttl_ms":0}`, "/id"},
 		{"POST", "/v1/moves/lease", `{"holder":"","ttl_ms":1}`, "/holder"},
+		{"POST", "/v1/rehearsals/lease", `{"holder":"m1","ttl_ms":0}`, "/ttl_ms"},
+		{"POST", "/v1/rehearsals/lease", `{"holder":"","ttl_ms":1}`, "/holder"},
+		{"POST", "/v1/rehearsals/rh_1/end", `{"lease":1}`, "/report"},
+		{"POST", "/v1/rehearsals/rh_1/end", `{"lease":1,"report":[]}`, "/report"},
 		{"POST", "/v1/moves/mv_1/advance", `{"move":` + move + `,"from":"planned"}`, "/move/id"},
 		{"POST", "/v1/moves/mv_2/advance", `{"move":` + move + `,"from":"somewhere"}`, "/from"},
 	} {

@@ -95,6 +95,7 @@ func (s *Server) handlers() map[string]handler {
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "restMove": s.restMove, "advanceMove": s.advanceMove,
+		"getRehearsal": s.getRehearsal, "leaseRehearsal": s.leaseRehearsal, "endRehearsal": s.endRehearsal,
 		"witness": s.witness, "abortMoves": s.abortMoves,
 		"listDeletions": s.listDeletions, "tellDeletion": s.tellDeletion, "hurryDeletion": s.hurryDeletion,
 		"reportLoad": s.reportLoad, "getLoad": s.getLoad,

@@ -157,7 +157,8 @@ func (s *Store) CreateMove(ctx context.Context, n directory.NewMove) (directory.
 		}
 		if n.DryRun {
 			out.ID = ""
-			return nil, nil
+			out.Rehearsal, err = insertRehearsal(ctx, tx, out)
+			return nil, err
 		}
 		return &change{action: "move.create", subject: directory.MoveSubject(id), after: out}, insertMove(ctx, tx, out)
 	})

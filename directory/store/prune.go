@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
 )
 
@@ -14,7 +15,7 @@ type Pruned struct{ Changes, Routers, Cells int64 }
 
 // Prune forgets changes older than the newest keep versions (who is further back
 // starts again from a snapshot), routers and announced cells silent for longer
-// than silent, and credentials that count no more. Registered cells stay.
+// than silent, rehearsals that are over, and credentials that count no more. Registered cells stay.
 func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pruned, error) {
 	var p Pruned
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -25,6 +26,7 @@ func (s *Store) Prune(ctx context.Context, keep int64, silent time.Duration) (Pr
 		}{
 			{&p.Routers, `DELETE FROM directory.routers WHERE seen_at < now() - $1::interval`, silent},
 			{&p.Cells, `DELETE FROM directory.heartbeats WHERE seen_at < now() - $1::interval`, silent},
+			{new(int64), `DELETE FROM directory.rehearsals WHERE created_at < now() - $1::interval`, directory.RehearsalsKept},
 			{new(int64), `DELETE FROM directory.credential_changes WHERE version <= (SELECT version FROM directory.credentials) - $1::bigint`, keep},
 			{&p.Changes, `DELETE FROM directory.changes WHERE version <= (SELECT version FROM directory.version) - $1::bigint`, keep},
 		} {

@@ -252,6 +252,11 @@ var table = []mutant{
 		pkg: storePkg, test: "TestStoreMoves",
 	},
 	{
+		name: "a-rehearsal-arms", why: "a dry run has the tenant's changes noted, under a move that nobody ends",
+		in: "cell/mover/drycell.go", edit: []edit{{"fresh := f.Epoch == 0 && m.Base == 1", "err = c.real.Arm(ctx, m, wait)\n	fresh := err == nil && f.Epoch == 0 && m.Base == 1"}},
+		pkg: moverPkg, test: "TestARehearsalChangesNothing",
+	},
+	{
 		name: "activate-before-the-decision", why: "the target serves while the move can still be aborted",
 		in: "cell/mover/work.go", edit: []edit{{"	case Decide:\n", "	case Decide:\n		_ = dst.Activate(step, m)\n"}},
 		pkg: moverPkg, test: "TestTheDirectoryDecidesFirst",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -80,10 +81,37 @@ func (j *job) nextSteps() []string {
 	return []string{}
 }
 
-// rehearse asks the directory about each move, and takes those that it would
-// refuse out of the plan.
+// atOnce is how many moves of a plan are rehearsed side by side.
+const atOnce = 50
+
+// rehearse asks the directory and, through movers, the cells about each move, and takes
+// those that they would refuse out of the plan. What is left has the size that cells measured.
 func (j *job) rehearse(ctx context.Context) error {
-	return j.each(ctx, true, func(*step, directory.Move) {})
+	kept := []step{}
+	for some := range slices.Chunk(j.made.Moves, atOnce) {
+		j.made.Moves = some
+		if err := j.each(ctx, true, func(s *step, m directory.Move) { s.tried = m.Rehearsal }); err != nil {
+			return err
+		}
+		for _, s := range j.made.Moves {
+			if s.tried == "" { // of a directory that does not know of rehearsals
+				kept = append(kept, s)
+				continue
+			}
+			r, err := j.rehearsed(ctx, j.api, s.tried)
+			if err != nil {
+				return err
+			}
+			if err := r.verdict(); err != nil {
+				j.made.Refusals = append(j.made.Refusals, refusal{s.Tenant, s.Slug, "cells", err.Error()})
+				continue
+			}
+			kept = append(kept, s.sized(r.Bytes))
+		}
+	}
+	j.made.Moves = kept
+	j.made.Forecast.measure(kept)
+	return nil
 }
 
 // each asks for each move of the plan. What the directory refuses becomes a

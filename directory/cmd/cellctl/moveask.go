@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ func (w *wanted) flags(cmd *cobra.Command) {
 	addWatch(cmd, &w.watch)
 	f.IntVar(&w.attempts, "attempts", directory.DefaultAttempts, "how often it is tried while only a bound, such as the pause's, aborts it")
 	f.BoolVar(&w.detach, "detach", false, "do not wait for the move")
-	f.BoolVar(&w.dryRun, "dry-run", false, "only say what the directory would answer; nothing is recorded")
+	f.BoolVar(&w.dryRun, "dry-run", false, "only say what the move would do, what is against it and what it would cost")
 }
 
 func addWatch(cmd *cobra.Command, watch *time.Duration) {
@@ -52,12 +53,23 @@ func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) er
 		}
 		return moveHint(err, "")
 	case w.dryRun:
-		a.note("nothing is recorded; what only the cells know is looked at when the move begins, before a row is copied")
-		return dryMoveView.one(a, made)
+		return a.rehearse(ctx, d, made, command(m))
 	case w.detach:
 		return moveView.one(a, made, "cellctl move watch "+string(made.ID))
 	}
 	return a.follow(ctx, d, made)
+}
+
+// command is how a move is asked for.
+func command(m directory.NewMove) string {
+	text := fmt.Sprintf("cellctl tenant move %d --to %s", m.Tenant, m.Target)
+	if m.Undoes != "" {
+		text = "cellctl move undo " + string(m.Undoes)
+	}
+	if m.StopAt == directory.CaughtUp {
+		text += " --hold"
+	}
+	return text
 }
 
 // dryMoveView shows a move that is not recorded.

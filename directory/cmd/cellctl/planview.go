@@ -12,26 +12,27 @@ import (
 
 // A step is one tenant's change of cell: planned or, where Move is set, recorded.
 type step struct {
-	Tenant   directory.TenantID `json:"tenant"`
-	Slug     string             `json:"slug"`
-	From     directory.CellID   `json:"from"`
-	To       directory.CellID   `json:"to"`
-	Why      string             `json:"why,omitempty"`
-	Forecast planner.Forecast   `json:"forecast"`
-	Move     directory.MoveID   `json:"move,omitempty"`
-	Phase    directory.Phase    `json:"phase,omitempty"`
-	Pause    time.Duration      `json:"pause_ns,omitempty"`
-	Error    string             `json:"error,omitempty"`
-	settled  bool               // nothing is left to wait for
-	closed   bool               // it watched, and its watch was asked to end
-	kept     bool               // it watches, and is not completed before somebody has looked
+	Tenant   directory.TenantID    `json:"tenant"`
+	Slug     string                `json:"slug"`
+	From     directory.CellID      `json:"from"`
+	To       directory.CellID      `json:"to"`
+	Why      string                `json:"why,omitempty"`
+	Forecast planner.Forecast      `json:"forecast"`
+	Move     directory.MoveID      `json:"move,omitempty"`
+	Phase    directory.Phase       `json:"phase,omitempty"`
+	Pause    time.Duration         `json:"pause_ns,omitempty"`
+	Error    string                `json:"error,omitempty"`
+	tried    directory.RehearsalID // in a dry run
+	settled  bool                  // nothing is left to wait for
+	closed   bool                  // it watched, and its watch was asked to end
+	kept     bool                  // it watches, and is not completed before somebody has looked
 }
 
 // A refusal is a tenant that should have changed its cell and does not.
 type refusal struct {
 	Tenant directory.TenantID `json:"tenant"`
 	Slug   string             `json:"slug"`
-	Reason planner.Reason     `json:"reason"` // or "directory", whose own words Why then is
+	Reason planner.Reason     `json:"reason"` // or "directory" or "cells", whose own words Why then is
 	Why    string             `json:"why"`
 }
 
@@ -50,6 +51,27 @@ type forecast struct {
 	planner.Forecast     // one after the other; the pause is the longest of one tenant
 	Sized            int `json:"sized"`           // tenants whose size is known, of those to be moved
 	PausesMeasured   int `json:"pauses_measured"` // moves that the pause is the median of; 0: it is an assumption
+}
+
+// sized is the step with what its copy costs where so many bytes are known to be copied.
+func (s step) sized(bytes int64) step {
+	o := planner.Default()
+	more := o.Forecast(planner.Load{Bytes: bytes}).Duration - o.Forecast(planner.Load{Bytes: s.Forecast.Bytes}).Duration
+	s.Forecast.Bytes, s.Forecast.Duration = bytes, s.Forecast.Duration+more
+	return s
+}
+
+// measure sums up steps whose sizes are known now.
+func (f *forecast) measure(steps []step) {
+	f.Forecast, f.Sized = planner.Forecast{}, 0
+	for _, s := range steps {
+		f.Bytes += s.Forecast.Bytes
+		f.Duration += s.Forecast.Duration
+		f.Pause = max(f.Pause, s.Forecast.Pause)
+		if s.Forecast.Bytes > 0 {
+			f.Sized++
+		}
+	}
 }
 
 // A plan is what a command that moves many tenants shows and carries out.

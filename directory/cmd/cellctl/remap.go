@@ -68,7 +68,7 @@ func (a *app) remapCommand(cmd *cobra.Command, f *remapFlags, of func(ctx contex
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.yes, "yes", "y", false, "carry the plan out")
 	flags.IntVar(&f.confirm, "confirm", 0, "the number of moves, where the plan is so large that it has to be said")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "ask the directory about each move of the plan; nothing is recorded")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "ask the directory and the cells about each move of the plan; nothing is recorded")
 	flags.BoolVar(&f.detach, "detach", false, "do not wait for the moves")
 	flags.DurationVar(&f.budget, "max-pause", planner.Unlimited, "leave tenants alone whose forecast pause is longer")
 	flags.Lookup("max-pause").DefValue = "any"

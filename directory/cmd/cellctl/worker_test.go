@@ -37,6 +37,53 @@ func works(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { cancel(); wg.Wait() })
 }
 
+// rehearses [SLUG...] is a mover that tries moves only, from here to the end of the script: all
+// would arrive but for those of the tenants named, one of whose tables has no key, and
+// of the tenant lost, whose target does not answer.
+func rehearses(ts *testscript.TestScript, _ bool, args []string) {
+	tb := ts.Value(scriptKey{}).(script).tb
+	d, err := client.New(client.Options{URL: ts.Getenv("CELLCTL_ADDR"), Token: ts.Getenv("CELLCTL_TOKEN")})
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(tb.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if r, err := d.LeaseRehearsal(ctx, "", "mover-1", time.Minute); err == nil {
+				if err := tried(ctx, d, r, args); err != nil && ctx.Err() == nil {
+					tb.Errorf("rehearse %s: %v", r.ID, err)
+				}
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	})
+	ts.Defer(func() { cancel(); wg.Wait() })
+}
+
+// tried reports of a rehearsal.
+func tried(ctx context.Context, d *client.Client, r directory.Rehearsal, unlucky []string) error {
+	t, err := d.Tenant(ctx, r.Move.Tenant.String())
+	if err != nil {
+		return err
+	}
+	const asked = `{"phase":%q,"cell":"c1","step":"preflight","does":"nothing against the move","asked":true}`
+	switch {
+	case slices.Contains(unlucky, t.Slug):
+		r.Report = fmt.Appendf(nil, `{"steps":[`+asked+`],"findings":[{"cell":"c2","code":"no-primary-key","table":"app.x","why":"it has no key","fix":"add one"}],`+
+			`"rows":0,"size_bytes":0,"whole":true,"reaches":"aborted","error":"preflight: no-primary-key: app.x: it has no key (fix: add one)"}`, "aborting")
+	case t.Slug == "lost":
+		r.Report = []byte(`{"steps":[],"findings":[],"rows":0,"size_bytes":0,"whole":true,"reaches":"planned","error":"preflight of c2: cell c2 does not answer"}`)
+	default:
+		r.Report = fmt.Appendf(nil, `{"steps":[`+asked+`,{"phase":"reserved","cell":"c2","step":"reserve","does":"await the tenant at epoch 2","asked":false}],`+
+			`"findings":[],"rows":120,"size_bytes":20000000,"whole":true,"reaches":"watching"}`, "reserved")
+	}
+	return d.EndRehearsal(ctx, r)
+}
+
 // A worker does what movers say, and nothing of what they do.
 type worker struct {
 	directory.Directory

@@ -1,0 +1,171 @@
+package mover
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
+)
+
+// A tape is a rehearsal under way: the record of its move, which is here only, and what
+// was noted so far.
+type tape struct {
+	mu     sync.Mutex
+	move   directory.Move
+	found  Rehearsed
+	left   int           // steps before it belong to phases that are recorded
+	rounds int           // that the target would have taken
+	frozen chan struct{} // closed when the source would be frozen
+	freeze func()        // closes it
+}
+
+func newTape(r directory.Rehearsal) *tape {
+	m := r.Move
+	m.ID, m.Lease, m.Report = directory.MoveID(r.ID), 1, nil
+	frozen := make(chan struct{})
+	return &tape{
+		move: m, frozen: frozen, freeze: sync.OnceFunc(func() { close(frozen) }),
+		found: Rehearsed{Steps: []Step{}, Findings: []Found{}, Whole: true},
+	}
+}
+
+// note notes a step. The same one again, because the one before it failed, is noted once.
+func (t *tape) note(c directory.CellID, step string, asked bool, format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	does := fmt.Sprintf(format, args...)
+	s := Step{Cell: c, Step: step, Does: strings.ToValidUTF8(does[:min(len(does), longestStep)], ""), Asked: asked}
+	if n := len(t.found.Steps); n > t.left && t.found.Steps[n-1] == s {
+		return
+	}
+	t.found.Steps = append(t.found.Steps, s)
+}
+
+// preflight notes what a cell said of itself.
+func (t *tape) preflight(c directory.CellID, r transfer.Report, measured bool) {
+	says := "nothing against the move"
+	if n := len(r.Findings); n > 0 {
+		says = fmt.Sprintf("findings against the move: %d", n)
+	}
+	if measured && len(r.Findings) == 0 {
+		says += fmt.Sprintf("; the tenant has %d rows, %d bytes", r.Rows, r.Bytes)
+	}
+	t.note(c, "preflight", true, "%s", says)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if measured {
+		t.found.Rows, t.found.Bytes = r.Rows, r.Bytes
+	}
+	for _, f := range r.Findings {
+		t.find(Found{c, f.Code, f.Table, f.Why, f.Fix})
+	}
+}
+
+// find keeps a finding, once.
+func (t *tape) find(f Found) {
+	for _, old := range t.found.Findings {
+		if old == f {
+			return
+		}
+	}
+	if len(t.found.Findings) == mostFound {
+		t.found.More++
+		return
+	}
+	t.found.Findings = append(t.found.Findings, f)
+}
+
+// record notes that a phase is reached, and which steps led there.
+func (t *tape) record(m directory.Move) {
+	does := "record " + string(m.Phase)
+	switch p, gives := m.Gives(); {
+	case m.Phase == directory.Aborting:
+		does = fmt.Sprintf("decide against the move: %s stays the owner, at epoch %d", p.Cell, p.Epoch)
+	case gives:
+		does = fmt.Sprintf("decide: the tenant is %s's, at epoch %d", p.Cell, p.Epoch)
+	}
+	t.note("", "record", false, "%s", does)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ends(m.Phase)
+}
+
+// ends gives the steps since the phase before to this one.
+func (t *tape) ends(p directory.Phase) {
+	for i := t.left; i < len(t.found.Steps); i++ {
+		t.found.Steps[i].Phase = p
+	}
+	t.left = len(t.found.Steps)
+}
+
+// report is what was found.
+func (t *tape) report() Rehearsed {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.found.Reaches, t.found.Error = t.move.Phase, t.move.Error
+	t.ends(t.move.Phase) // a phase that it would not leave
+	return t.found
+}
+
+// A dryRecord is the executor's directory in a rehearsal: the move is recorded on the tape,
+// by the directory's own rules, and everything else is read from the directory.
+type dryRecord struct {
+	tape *tape
+	real Record
+}
+
+func (d dryRecord) Cell(ctx context.Context, id directory.CellID) (directory.Cell, error) {
+	return d.real.Cell(ctx, id)
+}
+
+// Move is the move on the tape; its operator, whom it would wait for, lets it go on.
+func (d dryRecord) Move(ctx context.Context, id directory.MoveID) (directory.Move, error) {
+	t := d.tape
+	t.mu.Lock()
+	m := t.move
+	t.mu.Unlock()
+	if id != m.ID {
+		return d.real.Move(ctx, id)
+	}
+	if m.Phase == directory.CaughtUp && held(m) {
+		t.note("", "wait", false, "wait for cellctl move switch, with a round every %v", idleRound)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.move.Wish = directory.Switch
+		m = t.move
+	}
+	return m, nil
+}
+
+// LeaseMove gives a lease that nobody else wants.
+func (d dryRecord) LeaseMove(ctx context.Context, id directory.MoveID, _ string, _ time.Duration) (directory.Move, error) {
+	return d.Move(ctx, id)
+}
+
+// RestMove ends the rehearsal: the move would wait.
+func (d dryRecord) RestMove(_ context.Context, m directory.Move, _ time.Duration) error {
+	d.tape.note("", "wait", false, "wait, and try again: %s", m.Error)
+	d.tape.mu.Lock()
+	defer d.tape.mu.Unlock()
+	d.tape.move.Error = m.Error
+	return nil
+}
+
+func (d dryRecord) Advance(_ context.Context, m directory.Move, from directory.Phase) error {
+	t := d.tape
+	t.mu.Lock()
+	next, news, err := t.move.Advanced(m, from, time.Now())
+	moved := err == nil && news && next.Phase != from
+	if err == nil {
+		t.move = next
+	}
+	t.mu.Unlock()
+	if moved {
+		t.record(next)
+	}
+	return err
+}

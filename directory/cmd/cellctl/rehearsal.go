@@ -1,0 +1,216 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/planner"
+	"github.com/cellway/cellway/infra/problem"
+)
+
+// A rehearsed is what a mover reports of a move that is only tried; see mover.Rehearsed.
+type rehearsed struct {
+	Steps    []dryStep       `json:"steps"`
+	Findings []finding       `json:"findings"`
+	More     int             `json:"more_findings,omitempty"`
+	Rows     int64           `json:"rows"`
+	Bytes    int64           `json:"size_bytes"`
+	Whole    bool            `json:"whole"`
+	Reaches  directory.Phase `json:"reaches"`
+	Error    string          `json:"error,omitempty"`
+}
+
+type dryStep struct {
+	Phase directory.Phase  `json:"phase"`
+	Cell  directory.CellID `json:"cell,omitempty"`
+	Step  string           `json:"step"`
+	Does  string           `json:"does"`
+	Asked bool             `json:"asked"`
+}
+
+type finding struct {
+	Cell  directory.CellID `json:"cell"`
+	Code  string           `json:"code"`
+	Table string           `json:"table,omitempty"`
+	Why   string           `json:"why"`
+	Fix   string           `json:"fix"`
+}
+
+// verdict is the error with which the move itself would end, or what it would wait for.
+func (r rehearsed) verdict() error {
+	switch r.Reaches {
+	case directory.Watching:
+		return nil
+	case directory.Aborted:
+		e := problem.New(problem.Conflict, "the move would be aborted: %s", oneLine(r.Error))
+		if r.More > 0 {
+			return hinted{e, fmt.Sprintf("there are %d more findings: mend these first", r.More)}
+		}
+		return hinted{e, "mend it and try again; the tenant is where it was"}
+	}
+	return hinted{
+		problem.New(problem.CellUnavailable, "the move would wait, %s: %s", r.Reaches, oneLine(r.Error)),
+		"it would go on by itself once that is over",
+	}
+}
+
+// whole is how many bytes are known to be copied.
+func (r rehearsed) whole() int64 {
+	if r.Whole {
+		return r.Bytes
+	}
+	return 0
+}
+
+var dryStepView = view[dryStep]{
+	kind: "Step", name: func(s dryStep) string { return "step/" + s.Step },
+	columns: []column[dryStep]{
+		{title: "step", text: func(s dryStep, _ clock) string { return s.Step }},
+		{title: "cell", text: func(s dryStep, _ clock) string { return string(s.Cell) }},
+		{title: "phase", text: func(s dryStep, _ clock) string { return string(s.Phase) }},
+		{title: "asked", text: func(s dryStep, _ clock) string { return yesNo(s.Asked) }},
+		{title: "does", text: func(s dryStep, _ clock) string { return oneLine(s.Does) }},
+	},
+}
+
+var findingView = view[finding]{
+	kind: "Finding", name: func(f finding) string { return "finding/" + f.Code },
+	columns: []column[finding]{
+		{title: "cell", text: func(f finding, _ clock) string { return string(f.Cell) }},
+		{title: "finding", text: func(f finding, _ clock) string { return f.Code }},
+		{title: "table", text: func(f finding, _ clock) string { return f.Table }},
+		{title: "why", text: func(f finding, _ clock) string { return oneLine(f.Why) }},
+		{title: "fix", text: func(f finding, _ clock) string { return oneLine(f.Fix) }},
+	},
+}
+
+// A price is what a move is expected to cost.
+type price struct {
+	Forecast       planner.Forecast `json:"forecast"`
+	PausesMeasured int              `json:"pauses_measured"` // moves that the pause is the median of; 0: it is an assumption
+}
+
+// rehearse waits for a mover to try a move that is not recorded, and shows what it found. next
+// is the command that makes it.
+func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string) error {
+	if m.Rehearsal == "" {
+		a.note("nothing is recorded; this directory has no mover look at what only the cells know")
+		return dryMoveView.one(a, m)
+	}
+	r, err := a.rehearsed(ctx, d, m.Rehearsal)
+	if err != nil {
+		return err
+	}
+	cost, err := a.price(ctx, d, m, r.whole())
+	if err != nil {
+		return err
+	}
+	steps := []string{}
+	if r.verdict() == nil {
+		steps = a.there(next)
+	}
+	if dryMoveView.isDocument(a) {
+		if err := a.document(dryMoveView.kind, m, r, cost, map[string]any{"next_steps": steps}); err != nil {
+			return err
+		}
+		return r.verdict()
+	}
+	dryMoveView.rows(a, []directory.Move{m})
+	if a.flags.output == "name" {
+		return r.verdict()
+	}
+	fmt.Fprintln(a.out)
+	dryStepView.rows(a, r.Steps)
+	if len(r.Findings) > 0 {
+		fmt.Fprintln(a.out)
+		findingView.rows(a, r.Findings)
+	}
+	if r.verdict() == nil {
+		fmt.Fprintf(a.out, "\n%s\n", r.summary(cost))
+	}
+	a.note("nothing was recorded, and nothing has changed: this is how things are now")
+	for _, step := range steps {
+		a.note("next: %s", step)
+	}
+	return r.verdict()
+}
+
+// summary says what the move would cost.
+func (r rehearsed) summary(cost price) string {
+	known := "assumed"
+	if cost.PausesMeasured > 0 {
+		known = fmt.Sprintf("the median of %d moves", cost.PausesMeasured)
+	}
+	what := fmt.Sprintf("to copy: %d rows, %s", r.Rows, size(r.Bytes))
+	if !r.Whole {
+		what = fmt.Sprintf("to copy: what has changed since the switch, of %d rows, %s", r.Rows, size(r.Bytes))
+	}
+	parts := []string{what, fmt.Sprintf("forecast: %s", cost.Forecast.Duration.Round(100*time.Millisecond)), "pause " + pause(cost.Forecast.Pause) + ", " + known}
+	return strings.Join(parts, "; ")
+}
+
+// rehearsed waits until a mover has reported of a rehearsal. Ctrl-C ends the waiting; the
+// rehearsal ends by itself.
+func (a *app) rehearsed(ctx context.Context, d api, id directory.RehearsalID) (rehearsed, error) {
+	var out outage
+	var found rehearsed
+	began, said := a.now(), a.now()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		r, err := d.Rehearsal(ctx, id)
+		now := a.now()
+		switch {
+		case err != nil:
+			if err := out.bear(ctx, a, err); err != nil {
+				return found, err
+			}
+		case !r.Ended.IsZero():
+			if err := json.Unmarshal(r.Report, &found); err != nil {
+				return found, fmt.Errorf("read what the mover found: %w", err)
+			}
+			return found, nil
+		case r.Lease == 0 && now.Sub(began) > a.flags.timeout:
+			e := problem.New(problem.Timeout, "no mover has taken the dry run within %s", a.flags.timeout)
+			return found, hinted{e, "the directory has nothing against the move; is a mover of this release running?"}
+		case now.Sub(began) > directory.RehearsalTTL:
+			e := problem.New(problem.Timeout, "no mover has ended the dry run within %s", directory.RehearsalTTL)
+			return found, hinted{e, "the movers' logs may tell why; the directory has nothing against the move"}
+		default:
+			out = outage{}
+			if now.Sub(said) >= noteEvery {
+				said = now
+				a.note("%s", cmp.Or(r.Holder, "nobody")+" is asking the cells")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return found, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// price is what the move of a tenant with so many bytes is expected to cost, by what was
+// measured of late.
+func (a *app) price(ctx context.Context, d api, m directory.Move, bytes int64) (price, error) {
+	recent, err := d.ListMoves(ctx, 0, true, "", pageSize)
+	if err != nil {
+		return price{}, err
+	}
+	measured, of := fleet{recent: recent}.pause()
+	o := planner.Default()
+	o.Pause = cmp.Or(measured, o.Pause)
+	load := planner.Load{Bytes: bytes}
+	for _, l := range readLoads(ctx, d, []directory.Cell{{ID: m.Source}}, a.now())[m.Source] {
+		if l.Tenant == m.Tenant {
+			load.Requests = l.Requests
+		}
+	}
+	return price{o.Forecast(load), of}, nil
+}
