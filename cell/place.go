@@ -11,8 +11,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// A Place is where a client is in a tenant's stream: behind an event that it has
-// seen. Mark is what tells that event from another one that was given the same
+// A Place is where a client is in a tenant's stream, or in a list of what the stream
+// tells: behind an event that it has seen. Mark is what tells that event from another one that was given the same
 // number after the database had lost its last commits; "" is not known. The zero
 // Place is the beginning.
 type Place struct {
@@ -48,20 +48,20 @@ func (p Place) String() string {
 	return strconv.FormatInt(p.Seq, 10) + "-" + p.Mark
 }
 
-// place is behind the message.
-func (m Message) place() Place {
+// Place is behind the message.
+func (m Message) Place() Place {
 	return Place{Seq: m.Seq, Mark: m.Event[max(0, len(m.Event)-markLength):]}
 }
 
 // is reports whether the event of that number and id is the one that p is behind.
 func (p Place) is(seq int64, event string) bool {
-	return p.Seq == seq && (p.Mark == "" || p == Message{Seq: seq, Event: event}.place())
+	return p.Seq == seq && (p.Mark == "" || p == Message{Seq: seq, Event: event}.Place())
 }
 
-// behind is the messages of batch, which begins at p where it has that message, that
+// Behind is the messages of batch, which begins at p where it has that message, that
 // follow p. lost says that the event that p is behind is not of this database's
 // history: what follows p by number need not be what the client has not seen.
-func (p Place) behind(ctx context.Context, tx *store.Tx, batch []Message) (rest []Message, lost bool, err error) {
+func (p Place) Behind(ctx context.Context, tx *store.Tx, batch []Message) (rest []Message, lost bool, err error) {
 	switch {
 	case p.Seq == 0:
 		return batch, false, nil

@@ -2,8 +2,10 @@ package cell_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
+	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -75,6 +77,51 @@ func TestAStreamSaysThatWhatWasSeenIsLost(t *testing.T) {
 	l.want(1, 2, 3)
 	if n := h.metric("cell_streams_reset_total"); n != 4 {
 		t.Errorf("%v clients were told, want 4", n)
+	}
+}
+
+// A list that is read on after such a loss says the same, where its client has the cursor.
+func TestAListSaysThatWhatWasSeenIsLost(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.live()
+	list := func(status int, query string) (page projects.ActivityPage) {
+		t.Helper()
+		a := h.want(status, request{method: "GET", path: "/v1/activity" + query})
+		if status == 200 {
+			return decode[projects.ActivityPage](t, a)
+		}
+		if !strings.Contains(string(a.body), `"gone"`) || !strings.Contains(string(a.body), "read anew") {
+			t.Errorf("%s: got %s", query, a.body)
+		}
+		return page
+	}
+	upTo := func(seq int64) {
+		t.Helper()
+		eventually(t, "the events are consumed", func() bool { return list(200, "").NextAfter == seq })
+	}
+	for range 3 {
+		h.createProject(acme, "before")
+	}
+	upTo(3)
+	second, third := *list(200, "?limit=2").NextCursor, *list(200, "").NextCursor
+	if p := list(200, "?limit=1&cursor="+second); len(p.Items) != 1 || p.Items[0].Seq != 3 || *p.NextCursor != third {
+		t.Errorf("behind the second: got %+v", p)
+	}
+	if p := list(200, "?after=9&cursor="+third); len(p.Items) != 0 || p.NextAfter != 3 || *p.NextCursor != third {
+		t.Errorf("behind the last: got %+v", p)
+	}
+
+	h.lose(2, true)
+	list(410, "?cursor="+third)
+	list(410, "?after=3") // as of a client that has only numbers
+	h.createProject(acme, "under a number that was given before")
+	upTo(3)
+	list(410, "?cursor="+third)
+	for _, query := range []string{"?limit=1&cursor=" + second, "?limit=1&after=2"} {
+		if p := list(200, query); len(p.Items) != 1 || p.Items[0].Seq != 3 || *p.NextCursor == third {
+			t.Errorf("%s: got %+v", query, p)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (d *DB) read(ctx context.Context, after Place, feed Feed) (b batch, err err
 		if err != nil {
 			return err
 		}
-		if b.messages, b.lost, err = after.behind(ctx, tx, found); err != nil || !b.lost {
+		if b.messages, b.lost, err = after.Behind(ctx, tx, found); err != nil || !b.lost {
 			return err
 		}
 		b.messages, err = feed(ctx, tx, 0)
@@ -119,7 +119,7 @@ func (d *DB) pour(ctx context.Context, out *sender, x *seat, b batch, after Plac
 			return overPeer, nil
 		}
 		if n := len(b.messages); n > 0 {
-			after = b.messages[n-1].place()
+			after = b.messages[n-1].Place()
 			beat.Reset(streamBeat)
 		} else if why := x.pause(ctx, out, beat.C); why != "" {
 			return why, nil
@@ -180,7 +180,7 @@ func (s *sender) reset(seen Place) {
 
 func (s *sender) send(messages []Message) error {
 	for _, m := range messages {
-		fmt.Fprintf(&s.text, "id: %s\ndata: %s\n\n", m.place(), m.Data)
+		fmt.Fprintf(&s.text, "id: %s\ndata: %s\n\n", m.Place(), m.Data)
 	}
 	return s.flush()
 }

@@ -15,7 +15,7 @@ import (
 const (
 	keepKeys     = 24 * time.Hour
 	sweepEvery   = 10 * time.Minute
-	sweepTenants = 100  // in one round
+	sweepTenants = 1000 // in one round: each looks at all tenants from the first on
 	sweepRows    = 1000 // of one tenant in one transaction
 )
 

@@ -315,6 +315,8 @@ type Feed interface {
 	// Watermark says how far the routers are.
 	Watermark(ctx context.Context) (Watermark, error)
 	// Audit is a page of audit lines with an id above after, oldest first;
-	// subject "" is all. limit is 1 to 1000.
+	// subject "" is all. limit is 1 to 1000. Lines that have been kept for long enough are gone.
 	Audit(ctx context.Context, subject string, after int64, limit int) ([]AuditEntry, error)
+	// NewestAudit is the same from the other end: lines with an id below before (0: all), newest first.
+	NewestAudit(ctx context.Context, subject string, before int64, limit int) ([]AuditEntry, error)
 }

@@ -3,7 +3,6 @@ package directory
 import (
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -34,8 +33,7 @@ func (n NewRollout) Validate() error {
 		seen[c.Subject()] = true
 		if c.Cell != "" {
 			bad.check(c.Suspended == nil && c.Hosts == nil, at, "cannot suspend or name a cell")
-			bad.check(strings.HasPrefix(c.Address, "http://") || strings.HasPrefix(c.Address, "https://"), at+"/address", "must be an http or https URL")
-			bad.check(len(c.Address) <= 255 && plain(c.Address), at+"/address", "must be at most 255 bytes of printable text")
+			bad.address(at+"/address", c.Address)
 			continue
 		}
 		bad.check(c.Address == "", at+"/address", "is a cell's")

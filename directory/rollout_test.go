@@ -306,6 +306,7 @@ func TestBadRollouts(t *testing.T) {
 		"/changes/0":         {Why: "x", Changes: []directory.RolloutChange{{Tenant: 1}}},
 		"/changes/1":         {Why: "x", Changes: []directory.RolloutChange{cell, cell}},
 		"/changes/0/address": {Why: "x", Changes: []directory.RolloutChange{{Cell: "c1", Address: "c1:80"}}},
+		"/changes/1/address": {Why: "x", Changes: []directory.RolloutChange{cell, {Cell: "c2", Address: "http://0.0.0.0:80"}}},
 		"/changes/0/hosts/0": {Why: "x", Changes: []directory.RolloutChange{{Tenant: 1, Hosts: &hosts}}},
 		"/changes/1/hosts/1": {Why: "x", Changes: []directory.RolloutChange{{Tenant: 1, Hosts: &one}, {Tenant: 2, Hosts: &both}}},
 	} {

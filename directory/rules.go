@@ -61,8 +61,7 @@ func (t TenantID) String() string { return strconv.FormatInt(int64(t), 10) }
 func (c Cell) Validate() error {
 	var bad fieldErrors
 	bad.check(cellForm.MatchString(string(c.ID)), "/id", "must match "+cellForm.String())
-	bad.check(strings.HasPrefix(c.Address, "http://") || strings.HasPrefix(c.Address, "https://"), "/address", "must be an http or https URL")
-	bad.check(len(c.Address) <= 255 && plain(c.Address), "/address", "must be at most 255 bytes of printable text")
+	bad.address("/address", c.Address)
 	bad.check(len(c.Admin) <= 255 && plain(c.Admin), "/admin", "must be at most 255 bytes of printable text")
 	bad.check(len(c.Incarnation) <= 100 && plain(c.Incarnation), "/incarnation", "must be at most 100 bytes of printable text")
 	bad.check(c.Capacity > 0 && c.Capacity <= 1e9, "/capacity", "must be 1 to 1000000000")

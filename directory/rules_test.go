@@ -142,6 +142,15 @@ func TestOtherValidates(t *testing.T) {
 		change(&c)
 		checkFinding(t, c, c.Validate(), pointer)
 	}
+	for address, pointer := range map[string]string{
+		"http://127.0.0.1:7101": "", "https://[::1]:7101": "", "http://c1.cells.test": "",
+		"http://0.0.0.0:7101": "/address", "http://0.0.0.0": "/address", "https://[::]:7101": "/address",
+		"http://[::ffff:0.0.0.0]:7101": "/address", "http://:7101": "/address", "http://c1:port": "/address",
+	} {
+		c := good
+		c.Address = address
+		checkFinding(t, c, c.Validate(), pointer)
+	}
 	long := strings.Repeat("x", 201)
 	checkFinding(t, "change", directory.Change{Name: &long}.Validate(), "/name")
 	checkFinding(t, "change", directory.Change{Hosts: &[]string{"x"}}.Validate(), "/hosts/0")

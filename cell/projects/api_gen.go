@@ -62,6 +62,9 @@ type ActivityPage struct {
 
 	// NextAfter The after of the next page.
 	NextAfter int64 `json:"next_after"`
+
+	// NextCursor The cursor of the next page; there is none before the first entry.
+	NextCursor *string `json:"next_cursor,omitempty"`
 }
 
 // DueAt When a task that is not done causes the event task.due, once; between the years 2000 and 9998.
@@ -234,7 +237,11 @@ type PreconditionFailed = Problem
 
 // ListActivityParams defines parameters for ListActivity.
 type ListActivityParams struct {
-	// After Only entries with a higher seq.
+	// Cursor The next_cursor of the page before, unchanged; it comes before `after`.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// After Only entries with a higher seq. By a number alone the cell notices only that an entry of that
+	// number was never written (410), and not that the number was given again.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
 	// Limit Items in the page.
@@ -393,6 +400,19 @@ func (siw *ServerInterfaceWrapper) ListActivity(w http.ResponseWriter, r *http.R
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListActivityParams
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
 
 	// ------------- Optional query parameter "after" -------------
 

@@ -56,13 +56,22 @@ func (c *Client) Watermark(ctx context.Context) (directory.Watermark, error) {
 
 // Audit implements directory.Feed.
 func (c *Client) Audit(ctx context.Context, subject string, after int64, limit int) ([]directory.AuditEntry, error) {
+	return c.audit(ctx, url.Values{}, subject, after, limit)
+}
+
+// NewestAudit implements directory.Feed.
+func (c *Client) NewestAudit(ctx context.Context, subject string, before int64, limit int) ([]directory.AuditEntry, error) {
+	return c.audit(ctx, url.Values{"order": {"newest"}}, subject, before, limit)
+}
+
+func (c *Client) audit(ctx context.Context, q url.Values, subject string, from int64, limit int) ([]directory.AuditEntry, error) {
 	var out page[directory.AuditEntry]
-	q := url.Values{"limit": {strconv.Itoa(limit)}}
+	q.Set("limit", strconv.Itoa(limit))
 	if subject != "" {
 		q.Set("subject", subject)
 	}
-	if after > 0 {
-		q.Set("cursor", strconv.FormatInt(after, 10))
+	if from > 0 {
+		q.Set("cursor", strconv.FormatInt(from, 10))
 	}
 	err := c.do(ctx, call{method: http.MethodGet, path: []string{"v1", "audit"}, query: q, into: &out, repeat: true})
 	return out.Items, err

@@ -175,6 +175,24 @@ func (m *Memory) Audit(ctx context.Context, subject string, after int64, limit i
 	return page, nil
 }
 
+// NewestAudit implements directory.Feed.
+func (m *Memory) NewestAudit(ctx context.Context, subject string, before int64, limit int) ([]directory.AuditEntry, error) {
+	if err := directory.CheckLimit(limit); err != nil {
+		return nil, err
+	}
+	if err := m.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer m.mu.Unlock()
+	page := []directory.AuditEntry{}
+	for _, e := range slices.Backward(m.audit) {
+		if (before == 0 || e.ID < before) && (subject == "" || subject == e.Subject) && len(page) < limit {
+			page = append(page, e)
+		}
+	}
+	return page, nil
+}
+
 func sortRoutes(routes []directory.Route) {
 	slices.SortFunc(routes, func(a, b directory.Route) int { return cmp.Compare(a.Tenant, b.Tenant) })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -298,9 +299,24 @@ func testAudit(t *testing.T, s *suite) {
 		t.Fatalf("audit: %v", err)
 	}
 	wantEqual(t, "page", page, lines[1:2])
+	newest := func(subject string, before int64, limit int) []directory.AuditEntry {
+		t.Helper()
+		page, err := s.NewestAudit(s.ctx, subject, before, limit)
+		if err != nil {
+			t.Fatalf("newest audit: %v", err)
+		}
+		slices.Reverse(page)
+		return page
+	}
+	wantEqual(t, "newest page", newest(subject, 0, 2), lines[1:])
+	wantEqual(t, "the page before", newest(subject, lines[1].ID, 2), lines[:1])
+	wantEqual(t, "nothing before", newest(subject, lines[0].ID, 2), lines[:0])
+	wantEqual(t, "newest of all", newest("", 0, 1000), s.audit(t, ""))
 	for _, limit := range []int{0, 1001} {
 		_, err := s.Audit(s.ctx, "", 0, limit)
 		wantKind(t, fmt.Sprint("limit ", limit), err, problem.Invalid)
+		_, err = s.NewestAudit(s.ctx, "", 0, limit)
+		wantKind(t, fmt.Sprint("newest, limit ", limit), err, problem.Invalid)
 	}
 }
 

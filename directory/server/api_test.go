@@ -133,7 +133,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	b := serve(t, m, nil)
-	for _, path := range []string{"/v1/tenants?limit=2", "/v1/audit?limit=2"} {
+	for _, path := range []string{"/v1/tenants?limit=2", "/v1/audit?limit=2", "/v1/audit?order=newest&limit=2"} {
 		var pages []int
 		for cursor := ""; len(pages) < 10; {
 			var page struct {

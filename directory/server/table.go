@@ -138,8 +138,12 @@ func (s *Server) getWatermark(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getAudit(w http.ResponseWriter, r *http.Request) error {
-	after, limit := paging(r)
-	lines, err := s.Directory.Audit(r.Context(), r.URL.Query().Get("subject"), after, limit)
+	from, limit := paging(r)
+	read := s.Directory.Audit
+	if r.URL.Query().Get("order") == "newest" {
+		read = s.Directory.NewestAudit
+	}
+	lines, err := read(r.Context(), r.URL.Query().Get("subject"), from, limit)
 	out := page[directory.AuditEntry]{Items: full(lines)}
 	if len(lines) == limit {
 		out.Next = strconv.FormatInt(lines[limit-1].ID, 10)

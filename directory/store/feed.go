@@ -337,28 +337,3 @@ func (s *Store) watermark(ctx context.Context) (directory.Watermark, error) {
 	}
 	return w, err
 }
-
-// Audit implements directory.Feed. Lines of mutations that commit at the same
-// moment may appear out of the order of their ids: who reads at the very end of
-// the list has to look a little back.
-func (s *Store) Audit(ctx context.Context, subject string, after int64, limit int) ([]directory.AuditEntry, error) {
-	if err := directory.CheckLimit(limit); err != nil {
-		return nil, err
-	}
-	const page = `
-		SELECT id, at, actor, action, subject, COALESCE(before::text, ''), COALESCE(after::text, '')
-		  FROM directory.audit
-		 WHERE id > $1 AND ($2 = '' OR subject = $2)
-		 ORDER BY id
-		 LIMIT $3`
-	rows, err := s.pool.Query(ctx, page, after, subject, limit)
-	if err != nil {
-		return nil, fail(ctx, "read audit", err)
-	}
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e directory.AuditEntry, err error) {
-		err = row.Scan(&e.ID, &e.At, &e.Actor, &e.Action, &e.Subject, &e.Before, &e.After)
-		e.At = e.At.UTC()
-		return e, err
-	})
-	return lines, fail(ctx, "read audit", err)
-}

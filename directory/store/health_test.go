@@ -70,6 +70,24 @@ func TestASilentRouterDoesNotHoldTheWatermark(t *testing.T) {
 	}
 }
 
+// TestOldAuditLinesAreForgotten, and no others, however many there are.
+func TestOldAuditLinesAreForgotten(t *testing.T) {
+	t.Parallel()
+	s, pool := withCell(t)
+	exec(t, pool, `UPDATE directory.audit SET at = now() - interval '23 hours'`)
+	exec(t, pool, `INSERT INTO directory.audit (at, actor, action, subject) SELECT now() - interval '25 hours', 'ann', 'x', 'y' FROM generate_series(1, 10100)`)
+	addCell(t, s, "c2")
+	for _, want := range []int64{10100, 0} {
+		if n, err := s.PruneAudit(t.Context(), 24*time.Hour); err != nil || n != want {
+			t.Errorf("got %d, %v, want %d", n, err, want)
+		}
+	}
+	lines, err := s.Audit(t.Context(), "", 0, 10)
+	if err != nil || len(lines) != 2 || lines[0].Subject != "cell/c1" || lines[1].Subject != "cell/c2" {
+		t.Errorf("what is left: got %+v, %v, want both cells' lines", lines, err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	s, pool := withCell(t) // version 1

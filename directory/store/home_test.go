@@ -84,6 +84,31 @@ func TestACopyOfARecordIsAnother(t *testing.T) {
 	}
 }
 
+// TestAWindowIsOpenedByHand: a restored record that routers reach late is lifted by the
+// next one's question, as docs/OPERATIONS.md has it.
+func TestAWindowIsOpenedByHand(t *testing.T) {
+	t.Parallel()
+	s, pool := withCell(t)
+	if _, err := s.CreateTenant(t.Context(), directory.NewTenant{Slug: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func() bool {
+		tag, err := pool.Exec(t.Context(), `UPDATE directory.version SET home_at = now() - interval '1 day' WHERE home <> ''`)
+		return err == nil && tag.RowsAffected() == 1
+	})
+	if _, err := s.Changes(t.Context(), "r1", 100, 0); !errors.Is(err, problem.Gone) || errors.Is(err, directory.ErrLifted) {
+		t.Errorf("too late: got %v, want no lift", err)
+	}
+	exec(t, pool, `UPDATE directory.cells SET unheard = true WHERE state <> 'retired'`)
+	exec(t, pool, `UPDATE directory.version SET home_at = now()`)
+	if _, err := s.Changes(t.Context(), "r1", 100, 0); !errors.Is(err, directory.ErrLifted) {
+		t.Errorf("opened by hand: got %v, want it lifted", err)
+	}
+	if u, err := s.Snapshot(t.Context()); err != nil || len(u.Cells) != 1 || !u.Cells[0].Unheard {
+		t.Errorf("what routers take then: got %+v, %v, want the cell unheard", u, err)
+	}
+}
+
 // databases are the names of two databases, and a way to their server.
 func databases(t *testing.T, first, second string) (server *pgxpool.Pool, from, to string) {
 	t.Helper()

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/infra/run"
 )
 
 // channel is what every process listens on and every publishing commit notifies, with
@@ -73,7 +75,8 @@ func wake(ctx context.Context, tx pgx.Tx, topic string) error {
 }
 
 // run listens until ctx ends, on one connection after the other. begin is called with
-// each, until it succeeds.
+// each, until it succeeds, beside the listening: waiting for it wakes nobody late, and
+// no notification keeps it from being tried again.
 func (h *hub) run(ctx context.Context, pool *pgxpool.Pool, begin func(context.Context) error) {
 	for ctx.Err() == nil {
 		err := h.listen(ctx, ownConn(pool), begin)
@@ -110,7 +113,11 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig, begin func(contex
 		return err
 	}
 	h.wake("") // for what was committed while nobody listened
-	begun := begins(ctx, begin)
+	beside, end := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer end()
+	work.Go(func() { begins(beside, begin) })
 	var at int64
 	for {
 		before := at
@@ -128,20 +135,24 @@ func (h *hub) listen(ctx context.Context, cfg *pgx.ConnConfig, begin func(contex
 		}); err != nil {
 			return fmt.Errorf("poll version: %w", err)
 		}
-		begun = begun || begins(ctx, begin)
 		if at != before {
 			h.wake("")
 		}
 	}
 }
 
-// begins reports whether begin did what it has to.
-func begins(ctx context.Context, begin func(context.Context) error) bool {
-	err := deadline(ctx, begin)
-	if err != nil && ctx.Err() == nil {
+// begins calls begin until it has done what it has to.
+func begins(ctx context.Context, begin func(context.Context) error) {
+	for {
+		err := deadline(ctx, begin)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
 		slog.WarnContext(ctx, "begin to listen for changes", "error", err)
+		if !run.Pause(ctx, safetyPoll) {
+			return
+		}
 	}
-	return err == nil
 }
 
 // heard waits for a notification, at most for safetyPoll, and tells its topic.

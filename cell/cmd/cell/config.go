@@ -62,25 +62,25 @@ func (c *Config) Validate() error {
 	case c.StopGrace <= 0 || c.RatePerMinute < 0:
 		return errors.New("STOP_GRACE must be positive and RATE_PER_MINUTE not negative")
 	}
-	if c.Address == "" {
+	if c.Address == "" && c.servesAPI() {
 		c.Address = c.scheme() + "://" + c.ListenAddr
+	}
+	if c.Address == "" { // nobody reaches a worker
+		c.Address = c.scheme() + "://" + string(c.ID)
 	}
 	if strings.HasPrefix(c.Address, "https://") != (c.TLSIdentityDir != "") {
 		return errors.New("ADDRESS must be https with TLS_IDENTITY_DIR, and only then")
 	}
-	if err := c.cell("").Validate(); err != nil {
-		return err
+	if u, err := url.Parse(c.Address); c.servesAPI() && (err != nil || directory.Nowhere(u.Hostname())) {
+		return fmt.Errorf("ADDRESS is needed, with the host by which routers reach the cell: %s is none", c.Address)
 	}
-	if !c.servesAPI() {
-		return nil
+	if err := c.cell("").Validate(); err != nil || !c.servesAPI() {
+		return err
 	}
 	return c.validateAPI()
 }
 
 func (c *Config) validateAPI() (err error) {
-	if u, err := url.Parse(c.Address); err != nil || nowhere(u.Hostname()) {
-		return fmt.Errorf("ADDRESS is needed, with the host by which routers reach the cell: %s is none", c.Address)
-	}
 	if c.DirectoryURL == "" {
 		return errors.New("DIRECTORY_URL is needed by the API")
 	}
@@ -129,16 +129,10 @@ func (c *Config) adminURL() string {
 	if err != nil {
 		return ""
 	}
-	if nowhere(host) {
+	if directory.Nowhere(host) {
 		if u, err := url.Parse(c.Address); err == nil {
 			host = u.Hostname()
 		}
 	}
 	return "http://" + net.JoinHostPort(host, port)
-}
-
-// nowhere reports whether a host is that of a listener on all addresses: there nobody is reached.
-func nowhere(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || ip != nil && ip.IsUnspecified()
 }

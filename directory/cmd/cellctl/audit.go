@@ -29,7 +29,7 @@ func (a *app) auditCommand() *cobra.Command {
 	var limit int
 	var after int64
 	list := &cobra.Command{
-		Use: "list", Short: "List the newest changes: who did what, oldest first", Args: names(),
+		Use: "list", Short: "List the changes: who did what, newest first", Args: names(),
 		Example: "  cellctl audit list --subject tenant/acme -o wide\n  cellctl audit list --after 120 -o json",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
 			about, err := auditSubject(ctx, d, subject)
@@ -41,7 +41,7 @@ func (a *app) auditCommand() *cobra.Command {
 				return err
 			}
 			if more {
-				a.note("there are more than %d, older ones; --limit 0 shows all", limit)
+				a.note("there are more than %d; --limit 0 shows all", limit)
 			}
 			return auditView.list(a, entries, map[string]bool{"more": more})
 		}),
@@ -68,22 +68,28 @@ func auditSubject(ctx context.Context, d api, subject string) (string, error) {
 	return "tenant/" + t.ID.String(), nil
 }
 
-// newestAudit reads page after page, which come oldest first, and keeps the end; more
-// reports whether limit has cut off the beginning.
+// newestAudit reads page after page, newest first; more reports whether limit has cut off
+// the end. after is an id.
 func newestAudit(ctx context.Context, d api, subject string, after int64, limit int) (entries []directory.AuditEntry, more bool, err error) {
+	before := int64(0)
 	for {
-		page, err := d.Audit(ctx, subject, after, pageSize)
+		page, err := d.NewestAudit(ctx, subject, before, pageSize)
 		if err != nil {
 			return nil, false, err
 		}
-		entries = append(entries, page...)
-		if limit > 0 && len(entries) > limit {
-			entries, more = entries[len(entries)-limit:], true
+		for _, e := range page {
+			switch {
+			case e.ID <= after:
+				return entries, false, nil
+			case limit > 0 && len(entries) == limit:
+				return entries, true, nil
+			}
+			entries = append(entries, e)
+			before = e.ID
 		}
 		if len(page) < pageSize {
-			return entries, more, nil
+			return entries, false, nil
 		}
-		after = page[len(page)-1].ID
 	}
 }
 

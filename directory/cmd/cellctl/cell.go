@@ -90,6 +90,9 @@ func (a *app) cellAdd() *cobra.Command {
 		if err != nil {
 			return withHint(err, problem.Conflict, "a cell that has run says itself where it is, by its own settings; in its place: --incarnation, as cellctl cell list -o wide shows it")
 		}
+		if added.Address != c.Address {
+			a.note("cell %s stays at %s, to which it was rolled out; to take it to %s: cellctl rollout create", added.ID, added.Address, c.Address)
+		}
 		return cellView.one(a, added)
 	})
 	f := cmd.Flags()

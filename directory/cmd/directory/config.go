@@ -27,6 +27,7 @@ type Config struct {
 	TokenTTL         time.Duration `env:"TOKEN_TTL" envDefault:"720h" help:"lifetime of the token that a sign-up gets"`
 	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
 	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"50000" help:"versions that a router may be behind before it needs a snapshot; more than 50000 count as so many"`
+	AuditKeep        time.Duration `env:"AUDIT_KEEP" envDefault:"9600h" help:"how long audit lines are kept"`
 	ConsulAddr       string        `env:"CONSUL_ADDR" help:"host:port of a Consul agent: cells' health and the lease come from there; empty is Postgres"`
 	StopGrace        time.Duration `env:"STOP_GRACE" envDefault:"10s" help:"time that requests under way get when the process stops"`
 
@@ -48,6 +49,8 @@ func (c *Config) Validate() error {
 		return errors.New("TENANTS_PER_MINUTE, MAX_TENANTS and MAX_TENANTS_PER_CALLER must be at least 1")
 	case c.DeletionGrace < time.Second:
 		return errors.New("DELETION_GRACE must be at least a second: cellctl tenant purge ends that of one tenant")
+	case c.AuditKeep < 24*time.Hour:
+		return errors.New("AUDIT_KEEP must be at least 24h")
 	case c.TokenTTL < time.Second || c.StopGrace <= 0:
 		return errors.New("TOKEN_TTL must be at least a second and STOP_GRACE positive")
 	}

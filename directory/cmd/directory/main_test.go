@@ -85,7 +85,7 @@ func TestConfiguration(t *testing.T) {
 	}
 	for bad, want := range map[string]string{
 		"DIRECTORY_LISTEN_ADR=x": "LISTEN_ADDR", "DIRECTORY_SIGNUP=ajar": "SIGNUP", "DIRECTORY_TOKEN_TTL=0s": "TOKEN_TTL",
-		"DIRECTORY_DATABASE_POOL=1": "DATABASE_POOL", "DIRECTORY_TOKEN_KEYS=short": "keys",
+		"DIRECTORY_DATABASE_POOL=1": "DATABASE_POOL", "DIRECTORY_AUDIT_KEEP=1h": "AUDIT_KEEP", "DIRECTORY_TOKEN_KEYS=short": "keys",
 	} {
 		if _, err := do(t, append(good, bad), "--print-config"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error about %s", bad, err, want)

@@ -15,7 +15,7 @@ import (
 
 // newWork is the background work of this process.
 func newWork(cfg Config, record *store.Store, log *slog.Logger) ([]task, error) {
-	k := &keeper{leaser: record.Leaser(), holder: cfg.Instance, record: record, keep: cfg.KeepVersions, log: log}
+	k := &keeper{leaser: record.Leaser(), holder: cfg.Instance, record: record, keep: cfg.KeepVersions, audit: cfg.AuditKeep, log: log}
 	st := &stager{record, log}
 	if cfg.ConsulAddr == "" {
 		return []task{{"prune", k.Run}, {"roll-outs", st.Run}}, nil
@@ -36,6 +36,7 @@ type keeper struct {
 	holder string
 	record *store.Store
 	keep   int64
+	audit  time.Duration
 	log    *slog.Logger
 }
 
@@ -79,6 +80,13 @@ func (k *keeper) runOnce(ctx context.Context) error {
 	gone, err := k.record.Prune(ctx, k.keep, silent)
 	if err == nil && gone != (store.Pruned{}) {
 		k.log.InfoContext(ctx, "pruned", "changes", gone.Changes, "routers", gone.Routers, "cells", gone.Cells)
+	}
+	if err != nil {
+		return err
+	}
+	lines, err := k.record.PruneAudit(ctx, k.audit)
+	if lines > 0 {
+		k.log.InfoContext(ctx, "pruned", "audit", lines)
 	}
 	return err
 }
