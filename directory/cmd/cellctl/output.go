@@ -12,11 +12,9 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	yaml "go.yaml.in/yaml/v4"
-)
 
-// apiVersion marks the JSON and YAML that cellctl prints; members are added to
-// it and never change their meaning.
-const apiVersion = "cellway/v1"
+	"github.com/cellway/cellway/infra/run"
+)
 
 var formats = []string{"table", "wide", "json", "yaml", "name"}
 
@@ -139,7 +137,7 @@ func (a *app) document(kind string, parts ...any) error {
 	head := struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
-	}{apiVersion, kind}
+	}{run.APIVersion, kind}
 	joined, err := join(append([]any{head}, parts...))
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
