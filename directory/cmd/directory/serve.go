@@ -43,6 +43,7 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	admin := run.NewAdmin()
+	tel.Admin(admin)
 	admin.Check("database", record.Ping)
 	handler := otelhttp.NewHandler(telemetry.HTTP(tel.Log, "directory", true, api), "directory")
 	return listen(ctx, cfg, handler, admin, admin.Handler(tel.Registry), work)
