@@ -200,3 +200,5 @@ type memory struct {
 func (memory) IssueToken(context.Context, directory.TenantID, string, time.Duration) (client.Token, error) {
 	return client.Token{}, problem.New(problem.Forbidden, "there are no tokens here")
 }
+
+func (memory) Version(context.Context) (client.Version, error) { return client.Version{}, nil }

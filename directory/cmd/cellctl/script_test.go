@@ -117,7 +117,7 @@ func startDirectory(tb testing.TB, keys token.Keys) (addr, db string) {
 	}
 	tb.Cleanup(record.Close)
 	beat(tb, record)
-	s, err := server.New(server.Options{Directory: record, Rollouts: record, Keys: keys, Registry: prometheus.NewRegistry()})
+	s, err := server.New(server.Options{Directory: record, Rollouts: record, Keys: keys, Registry: prometheus.NewRegistry(), Schema: record.Schema})
 	if err != nil {
 		tb.Fatal(err)
 	}
