@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		return usage(cmd.CommandPath()+" --help shows its flags", "%s", err)
 	})
 	root.AddCommand(a.cellCommand(), a.tenantCommand(), a.moveCommand(), a.tokenCommand(), a.keyCommand(), a.routerCommand(),
-		a.rolloutCommand(), a.routeCommand(), a.auditCommand(), a.configCommand(), a.versionCommand())
+		a.rolloutCommand(), a.routeCommand(), a.auditCommand(), a.waitCommand(), a.configCommand(), a.versionCommand())
 	group(root)
 	return root
 }
