@@ -56,6 +56,7 @@ type Server struct {
 	told    func(took time.Duration)
 	meter   *Meter
 	mux     *mux.Router
+	version []string     // of the contract, in each answer
 	handler http.Handler // serve, within telemetry
 }
 
@@ -84,7 +85,7 @@ func New(o Options) (*Server, error) {
 		db:   o.DB, limiter: newLimiter(o.Cache, o.RatePerMinute),
 		maxBody: o.MaxBody, timeout: o.Timeout, metrics: newMetrics(o.Registry), told: o.Observe, meter: o.Meter,
 	}
-	s.mux = s.routes(all)
+	s.mux, s.version = s.routes(all), []string{all[0].op.Spec.Info.Version}
 	// The router is the only peer and has cleaned the request id: it is taken over.
 	s.handler = otelhttp.NewHandler(telemetry.HTTP(o.Log, source, true, http.HandlerFunc(s.serve)), "cell request")
 	return s, nil
@@ -158,6 +159,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.allowed(r))
 	defer cancel()
 	r = stripTenant(r.WithContext(ctx))
+	w.Header()["Api-Version"] = s.version
 	sw := &telemetry.StatusWriter{ResponseWriter: w}
 	defer func() {
 		if errors.Is(telemetry.RequestFrom(ctx).Err, problem.Stale) {

@@ -100,6 +100,17 @@ func TestADeadDatabaseIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestEveryAnswerSaysWhichContractItKeeps(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for path, want := range map[string]int{"/v1/projects": 200, "/nowhere": 404} {
+		got := h.want(want, request{method: "GET", path: path}).header.Get("Api-Version")
+		if !strings.Contains(string(cell.Contract), "\n  version: "+got+"\n") || got == "" {
+			t.Errorf("%s: got Api-Version %q, which is not the contract's", path, got)
+		}
+	}
+}
+
 func TestMetricsFollowTheConventions(t *testing.T) {
 	t.Parallel()
 	h := start(t)

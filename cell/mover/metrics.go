@@ -20,7 +20,8 @@ func newMetrics() *metrics {
 		rests:   prometheus.NewCounter(prometheus.CounterOpts{Name: "move_rests_total", Help: "Moves that were left alone for a while, because a cell of them does not answer or fails again and again."}),
 		pause: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "move_write_pause_seconds", Help: "From the freeze at the source until a cell serves the tenant again: the target, or, of an aborted move, the source.",
-			Buckets: []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
+			Buckets:                     []float64{.002, .005, .01, .015, .025, .05, .1, .25, .5, 1, 2.5, 10},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 		}),
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/directory/server"
 	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // withCell is a directory with the ready cell c1.
@@ -121,6 +122,23 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 	}
 	if got := b.call(t, "POST", "/v1/tenants", `{"slug":"a"}`, "Content-Type: text/plain"); got.status != 400 || got.problem(t).Errors[0].Pointer != "header/Content-Type" {
 		t.Errorf("text body: got %d %s", got.status, got.body)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	b := serve(t, withCell(t), func(o *server.Options) {
+		o.Schema = func(context.Context) (int64, error) { return 42, nil }
+	})
+	got, err := b.client(t, token.Operator).Version(t.Context())
+	if want := run.BuildInfo(); err != nil || got.Version != want["version"] || got.GoVersion != want["goversion"] || got.Schema != 42 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, path := range []string{"/v1/version", "/nowhere"} {
+		v := b.call(t, "GET", path, "").header.Get("Api-Version")
+		if !strings.Contains(string(server.Contract), "\n  version: "+v+"\n") || v == "" {
+			t.Errorf("%s: got Api-Version %q, which is not the contract's", path, v)
+		}
 	}
 }
 

@@ -36,12 +36,15 @@ type Options struct {
 	// that the process can stop and routers go on with another one. nil never does.
 	Stopping context.Context
 	Now      func() time.Time // the clock for tokens; nil is time.Now
+	// Schema is the number of the newest migration that the record has; nil tells none.
+	Schema func(context.Context) (int64, error)
 }
 
 // A Server is the HTTP API. It is safe for concurrent use.
 type Server struct {
 	Options
 	mux     http.Handler
+	version []string // of the contract, in each answer
 	metrics *metrics
 	table   tableCache
 	signups *limiter // by address
@@ -78,7 +81,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mux = s.routes(all)
+	s.mux, s.version = s.routes(all), []string{all[0].op.Spec.Info.Version}
 	return s, nil
 }
 
@@ -93,6 +96,7 @@ func (s *Server) handlers() map[string]handler {
 		"addKey": s.addKey, "listKeys": s.listKeys, "revokeKey": s.revokeKey, "revokeToken": s.revokeToken, "getCredentials": s.getCredentials,
 		"takeClaim": s.takeClaim, "findClaim": s.findClaim, "releaseClaim": s.releaseClaim,
 		"getTable": s.getTable, "getChanges": s.getChanges, "getWatermark": s.getWatermark, "getAudit": s.getAudit,
+		"getVersion": s.getVersion,
 		"createMove": s.createMove, "listMoves": s.listMoves, "getMove": s.getMove,
 		"askMove": s.askMove, "leaseMove": s.leaseMove, "restMove": s.restMove, "advanceMove": s.advanceMove,
 		"getRehearsal": s.getRehearsal, "leaseRehearsal": s.leaseRehearsal, "endRehearsal": s.endRehearsal,
@@ -104,7 +108,10 @@ func (s *Server) handlers() map[string]handler {
 }
 
 // ServeHTTP serves the API.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Api-Version"] = s.version
+	s.mux.ServeHTTP(w, r)
+}
 
 // maxBody bounds a request's body in bytes; nothing in the contract is larger, but
 // for a list of changes that is rolled out.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +242,22 @@ func problemDetail(err error) string {
 		return e.Detail
 	}
 	return ""
+}
+
+func TestTheSchemaIsThatOfTheNewestMigration(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	newest, _, _ := strings.Cut(filepath.Base(slices.Max(files)), "_")
+	want, err := strconv.ParseInt(newest, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open(t, fresh(t)).Schema(t.Context()); err != nil || got != want {
+		t.Errorf("got %d, %v, want %d", got, err, want)
+	}
 }
 
 // TestTheSchemaHoldsTheInvariants writes past the store what must never be.

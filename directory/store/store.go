@@ -92,3 +92,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Schema is the number of the newest migration that the record has.
+func (s *Store) Schema(ctx context.Context) (number int64, err error) {
+	if err := s.pool.QueryRow(ctx, `SELECT max(version_id) FROM directory.schema_version WHERE is_applied`).Scan(&number); err != nil {
+		return 0, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return number, nil
+}

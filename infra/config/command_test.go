@@ -20,14 +20,15 @@ func TestCommand(t *testing.T) {
 		done          bool
 		out, err      string
 	}{
-		"to run":           {nil, []string{"X_TOKEN=secret"}, false, "", ""},
+		"to run":           {nil, []string{"X_TOKEN=hunter2"}, false, "", ""},
 		"a setting lacks":  {nil, nil, false, "", "TOKEN"},
-		"an argument":      {[]string{"serve"}, []string{"X_TOKEN=secret"}, false, "", `x takes no argument, got "serve"`},
+		"an argument":      {[]string{"serve"}, []string{"X_TOKEN=hunter2"}, false, "", `x takes no argument, got "serve"`},
 		"an unknown flag":  {[]string{"--nonsense"}, nil, false, "", "nonsense"},
 		"version":          {[]string{"--version"}, nil, true, run.Version, ""},
 		"help":             {[]string{"--help"}, nil, true, "", ""},
-		"the settings":     {[]string{"--print-config"}, []string{"X_TOKEN=secret", "X_ADDR=here"}, true, "X_ADDR=here", ""},
-		"bad ones, to see": {[]string{"--print-config"}, []string{"X_TOKEN=secret", "X_ADR=here"}, false, "", "X_ADR"},
+		"the settings":     {[]string{"--print-config"}, []string{"X_TOKEN=hunter2", "X_ADDR=here"}, true, "X_ADDR=here", ""},
+		"what there is":    {[]string{"--print-settings"}, nil, true, "| `X_ADDR` | `127.0.0.1:1` | text | where |", ""},
+		"bad ones, to see": {[]string{"--print-config"}, []string{"X_TOKEN=hunter2", "X_ADR=here"}, false, "", "X_ADR"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,9 +40,9 @@ func TestCommand(t *testing.T) {
 				t.Errorf("got done %v, %v", done, err)
 			case err != nil && !strings.Contains(err.Error(), tt.err):
 				t.Errorf("got %v, want it to say %q", err, tt.err)
-			case !strings.Contains(out.String(), tt.out) || strings.Contains(out.String(), "secret"):
+			case !strings.Contains(out.String(), tt.out) || strings.Contains(out.String(), "hunter2"):
 				t.Errorf("got %q, want it to have %q and no secret", out.String(), tt.out)
-			case !done && err == nil && into.Token != "secret":
+			case !done && err == nil && into.Token != "hunter2":
 				t.Errorf("got %+v", into)
 			}
 		})

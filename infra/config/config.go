@@ -8,12 +8,9 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -35,28 +32,46 @@ func (s Secret) GoString() string { return s.String() }
 // MarshalText hides the value from JSON and logs.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Load fills into (a pointer to a struct with `env`, `envDefault` and `help`
+// Load fills into (a pointer to a struct with `env`, `envDefault`, `unit` and `help`
 // tags) from the variables in environ (os.Environ's form) that start with
 // prefix, e.g. "ROUTER_". It then calls into's Validate method if it has one.
 func Load(prefix string, environ []string, into any) error {
-	vars, err := collect(prefix, environ, Names(into))
+	_, err := load(prefix, environ, into)
+	return err
+}
+
+// load is Load. It tells where each value is from: env, file and which, or default.
+func load(prefix string, environ []string, into any) (sources map[string]string, err error) {
+	vars, files, err := collect(prefix, environ, Names(into))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := env.ParseWithOptions(into, env.Options{Prefix: prefix, Environment: vars}); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+	sources = map[string]string{}
+	options := env.Options{Prefix: prefix, Environment: vars, OnSet: func(name string, _ any, isDefault bool) {
+		switch _, set := vars[name]; {
+		case !set || isDefault: // an empty variable stands for the default
+			sources[name] = "default"
+		case files[name] != "":
+			sources[name] = "file " + files[name]
+		default:
+			sources[name] = "env"
+		}
+	}}
+	if err := env.ParseWithOptions(into, options); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if v, ok := into.(interface{ Validate() error }); ok {
 		if err := v.Validate(); err != nil {
-			return fmt.Errorf("configuration: %w", err)
+			return nil, fmt.Errorf("configuration: %w", err)
 		}
 	}
-	return nil
+	return sources, nil
 }
 
-// collect resolves _FILE variables and refuses unknown ones.
-func collect(prefix string, environ, known []string) (map[string]string, error) {
-	vars, fromFile := map[string]string{}, map[string]bool{}
+// collect resolves _FILE variables, telling which file was read for what, and
+// refuses unknown ones.
+func collect(prefix string, environ, known []string) (vars, files map[string]string, err error) {
+	vars, files = map[string]string{}, map[string]string{}
 	for _, kv := range environ {
 		full, value, _ := strings.Cut(kv, "=")
 		name, ours := strings.CutPrefix(full, prefix)
@@ -64,25 +79,25 @@ func collect(prefix string, environ, known []string) (map[string]string, error) 
 			continue
 		}
 		base, isFile := strings.CutSuffix(name, "_FILE")
+		file := ""
 		switch {
-		case slices.Contains(known, name):
-			isFile = false // a setting that is called so
+		case slices.Contains(known, name): // also one that is called so
 		case isFile && slices.Contains(known, base):
 			b, err := os.ReadFile(value)
 			if err != nil {
-				return nil, fmt.Errorf("configuration: %s: %w", full, err)
+				return nil, nil, fmt.Errorf("configuration: %s: %w", full, err)
 			}
-			full, value = prefix+base, strings.TrimSpace(string(b))
+			file, full, value = value, prefix+base, strings.TrimSpace(string(b))
 		default:
 			near, _ := Nearest(name, known)
-			return nil, fmt.Errorf("configuration: unknown variable %s (did you mean %s%s?)", full, prefix, near)
+			return nil, nil, fmt.Errorf("configuration: unknown variable %s (did you mean %s%s?)", full, prefix, near)
 		}
-		if _, twice := vars[full]; twice && fromFile[full] != isFile {
-			return nil, fmt.Errorf("configuration: %s and %[1]s_FILE are both set", full)
+		if _, twice := vars[full]; twice && (files[full] == "") != (file == "") {
+			return nil, nil, fmt.Errorf("configuration: %s and %[1]s_FILE are both set", full)
 		}
-		vars[full], fromFile[full] = value, isFile
+		vars[full], files[full] = value, file
 	}
-	return vars, nil
+	return vars, files, nil
 }
 
 // Names lists the settings of the struct behind into, without the prefix.
@@ -92,51 +107,6 @@ func Names(into any) []string {
 		names = append(names, f.name)
 	}
 	return names
-}
-
-type field struct {
-	name, def, help string
-	value           reflect.Value
-}
-
-func fields(into any) func(yield func(field) bool) {
-	v := reflect.Indirect(reflect.ValueOf(into))
-	return func(yield func(field) bool) {
-		for i := range v.NumField() {
-			t := v.Type().Field(i)
-			name, _, _ := strings.Cut(t.Tag.Get("env"), ",")
-			if name == "" {
-				continue
-			}
-			if !yield(field{name, t.Tag.Get("envDefault"), t.Tag.Get("help"), v.Field(i)}) {
-				return
-			}
-		}
-	}
-}
-
-// Print writes each setting with its value (secrets masked), default and meaning.
-func Print(w io.Writer, prefix string, into any) {
-	for f := range fields(into) {
-		source := "set"
-		if f.isDefault() {
-			source = "default"
-		}
-		fmt.Fprintf(w, "%s%s=%v\t# %s; %s\n", prefix, f.name, f.value.Interface(), source, f.help)
-	}
-}
-
-// isDefault reports whether the setting has its default's value, which may be
-// written in more ways than one (60m is 1h0m0s).
-func (f field) isDefault() bool {
-	if f.def == "" {
-		return f.value.IsZero()
-	}
-	if d, ok := f.value.Interface().(time.Duration); ok {
-		def, err := time.ParseDuration(f.def)
-		return err == nil && d == def
-	}
-	return fmt.Sprint(f.value.Interface()) == f.def
 }
 
 // Nearest is the known name with the least edit distance to name, and that

@@ -89,11 +89,18 @@ func TestErrorsDoNotShowSecrets(t *testing.T) {
 
 func TestPrint(t *testing.T) {
 	t.Parallel()
-	s := settings{Addr: ":1", Database: "hunter2", Grace: 90 * time.Second}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"TEST_LISTEN_ADDR=127.0.0.1:8080", "TEST_DATABASE_URL_FILE=" + secret, "TEST_STOP_GRACE="}
 	var out bytes.Buffer
-	Print(&out, "TEST_", &s)
-	want := `TEST_LISTEN_ADDR=:1	# set; where tenants connect
-TEST_DATABASE_URL=********	# set; where the data is
+	var s settings
+	if done, err := Command("test", "TEST_", []string{"--print-config"}, environ, &out, &s); !done || err != nil {
+		t.Fatalf("got done %v, %v", done, err)
+	}
+	want := `TEST_LISTEN_ADDR=127.0.0.1:8080	# env; where tenants connect
+TEST_DATABASE_URL=********	# file ` + secret + `; where the data is
 TEST_STOP_GRACE=1m30s	# default; time for requests under way
 TEST_TABLE_FILE=	# default; copy of the table on disk
 `

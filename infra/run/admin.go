@@ -20,6 +20,10 @@ import (
 // Version is set by the linker (-X .../infra/run.Version=...).
 var Version = "dev"
 
+// APIVersion marks the JSON and YAML that our commands print; members are added to it
+// and never change their meaning.
+const APIVersion = "cellway/v1"
+
 // A Check says whether something that readiness depends on works now. It must
 // return quickly and honour ctx. It never asks another cell.
 type Check func(ctx context.Context) error

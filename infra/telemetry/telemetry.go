@@ -38,7 +38,7 @@ const (
 // Telemetry is what a process reports through.
 type Telemetry struct {
 	Log      *slog.Logger
-	Level    *slog.LevelVar // may be changed at run time
+	Level    *slog.LevelVar // may be changed at run time: see Admin
 	Registry *prometheus.Registry
 	stop     func(context.Context) error
 	sink     *sink

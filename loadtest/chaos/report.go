@@ -52,7 +52,7 @@ type Report struct {
 
 func newReport(o Options) *Report {
 	return &Report{
-		APIVersion: "cellway.io/v1", Kind: "ChaosReport", Seed: o.Seed, Moves: map[string]int{}, Violations: []Violation{}, Data: o.Dir,
+		APIVersion: loadtest.APIVersion, Kind: "ChaosReport", Seed: o.Seed, Moves: map[string]int{}, Violations: []Violation{}, Data: o.Dir,
 	}
 }
 

@@ -51,7 +51,7 @@ func newRun(o Options, s *stack.Stack) *run {
 		o: o, stack: s, ep: loadtest.NewEndpoint(st.RouterURLs()...), console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken),
 		lost: map[directory.TenantID]int64{}, doubled: map[directory.TenantID]int64{},
 		rec: &loadtest.Recorder{}, stop: make(chan struct{}), traffic: &errgroup.Group{},
-		report: &Report{APIVersion: "cellway.io/v1", Kind: "DemoReport", OK: true, Seed: o.Seed, Routers: len(st.Routers)},
+		report: &Report{APIVersion: loadtest.APIVersion, Kind: "DemoReport", OK: true, Seed: o.Seed, Routers: len(st.Routers)},
 	}
 }
 

@@ -36,7 +36,7 @@ type Report struct {
 // tree, whose version it names.
 func NewReport(ctx context.Context, command, source string, rounds int) *Report {
 	return &Report{
-		APIVersion: "cellway.io/v1", Kind: "BenchReport", Command: command, Rounds: rounds,
+		APIVersion: loadtest.APIVersion, Kind: "BenchReport", Command: command, Rounds: rounds,
 		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: machine(), Load: Load(),
 		Version: version(ctx, source),
 	}

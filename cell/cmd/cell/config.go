@@ -27,8 +27,8 @@ type Config struct {
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
 	MoverDatabaseURL config.Secret    `env:"MOVER_DATABASE_URL" help:"Postgres URL of the role that moves tenants; empty turns the transfer endpoint off, and deleted tenants are not purged"`
-	MoveBytes        int64            `env:"MOVE_BYTES_PER_SECOND" envDefault:"0" help:"what all moves out of and into the cell may send, at most; 0 is no bound"`
-	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" help:"the same in rows, however many travel together; 0 is no bound"`
+	MoveBytes        int64            `env:"MOVE_BYTES_PER_SECOND" envDefault:"0" unit:"bytes" help:"what all moves out of and into the cell may send a second, at most; 0 is no bound"`
+	MoveRows         int64            `env:"MOVE_ROWS_PER_SECOND" envDefault:"0" unit:"rows" help:"the same in rows, however many travel together; 0 is no bound"`
 	MoveLatency      time.Duration    `env:"MOVE_LATENCY" envDefault:"20ms" help:"p99 of the tenants' requests up to which a move does not give way; several moves, as of a drain, do from a quarter of it"`
 	RedisURL         config.Secret    `env:"REDIS_URL,required" help:"redis:// URL"`
 	DirectoryURL     string           `env:"DIRECTORY_URL" help:"base URL of the directory; needed by the API"`
@@ -38,11 +38,11 @@ type Config struct {
 	ControlKeys      config.Secret    `env:"CONTROL_KEYS" help:"public keys of what movers sign, from their TOKEN_KEYS by directory derive-keys --for public; needed by the API"`
 	Locality         string           `env:"LOCALITY" help:"where the cell's data is; empty is nowhere in particular"`
 	Tier             string           `env:"TIER" help:"class of the cell; empty is none"`
-	Capacity         int              `env:"CAPACITY" envDefault:"1000" help:"tenants that the cell is sized for"`
+	Capacity         int              `env:"CAPACITY" envDefault:"1000" unit:"tenants" help:"tenants that the cell is sized for"`
 	ConsulAddr       string           `env:"CONSUL_ADDR" help:"host:port of a Consul agent to register with as well; empty is none"`
-	RatePerMinute    int              `env:"RATE_PER_MINUTE" envDefault:"60000" help:"requests of one tenant; 0 is no limit"`
+	RatePerMinute    int              `env:"RATE_PER_MINUTE" envDefault:"60000" unit:"requests" help:"requests of one tenant per minute; 0 is no limit"`
 	StopGrace        time.Duration    `env:"STOP_GRACE" envDefault:"15s" help:"time that requests under way get when the process stops"`
-	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
+	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" unit:"connections" help:"connections to Postgres"`
 
 	tokens, assertions, control token.Keys
 }

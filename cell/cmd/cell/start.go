@@ -129,6 +129,7 @@ func (p *process) close() {
 // over. start closes the pools after that and sends what telemetry holds back.
 func (p *process) run(ctx context.Context) error {
 	admin := run.NewAdmin()
+	p.tel.Admin(admin)
 	admin.Check("database", p.store.Ping)
 	adminLn, err := net.Listen("tcp", p.cfg.AdminAddr)
 	if err != nil {

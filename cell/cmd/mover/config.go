@@ -21,12 +21,12 @@ type Config struct {
 	DirectoryToken config.Secret `env:"DIRECTORY_TOKEN,required" help:"token of kind mover for the directory"`
 	TokenKeys      config.Secret `env:"TOKEN_KEYS,required" help:"keys with which it says to cells who it is, from the directory's TOKEN_KEYS by directory derive-keys --for movers"`
 	TLSIdentityDir string        `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which cells know this mover; needed for cells with https addresses"`
-	Parallel       int           `env:"PARALLEL" envDefault:"4" help:"moves side by side"`
+	Parallel       int           `env:"PARALLEL" envDefault:"4" unit:"moves" help:"moves side by side"`
 	LeaseTTL       time.Duration `env:"LEASE_TTL" envDefault:"5s" help:"how long after its death another mover takes over"`
 	Poll           time.Duration `env:"POLL" envDefault:"200ms" help:"how often it looks for work"`
 	PauseBudget    time.Duration `env:"PAUSE_BUDGET" envDefault:"300ms" help:"longest pause before a move is aborted by itself"`
 	FreezeWait     time.Duration `env:"FREEZE_WAIT" envDefault:"150ms" help:"how long a freeze waits for the tenant's open transactions"`
-	SmallBytes     int64         `env:"SMALL_BYTES" envDefault:"0" help:"a tenant up to this size, in bytes, is copied inside the pause in one step; 0 makes rounds for every tenant"`
+	SmallBytes     int64         `env:"SMALL_BYTES" envDefault:"0" unit:"bytes" help:"a tenant up to this size is copied inside the pause in one step; 0 makes rounds for every tenant"`
 
 	keys token.Keys
 }

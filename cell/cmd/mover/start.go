@@ -37,6 +37,7 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 	v.Register(tel.Registry)
 
 	admin := run.NewAdmin()
+	tel.Admin(admin)
 	ln, err := net.Listen("tcp", cfg.AdminAddr)
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)

@@ -22,6 +22,7 @@ type app struct {
 	flags struct {
 		addr, token, router, context string
 		output                       string
+		columns                      []string
 		noHeaders, noColor           bool
 		timeout                      time.Duration
 	}

@@ -30,6 +30,7 @@ type api interface {
 	directory.Directory
 	directory.Rollouts
 	IssueToken(ctx context.Context, id directory.TenantID, subject string, ttl time.Duration) (client.Token, error)
+	Version(ctx context.Context) (client.Version, error)
 }
 
 // directory is the directory that the settings name. It is asked once per

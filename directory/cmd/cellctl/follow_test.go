@@ -169,12 +169,16 @@ func TestMoreMovesThanAPage(t *testing.T) {
 		}
 	}
 	const n = pageSize + 1
+	var all []directory.TenantID // before the moves, all of which Memory looks at for each tenant
 	for i := range n {
 		one, err := d.CreateTenant(t.Context(), directory.NewTenant{Slug: fmt.Sprint("t", i), Cell: "c1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.CreateMove(t.Context(), directory.NewMove{Tenant: one.ID, Target: "c2"}); err != nil {
+		all = append(all, one.ID)
+	}
+	for _, id := range all {
+		if _, err := d.CreateMove(t.Context(), directory.NewMove{Tenant: id, Target: "c2"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,3 +200,5 @@ type memory struct {
 func (memory) IssueToken(context.Context, directory.TenantID, string, time.Duration) (client.Token, error) {
 	return client.Token{}, problem.New(problem.Forbidden, "there are no tokens here")
 }
+
+func (memory) Version(context.Context) (client.Version, error) { return client.Version{}, nil }

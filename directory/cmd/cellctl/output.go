@@ -12,17 +12,18 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	yaml "go.yaml.in/yaml/v4"
+
+	"github.com/cellway/cellway/infra/run"
 )
 
-// apiVersion marks the JSON and YAML that cellctl prints; members are added to
-// it and never change their meaning.
-const apiVersion = "cellway/v1"
-
-var formats = []string{"table", "wide", "json", "yaml", "name"}
+var formats = []string{"table", "wide", "csv", "json", "yaml", "name"}
 
 func (a *app) checkFormat() error {
-	if !slices.Contains(formats, a.flags.output) {
+	switch {
+	case !slices.Contains(formats, a.flags.output):
 		return usage("one of "+strings.Join(formats, ", "), "unknown output format %q", a.flags.output)
+	case len(a.flags.columns) > 0 && !slices.Contains([]string{"table", "wide", "csv"}, a.flags.output):
+		return usage("jq chooses members of -o json", "--columns is for tables and csv")
 	}
 	return nil
 }
@@ -40,7 +41,7 @@ type clock = time.Time
 // A column of a table; text may use the time now to tell an age.
 type column[T any] struct {
 	title string
-	wide  bool // only with -o wide
+	wide  bool // only with -o wide, in csv, and where it is asked for
 	text  func(item T, now clock) string
 }
 
@@ -54,6 +55,9 @@ func (v view[T]) one(a *app, item T, next ...string) error {
 		}
 		return a.document(v.kind, item, tail)
 	}
+	if err := v.lacks(a); err != nil {
+		a.note("%s", err) // what was asked for is done all the same
+	}
 	v.rows(a, []T{item})
 	for _, step := range next {
 		a.note("next: %s", step)
@@ -61,8 +65,12 @@ func (v view[T]) one(a *app, item T, next ...string) error {
 	return nil
 }
 
-// list shows things of one kind; more holds further members of the document.
+// list shows things of one kind; more holds further members of the document. Nothing has
+// been changed: a column that there is none of is an error.
 func (v view[T]) list(a *app, items []T, more any) error {
+	if err := v.lacks(a); err != nil {
+		return err
+	}
 	if v.isDocument(a) {
 		if items == nil {
 			items = []T{} // null would break every reader's loop
@@ -83,18 +91,15 @@ func (v view[T]) rows(a *app, items []T) {
 		}
 		return
 	}
+	if a.flags.output == "csv" {
+		v.csv(a, items)
+		return
+	}
 	if len(items) == 0 {
 		a.note("nothing to show")
 		return
 	}
-	t := newTable()
-	columns := slices.Collect(func(yield func(column[T]) bool) {
-		for _, c := range v.columns {
-			if (!c.wide || a.flags.output == "wide") && !yield(c) {
-				return
-			}
-		}
-	})
+	t, columns := newTable(), v.chosen(a)
 	if !a.flags.noHeaders {
 		t.AppendHeader(row(columns, func(c column[T]) string { return c.title }))
 	}
@@ -139,7 +144,7 @@ func (a *app) document(kind string, parts ...any) error {
 	head := struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`
-	}{apiVersion, kind}
+	}{run.APIVersion, kind}
 	joined, err := join(append([]any{head}, parts...))
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)

@@ -187,8 +187,8 @@ func (a *app) showPlan(p plan, next ...string) error {
 	switch a.flags.output {
 	case "json", "yaml":
 		return a.document("Plan", p, map[string]any{"next_steps": next})
-	case "name":
-		if steps := slices.Concat(p.UnderWay, p.Moves); len(steps) > 0 {
+	case "name", "csv":
+		if steps := slices.Concat(p.UnderWay, p.Moves); len(steps) > 0 || a.flags.output == "csv" {
 			stepView.rows(a, steps)
 		}
 		return nil

@@ -72,7 +72,7 @@ func said(c directory.RolloutChange) string {
 
 // showChanges shows the changes of r as a table, or not where a document will have them.
 func (a *app) showChanges(r directory.Rollout) {
-	if changeView.isDocument(a) || a.flags.output == "name" {
+	if changeView.isDocument(a) || a.flags.output == "name" || a.flags.output == "csv" {
 		return
 	}
 	var rows []changeRow

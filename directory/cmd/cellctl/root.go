@@ -58,7 +58,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.flags.router, "router", "", "base URL of a router's admin listener (CELLCTL_ROUTER)")
 	f.StringVar(&a.flags.context, "context", "", "context of the config file to use (CELLCTL_CONTEXT)")
 	f.StringVarP(&a.flags.output, "output", "o", "table", "how to answer: "+strings.Join(formats, ", "))
-	f.BoolVar(&a.flags.noHeaders, "no-headers", false, "leave the table's headers out")
+	f.StringSliceVar(&a.flags.columns, "columns", nil, "columns to show, in this order, also those of -o wide")
+	f.BoolVar(&a.flags.noHeaders, "no-headers", false, "leave the headers of tables and csv out")
 	f.BoolVar(&a.flags.noColor, "no-color", false, "never colour (NO_COLOR)")
 	f.DurationVar(&a.flags.timeout, "timeout", 30*time.Second, "how long to wait for an answer")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
@@ -70,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		return usage(cmd.CommandPath()+" --help shows its flags", "%s", err)
 	})
 	root.AddCommand(a.cellCommand(), a.tenantCommand(), a.moveCommand(), a.tokenCommand(), a.keyCommand(), a.routerCommand(),
-		a.rolloutCommand(), a.routeCommand(), a.auditCommand(), a.configCommand(), a.versionCommand())
+		a.rolloutCommand(), a.routeCommand(), a.auditCommand(), a.waitCommand(), a.configCommand(), a.versionCommand())
 	group(root)
 	return root
 }

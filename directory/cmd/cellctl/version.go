@@ -22,6 +22,7 @@ type build struct {
 	Version   string `json:"version"`
 	Revision  string `json:"revision,omitempty"`
 	GoVersion string `json:"goversion,omitempty"`
+	Schema    int64  `json:"schema,omitempty"` // number of the directory's newest migration
 }
 
 var buildView = view[build]{
@@ -31,31 +32,51 @@ var buildView = view[build]{
 		{title: "part", text: func(b build, _ clock) string { return b.Part }},
 		{title: "version", text: func(b build, _ clock) string { return b.Version }},
 		{title: "revision", text: func(b build, _ clock) string { return b.Revision }},
+		{title: "schema", text: func(b build, _ clock) string { return number(b.Schema) }},
 		{title: "go", wide: true, text: func(b build, _ clock) string { return b.GoVersion }},
 	},
 }
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Show the version of cellctl and, where one is named, of the router", Args: names(),
+		Use: "version", Short: "Show the version of cellctl and, where they are named, of the directory and a router", Args: names(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.settings()
 			if err != nil {
 				return err
 			}
 			own := run.BuildInfo()
-			builds := []build{{"cellctl", own["version"], own["revision"], own["goversion"]}}
+			builds := []build{{"cellctl", own["version"], own["revision"], own["goversion"], 0}}
+			if s.Addr != "" {
+				builds = append(builds, a.buildOf("directory", func(b *build) error {
+					d, err := a.directory()
+					if err != nil {
+						return err
+					}
+					v, err := d.Version(cmd.Context())
+					b.Version, b.Revision, b.GoVersion, b.Schema = v.Version, v.Revision, v.GoVersion, v.Schema
+					return err
+				}))
+			}
 			if s.Router != "" {
-				router := build{Part: "router"}
-				if err := a.askRouter(cmd.Context(), s.Router, "/version", nil, &router); err != nil {
-					router.Version = "unknown"
-					a.note("%s", oneLine(err.Error()))
-				}
-				builds = append(builds, router)
+				builds = append(builds, a.buildOf("router", func(b *build) error {
+					return a.askRouter(cmd.Context(), s.Router, "/version", nil, b)
+				}))
 			}
 			return buildView.list(a, builds, nil)
 		},
 	}
+}
+
+// buildOf is what ask learns of a part. One that does not tell is no error: which version
+// this is can be said all the same.
+func (a *app) buildOf(part string, ask func(*build) error) build {
+	b := build{Part: part}
+	if err := ask(&b); err != nil {
+		a.note("%s: %s", part, oneLine(err.Error()))
+		return build{Part: part, Version: "unknown"}
+	}
+	return b
 }
 
 // maxAnswer bounds what is read of a router's answer, in bytes.

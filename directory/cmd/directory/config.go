@@ -19,14 +19,14 @@ type Config struct {
 	Instance         string        `env:"INSTANCE" envDefault:"directory-1" help:"name of this process in logs, traces and leases"`
 	TokenKeys        config.Secret `env:"TOKEN_KEYS,required" help:"keys of tokens, id:base64,...; the first one signs"`
 	Signup           string        `env:"SIGNUP" envDefault:"open" help:"POST /signup: open or closed"`
-	SignupsPerMinute int           `env:"SIGNUPS_PER_MINUTE" envDefault:"600" help:"sign-ups from one address per minute"`
-	TenantsPerMinute int           `env:"TENANTS_PER_MINUTE" envDefault:"6000" help:"tenants that one caller creates per minute; all who sign up are one caller"`
-	MaxTenants       int           `env:"MAX_TENANTS" envDefault:"10000000" help:"tenants in all, deleted ones apart"`
-	MaxPerCaller     int           `env:"MAX_TENANTS_PER_CALLER" envDefault:"1000000" help:"of those, created by one caller"`
+	SignupsPerMinute int           `env:"SIGNUPS_PER_MINUTE" envDefault:"600" unit:"sign-ups" help:"sign-ups from one address per minute"`
+	TenantsPerMinute int           `env:"TENANTS_PER_MINUTE" envDefault:"6000" unit:"tenants" help:"tenants that one caller creates per minute; all who sign up are one caller"`
+	MaxTenants       int           `env:"MAX_TENANTS" envDefault:"10000000" unit:"tenants" help:"tenants in all, deleted ones apart"`
+	MaxPerCaller     int           `env:"MAX_TENANTS_PER_CALLER" envDefault:"1000000" unit:"tenants" help:"of those, created by one caller"`
 	DeletionGrace    time.Duration `env:"DELETION_GRACE" envDefault:"168h" help:"how long cells keep what they have of a deleted tenant, counted from its deletion"`
 	TokenTTL         time.Duration `env:"TOKEN_TTL" envDefault:"720h" help:"lifetime of the token that a sign-up gets"`
-	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" help:"connections to Postgres"`
-	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"50000" help:"versions that a router may be behind before it needs a snapshot; more than 50000 count as so many"`
+	DatabasePool     int32         `env:"DATABASE_POOL" envDefault:"20" unit:"connections" help:"connections to Postgres"`
+	KeepVersions     int64         `env:"KEEP_VERSIONS" envDefault:"50000" unit:"versions" help:"versions that a router may be behind before it needs a snapshot; more than 50000 count as so many"`
 	AuditKeep        time.Duration `env:"AUDIT_KEEP" envDefault:"9600h" help:"how long audit lines are kept"`
 	ConsulAddr       string        `env:"CONSUL_ADDR" help:"host:port of a Consul agent: cells' health and the lease come from there; empty is Postgres"`
 	StopGrace        time.Duration `env:"STOP_GRACE" envDefault:"10s" help:"time that requests under way get when the process stops"`

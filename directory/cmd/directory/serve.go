@@ -34,6 +34,7 @@ func serve(ctx context.Context, cfg Config) error {
 	api, err := server.New(server.Options{
 		Directory: record, Rollouts: record, Keys: cfg.keys, Registry: tel.Registry, Stopping: ctx,
 		Signup: cfg.Signup == "open", SignupsPerMinute: cfg.SignupsPerMinute, TenantsPerMinute: cfg.TenantsPerMinute, TokenTTL: cfg.TokenTTL,
+		Schema: record.Schema,
 	})
 	if err != nil {
 		return err
@@ -43,6 +44,7 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	admin := run.NewAdmin()
+	tel.Admin(admin)
 	admin.Check("database", record.Ping)
 	handler := otelhttp.NewHandler(telemetry.HTTP(tel.Log, "directory", true, api), "directory")
 	return listen(ctx, cfg, handler, admin, admin.Handler(tel.Registry), work)

@@ -32,17 +32,17 @@ type settings struct {
 	AssertionKeys   config.Secret `env:"ASSERTION_KEYS,required" help:"keys that assertions to cells are signed with"`
 	BaseDomain      string        `env:"BASE_DOMAIN" envDefault:"cellway.localhost" help:"tenants are at SLUG.BASE_DOMAIN"`
 	TableFile       string        `env:"TABLE_FILE,required" help:"disk copy of the table"`
-	TableMaxTaken   float64       `env:"TABLE_MAX_TAKEN" envDefault:"0.3" help:"share of tenants that one change of the table may take from their cells unasked, if they are over 100; 0 is any"`
+	TableMaxTaken   float64       `env:"TABLE_MAX_TAKEN" envDefault:"0.3" unit:"share" help:"share of tenants that one change of the table may take from their cells unasked, if they are over 100; 0 is any"`
 	Auth            string        `env:"AUTH" envDefault:"required" help:"required or optional: a tenant's token with each request"`
 	CellTimeout     time.Duration `env:"CELL_TIMEOUT" envDefault:"30s" help:"one request to a cell, whole"`
-	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" help:"requests to one cell at once"`
-	CellLeast       int           `env:"CELL_LEAST_CONCURRENCY" envDefault:"64" help:"under which the limit of requests to one cell, which adapts to it, does not shrink: those of a tenant that moves wait in the cell for as long as the pause; a cell that was away begins with a sixteenth of CELL_CONCURRENCY"`
-	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" help:"event streams of one cell at once, besides requests, and as many requests whose clients are slow"`
+	CellConcurrency int           `env:"CELL_CONCURRENCY" envDefault:"512" unit:"requests" help:"requests to one cell at once"`
+	CellLeast       int           `env:"CELL_LEAST_CONCURRENCY" envDefault:"64" unit:"requests" help:"under which the limit of requests to one cell, which adapts to it, does not shrink: those of a tenant that moves wait in the cell for as long as the pause; a cell that was away begins with a sixteenth of CELL_CONCURRENCY"`
+	CellStreams     int           `env:"CELL_STREAMS" envDefault:"1024" unit:"streams" help:"event streams of one cell at once, besides requests, and as many requests whose clients are slow"`
 	HoldTimeout     time.Duration `env:"HOLD_TIMEOUT" envDefault:"2s" help:"how long requests wait while a tenant's owner changes"`
-	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" help:"requests that wait at once"`
-	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" help:"memory of requests that wait, bytes"`
-	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128; cells get the other half"`
-	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" help:"a request's body, bytes"`
+	HoldRequests    int           `env:"HOLD_REQUESTS" envDefault:"1024" unit:"requests" help:"requests that wait at once"`
+	HoldBytes       int64         `env:"HOLD_BYTES" envDefault:"67108864" unit:"bytes" help:"memory of requests that wait"`
+	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"0" unit:"connections" help:"tenants' connections at once, the newest are refused; 0 takes it from the limit of open files: half of what is over 128; cells get the other half"`
+	MaxBody         int64         `env:"MAX_BODY" envDefault:"8388608" unit:"bytes" help:"a request's body"`
 	PolicyFile      string        `env:"POLICY_FILE" help:"YAML file of what the edge refuses; read again when it changes and on SIGHUP"`
 	Engine          string        `env:"ENGINE" envDefault:"auto" help:"loop (our own HTTP/1.1 on event loops, Linux only), h1 (the same on goroutines), std (net/http) or auto (loop on Linux, h1 elsewhere)"`
 	HandoverSocket  string        `env:"HANDOVER_SOCKET" help:"path of a Unix socket: a router that starts takes the listeners of the one that runs there, which then ends; empty is none"`

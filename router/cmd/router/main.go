@@ -101,6 +101,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	}
 	admin := run.NewAdmin()
 	rt.Admin(admin)
+	tel.Admin(admin)
 
 	// What requests need outlives ctx; it ends when they have.
 	background := run.NewGroup(context.WithoutCancel(ctx))
