@@ -215,17 +215,9 @@ func (s *socket) closes(code uint16) {
 	}
 }
 
-func skipWithoutTunnels(t *testing.T) {
-	t.Helper()
-	if engine == "std" {
-		t.Skip("net/http's way has no tunnels that last")
-	}
-}
-
 // TestASocketEndsWithItsKey, which was revoked.
 func TestASocketEndsWithItsKey(t *testing.T) {
 	t.Parallel()
-	skipWithoutTunnels(t)
 	w, known := credentialed(t, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(webSocket)}, nil)
 	gone, stays := w.socket("/", "Authorization: "+known.key+"\r\n"), w.socket("/", "Authorization: "+known.other+"\r\n")
 	gone.echoes("hello")
@@ -238,7 +230,6 @@ func TestASocketEndsWithItsKey(t *testing.T) {
 // requests, and is told to end when its tenant moves, so that the client finds the owner.
 func TestSockets(t *testing.T) {
 	t.Parallel()
-	skipWithoutTunnels(t)
 	const limit = 2 * time.Second // a busy machine takes its time for the 101, too
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": http.HandlerFunc(webSocket), "c2": named("c2")}, func(o *router.Options, l *pool.Limits) {
 		o.CellTimeout, l.Requests = limit, 1
@@ -270,7 +261,6 @@ func placedAs(p directory.Placement) func(*world) error {
 // while the cell says more and more.
 func TestSocketsAreToldWhyTheyEnd(t *testing.T) {
 	t.Parallel()
-	skipWithoutTunnels(t)
 	for name, tt := range map[string]struct {
 		happens func(w *world) error
 		code    uint16
