@@ -74,9 +74,9 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	defer timer.Stop()
 	err = rt.Forwarder.Forward(w, b.attach(r.WithContext(ctx)), Target{
 		Entry: e, Assertion: assertion, Deadline: time.Now().Add(rt.CellTimeout),
-		Streams: func(end func()) (done func()) {
+		Streams: func(end func(h1.Ending)) (done func()) {
 			timer.Stop()
-			return rt.streams.add(rt.Table, e.Placement, x.shown, end)
+			return rt.streams.Add(rt.Table, e.Placement, x.shown, end)
 		},
 	})
 	switch {
@@ -192,7 +192,7 @@ type Target struct {
 	// Streams is told when the answer is an event stream: from then on the request
 	// has no deadline. end is called, once at most, when the stream must end for the
 	// client to connect again; done says that it has ended, whatever the cause.
-	Streams func(end func()) (done func())
+	Streams func(end func(h1.Ending)) (done func())
 }
 
 // A Forwarder sends a request to a cell and relays the answer. Proxy implements

@@ -17,7 +17,7 @@ func (rt *Router) NewEngine() *h1.Server {
 		Handler: continued(rt.Handler()), Files: rt.files(), Direct: newDirect(rt), Head: headTimeout, Idle: clientIdle, Whole: rt.whole(),
 		Limits:   h1.Limits{Head: maxHeadIn},
 		Refused:  rt.malformed,
-		Draining: rt.streams.close, // their clients find another router
+		Draining: rt.streams.Close, // their clients find another router
 		Panicked: func(cause any) { rt.Log.Error("handler panicked", slog.Any("cause", cause)) },
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/sign"
+	"github.com/cellway/cellway/router/streams"
 )
 
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
@@ -211,9 +212,32 @@ func modifyResponse(resp *http.Response) error {
 			delete(resp.Header, name)
 		}
 	}
-	if isStream(resp.Header) {
+	switch cell, ok := resp.Body.(io.ReadWriteCloser); {
+	case isStream(resp.Header):
 		return forwardingOf(resp.Request.Context()).stream(resp)
+	case ok && resp.StatusCode == http.StatusSwitchingProtocols && webSocket(resp.Header) && webSocket(resp.Request.Header):
+		return forwardingOf(resp.Request.Context()).tunnel(resp, cell)
 	}
+	return nil
+}
+
+func webSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
+
+// tunnel is stream for a WebSocket.
+func (f *forwarding) tunnel(resp *http.Response, cell io.ReadWriteCloser) error {
+	tenant := f.to.Entry.Tenant
+	if err := f.pool.TakeStream(tenant); err != nil {
+		return err
+	}
+	f.leave()
+	exchangeFrom(resp.Request.Context()).streams = true
+	x := streams.NewTunnel(cell)
+	done := f.to.Streams(x.End)
+	x.Done(func() {
+		done()
+		f.pool.LeaveStream(tenant)
+	})
+	resp.Body = x
 	return nil
 }
 

@@ -156,7 +156,7 @@ func (o *outgoing) slowly() bool {
 
 // stream lets the answer go on in a place for streams, so that it takes none
 // from requests.
-func (o *outgoing) stream(end func()) (done func(), err error) {
+func (o *outgoing) stream(end func(h1.Ending)) (done func(), err error) {
 	p, tenant := o.pool, o.to.Entry.Tenant
 	if err := p.TakeStream(tenant); err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ import (
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/sign"
+	"github.com/cellway/cellway/router/streams"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -67,7 +68,7 @@ type Router struct {
 	assertions sign.Assertions
 	bearers    sign.Bearers
 	holds      *holds
-	streams    *streams
+	streams    *streams.Streams
 	metrics    *metrics
 	signup     http.Handler
 	tracer     trace.Tracer
@@ -93,8 +94,8 @@ func New(o Options) *Router {
 	rt.assertions.Keys = o.AssertionKeys
 	rt.bearers.Keys = o.Chain.Keys
 	rt.holds = newHolds(o.Hold, rt.metrics)
-	rt.streams = newStreams(o.Registry, o.Chain)
-	rt.wg.Go(func() { rt.streams.watch(ctx, rt.Table) })
+	rt.streams = streams.New(o.Registry, o.Chain)
+	rt.wg.Go(func() { rt.streams.Watch(ctx, rt.Table) })
 	if cells, ok := o.Forwarder.(prometheus.Collector); ok {
 		o.Registry.MustRegister(cells)
 	}

@@ -30,7 +30,7 @@ func (rt *Router) frontOptions(m *front.Metrics) front.Options {
 	return front.Options{
 		Handler: h1.Strict(rt.Handler(), h1.Limits{Head: maxHeadIn}, rt.malformed),
 		Whole:   rt.whole(), Idle: clientIdle, MaxHead: maxHeadIn,
-		Draining: rt.streams.close, // their clients find another router
+		Draining: rt.streams.Close, // their clients find another router
 		Hop:      func(peer net.Addr) bool { return rt.Guard.Trusts(guard.PeerOf(peer.String())) },
 		Metrics:  m, Log: rt.Log,
 	}

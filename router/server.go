@@ -25,7 +25,7 @@ func (rt *Router) NewServer() *http.Server {
 		MaxHeaderBytes:    maxHeadIn,
 		ErrorLog:          slog.NewLogLogger(rt.Log.Handler(), slog.LevelDebug),
 	}
-	s.RegisterOnShutdown(rt.streams.close) // their clients find another router
+	s.RegisterOnShutdown(rt.streams.Close) // their clients find another router
 	return s
 }
 
@@ -37,7 +37,7 @@ func (rt *Router) whole() time.Duration { return headTimeout + 2*rt.Hold.Time + 
 func (rt *Router) Retire() { rt.retiring.Store(true) }
 
 // EndStreams ends event streams, also those that are opened after it.
-func (rt *Router) EndStreams() { rt.streams.close() }
+func (rt *Router) EndStreams() { rt.streams.Close() }
 
 // sayClose makes the answer its connection's last, where the router retires.
 func (rt *Router) sayClose(w http.ResponseWriter, r *http.Request) {

@@ -2,7 +2,9 @@ package h1
 
 import (
 	"math"
+	"net"
 	"testing"
+	"time"
 )
 
 // TestRelayingAllocatesOnce: an exchange through a handler that forwards costs
@@ -28,5 +30,28 @@ func TestRelayingAllocatesOnce(t *testing.T) {
 	}
 	if least > exchanges {
 		t.Errorf("got %v allocations for %d exchanges, want one each", least, exchanges)
+	}
+}
+
+// A stillConn reads and writes at once, for ever.
+type stillConn struct{ net.Conn }
+
+func (stillConn) Read(p []byte) (int, error)       { return copy(p, "\x81\x03one"), nil }
+func (stillConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (stillConn) SetReadDeadline(time.Time) error  { return nil }
+func (stillConn) SetWriteDeadline(time.Time) error { return nil }
+
+// TestATunnelAllocatesNothing for a piece that it moves.
+func TestATunnelAllocatesNothing(t *testing.T) {
+	x := newTunnel(stillConn{}, stillConn{}, time.Minute)
+	buf := make([]byte, 100)
+	if got := testing.AllocsPerRun(1000, func() {
+		n, err := x.read(&x.down, buf)
+		x.down.Follow(buf[:n])
+		if err != nil || x.write(&x.down, buf[:n]) != nil || x.told() != nil || !x.down.Between() {
+			t.Error("it ended")
+		}
+	}); got != 0 {
+		t.Errorf("got %v allocations a piece", got)
 	}
 }

@@ -38,7 +38,7 @@ type conn struct {
 	loop    atomic.Pointer[loop] // that drives it; nil: a goroutine does
 	air     airborne             // what the loop has of it
 	outer   net.Conn             // which a loop was given, to be told of the end; nil in others
-	tunnel  bool                 // under srv.mu
+	tunnel  *tunnel              // nil: it is none, or not yet; under srv.mu
 	touched time.Time
 	until   time.Time // the exchange's end at the latest
 
@@ -410,7 +410,7 @@ func (c *conn) handle() (ok bool) {
 
 // finish ends the answer, and reads what is left of the request's body.
 func (c *conn) finish() bool {
-	if c.tunnel {
+	if c.tunnel != nil {
 		return false
 	}
 	c.mustClose = c.mustClose || c.reader != nil && c.body.Left() > drainBytes

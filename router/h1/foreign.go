@@ -354,7 +354,7 @@ func (t *foreign) short() (*http.Response, error) {
 // startStream lifts the deadlines of both sides.
 func (t *foreign) startStream() error {
 	s, l := &stream{}, t.link
-	done, err := t.o.Stream(func() {
+	done, err := t.o.Stream(func(Ending) {
 		s.told.Store(true)
 		_ = l.SetDeadline(past) // a read that waits returns; the connection is not used again
 	})

@@ -33,8 +33,9 @@ type Outgoing struct {
 	// Stream is asked where the answer is an event stream: from then on it has no
 	// deadline but one for each write to the client. end ends it, whole for the
 	// client; done is called when it has ended. An error keeps it back. It is asked
-	// before a tunnel, too, of which end closes both sides.
-	Stream func(end func()) (done func(), err error)
+	// before a tunnel, too, whose client end tells why in a close frame, at the end of
+	// the frame under way; then the tunnel ends within two seconds. end does not wait.
+	Stream func(end func(Ending)) (done func(), err error)
 	// Slow is told, once and from another goroutine, that the client keeps the exchange
 	// waiting. Where it returns false the exchange is cut, with ErrSlow.
 	Slow func() bool

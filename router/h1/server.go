@@ -51,7 +51,6 @@ type Server struct {
 	started  bool
 	lns      map[net.Listener]struct{}
 	conns    map[*conn]struct{}
-	tunnels  int           // of conns
 	changed  chan struct{} // closed and made anew when a conn ends or becomes a tunnel; nil: nobody waits
 	buffers  sync.Pool
 	written  sync.Pool
@@ -151,18 +150,14 @@ func (s *Server) gone(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if c.tunnel {
-		s.tunnels--
-	}
 	s.tell()
 }
 
-// tunnelled notes that c is a tunnel: nobody waits for its end.
-func (s *Server) tunnelled(c *conn) {
+// tunnelled notes that c is a tunnel, which Shutdown tells to end.
+func (s *Server) tunnelled(c *conn, x *tunnel) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.tunnel = true
-	s.tunnels++
+	c.tunnel = x
 	s.tell()
 }
 
@@ -177,9 +172,9 @@ func (s *Server) tell() {
 // keeps its connection until Shutdown.
 func (s *Server) Retire() { s.retiring.Store(true) }
 
-// Shutdown stops listening, closes connections that are idle, lets exchanges
-// under way finish, and then closes tunnels. It returns ctx's error where ctx
-// ends before that.
+// Shutdown stops listening, closes connections that are idle, tells the clients of
+// tunnels to leave, and lets exchanges under way finish. It returns ctx's error where
+// ctx ends before that.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	if s.Draining != nil {
@@ -191,8 +186,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			if c.state.CompareAndSwap(idle, closed) {
 				c.shut()
 			}
+			if c.tunnel != nil {
+				c.tunnel.end(Leaving)
+			}
 		}
-		if len(s.conns) == s.tunnels {
+		if len(s.conns) == 0 {
 			s.mu.Unlock()
 			return s.Close()
 		}

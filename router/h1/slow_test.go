@@ -371,7 +371,7 @@ func TestAStreamThatIsNotTakenEnds(t *testing.T) {
 		t.Cleanup(up.Close)
 		over := make(chan struct{})
 		return up, func(w http.ResponseWriter, r *http.Request) {
-			_ = up.Forward(w, r, &Outgoing{Stream: func(func()) (func(), error) { return func() { close(over) }, nil }})
+			_ = up.Forward(w, r, &Outgoing{Stream: func(func(Ending)) (func(), error) { return func() { close(over) }, nil }})
 		}, over
 	}
 	ends := func(t *testing.T, over chan struct{}) {
@@ -417,9 +417,9 @@ func TestSilentStreams(t *testing.T) {
 		stream := func(t *testing.T, get func(up *Upstream, h http.Handler) (string, *http.Client)) {
 			up := &Upstream{Addr: cell, Patience: bound}
 			t.Cleanup(up.Close)
-			ends := make(chan func(), 1)
+			ends := make(chan func(Ending), 1)
 			addr, client := get(up, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_ = up.Forward(w, r, &Outgoing{Stream: func(end func()) (func(), error) {
+				_ = up.Forward(w, r, &Outgoing{Stream: func(end func(Ending)) (func(), error) {
 					ends <- end
 					return func() {}, nil
 				}})
@@ -439,7 +439,7 @@ func TestSilentStreams(t *testing.T) {
 			}
 			if path == "/told" {
 				time.Sleep(bound + bound/4) // as above
-				(<-ends)()
+				(<-ends)(Leaving)
 			}
 			if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
 				t.Errorf("at its end: %q, %v", rest, err)

@@ -1,0 +1,194 @@
+// Package streams knows the event streams and tunnels that a router relays now. Each ends
+// when its tenant's placement is another one than it was opened at: the client connects
+// again, and gets to the new owner. So it does when what it was opened with counts no more.
+package streams
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/identify"
+	"github.com/cellway/cellway/router/table"
+)
+
+// The clients of a tenant that has moved do not all come back at once: its streams end at
+// random within apart for each of them, and within Spread at most.
+const (
+	apart  = 4 * time.Millisecond
+	Spread = 4 * time.Second
+)
+
+// Streams are those of one router.
+type Streams struct {
+	chain  *identify.Chain
+	mu     sync.Mutex
+	open   map[directory.TenantID]map[*stream]struct{}
+	closed bool
+	count  *prometheus.GaugeVec
+
+	moved, refused, revoked *reason
+}
+
+// A stream is one that is relayed.
+type stream struct {
+	at     directory.Placement
+	shown  identify.Credential
+	end    func(h1.Ending)
+	leaves bool // soon, because the tenant has moved
+}
+
+// A reason is why a stream is ended.
+type reason struct {
+	count *prometheus.CounterVec
+	said  h1.Ending
+}
+
+// New makes Streams whose credentials chain knows.
+func New(reg prometheus.Registerer, chain *identify.Chain) *Streams {
+	s := &Streams{
+		chain: chain,
+		open:  map[directory.TenantID]map[*stream]struct{}{},
+		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "router_streams_open", Help: "Event streams that are relayed now, by cell.",
+		}, []string{"cell"}),
+	}
+	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "router_streams_moved_total", Help: "Event streams that were ended because the tenant's placement changed, by the cell it left.",
+	}, []string{"cell"})
+	revoked := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "router_streams_revoked_total", Help: "Event streams that were ended because the credential that they were opened with was revoked or has expired, by cell.",
+	}, []string{"cell"})
+	s.moved = &reason{ended, h1.Ending{Code: 1012, Reason: "the tenant has moved; connect again"}}
+	s.refused = &reason{ended, h1.Ending{Code: 1008, Reason: "the tenant is not served"}}
+	s.revoked = &reason{revoked, h1.Ending{Code: 1008, Reason: "the credential is not valid any more"}}
+	reg.MustRegister(s.count, ended, revoked)
+	return s
+}
+
+// Add watches a stream until done is called: end is called once, when the stream
+// must end. t and the credential are looked at after the stream is known, so no
+// change is missed.
+func (s *Streams) Add(t *table.Table, at directory.Placement, shown identify.Credential, end func(h1.Ending)) (done func()) {
+	x := &stream{at: at, shown: shown, end: end}
+	s.mu.Lock()
+	if s.open[at.Tenant] == nil {
+		s.open[at.Tenant] = map[*stream]struct{}{}
+	}
+	s.open[at.Tenant][x] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	s.count.WithLabelValues(string(at.Cell)).Inc()
+	left, _ := s.chain.Counts(shown)
+	if why := s.over(x, t.View()); closed {
+		s.finish(x, func() { x.end(h1.Leaving) })
+	} else if why != nil {
+		s.finish(x, func() { x.end(why.said) })
+	}
+	stop := func() bool { return true }
+	if left > 0 {
+		stop = time.AfterFunc(left, func() { s.finish(x, x.because(s.revoked)) }).Stop
+	}
+	return func() {
+		stop()
+		s.finish(x, func() {})
+		s.count.WithLabelValues(string(at.Cell)).Dec()
+	}
+}
+
+// finish forgets a stream and calls end, unless that has been done.
+func (s *Streams) finish(x *stream, end func()) {
+	s.mu.Lock()
+	_, there := s.open[x.at.Tenant][x]
+	delete(s.open[x.at.Tenant], x)
+	if len(s.open[x.at.Tenant]) == 0 {
+		delete(s.open, x.at.Tenant)
+	}
+	s.mu.Unlock()
+	if there {
+		end()
+	}
+}
+
+// Watch ends streams as the table changes, until ctx ends. It looks at the
+// tenants that have streams once for each table, and no tenant's stream has a
+// goroutine of its own for that.
+func (s *Streams) Watch(ctx context.Context, t *table.Table) {
+	for ctx.Err() == nil {
+		v, changed := t.View(), s.chain.Changed()
+		for x, why := range s.gone(v) {
+			s.finish(x, x.because(why))
+		}
+		select {
+		case <-v.Replaced():
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// gone are the streams that must end now, and why. Those of a tenant that has moved end
+// one after the other: until then each stays known, for it may have to end sooner.
+func (s *Streams) gone(v *table.View) map[*stream]*reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := map[*stream]*reason{}
+	for _, open := range s.open {
+		within := min(time.Duration(len(open))*apart, Spread)
+		for x := range open {
+			switch why := s.over(x, v); {
+			case why == nil:
+			case why != s.moved:
+				gone[x] = why
+			case !x.leaves:
+				x.leaves = true
+				time.AfterFunc(rand.N(within), func() { s.finish(x, x.because(why)) }) //nolint:gosec // nobody gains by guessing it
+			}
+		}
+	}
+	return gone
+}
+
+// over is why x must end, nil where it may go on.
+func (s *Streams) over(x *stream, v *table.View) *reason {
+	if _, ok := s.chain.Counts(x.shown); !ok {
+		return s.revoked
+	}
+	now, ok := v.ByID(x.at.Tenant)
+	switch {
+	case !ok || now.State != directory.Active && now.State != directory.Cutover:
+		return s.refused
+	case x.at.Cell != now.Cell || x.at.Epoch != now.Epoch:
+		return s.moved
+	}
+	return nil
+}
+
+// because ends x and counts it.
+func (x *stream) because(why *reason) func() {
+	return func() {
+		why.count.WithLabelValues(string(x.at.Cell)).Inc()
+		x.end(why.said)
+	}
+}
+
+// Close ends every stream, and each that is opened after it.
+func (s *Streams) Close() {
+	s.mu.Lock()
+	s.closed = true
+	var all []*stream
+	for _, open := range s.open {
+		for x := range open {
+			all = append(all, x)
+		}
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		s.finish(x, func() { x.end(h1.Leaving) })
+	}
+}
