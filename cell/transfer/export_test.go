@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -113,3 +114,6 @@ const (
 	KeptPlans = keptPlans
 	ManyPlans = manyPlans
 )
+
+// TakenWithin bounds what readers of rounds may take for a frame.
+func (s *Server) TakenWithin(d time.Duration) { s.taken = d }
