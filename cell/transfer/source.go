@@ -32,11 +32,12 @@ type Source struct {
 	copies *semaphore.Weighted // whole copies under way: rounds, the last ones above all, need connections besides
 	tables tableCache
 	few    int // keys up to which a round is one of few
+	held   int // bytes of keys up to which a table is sent as one
 }
 
 // NewSource makes a Source that sends at pace.
 func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
-	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys}
+	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys, held: keysHeld}
 }
 
 // copying takes a place for a whole copy outside a pause: Unavailable where there is none. Nobody
@@ -122,7 +123,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			if err != nil {
 				return fmt.Errorf("send %s: %w", t.Label, err)
 			}
-			total.Tables, total.Rows, total.Keys = total.Tables+1, total.Rows+n.Rows, total.Keys+n.Keys
+			total.Tables, total.Rows, total.Keys = total.Tables+n.Tables, total.Rows+n.Rows, total.Keys+n.Keys
 		}
 		total.Bytes = out.bytes
 		if head.Frozen {
@@ -228,88 +229,4 @@ func split(list []Table, so func(Table) bool) (yes, no []Table) {
 		}
 	}
 	return yes, no
-}
-
-// table sends one table.
-func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, tenant directory.TenantID, since string) (Totals, error) {
-	var n Totals
-	if err := out.json(frameTable, t.head()); err != nil {
-		return n, err
-	}
-	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)
-	if since != "" {
-		noted := fmt.Sprintf("(SELECT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND xid >= pg_snapshot_xmin('%[3]s'::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, '%[3]s'::pg_snapshot))",
-			tenant, strings.ReplaceAll(t.Label, "'", "''"), since)
-		keys, err := sendKeys(ctx, tx, out, noted)
-		if err != nil {
-			return n, err
-		}
-		n.Keys = keys
-		found, err := t.foundBy(ctx, tx, keys)
-		if err != nil {
-			return n, err
-		}
-		from = found(noted, tenant.String())
-	}
-	send := copyRows
-	if t.Binary {
-		send = streamRows
-	}
-	d, err := send(ctx, tx, out, t, from)
-	if err != nil {
-		return n, err
-	}
-	n.Rows = d.Rows
-	return n, out.json(frameEnd, d)
-}
-
-// streamRows sends and hashes the rows t of from in one pass.
-func streamRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	a, b := t.hashes()
-	rows := tx.Conn().PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, from), nil, nil, nil, asBinary)
-	defer rows.Close()
-	defer cancel() // where it fails, what nobody reads is not sent either
-	return sendRows(rows, out)
-}
-
-// copyRows sends the rows t of from by COPY, whose text is not that of a result, and
-// hashes them in a second pass.
-func copyRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
-	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT text)", t.selected(), from)); err != nil {
-		return Digest{}, err
-	}
-	d, err := scanDigest(tx.QueryRow(ctx, fmt.Sprintf("SELECT %s FROM %s", t.digest(), from)))
-	if err != nil {
-		return d, fmt.Errorf("hash: %w", err)
-	}
-	return d, nil
-}
-
-// sendKeys sends the keys pk of set, once each, in frames of bounded size.
-func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int64, error) {
-	rows, err := tx.Query(ctx, fmt.Sprintf("SELECT DISTINCT pk FROM %s k", set))
-	if err != nil {
-		return 0, fmt.Errorf("read keys: %w", err)
-	}
-	defer rows.Close()
-	var total int64
-	var batch keyBatch
-	for rows.Next() {
-		var key []byte
-		if err := rows.Scan(&key); err != nil {
-			return 0, fmt.Errorf("read keys: %w", err)
-		}
-		total++
-		if !batch.takes(key) {
-			if err := batch.send(out); err != nil {
-				return 0, err
-			}
-		}
-		batch.add(key)
-	}
-	if err := rows.Err(); err != nil {
-		return 0, fmt.Errorf("read keys: %w", err)
-	}
-	return total, batch.send(out)
 }

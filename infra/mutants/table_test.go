@@ -207,6 +207,16 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestANoteIsOfAfterTheActivationWhateverItsNumber",
 	},
 	{
+		name: "keys-alone-are-kept", why: "a target deletes rows of a table that comes in parts after the new ones have come: they are lost",
+		in: "cell/transfer/table.go", edit: []edit{{"const extension = \"\\xff\\xff\"", "const extension = \"\""}},
+		pkg: transferPkg, test: "TestATableInPartsBringsTheSame",
+	},
+	{
+		name: "keys-without-bound", why: "a target that has to hold all keys of a very large round runs out of memory, again and again",
+		in: "cell/transfer/table.go", edit: []edit{{"full := most > 0 && size > 0 && size+len(key) > most", "full := false"}},
+		pkg: transferPkg, test: "TestAMillionKeysTakeBoundedMemory",
+	},
+	{
 		name: "undo-over-damage", why: "a tenant goes back to the copy that a comparison has found to differ",
 		in: "cell/mover/undo.go", edit: []edit{{"if m.Undoes == \"\" || w.report.Whole {", "if true {"}},
 		pkg: moverPkg, test: "TestAnUndoEndsWhereItsCopyIsFoundToDiffer",
