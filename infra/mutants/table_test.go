@@ -117,6 +117,11 @@ var table = []mutant{
 		pkg:  transferPkg, test: "TestLateRoundIsRefused",
 	},
 	{
+		name: "a-round-of-many-snapshots", why: "the tables of a round are not of one moment: rows come without those that they belong to",
+		in: "cell/transfer/source.go", edit: []edit{{"IsoLevel: pgx.RepeatableRead, ", ""}},
+		pkg: transferPkg, test: "TestConstraintsHoldAtEachCommit",
+	},
+	{
 		name: "hashes-not-compared", why: "a row that changed on its way is served",
 		in: "cell/transfer/target.go", edit: []edit{{"if stored != sent {", "if stored.Rows != sent.Rows {"}},
 		pkg: transferPkg, test: "TestStreamCutShortCountsForNothing",
