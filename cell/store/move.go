@@ -62,6 +62,10 @@ func insist(ctx context.Context, conn *pgx.Conn, table string, do func(tx pgx.Tx
 			return err
 		}
 		err := pg.InTx(ctx, conn, func(tx pgx.Tx) error { return do(tx, try) })
+		if err == nil {
+			_, err = conn.Exec(ctx, `RESET lock_timeout`) // what follows is asked for once, and may wait
+			return err
+		}
 		if pg.Code(err) != pg.LockNotAvailable && pg.Code(err) != pg.DeadlockDetected {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -131,4 +133,20 @@ func TestAStartKeepsNobodyWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, other, `DO $$ BEGIN ASSERT (SELECT relforcerowsecurity FROM pg_class WHERE oid = 'notes.parted_1'::regclass); END $$`)
+}
+
+// TestOnlyWhatIsAskedForAgainIsBounded: what is done once on the session that prepares, after what needed a table's lock, may
+// wait for its own.
+func TestOnlyWhatIsAskedForAgainIsBounded(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testkit.Postgres(t))
+	const bound = `SELECT current_setting('lock_timeout')`
+	var within, after string
+	err := store.Insist(t.Context(), conn, "any", func(tx pgx.Tx, _ int) error { return tx.QueryRow(t.Context(), bound).Scan(&within) })
+	if err == nil {
+		err = conn.QueryRow(t.Context(), bound).Scan(&after)
+	}
+	if err != nil || within != "100ms" || after != "0" {
+		t.Errorf("got %s and then %s, %v, want 100ms and 0", within, after, err)
+	}
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"os"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -101,5 +102,25 @@ func TestAnOlderReconciliationLeavesWhoIsDeletedAlone(t *testing.T) {
 	}
 	if len(got) != 3 || got[0] != "deleted 2" || got[1] != "deleted 2" || got[2] != "suspect 1" {
 		t.Errorf("got %v, want the deleted as they were, and the third suspect", got)
+	}
+}
+
+// TestACopyOfBeforeSaysItsGeneration: an undo that was aborted in its pause has left a copy that counts for the
+// source's first generation alone, also where that was before 00025, which has learnt it.
+func TestACopyOfBeforeSaysItsGeneration(t *testing.T) {
+	t.Parallel()
+	owner := before(t, "00026")
+	conn := connect(t, owner)
+	run(t, conn, `INSERT INTO cell.received (tenant_id, move_id, round, snapshot) VALUES
+		(1, 'kept:mv_1', 3, '3:3:'), (2, 'kept:mv_2', 3, '1/3:3:'), (3, 'mv_3', 0, '3:3:'), (4, 'void:mv_4', 0, '3:3:'), (5, 'kept:mv_5', 2, '700:700:')`)
+	if err := store.Prepare(t.Context(), owner, appURL(t, owner)); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := conn.QueryRow(t.Context(), `SELECT array_agg(snapshot ORDER BY tenant_id) FROM cell.received`).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"0/3:3:", "1/3:3:", "3:3:", "3:3:", "700:700:"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -53,6 +54,9 @@ const (
 
 // StreamEverything makes the source's rounds stream, however few their keys.
 func (s *Source) StreamEverything() { s.few = -1 }
+
+// HoldKeys bounds the keys that a table of a round brings at once, in bytes.
+func (s *Source) HoldKeys(most int) { s.held = most }
 
 // Scans reports whether the rows of so many keys of the table are found by reading it.
 func Scans(ctx context.Context, tx pgx.Tx, t Table, keys int64) (bool, error) {
@@ -113,3 +117,6 @@ const (
 	KeptPlans = keptPlans
 	ManyPlans = manyPlans
 )
+
+// TakenWithin bounds what readers of rounds may take for a frame.
+func (s *Server) TakenWithin(d time.Duration) { s.taken = d }

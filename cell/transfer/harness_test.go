@@ -102,7 +102,7 @@ func (c *cell) do(t *testing.T, tenant directory.TenantID, epoch directory.Epoch
 // round brings target from what it has to the source's present.
 func round(t *testing.T, a, b *cell, m transfer.Move, final bool) (transfer.Received, error) {
 	t.Helper()
-	step := transfer.Step{Move: m.ID, Tenant: m.Tenant, Epoch: m.Base + 1}
+	step := transfer.Step{Move: m.ID, Tenant: m.Tenant, Epoch: m.Base + 1, Undo: m.Undoes != ""}
 	have, err := b.target.Received(t.Context(), step)
 	if err != nil {
 		t.Fatal(err)

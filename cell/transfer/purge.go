@@ -110,7 +110,10 @@ func (p *Purger) rows(ctx context.Context, tenant directory.TenantID, enter func
 		if err := enter(ctx, tx); err != nil { // what another move has received since is not ours
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, tenant)
+		if _, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, tenant); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM cell.noted_from WHERE tenant = $1`, tenant)
 		return err
 	})
 	if err != nil {
@@ -119,7 +122,8 @@ func (p *Purger) rows(ctx context.Context, tenant directory.TenantID, enter func
 	return total, nil
 }
 
-// Keys deletes the noted keys of a tenant that is not armed.
+// Keys deletes the noted keys of a tenant that is not armed; of one that came here by a move, those
+// of before it came.
 func (p *Purger) Keys(ctx context.Context, t directory.TenantID) (int64, error) {
 	return p.repeat(ctx, func(tx pgx.Tx) (int64, error) {
 		var n int64

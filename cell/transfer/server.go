@@ -51,7 +51,9 @@ type Request struct {
 }
 
 // target is the step of the side that receives.
-func (r Request) target() Step { return Step{Move: r.ID, Tenant: r.Tenant, Epoch: r.Base + 1} }
+func (r Request) target() Step {
+	return Step{Move: r.ID, Tenant: r.Tenant, Epoch: r.Base + 1, Undo: r.Undoes != ""}
+}
 
 // A Server is a cell's transfer endpoint: what movers ask of the cell, and where
 // another cell, the target of a move, fetches a tenant's rows.
@@ -66,6 +68,7 @@ type Server struct {
 	Client *http.Client // for the source cell
 	Log    *slog.Logger
 
+	taken   time.Duration // in place of frameTaken, for tests
 	look    Preflight
 	freezes freezes
 }
@@ -143,50 +146,6 @@ func (s *Server) answer(f call) http.Handler {
 			_ = json.NewEncoder(w).Encode(body) // the peer is gone; nobody is left to tell
 		}
 	})
-}
-
-// rows streams one round. An error after the first byte cannot be told any more:
-// the stream then lacks its last frame, and counts for nothing.
-func (s *Server) rows(w http.ResponseWriter, r *http.Request) {
-	req, err := read(w, r)
-	if err != nil {
-		telemetry.Problem(w, r, "cell", err)
-		return
-	}
-	if req.Final {
-		if err := s.awaitFreeze(r.Context(), req); err != nil {
-			telemetry.Problem(w, r, "cell", fence.Refusal(err))
-			return
-		}
-	}
-	if req.Since == "" && !req.Final {
-		end, err := s.Source.copying()
-		if err != nil {
-			telemetry.Problem(w, r, "cell", err)
-			return
-		}
-		defer end()
-	}
-	w.Header().Set("Content-Type", RowsType)
-	out := &firstByte{w: w}
-	if _, err := s.Source.Stream(r.Context(), out, req.ID, req.Tenant, req.Since); err != nil {
-		if !out.written {
-			telemetry.Problem(w, r, "cell", fence.Refusal(err))
-			return
-		}
-		telemetry.RequestFrom(r.Context()).Err = err
-		panic(http.ErrAbortHandler) // cut the connection, so that the reader need not guess
-	}
-}
-
-type firstByte struct {
-	w       io.Writer
-	written bool
-}
-
-func (f *firstByte) Write(b []byte) (int, error) {
-	f.written = true
-	return f.w.Write(b)
 }
 
 // pull brings this cell, the target, up to the source's present; the last round, to what

@@ -32,11 +32,12 @@ type Source struct {
 	copies *semaphore.Weighted // whole copies under way: rounds, the last ones above all, need connections besides
 	tables tableCache
 	few    int // keys up to which a round is one of few
+	held   int // bytes of keys up to which a table is sent as one
 }
 
 // NewSource makes a Source that sends at pace.
 func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
-	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys}
+	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys, held: keysHeld}
 }
 
 // copying takes a place for a whole copy outside a pause: Unavailable where there is none. Nobody
@@ -63,6 +64,14 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
 	}
 	var total Totals
+	var after string // since which changes are sent
+	if form != nil {
+		if after = form[2]; after == Everything {
+			if err := s.pool.QueryRow(ctx, notedFrom, tenant).Scan(&after); err != nil {
+				return total, fmt.Errorf("find from where on keys were noted: %w", err)
+			}
+		}
+	}
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
 	var unnoted bool
 	var generation string
@@ -77,17 +86,14 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		})
 		b.Queue(unhurried)
 		if form != nil {
-			dirty.queue(b, tenant, form[2], s.few)
+			dirty.queue(b, tenant, after, s.few)
 		}
 	}
 	var out *frameWriter
 	err := pg.InTxAfter(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, first, func(tx pgx.Tx) error {
 		head.Snapshot = generation + head.Snapshot
-		switch {
-		case since == Everything && unnoted, since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation:
+		if since == Everything && unnoted || since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation {
 			return problem.New(problem.Conflict, "the source has lost what it knew of the changes since %s", since).With("snapshot", "void")
-		case since != "":
-			since = form[2]
 		}
 		take, end := pacing(ctx, s.pace, head.Frozen)
 		defer end()
@@ -95,7 +101,8 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
-		list, keys, err := s.changed(ctx, tx, tenant, since, !head.Frozen, dirty)
+		fresh := !head.Frozen || since == "" || strings.HasSuffix(since, Everything)
+		list, keys, err := s.changed(ctx, tx, tenant, after, fresh, dirty)
 		if err != nil {
 			return err
 		}
@@ -112,11 +119,11 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			}
 		}
 		for _, t := range list {
-			n, err := s.table(ctx, tx, out, t, tenant, since)
+			n, err := s.table(ctx, tx, out, t, tenant, after)
 			if err != nil {
 				return fmt.Errorf("send %s: %w", t.Label, err)
 			}
-			total.Tables, total.Rows, total.Keys = total.Tables+1, total.Rows+n.Rows, total.Keys+n.Keys
+			total.Tables, total.Rows, total.Keys = total.Tables+n.Tables, total.Rows+n.Rows, total.Keys+n.Keys
 		}
 		total.Bytes = out.bytes
 		if head.Frozen {
@@ -153,6 +160,10 @@ const armed = `
 	  FROM cell.fence f, cell.serving s
 	 WHERE f.tenant_id = $1 AND f.move_id = $2 AND f.capture AND f.state IN ('active', 'frozen')`
 
+// notedFrom is the snapshot from which on the tenant's notes are changes of what is here: what was noted before it came
+// by its last move need not be forgotten yet.
+const notedFrom = `SELECT coalesce((SELECT snapshot::text FROM cell.noted_from WHERE tenant = $1), '` + Everything + `')`
+
 // touched lists the tables that have captured changes after a snapshot. The bound
 // on xid says nothing new: it is what the index knows.
 const touched = `
@@ -163,7 +174,7 @@ const touched = `
 // the keys of the changes are few it returns them as well. Outside the pause (fresh) it
 // looks whether tables were altered: a column that was added would not be sent.
 func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, fresh bool, dirty fewNoted) ([]Table, map[string][]json.RawMessage, error) {
-	list, err := s.tables.get(ctx, tx, fresh || since == "" || since == Everything)
+	list, err := s.tables.get(ctx, tx, fresh)
 	if err != nil || since == "" {
 		return list, nil, err
 	}
@@ -218,88 +229,4 @@ func split(list []Table, so func(Table) bool) (yes, no []Table) {
 		}
 	}
 	return yes, no
-}
-
-// table sends one table.
-func (s *Source) table(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, tenant directory.TenantID, since string) (Totals, error) {
-	var n Totals
-	if err := out.json(frameTable, t.head()); err != nil {
-		return n, err
-	}
-	from := fmt.Sprintf("%s t WHERE t.tenant_id = %d", t.Name, tenant)
-	if since != "" {
-		noted := fmt.Sprintf("(SELECT pk FROM cell.dirty WHERE tenant_id = %d AND tbl = '%s' AND xid >= pg_snapshot_xmin('%[3]s'::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, '%[3]s'::pg_snapshot))",
-			tenant, strings.ReplaceAll(t.Label, "'", "''"), since)
-		keys, err := sendKeys(ctx, tx, out, noted)
-		if err != nil {
-			return n, err
-		}
-		n.Keys = keys
-		found, err := t.foundBy(ctx, tx, keys)
-		if err != nil {
-			return n, err
-		}
-		from = found(noted, tenant.String())
-	}
-	send := copyRows
-	if t.Binary {
-		send = streamRows
-	}
-	d, err := send(ctx, tx, out, t, from)
-	if err != nil {
-		return n, err
-	}
-	n.Rows = d.Rows
-	return n, out.json(frameEnd, d)
-}
-
-// streamRows sends and hashes the rows t of from in one pass.
-func streamRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	a, b := t.hashes()
-	rows := tx.Conn().PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s, %s, %s FROM %s", t.selected(), a, b, from), nil, nil, nil, asBinary)
-	defer rows.Close()
-	defer cancel() // where it fails, what nobody reads is not sent either
-	return sendRows(rows, out)
-}
-
-// copyRows sends the rows t of from by COPY, whose text is not that of a result, and
-// hashes them in a second pass.
-func copyRows(ctx context.Context, tx pgx.Tx, out *frameWriter, t Table, from string) (Digest, error) {
-	if _, err := tx.Conn().PgConn().CopyTo(ctx, out, fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT (FORMAT text)", t.selected(), from)); err != nil {
-		return Digest{}, err
-	}
-	d, err := scanDigest(tx.QueryRow(ctx, fmt.Sprintf("SELECT %s FROM %s", t.digest(), from)))
-	if err != nil {
-		return d, fmt.Errorf("hash: %w", err)
-	}
-	return d, nil
-}
-
-// sendKeys sends the keys pk of set, once each, in frames of bounded size.
-func sendKeys(ctx context.Context, tx pgx.Tx, out *frameWriter, set string) (int64, error) {
-	rows, err := tx.Query(ctx, fmt.Sprintf("SELECT DISTINCT pk FROM %s k", set))
-	if err != nil {
-		return 0, fmt.Errorf("read keys: %w", err)
-	}
-	defer rows.Close()
-	var total int64
-	var batch keyBatch
-	for rows.Next() {
-		var key []byte
-		if err := rows.Scan(&key); err != nil {
-			return 0, fmt.Errorf("read keys: %w", err)
-		}
-		total++
-		if !batch.takes(key) {
-			if err := batch.send(out); err != nil {
-				return 0, err
-			}
-		}
-		batch.add(key)
-	}
-	if err := rows.Err(); err != nil {
-		return 0, fmt.Errorf("read keys: %w", err)
-	}
-	return total, batch.send(out)
 }

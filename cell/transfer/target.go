@@ -37,6 +37,7 @@ type Step struct {
 	Move   directory.MoveID   `json:"move"`
 	Tenant directory.TenantID `json:"tenant"`
 	Epoch  directory.Epoch    `json:"epoch"`
+	Undo   bool               `json:"-"` // it brings a tenant back
 }
 
 // Received is what the target has of a move: its rows equal the source's at Snapshot.
@@ -193,7 +194,7 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 	}
 	var few []part
 	store := func() error {
-		n, err := receiveFew(ctx, tx, few, s.Tenant)
+		n, err := receiveFew(ctx, tx, few, s)
 		few, sum.Rows, sum.Keys = nil, sum.Rows+n.Rows, sum.Keys+n.Keys
 		return err
 	}
@@ -245,7 +246,7 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 			}
 			continue
 		}
-		n, err := receiveTable(ctx, tx, in, p, s.Tenant, whole)
+		n, err := receiveTable(ctx, tx, in, p, s, whole)
 		if err != nil {
 			return sum, table.refused(err)
 		}
@@ -254,19 +255,19 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 }
 
 // receiveFew applies tables of few rows together, as receiveTable applies one.
-func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, tenant directory.TenantID) (Totals, error) {
+func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, s Step) (Totals, error) {
 	var n Totals
 	if len(parts) == 0 {
 		return n, nil
 	}
-	deleted, stored, err := storeFew(ctx, tx, parts, tenant)
+	deleted, stored, err := storeFew(ctx, tx, parts, s.Tenant)
 	if err != nil {
 		return n, err
 	}
 	for i, p := range parts {
 		keys, err := p.keyList()
 		if err == nil {
-			err = settle(ctx, tx, p.table, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), tenant, string(keys))
+			err = s.settle(ctx, tx, p.table, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), s.Tenant, string(keys))
 		}
 		if err != nil {
 			return n, p.table.refused(err)
@@ -290,13 +291,13 @@ func match(list []Table, head tableHead) (Table, error) {
 
 // receiveTable applies one table: deletes the keys that changed, copies the rows
 // that are there now, and compares what is stored with what was sent.
-func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenant directory.TenantID, whole bool) (Totals, error) {
+func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, s Step, whole bool) (Totals, error) {
 	var n Totals
 	t := p.table
 	stored := t.Name + " t WHERE t.tenant_id = $1"
-	args := []any{tenant}
+	args := []any{s.Tenant}
 	if !whole {
-		found, deleted, err := deleteMany(ctx, tx, p, tenant)
+		found, deleted, err := deleteMany(ctx, tx, p, s.Tenant)
 		if err != nil {
 			return n, err
 		}
@@ -316,22 +317,23 @@ func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, tenan
 		return n, fmt.Errorf("hash: %w", err)
 	}
 	n.Rows = have.Rows
-	return n, settle(ctx, tx, t, sent, have, stored, args...)
+	return n, s.settle(ctx, tx, t, sent, have, stored, args...)
 }
 
 // settle ends a table: what is stored, the rows t of from with its args, is what was sent, and
 // its sequences go on from there.
-func settle(ctx context.Context, tx pgx.Tx, t Table, sent, stored Digest, from string, args ...any) error {
+func (s Step) settle(ctx context.Context, tx pgx.Tx, t Table, sent, stored Digest, from string, args ...any) error {
 	if stored != sent {
 		return problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
 	}
-	return raiseSequences(ctx, tx, t, from, args...)
+	return s.raiseSequences(ctx, tx, t, from, args...)
 }
 
 // sequenceMargin is added when a sequence is raised, because others in the cell
 // draw from it between our look and our step: it must never be set back. A thousand times
 // as much, or a tenth of a small sequence, must be left behind the tenant's numbers: a
-// move must not use up what is everybody's.
+// move must not use up what is everybody's. An undo must leave them one: the way back
+// stays open.
 const sequenceMargin = 1000
 
 // raiseSequences makes every number that the table's own sequences will give
@@ -339,10 +341,10 @@ const sequenceMargin = 1000
 // and no index has to know the greatest of all. Near its end a sequence is raised
 // by half of what it has left at most; at its end, which nobody could take back, it is
 // left as it is, and the round is a Conflict.
-func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
+func (s Step) raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
 	for _, col := range t.Counted {
 		var raised *int64
-		err := tx.QueryRow(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin)...).Scan(&raised)
+		err := tx.QueryRow(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin, s.Undo)...).Scan(&raised)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows): // it is above them
 		case err != nil:
@@ -356,15 +358,15 @@ func raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args .
 }
 
 // raise is raiseSequences for one column and the rows t of from, which has n parameters; the table, the
-// column and the margin follow. No row: there is nothing to raise; NULL: it would be used up.
+// column, the margin and whether it is an undo follow. No row: there is nothing to raise; NULL: it would be used up.
 func (t Table) raise(col, from string, n int) string {
 	return fmt.Sprintf(`
-		SELECT CASE WHEN q.seqmax::numeric - m.max >= least(1000 * $%[5]d::bigint, (q.seqmax::numeric - q.seqmin) / 10)
+		SELECT CASE WHEN q.seqmax::numeric - m.max >= CASE WHEN $%[6]d THEN 3 ELSE least(1000 * $%[5]d::bigint, (q.seqmax::numeric - q.seqmin) / 10) END
 		            THEN pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0))) END
 		  FROM pg_catalog.pg_sequence q
 		 CROSS JOIN LATERAL (SELECT (max(t.%[1]s) FILTER (WHERE t.%[1]s BETWEEN q.seqmin AND q.seqmax))::bigint FROM %[2]s) AS m (max)
 		 WHERE q.seqrelid = pg_get_serial_sequence($%[3]d, $%[4]d)::regclass
-		   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, from, n+1, n+2, n+3)
+		   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, from, n+1, n+2, n+3, n+4)
 }
 
 // clear deletes the tenant's rows from every table: what an earlier attempt left.
