@@ -8,9 +8,9 @@ import (
 	"github.com/cellway/cellway/infra/run"
 )
 
-// Admin adds /log-level to the admin listener: GET tells from which level on lines are
-// written, POST ?level=debug changes it until the process ends.
-func (t *Telemetry) Admin(a *run.Admin) {
+// Admin is a's pages with the metrics, and /log-level: GET tells from which level on lines
+// are written, POST ?level=debug changes it until the process ends.
+func (t *Telemetry) Admin(a *run.Admin) http.Handler {
 	tell := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, t.Level.Level()) }
 	a.Handle("GET /log-level", http.HandlerFunc(tell))
 	a.Handle("POST /log-level", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -26,4 +26,5 @@ func (t *Telemetry) Admin(a *run.Admin) {
 		}
 		tell(w, r)
 	}))
+	return a.Handler(t.Registry)
 }

@@ -17,11 +17,9 @@ import (
 func TestTheLevelIsChangedWhileAProcessRuns(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	tel := &Telemetry{Level: new(slog.LevelVar)}
+	tel := &Telemetry{Level: new(slog.LevelVar), Registry: prometheus.NewRegistry()}
 	tel.Log = NewLog(&out, tel.Level, "cell", "c1")
-	admin := run.NewAdmin()
-	tel.Admin(admin)
-	h := admin.Handler(prometheus.NewRegistry())
+	h := tel.Admin(run.NewAdmin())
 	for _, tt := range []struct {
 		method, query string
 		status        int
