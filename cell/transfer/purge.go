@@ -110,10 +110,7 @@ func (p *Purger) rows(ctx context.Context, tenant directory.TenantID, enter func
 		if err := enter(ctx, tx); err != nil { // what another move has received since is not ours
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, tenant); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `DELETE FROM cell.noted_from WHERE tenant = $1`, tenant)
+		_, err := tx.Exec(ctx, `DELETE FROM cell.received WHERE tenant_id = $1`, tenant)
 		return err
 	})
 	if err != nil {
@@ -122,8 +119,7 @@ func (p *Purger) rows(ctx context.Context, tenant directory.TenantID, enter func
 	return total, nil
 }
 
-// Keys deletes the noted keys of a tenant that is not armed; of one that came here by a move, those
-// of before it came.
+// Keys deletes the noted keys of a tenant that is not armed.
 func (p *Purger) Keys(ctx context.Context, t directory.TenantID) (int64, error) {
 	return p.repeat(ctx, func(tx pgx.Tx) (int64, error) {
 		var n int64
