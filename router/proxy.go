@@ -225,7 +225,7 @@ func modifyResponse(resp *http.Response) error {
 		if webSocket(resp.Header) && webSocket(resp.Request.Header) {
 			return f.tunnel(resp, cell)
 		}
-	} else if isStream(resp.Header) {
+	} else if streams.Is(resp.Header) {
 		return f.stream(resp)
 	}
 	return nil
@@ -260,16 +260,16 @@ func (f *forwarding) stream(resp *http.Response) error {
 	}
 	f.leave()
 	exchangeFrom(resp.Request.Context()).streams = true
-	body, err := newStreamBody(f.w, resp.Body)
+	body, err := streams.NewBody(f.w, resp.Body)
 	if err != nil {
 		f.pool.LeaveStream(tenant)
 		return fmt.Errorf("lift deadlines: %w", err)
 	}
-	done := f.to.Streams(body.end)
-	body.done = func() {
+	done := f.to.Streams(body.End)
+	body.Done(func() {
 		done()
 		f.pool.LeaveStream(tenant)
-	}
+	})
 	resp.Body = body
 	return nil
 }
