@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 var auditView = view[directory.AuditEntry]{
@@ -76,6 +77,14 @@ func newestAudit(ctx context.Context, d api, subject string, after int64, limit 
 		page, err := d.NewestAudit(ctx, subject, before, pageSize)
 		if err != nil {
 			return nil, false, err
+		}
+		// One of a release before does not know the order: its oldest would be taken for the newest.
+		last := before
+		for _, e := range page {
+			if last != 0 && e.ID >= last {
+				return nil, false, hinted{problem.New(problem.Conflict, "the directory does not tell its newest lines first"), "update the directory: its release is older than cellctl's"}
+			}
+			last = e.ID
 		}
 		for _, e := range page {
 			switch {
