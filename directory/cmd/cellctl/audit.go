@@ -49,7 +49,7 @@ func (a *app) auditCommand() *cobra.Command {
 	}
 	list.Flags().StringVar(&subject, "subject", "", "only changes of this: tenant/acme, tenant/17, cell/c1")
 	list.Flags().IntVar(&limit, "limit", 100, "at most so many of the newest; 0 is all")
-	list.Flags().Int64Var(&after, "after", 0, "only entries with a higher id")
+	list.Flags().Int64Var(&after, "after", 0, "only entries with a higher id (a change may come later than one with a higher id)")
 	return group(&cobra.Command{Use: "audit", Short: "Audit: every change to the directory"}, list)
 }
 
