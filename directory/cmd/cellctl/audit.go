@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,7 @@ var auditView = view[directory.AuditEntry]{
 		{title: "subject", text: func(e directory.AuditEntry, _ clock) string { return e.Subject }},
 		{title: "before", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.Before }},
 		{title: "after", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.After }},
+		{title: "at", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.At.UTC().Format(time.RFC3339) }},
 	},
 }
 
