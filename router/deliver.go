@@ -67,7 +67,9 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	if err != nil {
 		return err
 	}
-	front.Arrived(r.Context())
+	if err := front.Arrived(r.Context(), b.whole); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	timer := time.AfterFunc(rt.CellTimeout, func() { cancel(context.DeadlineExceeded) })
