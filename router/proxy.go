@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,8 +87,8 @@ type forwarding struct {
 	w     http.ResponseWriter
 	base  *url.URL
 	pool  *pool.Pool[*http.Transport]
-	leave func() // gives the place for the request back, once
-	said  int    // 1xx answers
+	leave func()       // gives the place for the request back, once
+	said  atomic.Int32 // 1xx answers
 	err   error
 }
 
@@ -99,7 +100,7 @@ var errTooManyInterim = errors.New("too many 1xx answers")
 
 // interim counts a 1xx answer.
 func (f *forwarding) interim(int, textproto.MIMEHeader) error {
-	if f.said++; f.said > maxInterim {
+	if f.said.Add(1) > maxInterim {
 		return errTooManyInterim
 	}
 	return nil
@@ -129,6 +130,9 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
 	p.reverse.ServeHTTP(w, r.WithContext(ctx))
 	if f.err != nil {
+		if f.said.Load() > maxInterim { // net/http tells of the body instead, where a part of it was yet to be sent
+			f.err = errTooManyInterim
+		}
 		span.RecordError(f.err)
 		err := cellError(f.err)
 		if fault(r, err) {
