@@ -131,10 +131,10 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	defer span.End()
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
 	p.reverse.ServeHTTP(w, r.WithContext(ctx))
-	if f.said.Load() > maxInterim {
-		f.err = errTooManyInterim // what writes the request's body may have seen only that the connection was closed
-	}
 	if f.err != nil {
+		if f.said.Load() > maxInterim { // net/http tells of the body instead, where a part of it was yet to be sent
+			f.err = errTooManyInterim
+		}
 		span.RecordError(f.err)
 		err := cellError(f.err)
 		if fault(r, err) {

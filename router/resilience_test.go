@@ -91,57 +91,6 @@ func TestATimeoutIsAReasonToAsk(t *testing.T) {
 	}
 }
 
-// A patient body goes on when waited is closed.
-type patient struct {
-	io.Reader
-	waited <-chan struct{}
-}
-
-// Read implements io.Reader.
-func (p patient) Read(b []byte) (int, error) {
-	<-p.waited
-	return p.Reader.Read(b)
-}
-
-// interims is a cell that says 103 until it is cut off.
-func interims(cut chan struct{}) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != "POST" {
-			return // a probe
-		}
-		defer close(cut)
-		nc, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer func() { _ = nc.Close() }()
-		for err == nil {
-			_, err = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\n\r\n")
-		}
-	})
-}
-
-// TestEndlessInterimAnswersEnd: a cell that says 103 without end is cut off.
-func TestEndlessInterimAnswersEnd(t *testing.T) {
-	t.Parallel()
-	for _, on := range engines {
-		t.Run(on, func(t *testing.T) {
-			t.Parallel()
-			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": interims(make(chan struct{}))}, nil)
-			w.want(w.do("POST", "acme."+base, "/", "x"), 502, problem.BadGateway)
-		})
-	}
-	t.Run("while a body is under way", func(t *testing.T) { // of which net/http says that the connection is closed
-		t.Parallel()
-		cut := make(chan struct{})
-		w := newWorldOn(t, "std", map[directory.CellID]http.Handler{"c1": interims(cut)}, nil)
-		r, half := w.request(t.Context(), "POST", "acme."+base, "/", "x"), strings.Repeat("x", 64<<10) // what a router keeps of a body
-		r.Body = io.NopCloser(io.MultiReader(strings.NewReader(half), patient{strings.NewReader(half), cut}))
-		r.ContentLength = int64(2 * len(half))
-		w.want(w.send(r), 502, problem.BadGateway)
-	})
-}
-
 // TestErrorsOfACellPassThrough: F4. A 5xx is an answer: it goes to the client,
 // nothing is repeated, and the circuit stays closed.
 func TestErrorsOfACellPassThrough(t *testing.T) {
