@@ -191,7 +191,7 @@ type Target struct {
 	table.Entry
 	Assertion string
 	Deadline  time.Time // by which the cell must have answered: it is told the time left
-	// Streams is told when the answer is an event stream: from then on the request
+	// Streams is told when the answer is an event stream or a WebSocket: from then on the request
 	// has no deadline. end is called, once at most, when the stream must end for the
 	// client to connect again; done says that it has ended, whatever the cause.
 	Streams func(end func(h1.Ending)) (done func())
