@@ -39,6 +39,15 @@ func (v view[T]) column(name string) int {
 	return slices.IndexFunc(v.columns, func(c column[T]) bool { return strings.EqualFold(c.title, strings.TrimSpace(name)) })
 }
 
+// noColumns notes a column that --columns names and none of several tables has.
+func (a *app) noColumns(tables ...func(name string) int) {
+	for _, name := range a.flags.columns {
+		if !slices.ContainsFunc(tables, func(column func(string) int) bool { return column(name) >= 0 }) {
+			a.note("no column %q", name)
+		}
+	}
+}
+
 // csv prints items by RFC 4180, each column that there is unless some are asked for. What is
 // nothing is empty; the header is there also where no item is.
 func (v view[T]) csv(a *app, items []T) {
