@@ -107,8 +107,10 @@ const (
 
 // NewMove is what is asked for when a move is made.
 type NewMove struct {
-	Tenant TenantID      `json:"tenant"`
-	Target CellID        `json:"target"`
+	Tenant TenantID `json:"tenant"`
+	Target CellID   `json:"target"`
+	// StopAt is where the move waits for its operator: at CaughtUp for Switch or Cancel; at
+	// Watching, whose end Watch then does not say, for Complete or an undo.
 	StopAt Phase         `json:"stop_at,omitempty"`
 	Watch  time.Duration `json:"watch,omitempty"` // how long the way back stays open, in ns; 0 is DefaultWatch
 	Undoes MoveID        `json:"undoes,omitempty"`

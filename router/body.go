@@ -29,7 +29,7 @@ type body struct {
 	mu      sync.Mutex
 	current *attempt // may read rest; nil: none
 	touched bool     // rest was read from, or is being read
-	err     error    // the client's body could not be read
+	err     error    // of the first read of the client's body that failed; nil: none has
 }
 
 // readBody reads the first part of r's body, of which at most most bytes are
@@ -99,11 +99,15 @@ func (b *body) rewind() bool {
 	return !b.touched
 }
 
-// failed is why the client's body could not be read, nil if it could.
-func (b *body) failed() error {
+// failed is what err means to the client where its cause is that the client's body could not
+// be read, else nil: of an exchange that has failed otherwise we end the upload ourselves.
+func (b *body) failed(err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err
+	if b.err == nil || !errors.Is(err, b.err) {
+		return nil
+	}
+	return clientError(b.err)
 }
 
 // take reports whether a may read from rest, and notes that it does.
@@ -120,7 +124,9 @@ func (b *body) take(a *attempt) bool {
 func (b *body) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.err = clientError(err)
+	if b.err == nil {
+		b.err = err
+	}
 }
 
 // errAttemptOver is what a transport reads that goes on sending the body after

@@ -127,6 +127,9 @@ func TestABodyThatIsLateMayBeRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = io.ReadAll(b.attach(r).Body)
-	check(b.failed())
+	_, err = io.ReadAll(b.attach(r).Body)
+	check(b.failed(fmt.Errorf("sending it: %w", err)))
+	if err := b.failed(io.ErrUnexpectedEOF); err != nil {
+		t.Errorf("the cell's failure is told as the client's: %v", err)
+	}
 }

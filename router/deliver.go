@@ -67,7 +67,9 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	if err != nil {
 		return err
 	}
-	front.Arrived(r.Context())
+	if err := front.Arrived(r.Context(), b.whole); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	timer := time.AfterFunc(rt.CellTimeout, func() { cancel(context.DeadlineExceeded) })
@@ -86,8 +88,8 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 		return err
 	case clientLeft(r):
 		return context.Canceled // whatever the cell then did is no fault of its own
-	case b.failed() != nil:
-		return b.failed()
+	case b.failed(err) != nil:
+		return b.failed(err)
 	case errors.Is(err, problem.AssertionRefused):
 		rt.metrics.distrusted.WithLabelValues(string(e.Cell)).Inc()
 	}

@@ -123,9 +123,6 @@ func (w *world) raw(in string) string {
 
 // TestUsualRequestAllocatesNothing: from the client's bytes to the log line.
 func TestUsualRequestAllocatesNothing(t *testing.T) {
-	if raced {
-		t.Skip("with the race detector, pools allocate")
-	}
 	if engine == "std" {
 		t.Skip("it has no direct way")
 	}
@@ -141,7 +138,7 @@ func TestUsualRequestAllocatesNothing(t *testing.T) {
 }
 
 // allocatesNothing sends the request again and again, and holds that none allocates,
-// each on the direct way. It counts all allocations of many requests:
+// each on the direct way (with the race detector, only that). It counts all allocations of many requests:
 // testing.AllocsPerRun rounds down, and has the loops share one processor with their
 // clients. The least of several counts, for a second that begins costs its first
 // request something.
@@ -172,7 +169,7 @@ func (w *world) allocatesNothing(request string) {
 		allocations, flown := many()
 		least, most = min(least, allocations), max(most, flown)
 	}
-	if least > 0 {
+	if least > 0 && !raced {
 		w.tb.Errorf("got %d allocations for %d requests", least, requests)
 	}
 	if most != requests {

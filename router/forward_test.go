@@ -144,7 +144,9 @@ func TestWhatTheCellIsTold(t *testing.T) {
 }
 
 func TestTheTraceGoesOn(t *testing.T) {
+	propagator := otel.GetTextMapPropagator()
 	otel.SetTextMapPropagator(propagation.TraceContext{})
+	t.Cleanup(func() { otel.SetTextMapPropagator(propagator) })
 	got := make(chan string, 1)
 	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Traceparent") })
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, nil)

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,8 +87,9 @@ type forwarding struct {
 	w     http.ResponseWriter
 	base  *url.URL
 	pool  *pool.Pool[*http.Transport]
-	leave func() // gives the place for the request back, once
-	said  int    // 1xx answers
+	leave func()       // gives the place for the request back, once
+	said  atomic.Int32 // 1xx answers
+	cell  io.Closer    // its connection, where it has switched protocols
 	err   error
 }
 
@@ -99,7 +101,7 @@ var errTooManyInterim = errors.New("too many 1xx answers")
 
 // interim counts a 1xx answer.
 func (f *forwarding) interim(int, textproto.MIMEHeader) error {
-	if f.said++; f.said > maxInterim {
+	if f.said.Add(1) > maxInterim {
 		return errTooManyInterim
 	}
 	return nil
@@ -117,18 +119,22 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 	if err != nil || base.Host == "" {
 		return pool.Unavailable(err, "the owning cell's address is not valid")
 	}
-	f := &forwarding{to: to, w: w, base: base, pool: p.pools.Of(to.Cell)}
+	f := &forwarding{to: to, w: w, base: base, pool: p.pools.Of(to.Cell), cell: http.NoBody}
 	if err := f.pool.Acquire(r, to.Tenant, to.Address, to.Deadline); err != nil {
 		return err
 	}
 	f.leave = sync.OnceFunc(func() { f.pool.Release(to.Tenant) })
 	defer f.leave()
+	defer func() { _ = f.cell.Close() }() // ReverseProxy forgets it where it refuses the switch
 	ctx, span := p.tracer.Start(r.Context(), "forward to "+string(to.Cell), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
 	defer span.End()
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
 	p.reverse.ServeHTTP(w, r.WithContext(ctx))
 	if f.err != nil {
+		if f.said.Load() > maxInterim { // net/http tells of the body instead, where a part of it was yet to be sent
+			f.err = errTooManyInterim
+		}
 		span.RecordError(f.err)
 		err := cellError(f.err)
 		if fault(r, err) {
@@ -212,16 +218,20 @@ func modifyResponse(resp *http.Response) error {
 			delete(resp.Header, name)
 		}
 	}
-	switch cell, ok := resp.Body.(io.ReadWriteCloser); {
-	case isStream(resp.Header):
-		return forwardingOf(resp.Request.Context()).stream(resp)
-	case ok && resp.StatusCode == http.StatusSwitchingProtocols && webSocket(resp.Header) && webSocket(resp.Request.Header):
-		return forwardingOf(resp.Request.Context()).tunnel(resp, cell)
+	f := forwardingOf(resp.Request.Context())
+	cell, ok := resp.Body.(io.ReadWriteCloser)
+	if ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		f.cell = cell
+		if webSocket(resp.Header) && webSocket(resp.Request.Header) {
+			return f.tunnel(resp, cell)
+		}
+	} else if streams.Is(resp.Header) {
+		return f.stream(resp)
 	}
 	return nil
 }
 
-func webSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
+func webSocket(h http.Header) bool { return identify.SameName(h.Get("Upgrade"), "websocket") }
 
 // tunnel is stream for a WebSocket.
 func (f *forwarding) tunnel(resp *http.Response, cell io.ReadWriteCloser) error {
@@ -231,13 +241,13 @@ func (f *forwarding) tunnel(resp *http.Response, cell io.ReadWriteCloser) error 
 	}
 	f.leave()
 	exchangeFrom(resp.Request.Context()).streams = true
-	x := streams.NewTunnel(cell)
+	x := streams.NewTunnel(cell, http.NewResponseController(f.w))
 	done := f.to.Streams(x.End)
 	x.Done(func() {
 		done()
 		f.pool.LeaveStream(tenant)
 	})
-	resp.Body = x
+	resp.Body, f.cell = x, x
 	return nil
 }
 
@@ -250,16 +260,16 @@ func (f *forwarding) stream(resp *http.Response) error {
 	}
 	f.leave()
 	exchangeFrom(resp.Request.Context()).streams = true
-	body, err := newStreamBody(f.w, resp.Body)
+	body, err := streams.NewBody(f.w, resp.Body)
 	if err != nil {
 		f.pool.LeaveStream(tenant)
 		return fmt.Errorf("lift deadlines: %w", err)
 	}
-	done := f.to.Streams(body.end)
-	body.done = func() {
+	done := f.to.Streams(body.End)
+	body.Done(func() {
 		done()
 		f.pool.LeaveStream(tenant)
-	}
+	})
 	resp.Body = body
 	return nil
 }

@@ -91,28 +91,6 @@ func TestATimeoutIsAReasonToAsk(t *testing.T) {
 	}
 }
 
-// TestEndlessInterimAnswersEnd: a cell that says 103 without end is cut off.
-func TestEndlessInterimAnswersEnd(t *testing.T) {
-	t.Parallel()
-	for _, on := range engines {
-		t.Run(on, func(t *testing.T) {
-			t.Parallel()
-			cell := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				nc, _, err := http.NewResponseController(w).Hijack()
-				if err != nil {
-					return
-				}
-				defer func() { _ = nc.Close() }()
-				for err == nil {
-					_, err = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\n\r\n")
-				}
-			})
-			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": cell}, nil)
-			w.want(w.do("POST", "acme."+base, "/", "x"), 502, problem.BadGateway)
-		})
-	}
-}
-
 // TestErrorsOfACellPassThrough: F4. A 5xx is an answer: it goes to the client,
 // nothing is repeated, and the circuit stays closed.
 func TestErrorsOfACellPassThrough(t *testing.T) {

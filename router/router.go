@@ -165,7 +165,9 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		if err := rt.readSignup(w, r, x); err != nil {
 			return err
 		}
-		front.Arrived(r.Context())
+		if err := front.Arrived(r.Context(), true); err != nil {
+			return err
+		}
 		rt.signup.ServeHTTP(w, r)
 		return nil
 	case Hello:

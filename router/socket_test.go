@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/pool"
 )
@@ -249,6 +250,57 @@ func TestSockets(t *testing.T) {
 	}
 	if a := w.do("GET", "acme."+base, "/x", ""); !strings.HasPrefix(a.body, "c2 ") {
 		t.Errorf("after the move: got %q", a.body)
+	}
+}
+
+// switched is a cell that answers 101 with an Upgrade, and, at /leaves, is gone then;
+// elsewhere it notes when it is left.
+func switched(upgrade string, left chan<- error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\nSec-WebSocket-Accept: " +
+			accepted(r.Header.Get("Sec-WebSocket-Key")) + "\r\n\r\n")
+		if err = rw.Flush(); err != nil || r.URL.Path == "/leaves" {
+			return
+		}
+		_, err = rw.ReadByte()
+		left <- err
+	})
+}
+
+// TestASocketWhoseCellHasLeftEnds with its tenant's move, whatever its client does.
+func TestASocketWhoseCellHasLeftEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": switched("websocket", nil), "c2": named("c2")}, nil)
+	s := w.socket("/leaves", "")
+	if _, err := s.from.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Fatalf("got %v, want the cell's end", err)
+	}
+	if open := w.metric("router_streams_open"); open != 1 { // the client keeps its half
+		t.Fatalf("got %v open, want 1", open)
+	}
+	w.placed(place(1, "c2", 2, directory.Active), "acme")
+	eventually(t, "nothing to be open", func() bool { return w.metric("router_streams_open") == 0 })
+}
+
+// TestASwitchThatIsRefusedKeepsNothing: neither a stream nor the cell's connection.
+func TestASwitchThatIsRefusedKeepsNothing(t *testing.T) {
+	t.Parallel()
+	left := make(chan error, 1)
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": switched("web\u017focket", left)}, nil) // folds to it in Unicode only
+	a := w.first("GET / HTTP/1.1\r\nHost: " + acme + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n")
+	w.want(a, http.StatusBadGateway, problem.BadGateway)
+	select {
+	case <-left:
+	case <-time.After(20 * time.Second):
+		t.Error("the cell's connection is still there")
+	}
+	if open := w.metric("router_streams_open"); open != 0 {
+		t.Errorf("got %v open, want none", open)
 	}
 }
 

@@ -162,8 +162,8 @@ func (c *Client) Disarm(ctx context.Context, m transfer.Move, wait time.Duration
 	return c.Forget(ctx, m)
 }
 
-// Forget removes the keys that were noted and that nobody needs: where the tenant is armed, only those of
-// before it came; the others a watch needs, such as one that an undo interrupted. It may take long.
+// Forget removes the keys that were noted, unless the tenant is armed: then they are still
+// needed, such as by the watch that an undo interrupted. It may take long.
 func (c *Client) Forget(ctx context.Context, m transfer.Move) error {
 	var r map[string]int64
 	return c.call(ctx, "forget", transfer.Request{Move: m}, &r)

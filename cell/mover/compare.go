@@ -13,15 +13,7 @@ import (
 
 // compare looks whether the two copies of a watching move are still the same, where
 // nobody has changed them. Only where the schema is one is a difference damage.
-//
-// First both cells forget what they noted before the switch, as keys of before say nothing of the copies: an undo
-// must not have to wait for it.
 func (w *work) compare(ctx context.Context, m transfer.Move, src, dst Cell) error {
-	for _, at := range []Cell{src, dst} {
-		if err := at.Forget(ctx, m); err != nil {
-			return fmt.Errorf("compare: forget: %w", err)
-		}
-	}
 	schema, err := w.alike(ctx, m, src, dst)
 	if err != nil {
 		return err

@@ -176,7 +176,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
-		err = w.reserve(ctx, m, src, dst)
+		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
+			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
+		}
 	case Arm:
 		err = src.Arm(step, m, w.cfg.Limits.FreezeWait) // behind the wait for its lock the tenant waits, too
 		if transfer.IsBusy(err) {
@@ -481,7 +483,7 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 	return err
 }
 
-// forget removes what was noted at a cell of the move and is needed no more.
+// forget removes what was noted at a cell of the move where the tenant is not armed.
 func (w *work) forget(ctx context.Context, m transfer.Move, at Source) error {
 	return w.attended(ctx, longTimeout, func(ctx context.Context) error {
 		if err := at.Forget(ctx, m); err != nil {

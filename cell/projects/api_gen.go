@@ -237,7 +237,8 @@ type PreconditionFailed = Problem
 
 // ListActivityParams defines parameters for ListActivity.
 type ListActivityParams struct {
-	// Cursor The next_cursor of the page before, unchanged; it comes before `after`.
+	// Cursor The next_cursor of the page before, unchanged; it comes before `after`. Send next_after as `after`
+	// with it: a cell of a release before knows that only, and without it begins anew.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// After Only entries with a higher seq. By a number alone the cell notices only that an entry of that

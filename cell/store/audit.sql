@@ -30,7 +30,7 @@ SELECT 'role ' || app.rolname || ' may create in schema ' || n.nspname
  WHERE NOT app.rolsuper AND pg_catalog.has_schema_privilege(app.oid, n.oid, 'CREATE')
 UNION ALL
 SELECT 'role ' || app.rolname || ' has rights on ' || t
-  FROM app, unnest(ARRAY['cell.fence', 'cell.dirty', 'cell.received', 'cell.deletion', 'cell.noted_from']) AS u (t) WHERE NOT app.rolsuper
+  FROM app, unnest(ARRAY['cell.fence', 'cell.dirty', 'cell.received', 'cell.deletion']) AS u (t) WHERE NOT app.rolsuper
    AND pg_catalog.has_table_privilege(app.oid, t, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
 UNION ALL
 -- Tenant tables.

@@ -73,14 +73,6 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		return Totals{}, problem.New(problem.Invalid, "since is not a snapshot")
 	}
 	var total Totals
-	var after string // since which changes are sent
-	if form != nil {
-		if after = form[2]; after == Everything {
-			if err := s.pool.QueryRow(ctx, notedFrom, tenant).Scan(&after); err != nil {
-				return total, fmt.Errorf("find from where on keys were noted: %w", err)
-			}
-		}
-	}
 	head := Header{Move: string(move), Tenant: int64(tenant), Since: since}
 	var unnoted bool
 	var generation string
@@ -95,14 +87,17 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		})
 		b.Queue(unhurried)
 		if form != nil {
-			dirty.queue(b, tenant, after, s.few)
+			dirty.queue(b, tenant, form[2], s.few)
 		}
 	}
 	var out *frameWriter
 	err := pg.InTxAfter(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, first, func(tx pgx.Tx) error {
 		head.Snapshot = generation + head.Snapshot
-		if since == Everything && unnoted || since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation {
+		switch {
+		case since == Everything && unnoted, since != "" && since != Everything && strings.TrimPrefix(form[1], "0/") != generation:
 			return problem.New(problem.Conflict, "the source has lost what it knew of the changes since %s", since).With("snapshot", "void")
+		case since != "":
+			since = form[2]
 		}
 		take, end := pacing(ctx, s.pace, head.Frozen)
 		defer end()
@@ -110,8 +105,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		if err := out.json(frameRound, head); err != nil {
 			return err
 		}
-		fresh := !head.Frozen || since == "" || strings.HasSuffix(since, Everything)
-		list, keys, err := s.changed(ctx, tx, tenant, after, fresh, dirty)
+		list, keys, err := s.changed(ctx, tx, tenant, since, !head.Frozen, dirty)
 		if err != nil {
 			return err
 		}
@@ -128,7 +122,7 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			}
 		}
 		for _, t := range list {
-			n, err := s.table(ctx, tx, out, t, tenant, after)
+			n, err := s.table(ctx, tx, out, t, tenant, since)
 			if err != nil {
 				return fmt.Errorf("send %s: %w", t.Label, err)
 			}
@@ -169,10 +163,6 @@ const armed = `
 	  FROM cell.fence f, cell.serving s
 	 WHERE f.tenant_id = $1 AND f.move_id = $2 AND f.capture AND f.state IN ('active', 'frozen')`
 
-// notedFrom is the snapshot from which on the tenant's notes are changes of what is here: what was noted before it came
-// by its last move need not be forgotten yet.
-const notedFrom = `SELECT coalesce((SELECT snapshot::text FROM cell.noted_from WHERE tenant = $1), '` + Everything + `')`
-
 // touched lists the tables that have captured changes after a snapshot. The bound
 // on xid says nothing new: it is what the index knows.
 const touched = `
@@ -183,7 +173,7 @@ const touched = `
 // the keys of the changes are few it returns them as well. Outside the pause (fresh) it
 // looks whether tables were altered: a column that was added would not be sent.
 func (s *Source) changed(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, since string, fresh bool, dirty fewNoted) ([]Table, map[string][]json.RawMessage, error) {
-	list, err := s.tables.get(ctx, tx, fresh)
+	list, err := s.tables.get(ctx, tx, fresh || since == "" || since == Everything)
 	if err != nil || since == "" {
 		return list, nil, err
 	}

@@ -93,6 +93,11 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		}
 		take, end := pacing(ctx, t.pace, final)
 		defer end()
+		if have.Snapshot == "" { // before the stream is read: only then is the source asked for a copy, and no transaction is open there meanwhile
+			if err := t.clear(ctx, tx, s.Tenant); err != nil {
+				return err
+			}
+		}
 		in := newFrameReader(stream, take)
 		var head Header
 		if err := in.expect(frameRound, &head); err != nil {
@@ -183,14 +188,9 @@ const recordRow = `
 func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, since string) (Totals, error) {
 	var sum Totals
 	whole := since == ""
-	list, err := t.tables.get(ctx, tx, whole || strings.HasSuffix(since, Everything))
+	list, err := t.tables.get(ctx, tx, strings.HasSuffix(since, Everything)) // clear has just read them anew
 	if err != nil {
 		return sum, err
-	}
-	if whole {
-		if err := clear(ctx, tx, list, s.Tenant); err != nil {
-			return sum, err
-		}
 	}
 	var few []part
 	store := func() error {
@@ -369,8 +369,12 @@ func (t Table) raise(col, from string, n int) string {
 		   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, from, n+1, n+2, n+3, n+4)
 }
 
-// clear deletes the tenant's rows from every table: what an earlier attempt left.
-func clear(ctx context.Context, tx pgx.Tx, list []Table, tenant directory.TenantID) error {
+// clear deletes the tenant's rows from every table: a kept copy, or what an earlier attempt left.
+func (t *Target) clear(ctx context.Context, tx pgx.Tx, tenant directory.TenantID) error {
+	list, err := t.tables.get(ctx, tx, true)
+	if err != nil {
+		return err
+	}
 	for _, t := range list {
 		if _, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE tenant_id = $1", t.Name), tenant); err != nil {
 			return fmt.Errorf("clear %s: %w", t.Label, err)

@@ -152,16 +152,21 @@ func TestPages(t *testing.T) {
 	}
 	b := serve(t, m, nil)
 	for _, path := range []string{"/v1/tenants?limit=2", "/v1/audit?limit=2", "/v1/audit?order=newest&limit=2"} {
-		var pages []int
+		var pages, ids []int
 		for cursor := ""; len(pages) < 10; {
 			var page struct {
-				Items []json.RawMessage `json:"items"`
-				Next  string            `json:"next_cursor"`
+				Items []struct {
+					ID int `json:"id"`
+				} `json:"items"`
+				Next string `json:"next_cursor"`
 			}
 			if err := json.Unmarshal(b.call(t, "GET", path+cursor, "").body, &page); err != nil {
 				t.Fatal(err)
 			}
 			pages = append(pages, len(page.Items))
+			for _, item := range page.Items {
+				ids = append(ids, item.ID)
+			}
 			if page.Next == "" {
 				break
 			}
@@ -169,6 +174,12 @@ func TestPages(t *testing.T) {
 		}
 		if got := fmt.Sprint(pages); got != "[2 2 1]" && got != "[2 2 2 0]" {
 			t.Errorf("%s: got pages of %s", path, got)
+		}
+		if strings.Contains(path, "newest") {
+			slices.Reverse(ids)
+		}
+		if !slices.IsSorted(ids) || ids[0] == ids[len(ids)-1] {
+			t.Errorf("%s: got the order %v", path, ids)
 		}
 	}
 }

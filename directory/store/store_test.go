@@ -17,11 +17,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // fresh is a migrated, empty database.
 func fresh(tb testing.TB) string {
 	tb.Helper()
-	url := testkit.Postgres(tb)
-	if err := store.Migrate(tb.Context(), url); err != nil {
-		tb.Fatalf("migrate: %v", err)
-	}
-	return url
+	return testkit.PostgresFilled(tb, "record", store.Migrate)
 }
 
 // open opens the record at url; it closes with the test.

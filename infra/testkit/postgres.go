@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -40,6 +41,44 @@ var databases atomic.Int64
 // the binary share: name them after the database.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
+	return database(tb, "template0")
+}
+
+// A mould is a database that others are copies of.
+type mould struct {
+	once sync.Once
+	name string
+	err  error
+}
+
+var moulds sync.Map // of *mould, by name
+
+// PostgresFilled is Postgres, with what fill makes of an empty database, such as a schema: it
+// takes longer to make than to copy, and is made once in a test binary for all who ask by
+// the same name. Nobody may be connected to it when fill is back.
+func PostgresFilled(tb testing.TB, name string, fill func(ctx context.Context, url string) error) string {
+	tb.Helper()
+	ctx, cancel := begin(tb)
+	defer cancel()
+	srv, err := sharedPostgres(ctx)
+	if err != nil {
+		tb.Fatalf("start postgres: %v", err)
+	}
+	one, _ := moulds.LoadOrStore(name, &mould{name: "mould_" + name})
+	m := one.(*mould)
+	m.once.Do(func() {
+		if m.err = srv.exec(ctx, "CREATE DATABASE "+m.name+" TEMPLATE template0"); m.err == nil {
+			m.err = fill(ctx, srv.url(m.name))
+		}
+	})
+	if m.err != nil {
+		tb.Fatalf("fill database %s: %v", name, m.err)
+	}
+	return database(tb, m.name)
+}
+
+func database(tb testing.TB, template string) string {
+	tb.Helper()
 	ctx, cancel := begin(tb)
 	defer cancel()
 	srv, err := sharedPostgres(ctx)
@@ -47,7 +86,7 @@ func Postgres(tb testing.TB) string {
 		tb.Fatalf("start postgres: %v", err)
 	}
 	name := fmt.Sprintf("test_%d", databases.Add(1))
-	if err := srv.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
+	if err := srv.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		tb.Fatalf("create database: %v", err)
 	}
 	tb.Cleanup(func() {

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -25,6 +26,30 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	}
 	if found {
 		t.Error("the second database shows the first one's table")
+	}
+}
+
+func TestAFilledDatabaseIsACopyOfItsOwn(t *testing.T) {
+	t.Parallel()
+	filled := 0
+	fill := func(ctx context.Context, url string) error {
+		filled++
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, "CREATE TABLE items AS SELECT 1 AS id")
+		return errors.Join(err, conn.Close(ctx))
+	}
+	for range 2 {
+		var n int
+		conn := open(t, PostgresFilled(t, "items", fill))
+		if err := conn.QueryRow(t.Context(), "INSERT INTO items SELECT 2 RETURNING (SELECT count(*) FROM items)").Scan(&n); err != nil || n != 1 {
+			t.Errorf("got %d items before, %v, want the one that was made", n, err)
+		}
+	}
+	if filled != 1 {
+		t.Errorf("it was filled %d times, want once", filled)
 	}
 }
 

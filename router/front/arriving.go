@@ -7,15 +7,18 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A request over HTTP/2 costs its client a hundred bytes and us some twenty kilobytes, and
 // one connection has many. So those whose client is waited for, for a body or to take a
 // refusal, are a crowd over all connections.
 const (
-	arrivals   = 8192
-	arriveTime = time.Second // after which one gives way to another, where they are too many
-	goodbye    = time.Second // for the answer to one that has to
+	arrivals      = 8192
+	arriveTime    = time.Second      // after which one gives way to another, where they are too many
+	ownArriveTime = 10 * time.Second // the same, to another of its own address
+	goodbye       = time.Second      // for the answer to one that has to
 )
 
 type connKey struct{}
@@ -48,16 +51,25 @@ func Await(ctx context.Context) error {
 	return err
 }
 
+// errLate is for who had to give way with only a part of its body there.
+var errLate = problem.New(problem.RateLimited, "the body has not come in time").After(time.Second)
+
 // Arrived notes that ctx's request has all that it needs of its client to go on, and is
-// counted elsewhere from now on.
-func Arrived(ctx context.Context) {
+// counted elsewhere from now on. Where it was cut that is so only if its body is whole: of
+// another, no more would come.
+func Arrived(ctx context.Context, whole bool) error {
 	a := arrivalOf(ctx)
-	if a == nil {
-		return
-	}
-	if a.gone = true; a.leave() { // it was cut too late
+	switch {
+	case a == nil:
+		return nil
+	case !a.leave():
+	case !whole:
+		return errLate
+	default: // it was cut too late
 		_ = a.rc().SetWriteDeadline(time.Now().Add(a.s.o.Whole)) // where it cannot be set any more, a write reports it
 	}
+	a.gone = true
+	return nil
 }
 
 // Refused notes that ctx's request goes no further: all that it waits for is that its client

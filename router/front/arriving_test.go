@@ -97,7 +97,7 @@ func TestRefusalsThatNobodyTakes(t *testing.T) {
 	for name, refuse := range map[string]http.HandlerFunc{
 		"at once": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
 		"late": func(w http.ResponseWriter, r *http.Request) {
-			Arrived(r.Context())
+			_ = Arrived(r.Context(), true) // it waited for nothing
 			Refused(r.Context())
 			http.Error(w, "no", http.StatusServiceUnavailable)
 		},
@@ -147,7 +147,9 @@ func TestWhoWaitsForUsIsNotCounted(t *testing.T) {
 			}
 			counted(1)
 		}
-		Arrived(r.Context())
+		if err := Arrived(r.Context(), true); err != nil {
+			t.Error(err)
+		}
 		counted(0)
 		inside <- struct{}{}
 		<-over
@@ -179,24 +181,29 @@ func (d *deadlined) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// TestWhoWasCutTooLate has its time again: what it sent is at a cell by then.
+// TestWhoWasCutTooLate has its time again where its body is whole. Of another no more would
+// come: it goes to no cell, and is refused.
 func TestWhoWasCutTooLate(t *testing.T) {
 	t.Parallel()
-	s := New(Options{Whole: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler)})
-	narrow(s.arrivals, 8)
-	s.arrivals.waits(0)
-	d := &deadlined{ResponseRecorder: httptest.NewRecorder()}
-	s.arriving(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		a := arrivalOf(r.Context())
-		if a.from = netip.MustParsePrefix("192.0.2.1/32"); Await(r.Context()) != nil {
-			t.Error("it may not wait")
+	for _, whole := range []bool{true, false} {
+		s := New(Options{Whole: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler)})
+		narrow(s.arrivals, 8)
+		s.arrivals.waits(0)
+		d := &deadlined{ResponseRecorder: httptest.NewRecorder()}
+		s.arriving(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			a := arrivalOf(r.Context())
+			if a.from = netip.MustParsePrefix("192.0.2.1/32"); Await(r.Context()) != nil {
+				t.Error("it may not wait")
+			}
+			if err := s.arrivals.enter(&guest{from: a.from}, true); err != nil {
+				t.Error(err)
+			}
+			if err := Arrived(r.Context(), whole); (err == nil) != whole || !whole && !errors.Is(err, problem.RateLimited) {
+				t.Errorf("whole %v: got %v", whole, err)
+			}
+		})).ServeHTTP(d, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("x")))
+		if again := d.writes.After(time.Now().Add(s.o.Whole / 2)); again != whole {
+			t.Errorf("whole %v: its answer ends at %v", whole, d.writes)
 		}
-		if err := s.arrivals.enter(&guest{from: a.from}, true); err != nil {
-			t.Error(err)
-		}
-		Arrived(r.Context())
-	})).ServeHTTP(d, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("x")))
-	if d.writes.Before(time.Now().Add(s.o.Whole / 2)) {
-		t.Errorf("its answer ends at %v", d.writes)
 	}
 }

@@ -11,10 +11,11 @@ import (
 )
 
 // A crowd is so many at once, of which one address has no more than its share. Where it is
-// full, or the share is, who has been in it for longest gives way, if that is long.
+// full, or the share is, who has been in it for longest gives way to who pushes, if that is long.
 type crowd struct {
 	most, share int
-	patience    time.Duration
+	patience    time.Duration // where it is full
+	own         time.Duration // where a share is: longer, as honest clients behind one address would push each other out, and all come back
 
 	mu     sync.Mutex
 	inside list.List                   // of *guest, who came first in front
@@ -38,8 +39,8 @@ type guest struct {
 }
 
 // newCrowd makes a crowd of which one address has an eighth.
-func newCrowd(most int, patience time.Duration) *crowd {
-	return &crowd{most: most, share: most / 8, patience: patience, of: map[netip.Prefix]*list.List{}}
+func newCrowd(most int, patience, own time.Duration) *crowd {
+	return &crowd{most: most, share: most / 8, patience: patience, own: own, of: map[netip.Prefix]*list.List{}}
 }
 
 // enter lets g in, or says why not. Others may have to give way only where it is pushing.
@@ -49,13 +50,14 @@ func (c *crowd) enter(g *guest, pushing bool) error {
 	g.since = time.Now()
 	var first *list.Element
 	var full error
+	patience := c.patience
 	switch own := c.of[g.from]; {
 	case own != nil && own.Len() >= c.share:
-		first, full = own.Front(), errShare
+		first, full, patience = own.Front(), errShare, c.own
 	case c.inside.Len() >= c.most:
 		first, full = c.inside.Front(), errFull
 	}
-	if first != nil && !(pushing && c.push(first.Value.(*guest), g.since)) {
+	if first != nil && !(pushing && c.push(first.Value.(*guest), g.since.Add(-patience))) {
 		return full
 	}
 	g.place = c.inside.PushBack(g)
@@ -69,9 +71,9 @@ func (c *crowd) enter(g *guest, pushing bool) error {
 	return nil
 }
 
-// push makes g give way, if it has been inside for long. The caller has the lock.
-func (c *crowd) push(g *guest, now time.Time) bool {
-	if now.Sub(g.since) < c.patience {
+// push makes g give way, if it was inside at a time. The caller has the lock.
+func (c *crowd) push(g *guest, since time.Time) bool {
+	if g.since.After(since) {
 		return false
 	}
 	c.remove(g)

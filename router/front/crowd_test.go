@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +20,8 @@ import (
 func TestACrowdLeavesRoom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const most, share = 16, 2
-		c := newCrowd(most, time.Second)
+		const most, share, patience = 16, 2, 10 * time.Second
+		c := newCrowd(most, time.Second, patience)
 		var all []*guest
 		gone := map[*guest]bool{}
 		come := func(from netip.Prefix) (*guest, bool) {
@@ -45,10 +47,14 @@ func TestACrowdLeavesRoom(t *testing.T) {
 		if c.enter(&guest{}, false) == nil || c.enter(&guest{from: all[0].from}, false) == nil {
 			t.Error("who does not push came in")
 		}
+		if _, ok := come(all[0].from); ok {
+			t.Error("who was there for a second gave way to its own address")
+		}
 		last, ok := come(hop)
 		if !c.leave(all[0]) || !ok || !gone[all[0]] || len(gone) != 1 {
 			t.Errorf("who was there longest does not give way: %v, %d gone", ok, len(gone))
 		}
+		time.Sleep(patience)   // of the bubble
 		second := all[share+1] // the first of the second address
 		next, ok := come(second.from)
 		if !c.leave(second) || !ok || !gone[second] || len(gone) != 2 {
@@ -61,6 +67,42 @@ func TestACrowdLeavesRoom(t *testing.T) {
 		}
 		if c.inside.Len() != 0 || len(c.of) != 0 {
 			t.Errorf("in the end %d are inside, of %d addresses", c.inside.Len(), len(c.of))
+		}
+	})
+}
+
+// TestF21ManyBehindOneAddress: clients that need three seconds for a body, somewhat more of
+// them than one address has places. Who comes too many is refused; what was begun comes whole.
+func TestF21ManyBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const share, clients, takes, lasts = 128, 400, 3 * time.Second, time.Minute
+		c := newCrowd(8*share, arriveTime, ownArriveTime)
+		from := addressOf(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)})
+		var done, cut atomic.Int32
+		var all sync.WaitGroup
+		end := time.Now().Add(lasts)
+		for range clients {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					late := make(chan struct{})
+					g := &guest{from: from, cut: func() { close(late) }}
+					if c.enter(g, true) == nil {
+						select {
+						case <-late:
+							cut.Add(1)
+						case <-time.After(takes):
+							done.Add(1)
+						}
+						c.leave(g)
+					}
+					time.Sleep(time.Second) // as it was told
+				}
+			})
+		}
+		all.Wait()
+		if least := int32(share * (lasts / takes) / 2); done.Load() < least || cut.Load() > 0 {
+			t.Errorf("%d bodies came whole, want %d at least; %d were cut", done.Load(), least, cut.Load())
 		}
 	})
 }
@@ -93,7 +135,7 @@ func narrow(c *crowd, most int) {
 func (c *crowd) waits(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.patience = d
+	c.patience, c.own = d, d
 }
 
 func (c *crowd) size() int {

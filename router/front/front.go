@@ -67,7 +67,7 @@ type Server struct {
 
 // New makes a Server.
 func New(o Options) *Server {
-	s := &Server{o: o, shaking: newCrowd(handshakes, handshakeTime), arrivals: newCrowd(arrivals, arriveTime)}
+	s := &Server{o: o, shaking: newCrowd(handshakes, 0, 0), arrivals: newCrowd(arrivals, arriveTime, ownArriveTime)} // no handshake gives way
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	protocols := &http.Protocols{}
 	// By then the connection is no TLS for net/http, which counts no frames of what

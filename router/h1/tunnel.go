@@ -186,14 +186,16 @@ func (x *tunnel) copy(h *half, buf []byte) error {
 
 // downwards moves what the cell says, and says the last word itself.
 func (x *tunnel) downwards(buf []byte) {
-	if err := x.copy(&x.down, buf); err != nil {
+	err := x.copy(&x.down, buf)
+	if x.told() == nil {
 		x.ended(&x.down, err)
 		return
 	}
-	if !x.finish(buf) || !x.sayWhy(buf) {
+	if err != nil && !errors.Is(err, io.EOF) || !x.finish(buf) || !x.sayWhy(buf) {
 		x.cut() // what is broken must not look whole
 		return
 	}
+	_ = socketOf(x.far).Close() // TLS's goodbye would wait for a cell that takes nothing
 	<-x.left
 	_ = x.near.Close() // not by who told: TLS's goodbye may wait for its client
 }

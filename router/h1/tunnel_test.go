@@ -21,6 +21,10 @@ type bore struct {
 func newBore(t *testing.T, early ...Ending) *bore {
 	client, near := net.Pipe()
 	cell, far := net.Pipe()
+	return boreOf(t, client, near, cell, far, early...)
+}
+
+func boreOf(t *testing.T, client, near, cell, far net.Conn, early ...Ending) *bore {
 	b := &bore{t, client, cell, newTunnel(near, far, 10*time.Minute), make(chan struct{})}
 	for _, e := range early {
 		b.x.end(e)

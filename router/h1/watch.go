@@ -13,7 +13,8 @@ const (
 
 // A watcher looks, while a handler works for long, whether the client is still
 // there. Most exchanges end before it starts. A client that closes its half of
-// the connection has left, as for net/http.
+// the connection has left, also behind a request that it has sent meanwhile, of which
+// net/http does not look at more than a byte.
 type watcher struct {
 	watch *time.Timer
 	mu    sync.Mutex

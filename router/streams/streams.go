@@ -55,14 +55,14 @@ func New(reg prometheus.Registerer, chain *identify.Chain) *Streams {
 		chain: chain,
 		open:  map[directory.TenantID]map[*stream]struct{}{},
 		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "router_streams_open", Help: "Event streams that are relayed now, by cell.",
+			Name: "router_streams_open", Help: "Event streams and WebSockets that are relayed now, by cell.",
 		}, []string{"cell"}),
 	}
 	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "router_streams_moved_total", Help: "Event streams that were ended because the tenant's placement changed, by the cell it left.",
+		Name: "router_streams_moved_total", Help: "Event streams and WebSockets that were ended because the tenant had moved, or was suspended or deleted, by the cell that they went to.",
 	}, []string{"cell"})
 	revoked := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "router_streams_revoked_total", Help: "Event streams that were ended because the credential that they were opened with was revoked or has expired, by cell.",
+		Name: "router_streams_revoked_total", Help: "Event streams and WebSockets that were ended because the credential that they were opened with was revoked or has expired, by cell.",
 	}, []string{"cell"})
 	s.moved = &reason{ended, h1.Ending{Code: 1012, Reason: "the tenant has moved; connect again"}}
 	s.refused = &reason{ended, h1.Ending{Code: 1008, Reason: "the tenant is not served"}}
@@ -120,8 +120,9 @@ func (s *Streams) finish(x *stream, end func()) {
 // goroutine of its own for that.
 func (s *Streams) Watch(ctx context.Context, t *table.Table) {
 	for ctx.Err() == nil {
-		v, changed := t.View(), s.chain.Changed()
-		for x, why := range s.gone(v) {
+		changed := s.chain.Changed()
+		v, gone := s.gone(t)
+		for x, why := range gone {
 			s.finish(x, x.because(why))
 		}
 		select {
@@ -133,11 +134,12 @@ func (s *Streams) Watch(ctx context.Context, t *table.Table) {
 }
 
 // gone are the streams that must end now, and why. Those of a tenant that has moved end
-// one after the other: until then each stays known, for it may have to end sooner.
-func (s *Streams) gone(v *table.View) map[*stream]*reason {
+// one after the other: until then each stays known, for it may have to end sooner. v is
+// what they were looked at with: no stream that is known by then was opened by a newer one.
+func (s *Streams) gone(t *table.Table) (v *table.View, gone map[*stream]*reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	gone := map[*stream]*reason{}
+	v, gone = t.View(), map[*stream]*reason{}
 	for _, open := range s.open {
 		within := min(time.Duration(len(open))*apart, Spread)
 		for x := range open {
@@ -151,7 +153,7 @@ func (s *Streams) gone(v *table.View) map[*stream]*reason {
 			}
 		}
 	}
-	return gone
+	return v, gone
 }
 
 // over is why x must end, nil where it may go on.

@@ -20,14 +20,16 @@ var errEnded = errors.New("the tunnel was told to end")
 
 // A Tunnel is the cell's end of a WebSocket that httputil.ReverseProxy relays: what Read
 // returns is for the client, and what the client says goes to Write. Told to end it is as
-// one of h1, but that a client which takes nothing is not cut off.
+// one of h1.
 type Tunnel struct {
-	cell io.ReadWriteCloser
-	done func()
-	once sync.Once
+	cell   io.ReadWriteCloser
+	client Deadlines
+	done   func()
+	once   sync.Once
 
 	mu       sync.Mutex
-	timer    *time.Timer // closes the cell's connection
+	timer    *time.Timer // cuts both sides off
+	closed   bool
 	down, up h1.Frames
 	ending   *h1.Ending    // nil: it goes on
 	last     []byte        // what the client has still to be told
@@ -36,15 +38,31 @@ type Tunnel struct {
 	leave    func()
 }
 
-// NewTunnel makes the Tunnel of a cell's connection.
-func NewTunnel(cell io.ReadWriteCloser) *Tunnel {
-	x := &Tunnel{cell: cell, done: func() {}, left: make(chan struct{})}
+// Deadlines are those of the client's connection: a *http.ResponseController has them, also
+// when the connection was hijacked.
+type Deadlines interface {
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+}
+
+// NewTunnel makes the Tunnel of a cell's connection and a client's.
+func NewTunnel(cell io.ReadWriteCloser, client Deadlines) *Tunnel {
+	x := &Tunnel{cell: cell, client: client, done: func() {}, left: make(chan struct{})}
 	x.leave = sync.OnceFunc(func() { close(x.left) })
-	x.timer = time.AfterFunc(idle, func() {
-		_ = x.cell.Close()
-		x.leave()
-	})
+	x.timer = time.AfterFunc(idle, x.cut)
 	return x
+}
+
+// cut ends both sides. ReverseProxy waits for the client where only the cell has ended.
+func (x *Tunnel) cut() {
+	x.mu.Lock()
+	if !x.closed { // or the client's connection is not ours any more
+		past := time.Unix(1, 0)
+		_ = errors.Join(x.client.SetReadDeadline(past), x.client.SetWriteDeadline(past)) // reads and writes report it
+	}
+	x.mu.Unlock()
+	x.leave()
+	_ = x.cell.Close()
 }
 
 // Done is called when it has ended.
@@ -60,7 +78,7 @@ func (x *Tunnel) End(e h1.Ending) {
 	x.ending = &e
 	x.timer.Reset(frameWait)
 	if x.down.Between() {
-		_ = x.cell.Close() // a Read that waits returns
+		go func() { _ = x.cell.Close() }() // a Read that waits returns; TLS's goodbye, with a deadline, holds nobody up
 	}
 }
 
@@ -154,7 +172,10 @@ func (x *Tunnel) CloseWrite() error {
 // Close implements io.Closer.
 func (x *Tunnel) Close() error {
 	x.once.Do(func() {
+		x.mu.Lock()
+		x.closed = true
 		x.timer.Stop()
+		x.mu.Unlock()
 		x.leave()
 		x.done()
 	})

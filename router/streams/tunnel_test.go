@@ -33,7 +33,7 @@ func TestATunnelSaysWhyItEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cell, far := net.Pipe()
 				client, near := net.Pipe()
-				x := NewTunnel(far)
+				x := NewTunnel(far, near)
 				done := 0
 				x.Done(func() { done++ })
 				ends := make(chan error, 2)
@@ -67,4 +67,68 @@ func TestATunnelSaysWhyItEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestATunnelLetsNobodyKeepIt: it ends also where ReverseProxy would wait for the client, which
+// says nothing, or takes nothing.
+func TestATunnelLetsNobodyKeepIt(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cell func(cell net.Conn)
+		told bool
+		took time.Duration
+	}{
+		"the cell has left":           {func(cell net.Conn) { _ = cell.Close() }, true, frameWait},
+		"a client that takes nothing": {func(cell net.Conn) { _, _ = io.WriteString(cell, "\x81\x03one") }, true, frameWait},
+		"nobody says anything":        {func(net.Conn) {}, false, idle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cell, far := net.Pipe()
+				client, near := net.Pipe()
+				x := NewTunnel(far, near)
+				ends := make(chan error, 2)
+				go func() { _, err := io.Copy(near, x); ends <- err }() // as ReverseProxy does, and waits for both
+				go func() { _, err := io.Copy(x, near); ends <- err }()
+				tt.cell(cell)
+				synctest.Wait()
+				began := time.Now()
+				if tt.told {
+					x.End(h1.Leaving)
+				}
+				<-ends
+				<-ends
+				if took := time.Since(began); took != tt.took {
+					t.Errorf("it ended after %v, want %v", took, tt.took)
+				}
+				_ = errors.Join(x.Close(), near.Close(), client.Close(), cell.Close())
+			})
+		})
+	}
+}
+
+// A touched connection notes whether it was given a deadline.
+type touched struct{ it bool }
+
+func (c *touched) SetReadDeadline(time.Time) error  { c.it = true; return nil }
+func (c *touched) SetWriteDeadline(time.Time) error { c.it = true; return nil }
+
+// TestATunnelThatIsOverLeavesTheClientAlone: where ReverseProxy refuses the cell's 101, the
+// connection is another request's by then.
+func TestATunnelThatIsOverLeavesTheClientAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cell, far := net.Pipe()
+		client := &touched{}
+		x := NewTunnel(far, client)
+		_ = x.Close()
+		_, _ = x.Write([]byte("late")) // starts its time again
+		time.Sleep(2 * idle)
+		synctest.Wait()
+		if client.it {
+			t.Error("it has touched the client's connection")
+		}
+		_ = cell.Close()
+	})
 }

@@ -129,7 +129,6 @@ func (p *process) close() {
 // over. start closes the pools after that and sends what telemetry holds back.
 func (p *process) run(ctx context.Context) error {
 	admin := run.NewAdmin()
-	p.tel.Admin(admin)
 	admin.Check("database", p.store.Ping)
 	adminLn, err := net.Listen("tcp", p.cfg.AdminAddr)
 	if err != nil {
@@ -139,7 +138,7 @@ func (p *process) run(ctx context.Context) error {
 	defer stopFront()
 	loops := run.NewGroup(context.WithoutCancel(ctx)) // they outlive ctx until the front has stopped
 	loops.Go("admin", func(ctx context.Context) error {
-		return run.Serve(ctx, adminLn, admin.Handler(p.tel.Registry), time.Second)
+		return run.Serve(ctx, adminLn, p.tel.Admin(admin), time.Second)
 	})
 	defer context.AfterFunc(loops.Context(), stopFront)() // one that fails takes the process down
 	defer context.AfterFunc(front, func() { admin.SetReady(false) })()

@@ -37,7 +37,6 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 	v.Register(tel.Registry)
 
 	admin := run.NewAdmin()
-	tel.Admin(admin)
 	ln, err := net.Listen("tcp", cfg.AdminAddr)
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
@@ -47,7 +46,7 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 	defer stop()
 	defer context.AfterFunc(loops.Context(), stop)()
 	loops.Go("admin", func(ctx context.Context) error {
-		return run.Serve(ctx, ln, admin.Handler(tel.Registry), time.Second)
+		return run.Serve(ctx, ln, tel.Admin(admin), time.Second)
 	})
 	if id != nil {
 		loops.Go("certificate", id.Run)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 var auditView = view[directory.AuditEntry]{
@@ -21,6 +23,7 @@ var auditView = view[directory.AuditEntry]{
 		{title: "subject", text: func(e directory.AuditEntry, _ clock) string { return e.Subject }},
 		{title: "before", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.Before }},
 		{title: "after", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.After }},
+		{title: "at", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.At.UTC().Format(time.RFC3339) }},
 	},
 }
 
@@ -48,7 +51,7 @@ func (a *app) auditCommand() *cobra.Command {
 	}
 	list.Flags().StringVar(&subject, "subject", "", "only changes of this: tenant/acme, tenant/17, cell/c1")
 	list.Flags().IntVar(&limit, "limit", 100, "at most so many of the newest; 0 is all")
-	list.Flags().Int64Var(&after, "after", 0, "only entries with a higher id")
+	list.Flags().Int64Var(&after, "after", 0, "only entries with a higher id (a change may come later than one with a higher id)")
 	return group(&cobra.Command{Use: "audit", Short: "Audit: every change to the directory"}, list)
 }
 
@@ -76,6 +79,14 @@ func newestAudit(ctx context.Context, d api, subject string, after int64, limit 
 		page, err := d.NewestAudit(ctx, subject, before, pageSize)
 		if err != nil {
 			return nil, false, err
+		}
+		// One of a release before does not know the order: its oldest would be taken for the newest.
+		last := before
+		for _, e := range page {
+			if last != 0 && e.ID >= last {
+				return nil, false, hinted{problem.New(problem.Conflict, "the directory does not tell its newest lines first"), "update the directory: its release is older than cellctl's"}
+			}
+			last = e.ID
 		}
 		for _, e := range page {
 			switch {

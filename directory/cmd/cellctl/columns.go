@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/csv"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -48,15 +49,32 @@ func (a *app) noColumns(tables ...func(name string) int) {
 	}
 }
 
-// csv prints items by RFC 4180, each column that there is unless some are asked for. What is
-// nothing is empty; the header is there also where no item is.
+// csv prints items, quoted by RFC 4180, each column that there is unless some are asked for:
+// then these and no others, for who reads it counts them. What is nothing, or no column, is
+// empty; the header is there also where no item is.
 func (v view[T]) csv(a *app, items []T) {
 	columns, now := v.chosen(a), a.now()
+	if err := v.lacks(a); err != nil {
+		a.note("%s", err) // what was asked for is done all the same
+		columns = nil
+		for _, name := range a.flags.columns {
+			c := column[T]{title: name, text: func(T, clock) string { return "" }}
+			if i := v.column(name); i >= 0 {
+				c = v.columns[i]
+			}
+			columns = append(columns, c)
+		}
+	}
 	w := csv.NewWriter(a.out)
 	line := func(text func(column[T]) string) {
 		var fields []string
 		for _, c := range columns {
 			fields = append(fields, text(c))
+		}
+		if len(fields) == 1 && fields[0] == "" { // readers skip a line of nothing
+			w.Flush()
+			fmt.Fprintln(a.out, `""`)
+			return
 		}
 		_ = w.Write(fields) // a.out keeps the error
 	}

@@ -55,7 +55,7 @@ func (v view[T]) one(a *app, item T, next ...string) error {
 		}
 		return a.document(v.kind, item, tail)
 	}
-	if err := v.lacks(a); err != nil {
+	if err := v.lacks(a); err != nil && a.flags.output != "csv" { // which says so itself
 		a.note("%s", err) // what was asked for is done all the same
 	}
 	v.rows(a, []T{item})

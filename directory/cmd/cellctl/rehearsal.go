@@ -127,7 +127,6 @@ func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string
 		}
 		return r.verdict()
 	}
-	a.noColumns(dryMoveView.column, dryStepView.column, findingView.column)
 	switch a.flags.output {
 	case "name":
 		dryMoveView.rows(a, []directory.Move{m})
@@ -136,6 +135,7 @@ func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string
 		dryStepView.rows(a, r.Steps)
 		return r.verdict()
 	}
+	a.noColumns(dryMoveView.column, dryStepView.column, findingView.column)
 	dryMoveView.rows(a, []directory.Move{m})
 	fmt.Fprintln(a.out)
 	dryStepView.rows(a, r.Steps)

@@ -107,10 +107,7 @@ func issue(keys token.Keys, subject string) (string, error) {
 // startDirectory serves a directory that is kept in a database of its own.
 func startDirectory(tb testing.TB, keys token.Keys) (addr, db string) {
 	tb.Helper()
-	url := testkit.Postgres(tb)
-	if err := store.Migrate(tb.Context(), url); err != nil {
-		tb.Fatal(err)
-	}
+	url := testkit.PostgresFilled(tb, "record", store.Migrate)
 	record, err := store.Open(tb.Context(), url, 4)
 	if err != nil {
 		tb.Fatal(err)

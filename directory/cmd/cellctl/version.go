@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,8 +46,16 @@ func (a *app) versionCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("timeout") {
+				a.flags.timeout = 3 * time.Second // what this is can be said without the others
+			}
 			own := run.BuildInfo()
 			builds := []build{{"cellctl", own["version"], own["revision"], own["goversion"], 0}}
+			if s.Router != "" {
+				builds = append(builds, a.buildOf("router", func(b *build) error {
+					return a.askRouter(cmd.Context(), s.Router, "/version", nil, b)
+				}))
+			}
 			if s.Addr != "" {
 				builds = append(builds, a.buildOf("directory", func(b *build) error {
 					d, err := a.directory()
@@ -56,11 +65,6 @@ func (a *app) versionCommand() *cobra.Command {
 					v, err := d.Version(cmd.Context())
 					b.Version, b.Revision, b.GoVersion, b.Schema = v.Version, v.Revision, v.GoVersion, v.Schema
 					return err
-				}))
-			}
-			if s.Router != "" {
-				builds = append(builds, a.buildOf("router", func(b *build) error {
-					return a.askRouter(cmd.Context(), s.Router, "/version", nil, b)
 				}))
 			}
 			return buildView.list(a, builds, nil)

@@ -16,11 +16,22 @@ import (
 
 const waitHelp = `Waits until a cell, tenant or move is as --for says: for --timeout, with exit code 6
 where that was not enough, 3 where there is still no such thing, and 7 where the directory
-does not answer in the end.
+does not answer in the end. What can no longer come is a conflict, 4.
 
   cell/NAME     healthy (heard of), ready (and takes tenants), or another state of cells
   tenant/NAME   active or suspended, or cell=NAME: active there
-  move/ID       a phase, or ended: whatever has become of it`
+  move/ID       a phase, which counts also once it is passed, or ended: whatever has become
+                of it. One that is aborted and tried again goes on as the move that tries it`
+
+// lookFor is how long one question may take of all the time there is: the directory may have
+// other processes, which answer.
+const lookFor = 5 * time.Second
+
+// onward is a move's way, phase by phase, to its good end.
+var onward = []directory.Phase{
+	directory.Planned, directory.Reserved, directory.Armed, directory.Copied, directory.CaughtUp, directory.Frozen,
+	directory.Staged, directory.Decided, directory.Activated, directory.Watching, directory.Completed,
+}
 
 // A goal is whether what is waited for has come, and what there is instead. show prints the thing.
 type goal struct {
@@ -56,7 +67,7 @@ func (a *app) waitCommand() *cobra.Command {
 			return usage("such as cell/c4: "+strings.Join(slices.Sorted(maps.Keys(states)), ", "), "%q is no KIND/NAME", args[0])
 		}
 		if at, named := strings.CutPrefix(want, "cell="); !slices.Contains(known, want) && (kind != "tenant" || !named || at == "") || want == "cell=NAME" {
-			return usage("one of "+strings.Join(known, ", "), "no %s is ever %q", kind, want)
+			return usage("one of "+strings.Join(known, ", "), "cannot wait for a %s to be %q", kind, want)
 		}
 		return a.await(ctx, args[0], want, func(ctx context.Context) (goal, error) {
 			switch kind {
@@ -78,15 +89,21 @@ func (a *app) await(ctx context.Context, what, want string, look func(context.Co
 	defer cancel()
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	is, last := "not looked at yet", error(nil)
+	silent := problem.New(problem.Unavailable, "the directory does not answer")
+	is, last := "", error(silent)
 	for {
-		g, err := look(within)
+		asking, answered := context.WithTimeout(within, lookFor)
+		g, err := look(asking)
+		late := asking.Err() != nil
+		answered()
 		switch kind := problem.KindOf(err); {
 		case err == nil && g.met:
 			return g.show()
 		case err == nil:
 			is, last = g.is, nil
-		case within.Err() != nil: // it was cut: the answer before counts
+		case within.Err() != nil: // it was cut: the answer before counts, which is no older than lookFor
+		case late:
+			last = silent
 		case errors.Is(err, problem.NotFound), errors.Is(err, problem.TenantNotFound), kind == problem.Unavailable, kind == problem.Timeout:
 			last = err
 		default:
@@ -112,6 +129,8 @@ func cellGoal(ctx context.Context, a *app, d api, name, want string) (goal, erro
 	switch {
 	case want == "healthy":
 		g.met = c.Healthy
+	case err == nil && c.State == directory.Retired && !g.met:
+		return g, problem.New(problem.Conflict, "cell %s is %s, for good", c.ID, c.State)
 	case want == string(directory.Ready):
 		g.met = g.met && c.Healthy
 	}
@@ -133,7 +152,12 @@ func tenantGoal(ctx context.Context, a *app, d api, name, want string) (goal, er
 
 func moveGoal(ctx context.Context, a *app, d api, name, want string) (goal, error) {
 	m, err := d.Move(ctx, directory.MoveID(name))
-	g := goal{met: string(m.Phase) == want || want == "ended" && m.Phase.Ended(), is: string(m.Phase), show: func() error {
+	for err == nil && m.Phase == directory.Aborted && m.RetriedBy != "" && want != string(directory.Aborted) {
+		m, err = d.Move(ctx, m.RetriedBy)
+	}
+	to := slices.Index(onward, directory.Phase(want))
+	met := string(m.Phase) == want || want == "ended" && m.Phase.Ended() || to >= 0 && slices.Index(onward, m.Phase) >= to
+	g := goal{met: met, is: string(m.Phase), show: func() error {
 		return moveView.one(a, m, nextSteps(m, a.now())...)
 	}}
 	if err == nil && !g.met && m.Phase.Ended() {

@@ -44,10 +44,9 @@ func serve(ctx context.Context, cfg Config) error {
 		return err
 	}
 	admin := run.NewAdmin()
-	tel.Admin(admin)
 	admin.Check("database", record.Ping)
 	handler := otelhttp.NewHandler(telemetry.HTTP(tel.Log, "directory", true, api), "directory")
-	return listen(ctx, cfg, handler, admin, admin.Handler(tel.Registry), work)
+	return listen(ctx, cfg, handler, admin, tel.Admin(admin), work)
 }
 
 // openStore brings the schema up to date and opens the record.

@@ -101,7 +101,6 @@ func serve(ctx context.Context, s settings) (err error) {
 	}
 	admin := run.NewAdmin()
 	rt.Admin(admin)
-	tel.Admin(admin)
 
 	// What requests need outlives ctx; it ends when they have.
 	background := run.NewGroup(context.WithoutCancel(ctx))
@@ -123,7 +122,7 @@ func serve(ctx context.Context, s settings) (err error) {
 	}
 	proofs.run(background)
 	background.Go("admin", func(ctx context.Context) error {
-		return run.Serve(ctx, run.Reserve(adminLn, adminSpare), admin.Handler(tel.Registry), s.StopGrace)
+		return run.Serve(ctx, run.Reserve(adminLn, adminSpare), tel.Admin(admin), s.StopGrace)
 	})
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -19,10 +19,11 @@ func TestX25OperatorsPagesAreNotForTenants(t *testing.T) {
 			t.Parallel()
 			env, s := loaded(t, echo(t).URL, "ROUTER_ENGINE="+engine)
 			launch(t, env).awaitLog("router serves")
-			for _, page := range []string{"/metrics", "/explain", "/table", "/readyz", "/livez", "/version", "/debug/pprof/", "/t/acme/../../metrics"} {
+			for _, page := range []string{"/metrics", "/explain", "/table", "/readyz", "/livez", "/version", "/debug/pprof/", "/log-level", "/t/acme/../../metrics"} {
 				for _, ask := range []string{
 					"GET " + page + " HTTP/1.1\r\nHost: cellway.localhost\r\n",
 					"GET " + page + " HTTP/1.1\r\nHost: " + s.AdminAddr + "\r\n",
+					"POST " + page + "?level=error HTTP/1.1\r\nHost: " + s.AdminAddr + "\r\nContent-Length: 0\r\n",
 					"GET http://" + s.AdminAddr + page + " HTTP/1.1\r\nHost: " + s.AdminAddr + "\r\n",
 					"GET " + page + " HTTP/1.1\r\nHost: cellway.localhost\r\nX-Forwarded-Host: " + s.AdminAddr + "\r\n",
 				} {

@@ -1,4 +1,4 @@
-package router
+package streams
 
 import (
 	"io"
@@ -15,15 +15,15 @@ import (
 // long is gone.
 const streamWrite = 30 * time.Second
 
-// isStream reports whether an answer goes on as long as it likes.
-func isStream(h http.Header) bool {
+// Is reports whether an answer goes on as long as it likes.
+func Is(h http.Header) bool {
 	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	return err == nil && kind == "text/event-stream"
 }
 
-// A streamBody is the body of an answer that goes on. It lifts the deadlines of the
+// A Body is the body of an answer that goes on. It lifts the deadlines of the
 // client's connection: each piece has its own. Ended from here, it looks whole.
-type streamBody struct {
+type Body struct {
 	io.ReadCloser
 	rc    *http.ResponseController
 	ended atomic.Bool
@@ -31,15 +31,16 @@ type streamBody struct {
 	once  sync.Once
 }
 
-func newStreamBody(w http.ResponseWriter, body io.ReadCloser) (*streamBody, error) {
-	b := &streamBody{ReadCloser: body, rc: http.NewResponseController(w)}
+// NewBody makes the Body of a cell's body, for the client behind w.
+func NewBody(w http.ResponseWriter, body io.ReadCloser) (*Body, error) {
+	b := &Body{ReadCloser: body, rc: http.NewResponseController(w), done: func() {}}
 	// With the server's deadline for reading, net/http would take the client for gone.
 	return b, b.rc.SetReadDeadline(time.Time{})
 }
 
 // Read implements io.Reader. What it returns is written within streamWrite, the end
 // of the answer too; io.EOF comes back as itself, for that is what is compared with.
-func (b *streamBody) Read(p []byte) (int, error) {
+func (b *Body) Read(p []byte) (int, error) {
 	_ = b.rc.SetWriteDeadline(time.Time{}) // at it HTTP/2 would end the stream, even if there is nothing to write
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.ended.Load() {
@@ -49,14 +50,17 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end ends the stream in good order for the client.
-func (b *streamBody) end(h1.Ending) {
+// Done is called when it has ended.
+func (b *Body) Done(done func()) { b.done = done }
+
+// End ends the stream in good order for the client.
+func (b *Body) End(h1.Ending) {
 	b.ended.Store(true)
 	_ = b.ReadCloser.Close() // a Read that waits returns
 }
 
 // Close implements io.Closer.
-func (b *streamBody) Close() error {
+func (b *Body) Close() error {
 	b.once.Do(b.done)
 	return b.ReadCloser.Close()
 }

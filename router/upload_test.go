@@ -1,0 +1,123 @@
+package router_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/front"
+)
+
+// kept is how much of a body the router can send again.
+const kept = 64 << 10
+
+// uploads sends a body of which half is there, and the rest when goOn is closed.
+func (w *world) uploads(size int, goOn <-chan struct{}) answer {
+	w.tb.Helper()
+	rest, feed := io.Pipe()
+	ctx, cancel := context.WithCancel(w.tb.Context())
+	defer cancel()
+	go func() { // ends with the exchange
+		select {
+		case <-goOn:
+			_, _ = io.WriteString(feed, strings.Repeat("x", size-size/2))
+			_ = feed.Close()
+		case <-ctx.Done():
+		}
+	}()
+	r := w.request(w.tb.Context(), "POST", acme, "/", "")
+	r.ContentLength = int64(size)
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(strings.Repeat("x", size/2)), rest), rest}
+	defer func() { _ = rest.Close() }() // net/http's client of HTTP/1.1 goes on sending
+	return w.send(r)
+}
+
+// TestACellThatFailsDuringAnUploadIsNoClients: that we end the upload ourselves then, whose
+// client has yet to send, is not told as the client's being late.
+func TestACellThatFailsDuringAnUploadIsNoClients(t *testing.T) {
+	t.Parallel()
+	for what, tt := range map[string]struct {
+		fails http.HandlerFunc
+		code  problem.Kind
+	}{
+		"dies": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, problem.CellUnavailable},
+		"does not serve it": {func(w http.ResponseWriter, _ *http.Request) {
+			stale(w, "active")
+		}, problem.TenantMoving},
+	} {
+		for _, on := range append(engines, "HTTP/2") {
+			t.Run(what+", "+on, func(t *testing.T) {
+				t.Parallel()
+				goOn, never := make(chan struct{}), make(chan struct{})
+				cell := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Method != http.MethodPost {
+						return // a probe
+					}
+					_, _ = io.ReadFull(r.Body, make([]byte, kept+1))
+					defer close(goOn)
+					tt.fails(w, r)
+				})
+				engine, waits := on, never
+				switch on {
+				case "std":
+					waits = goOn // net/http says that the cell is gone when it has a piece to send
+				case "HTTP/2":
+					engine = "h1"
+				}
+				w := newWorldOn(t, engine, map[directory.CellID]http.Handler{"c1": cell}, nil)
+				if on == "HTTP/2" {
+					w.listen(w.router.NewH2C(front.NewMetrics(w.registry)))
+					w.client = overH2C(t)
+				}
+				w.want(w.uploads(16*kept, waits), 503, tt.code) // so much that the cell's net/http waits for no rest of it
+			})
+		}
+	}
+}
+
+// overH2C is a client of HTTP/2 without TLS.
+func overH2C(t *testing.T) *http.Client {
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: protocols}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+}
+
+// TestEndlessInterimAnswersEnd: a cell that says 103 without end is cut off, and is what the
+// client is told of, also where a part of the body is sent to it afterwards.
+func TestEndlessInterimAnswersEnd(t *testing.T) {
+	t.Parallel()
+	for _, on := range engines {
+		t.Run(on, func(t *testing.T) {
+			t.Parallel()
+			cut := make(chan struct{}, 2)
+			cell := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodPost {
+					return // a probe
+				}
+				nc, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					return
+				}
+				defer func() { _ = nc.Close() }()
+				for err == nil {
+					_, err = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\n\r\n")
+				}
+				cut <- struct{}{}
+			})
+			w := newWorldOn(t, on, map[directory.CellID]http.Handler{"c1": cell}, nil)
+			w.want(w.do("POST", acme, "/", "x"), 502, problem.BadGateway)
+			<-cut
+			w.want(w.uploads(4*kept, cut), 502, problem.BadGateway)
+		})
+	}
+}
