@@ -23,6 +23,7 @@ type Rehearsal struct {
 	Report  json.RawMessage `json:"report,omitempty"`      // what the mover found (mover.Rehearsed)
 	Created time.Time       `json:"created_at"`
 	Ended   time.Time       `json:"ended_at,omitzero"` // when it was reported; zero before
+	Busy    int             `json:"busy,omitempty"`    // where it has not ended: the rehearsals that movers have now; none tells that there is no mover
 }
 
 // How long a rehearsal is worked on, and kept, after it was asked for. Nobody waits for it any longer.
@@ -34,7 +35,7 @@ const (
 // Rehearsals is the part of a Directory that has movers rehearse moves. CreateMove
 // with DryRun makes one; no part of one is a mutation.
 type Rehearsals interface {
-	// Rehearsal is one rehearsal. NotFound after RehearsalsKept.
+	// Rehearsal is one rehearsal, with Busy, which the other methods do not give. NotFound after RehearsalsKept.
 	Rehearsal(ctx context.Context, id RehearsalID) (Rehearsal, error)
 	// LeaseRehearsal takes a rehearsal for ttl, or extends the lease that holder has; id "" takes
 	// the oldest that nobody holds and that is younger than RehearsalTTL. Taking it, not extending

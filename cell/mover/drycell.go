@@ -3,6 +3,7 @@ package mover
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/cellway/cellway/cell/fence"
@@ -20,13 +21,26 @@ type dryCell struct {
 	real Cell
 }
 
+// Preflight measures for a while only: what else the cells say does not depend on it.
 func (c dryCell) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
-	r, err := c.real.Preflight(ctx, m, measure)
+	asking, cancel := ctx, func() {}
+	if measure {
+		asking, cancel = context.WithTimeout(ctx, measureTime)
+	}
+	r, err := c.real.Preflight(asking, m, measure)
+	unsized := measure && err != nil && asking.Err() != nil && ctx.Err() == nil
+	cancel()
+	if unsized {
+		r, err = c.real.Preflight(ctx, m, false)
+	}
 	if err != nil {
 		c.tape.note(c.id, "preflight", true, "%v", err)
 		return r, err
 	}
-	c.tape.preflight(c.id, r, measure)
+	c.tape.preflight(c.id, r, measure, unsized)
+	if unsized {
+		r.Bytes = math.MaxInt64 / 2 // it is none of the small ones
+	}
 	return r, nil
 }
 
@@ -85,13 +99,13 @@ func (c dryCell) Pull(ctx context.Context, m transfer.Move, _ string, final bool
 	copies := t.rounds == 0 && t.found.Whole
 	t.rounds++
 	got := transfer.Received{Round: t.rounds, Final: final}
-	rows, bytes := t.found.Rows, t.found.Bytes
+	rows, bytes, much := t.found.Rows, t.found.Bytes, t.found.much()
 	t.mu.Unlock()
 	switch {
 	case copies:
 		got.Round = 0
 		got.Totals = transfer.Totals{Rows: rows, Bytes: bytes}
-		t.note(c.id, "pull", false, "copy all rows of one snapshot of %s, and compare them by hash: %d rows, %d bytes", m.Source, rows, bytes)
+		t.note(c.id, "pull", false, "copy all rows of one snapshot of %s, and compare them by hash: %s", m.Source, much)
 	case final:
 		t.note(c.id, "pull", false, "take the last round from %s, durably", m.Source)
 	default:

@@ -90,7 +90,9 @@ type Mover struct {
 	m     *metrics
 	slots chan struct{} // one for each move that does something now
 
-	silent silence
+	silent  *silence // of the cells that moves need
+	unheard *silence // of those that rehearsals need: no move rests because of them
+	misses  int      // answers in a row that do not come, before a step that may have taken hours is ended
 }
 
 // leasesPerSlot bounds the moves that a mover holds and that wait: for a cell that
@@ -100,7 +102,10 @@ const leasesPerSlot = 16
 // New makes a Mover. open makes the client of a cell.
 func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
 	cfg.Limits = cfg.Limits.Default()
-	return &Mover{cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel)}
+	return &Mover{
+		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel),
+		silent: &silence{}, unheard: &silence{}, misses: longMisses,
+	}
 }
 
 // Run works until ctx ends, and returns when the last move has been let go.

@@ -17,11 +17,13 @@ type Rehearsed struct {
 	Steps    []Step          `json:"steps"`    // in their order
 	Findings []Found         `json:"findings"` // what the cells have against it, each with its fix
 	More     int             `json:"more_findings,omitempty"`
-	Rows     int64           `json:"rows"`            // of the tenant, by preflight
-	Bytes    int64           `json:"size_bytes"`      // of those rows, as they are stored
-	Whole    bool            `json:"whole"`           // everything is copied; an undo's may cost what changed since only
-	Reaches  directory.Phase `json:"reaches"`         // Watching, Aborted, or the phase in which it would wait
-	Error    string          `json:"error,omitempty"` // why it would be aborted, or wait
+	Rows     int64           `json:"rows"`               // of the tenant, by preflight
+	Bytes    int64           `json:"size_bytes"`         // of those rows, as they are stored
+	AtLeast  bool            `json:"at_least,omitempty"` // there may be more of both: large tables are not counted to their end
+	Unsized  bool            `json:"unsized,omitempty"`  // the source did not measure the tenant in time
+	Whole    bool            `json:"whole"`              // everything is copied; an undo's may cost what changed since only
+	Reaches  directory.Phase `json:"reaches"`            // Watching, Aborted, or the phase in which it would wait
+	Error    string          `json:"error,omitempty"`    // why it would be aborted, or wait
 }
 
 // A Step is one step of a move, as a rehearsal met it.
@@ -42,10 +44,11 @@ type Found struct {
 	Fix   string           `json:"fix"`
 }
 
-// Bounds of a report, which has to fit the record: of its findings, of what a step does, and of all.
+// Bounds of a report, which has to fit the record: of its findings, of what a step does, of why the move would end, and of all.
 const (
 	mostFound   = 40
 	longestStep = 500
+	longestWhy  = 2 << 10
 	largest     = 30 << 10
 )
 
@@ -64,12 +67,22 @@ func (r Rehearsed) text() json.RawMessage {
 // rehearsePoll is how often a mover that has nothing to rehearse looks: somebody waits for the answer.
 const rehearsePoll = 500 * time.Millisecond
 
-// runRehearsals rehearses what the directory asks for, so many side by side as moves, until
-// ctx ends. They have places of their own: no move waits for one.
+// RehearsedMost is how many rehearsals a mover has side by side: more would only wait at a cell,
+// which measures one tenant at a time for them.
+const RehearsedMost = 2
+
+// Bounds of one rehearsal: somebody waits for it, and others behind it.
+const (
+	measureTime   = 30 * time.Second // to measure the tenant
+	rehearsalTime = time.Minute
+)
+
+// runRehearsals rehearses what the directory asks for, until ctx ends. They have places of
+// their own: no move waits for one.
 func (v *Mover) runRehearsals(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, v.cfg.Parallel)
+	places := make(chan struct{}, RehearsedMost)
 	for take(ctx, places) {
 		began := time.Now()
 		r, err := v.leaseRehearsal(ctx, "")
@@ -120,13 +133,19 @@ func (v *Mover) workOnRehearsal(ctx context.Context, r directory.Rehearsal, leas
 }
 
 // rehearse takes a move as far as it would go: by the same loop and the same [Next] as one
-// that is made, over the executors that change nothing.
+// that is made, over the executors that change nothing. What rehearsals know of silent cells
+// they share: the next one need not find out anew.
 func (v *Mover) rehearse(ctx context.Context, r directory.Rehearsal) Rehearsed {
 	t := newTape(r)
 	dry := New(Config{ID: v.cfg.ID, Parallel: 1, LeaseTTL: v.cfg.LeaseTTL, Poll: time.Millisecond, Limits: v.cfg.Limits},
 		nil, func(c directory.Cell) Cell { return dryCell{t, c.ID, v.open(c)} }, slog.New(slog.DiscardHandler))
-	dry.dir = dryRecord{t, v.dir}
+	dry.dir, dry.silent, dry.misses = dryRecord{t, v.dir}, v.unheard, attendMisses
 	w := &work{Mover: dry, move: t.move, slotted: take(ctx, dry.slots), log: dry.log}
-	w.run(ctx)
+	bound, cancel := context.WithTimeout(ctx, rehearsalTime)
+	defer cancel()
+	w.run(bound)
+	if bound.Err() != nil {
+		t.late()
+	}
 	return t.report()
 }

@@ -169,7 +169,7 @@ func (w *work) attended(ctx context.Context, timeout time.Duration, do func(ctx 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	most := attendMisses
 	if timeout > roundTimeout {
-		most = longMisses
+		most = w.misses
 	}
 	var hung error
 	var wg sync.WaitGroup

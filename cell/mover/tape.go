@@ -37,32 +37,49 @@ func newTape(r directory.Rehearsal) *tape {
 func (t *tape) note(c directory.CellID, step string, asked bool, format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	does := fmt.Sprintf(format, args...)
-	s := Step{Cell: c, Step: step, Does: strings.ToValidUTF8(does[:min(len(does), longestStep)], ""), Asked: asked}
+	s := Step{Cell: c, Step: step, Does: short(fmt.Sprintf(format, args...), longestStep), Asked: asked}
 	if n := len(t.found.Steps); n > t.left && t.found.Steps[n-1] == s {
 		return
 	}
 	t.found.Steps = append(t.found.Steps, s)
 }
 
-// preflight notes what a cell said of itself.
-func (t *tape) preflight(c directory.CellID, r transfer.Report, measured bool) {
+// much is how much the tenant has.
+func (r Rehearsed) much() string {
+	text := fmt.Sprintf("%d rows, %d bytes", r.Rows, r.Bytes)
+	switch {
+	case r.Unsized:
+		return fmt.Sprintf("rows that are not counted within %v", measureTime)
+	case r.AtLeast:
+		return "at least " + text
+	}
+	return text
+}
+
+// preflight notes what a cell said of itself, and of the tenant where it was asked to measure it. unsized: that
+// took too long.
+func (t *tape) preflight(c directory.CellID, r transfer.Report, measured, unsized bool) {
 	says := "nothing against the move"
 	if n := len(r.Findings); n > 0 {
 		says = fmt.Sprintf("findings against the move: %d", n)
 	}
-	if measured && len(r.Findings) == 0 {
-		says += fmt.Sprintf("; the tenant has %d rows, %d bytes", r.Rows, r.Bytes)
-	}
-	t.note(c, "preflight", true, "%s", says)
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if measured {
-		t.found.Rows, t.found.Bytes = r.Rows, r.Bytes
+		t.found.Rows, t.found.Bytes, t.found.AtLeast, t.found.Unsized = r.Rows, r.Bytes, r.AtLeast, unsized
+		if len(r.Findings) == 0 {
+			says += "; the tenant has " + t.found.much()
+		}
 	}
 	for _, f := range r.Findings {
 		t.find(Found{c, f.Code, f.Table, f.Why, f.Fix})
 	}
+	t.mu.Unlock()
+	t.note(c, "preflight", true, "%s", says)
+}
+
+// short cuts a text, which may be a cell's, to what a report has room for.
+func short(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // find keeps a finding, once.
@@ -102,11 +119,29 @@ func (t *tape) ends(p directory.Phase) {
 	t.left = len(t.found.Steps)
 }
 
+// late notes that a rehearsal took too long, and with what.
+func (t *tape) late() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.move.Phase == directory.Watching || t.move.Phase == directory.Aborted || t.move.Error != "" {
+		return
+	}
+	what := "the directory"
+	if n := len(t.found.Steps); n > 0 {
+		s := t.found.Steps[n-1]
+		what = s.Step
+		if s.Cell != "" {
+			what += " of " + string(s.Cell)
+		}
+	}
+	t.move.Error = fmt.Sprintf("%s takes longer than %v", what, rehearsalTime)
+}
+
 // report is what was found.
 func (t *tape) report() Rehearsed {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.found.Reaches, t.found.Error = t.move.Phase, t.move.Error
+	t.found.Reaches, t.found.Error = t.move.Phase, short(t.move.Error, longestWhy)
 	t.ends(t.move.Phase) // a phase that it would not leave
 	return t.found
 }

@@ -112,6 +112,12 @@ func (c *tableCache) Refused(err error) { c.refused(err) }
 // MeasureSQL counts a tenant's rows and bytes.
 var MeasureSQL = measureSQL
 
+// CountUpTo bounds the rows of a table that are counted.
+func (p *Preflight) CountUpTo(limit int) { p.limit = limit }
+
+// MeasuredMost is how many tenants are measured at once.
+const MeasuredMost = measuredMost
+
 // How the statements of a round of few keys, and of many, are planned.
 const (
 	KeptPlans = keptPlans

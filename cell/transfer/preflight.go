@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -27,8 +28,9 @@ type Finding struct {
 type Report struct {
 	Fingerprint string    `json:"fingerprint"` // of everything that both cells must have alike
 	Findings    []Finding `json:"findings"`
-	Rows        int64     `json:"rows"`  // of the tenant, all tables; at most SizeLimit are counted per table
-	Bytes       int64     `json:"bytes"` // of those rows, as they are stored
+	Rows        int64     `json:"rows"`               // of the tenant, all tables; at most SizeLimit are counted per table
+	Bytes       int64     `json:"bytes"`              // of those rows, as they are stored
+	AtLeast     bool      `json:"at_least,omitempty"` // a table may have more rows than were counted
 }
 
 // preflightSQL lists the findings of the cell's schema: code, table, why, fix.
@@ -53,6 +55,7 @@ type Preflight struct {
 	version string // of the catalog, the same before and after the schema was read
 	schema  Report // without the tenant's rows and bytes
 	tables  []Table
+	limit   int // in place of SizeLimit, for tests
 }
 
 // Report is that of the database behind db. No findings and equal fingerprints mean
@@ -70,7 +73,7 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 	if !measure || len(r.Findings) > 0 {
 		return r, nil
 	}
-	if err := db.QueryRow(ctx, measureSQL(tables), tenant).Scan(&r.Rows, &r.Bytes); err != nil {
+	if err := db.QueryRow(ctx, measureSQL(tables, cmp.Or(p.limit, SizeLimit)), tenant).Scan(&r.Rows, &r.Bytes, &r.AtLeast); err != nil {
 		return r, fmt.Errorf("preflight: measure: %w", err)
 	}
 	return r, nil
@@ -105,17 +108,18 @@ const preparedSQL = `
 	SELECT 'prepared-transaction', '', 'prepared transaction ' || gid || ' is open: it would hold up the freeze', 'COMMIT PREPARED or ROLLBACK PREPARED'
 	  FROM pg_prepared_xacts WHERE database = current_database()`
 
-// measureSQL counts the tenant's rows, and their bytes as they are stored, in all tables with one statement. It asks for
-// the size of each column: to that of a whole row everything that is stored apart from it would be fetched.
-func measureSQL(list []Table) string {
+// measureSQL counts the tenant's rows, up to limit of a table, and their bytes as they are stored, in all tables with one
+// statement. It asks for the size of each column: to that of a whole row everything that is stored apart from it would be fetched.
+func measureSQL(list []Table, limit int) string {
 	var b strings.Builder
-	b.WriteString("SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(size), 0)::bigint FROM (SELECT 0 AS n, 0 AS size")
+	b.WriteString("SELECT coalesce(sum(n), 0)::bigint, coalesce(sum(size), 0)::bigint, bool_or(n = ")
+	fmt.Fprintf(&b, "%d) FROM (SELECT 0 AS n, 0 AS size", limit)
 	for _, t := range list {
 		size := fmt.Sprintf("%d * count(*)", rowHead)
 		for _, col := range t.Columns {
 			size += fmt.Sprintf(" + coalesce(sum(pg_column_size(t.%s)), 0)", col)
 		}
-		fmt.Fprintf(&b, " UNION ALL SELECT count(*), %s FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t", size, t.Name, SizeLimit)
+		fmt.Fprintf(&b, " UNION ALL SELECT count(*), %s FROM (SELECT * FROM %s WHERE tenant_id = $1 LIMIT %d) t", size, t.Name, limit)
 	}
 	b.WriteString(" OFFSET $1::bigint * 0) u") // that there is a $1 also where there is no table
 	return b.String()

@@ -224,9 +224,27 @@ func (s *Server) digest(ctx context.Context, r Request) (any, error) {
 	return Digests(ctx, s.Pool, r.Tenant)
 }
 
+// preflight waits for a place to measure a tenant before it takes a connection. No move waits
+// for a rehearsal: those leave it a place.
 func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
-	return s.look.Report(ctx, s.Pool, r.Tenant, !r.Unmeasured)
+	if r.Unmeasured {
+		return s.look.Report(ctx, s.Pool, r.Tenant, false)
+	}
+	if strings.HasPrefix(string(r.ID), rehearsed) {
+		if err := s.Source.asking.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
+		defer s.Source.asking.Release(1)
+	}
+	if err := s.Source.sizing.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer s.Source.sizing.Release(1)
+	return s.look.Report(ctx, s.Pool, r.Tenant, true)
 }
+
+// rehearsed begins the id of a move that is only tried.
+const rehearsed = "rh_"
 
 func (s *Server) verify(ctx context.Context, r Request) (any, error) {
 	f, err := Verify(ctx, s.Pool, r.target())

@@ -30,6 +30,8 @@ type Source struct {
 	pool   *pgxpool.Pool
 	pace   *Pace
 	copies *semaphore.Weighted // whole copies under way: rounds, the last ones above all, need connections besides
+	sizing *semaphore.Weighted // tenants that are measured
+	asking *semaphore.Weighted // those of them that are for a rehearsal
 	tables tableCache
 	few    int // keys up to which a round is one of few
 	held   int // bytes of keys up to which a table is sent as one
@@ -37,7 +39,10 @@ type Source struct {
 
 // NewSource makes a Source that sends at pace.
 func NewSource(pool *pgxpool.Pool, pace *Pace) *Source {
-	return &Source{pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost), few: fewKeys, held: keysHeld}
+	return &Source{
+		pool: pool, pace: pace, copies: semaphore.NewWeighted(turnsMost),
+		sizing: semaphore.NewWeighted(measuredMost), asking: semaphore.NewWeighted(measuredMost - 1), few: fewKeys, held: keysHeld,
+	}
 }
 
 // copying takes a place for a whole copy outside a pause: Unavailable where there is none. Nobody
@@ -48,6 +53,10 @@ func (s *Source) copying() (end func(), err error) {
 	}
 	return func() { s.copies.Release(1) }, nil
 }
+
+// measuredMost is how many tenants are measured at once. That takes as long as the disk does, and the last round
+// of another move needs a connection within its pause.
+const measuredMost = 2
 
 // snapshotForm is the text of a pg_snapshot, after the database's generation where
 // that is not 0: transactions that a failover has lost give their numbers to others.

@@ -29,7 +29,15 @@ func (m *Memory) Rehearsal(ctx context.Context, id directory.RehearsalID) (direc
 	if i < 0 {
 		return directory.Rehearsal{}, problem.New(problem.NotFound, "no rehearsal %q", id)
 	}
-	return m.tried[i], nil
+	r := m.tried[i]
+	if r.Ended.IsZero() {
+		for _, other := range m.tried {
+			if other.Ended.IsZero() && m.Now().Before(other.Leased) {
+				r.Busy++
+			}
+		}
+	}
+	return r, nil
 }
 
 // LeaseRehearsal implements directory.Rehearsals.

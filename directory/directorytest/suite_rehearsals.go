@@ -37,7 +37,10 @@ func testRehearse(t *testing.T, s *suite) {
 	if err != nil || one.ID != first.ID || one.Holder != "m1" || one.Lease != 1 {
 		t.Fatalf("lease the oldest: got %+v, %v", one, err)
 	}
-	if two, err := s.LeaseRehearsal(s.ctx, "", "m2", time.Minute); err != nil || two.ID != second.ID {
+	if r, err := s.Rehearsal(s.ctx, second.ID); err != nil || r.Lease != 0 || r.Busy != 1 {
+		t.Errorf("one that waits behind another: got %+v, %v", r, err)
+	}
+	if two, err := s.LeaseRehearsal(s.ctx, "", "m2", time.Minute); err != nil || two.ID != second.ID || two.Busy != 0 {
 		t.Errorf("lease the next: got %+v, %v", two, err)
 	}
 	if more, err := s.LeaseRehearsal(s.ctx, one.ID, "m1", time.Minute); err != nil || more.Lease != one.Lease {
@@ -53,7 +56,7 @@ func testRehearse(t *testing.T, s *suite) {
 		}
 	}
 	over, err := s.Rehearsal(s.ctx, one.ID)
-	if err != nil || string(over.Report) != `{"steps":[]}` || over.Ended.IsZero() || over.Holder != "" {
+	if err != nil || string(over.Report) != `{"steps":[]}` || over.Ended.IsZero() || over.Busy != 0 || over.Holder != "" {
 		t.Errorf("after its end: got %+v, %v", over, err)
 	}
 	refuse("lease of one that has ended", problem.NotFound, func() error { _, err := s.LeaseRehearsal(s.ctx, one.ID, "m1", time.Minute); return err })
@@ -70,6 +73,13 @@ func testRehearseStolen(t *testing.T, s *suite) {
 	late, err := s.LeaseRehearsal(s.ctx, "", "m1", time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for busy := 1; busy != 0; { // until nobody has it any more
+		r, err := s.Rehearsal(s.ctx, late.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = r.Busy
 	}
 	heir, err := s.LeaseRehearsal(s.ctx, "", "m2", time.Minute)
 	for err != nil && s.ctx.Err() == nil { // until the lease is over

@@ -260,6 +260,32 @@ func TestTheSchemaIsThatOfTheNewestMigration(t *testing.T) {
 	}
 }
 
+// TestNoMigrationLeavesAGap: goose refuses a number that comes later and is below the newest. The gaps up to
+// 20 are older.
+func TestNoMigrationLeavesAGap(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	slices.Sort(files)
+	want := 20
+	for _, f := range files {
+		number, _, _ := strings.Cut(filepath.Base(f), "_")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < 20 {
+			continue
+		}
+		if n != want {
+			t.Errorf("got %s, want number %d", f, want)
+		}
+		want = n + 1
+	}
+}
+
 // TestTheSchemaHoldsTheInvariants writes past the store what must never be.
 func TestTheSchemaHoldsTheInvariants(t *testing.T) {
 	t.Parallel()

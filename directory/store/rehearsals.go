@@ -65,7 +65,11 @@ func insertRehearsal(ctx context.Context, tx pgx.Tx, m directory.Move) (director
 
 // Rehearsal implements directory.Rehearsals.
 func (s *Store) Rehearsal(ctx context.Context, id directory.RehearsalID) (directory.Rehearsal, error) {
+	const busy = `SELECT count(*) FROM directory.rehearsals WHERE ended_at IS NULL AND leased_until > clock_timestamp()`
 	r, err := oneRehearsal(ctx, s.pool, noRehearsal(id), `SELECT`+tried+`FROM directory.rehearsals WHERE id = $1`, id)
+	if err == nil && r.Ended.IsZero() {
+		err = s.pool.QueryRow(ctx, busy).Scan(&r.Busy)
+	}
 	return r, fail(ctx, "find rehearsal", err)
 }
 
@@ -80,7 +84,7 @@ func (s *Store) LeaseRehearsal(ctx context.Context, id directory.RehearsalID, ho
 			   SET lease = lease + 1, holder = $1, leased_until = clock_timestamp() + $2::interval
 			 WHERE id = (SELECT id
 			               FROM directory.rehearsals
-			              WHERE ended_at IS NULL AND created_at > clock_timestamp() - $3::interval AND` + free + `
+			              WHERE ended_at IS NULL AND created_at > statement_timestamp() - $3::interval AND` + free + `
 			              ORDER BY created_at, id
 			              LIMIT 1
 			                FOR UPDATE SKIP LOCKED)

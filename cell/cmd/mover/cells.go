@@ -52,7 +52,7 @@ func (c *cells) connections(id directory.CellID) *http.Client {
 	if c.by[id] == nil {
 		t := &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-			MaxIdleConnsPerHost: c.cfg.Parallel + 1, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 5 * time.Second,
+			MaxIdleConnsPerHost: c.cfg.Parallel + mover.RehearsedMost + 1, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 5 * time.Second,
 		}
 		if c.id != nil {
 			t.TLSClientConfig = c.id.ClientConfig(certs.RoleCell, string(id))

@@ -40,6 +40,15 @@ func (v view[T]) column(name string) int {
 	return slices.IndexFunc(v.columns, func(c column[T]) bool { return strings.EqualFold(c.title, strings.TrimSpace(name)) })
 }
 
+// noColumns notes a column that --columns names and none of several tables has.
+func (a *app) noColumns(tables ...func(name string) int) {
+	for _, name := range a.flags.columns {
+		if !slices.ContainsFunc(tables, func(column func(string) int) bool { return column(name) >= 0 }) {
+			a.note("no column %q", name)
+		}
+	}
+}
+
 // csv prints items, quoted by RFC 4180, each column that there is unless some are asked for:
 // then these and no others, for who reads it counts them. What is nothing, or no column, is
 // empty; the header is there also where no item is.

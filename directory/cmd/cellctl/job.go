@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -30,9 +29,7 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	if j.opts.dryRun {
-		if err := j.rehearse(ctx); err != nil {
-			return err
-		}
+		return j.dry(ctx)
 	}
 	if !j.opts.yes {
 		return j.showPlan(j.made, j.nextSteps()...)
@@ -81,37 +78,20 @@ func (j *job) nextSteps() []string {
 	return []string{}
 }
 
-// atOnce is how many moves of a plan are rehearsed side by side.
-const atOnce = 50
-
-// rehearse asks the directory and, through movers, the cells about each move, and takes
-// those that they would refuse out of the plan. What is left has the size that cells measured.
-func (j *job) rehearse(ctx context.Context) error {
-	kept := []step{}
-	for some := range slices.Chunk(j.made.Moves, atOnce) {
-		j.made.Moves = some
-		if err := j.each(ctx, true, func(s *step, m directory.Move) { s.tried = m.Rehearsal }); err != nil {
-			return err
-		}
-		for _, s := range j.made.Moves {
-			if s.tried == "" { // of a directory that does not know of rehearsals
-				kept = append(kept, s)
-				continue
-			}
-			r, err := j.rehearsed(ctx, j.api, s.tried)
-			if err != nil {
-				return err
-			}
-			if err := r.verdict(); err != nil {
-				j.made.Refusals = append(j.made.Refusals, refusal{s.Tenant, s.Slug, "cells", err.Error()})
-				continue
-			}
-			kept = append(kept, s.sized(r.Bytes))
+// refused is the error with which the plan ends, once carried out, because of those who stay: what cells refuse
+// is aborted there.
+func (j *job) refused() error {
+	var why []refusal
+	for _, r := range j.made.Refusals {
+		if j.strict || r.Reason == "cells" {
+			why = append(why, r)
 		}
 	}
-	j.made.Moves = kept
-	j.made.Forecast.measure(kept)
-	return nil
+	if len(why) == 0 {
+		return nil
+	}
+	return problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
+		count(len(why), "tenant")+" could not be moved", oneLine(why[0].Why))
 }
 
 // each asks for each move of the plan. What the directory refuses becomes a
@@ -129,7 +109,9 @@ func (j *job) each(ctx context.Context, dry bool, made func(*step, directory.Mov
 			j.requestID.Store(nil) // the plan tells of it, and no error
 			j.made.Refusals = append(j.made.Refusals, refusal{s.Tenant, s.Slug, "directory", err.Error()})
 		default:
-			broken = hinted{err, fmt.Sprintf("%d of %d moves were asked for", len(kept), len(j.made.Moves))}
+			if broken = err; !dry {
+				broken = hinted{err, fmt.Sprintf("%d of %d moves were asked for", len(kept), len(j.made.Moves))}
+			}
 			kept = append(kept, j.made.Moves[i:]...)
 		}
 		if broken != nil {
@@ -226,9 +208,8 @@ func (j *job) end(ctx context.Context) error {
 		return kept
 	case t.held > 0:
 		return problem.New(problem.Conflict, "%s wait, caught up, for cellctl move switch", count(t.held, "move"))
-	case j.strict && len(j.made.Refusals) > 0:
-		return problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
-			count(len(j.made.Refusals), "tenant")+" could not be moved", oneLine(j.made.Refusals[0].Why))
+	case j.refused() != nil:
+		return j.refused()
 	case stayed != nil:
 		return stayed
 	}

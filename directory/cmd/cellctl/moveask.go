@@ -69,6 +69,15 @@ func command(m directory.NewMove) string {
 	if m.StopAt == directory.CaughtUp {
 		text += " --hold"
 	}
+	if m.Watch == shortest {
+		m.Watch = 0
+	}
+	if m.Watch != directory.DefaultWatch {
+		text += " --watch=" + m.Watch.String()
+	}
+	if m.Attempts != directory.DefaultAttempts {
+		text += fmt.Sprintf(" --attempts=%d", m.Attempts)
+	}
 	return text
 }
 

@@ -22,6 +22,7 @@ type step struct {
 	Phase    directory.Phase       `json:"phase,omitempty"`
 	Pause    time.Duration         `json:"pause_ns,omitempty"`
 	Error    string                `json:"error,omitempty"`
+	AtLeast  bool                  `json:"at_least,omitempty"` // there may be more to copy than the forecast has
 	tried    directory.RehearsalID // in a dry run
 	settled  bool                  // nothing is left to wait for
 	closed   bool                  // it watched, and its watch was asked to end
@@ -48,14 +49,18 @@ type cellPlan struct {
 
 // A forecast is what a plan is expected to cost, and what that is known from.
 type forecast struct {
-	planner.Forecast     // one after the other; the pause is the longest of one tenant
-	Sized            int `json:"sized"`           // tenants whose size is known, of those to be moved
-	PausesMeasured   int `json:"pauses_measured"` // moves that the pause is the median of; 0: it is an assumption
+	planner.Forecast      // one after the other; the pause is the longest of one tenant
+	Sized            int  `json:"sized"`              // tenants whose size is known, of those to be moved
+	AtLeast          bool `json:"at_least,omitempty"` // of some, by a dry run, only a part is counted
+	PausesMeasured   int  `json:"pauses_measured"`    // moves that the pause is the median of; 0: it is an assumption
 }
 
-// sized is the step with what its copy costs where so many bytes are known to be copied.
-func (s step) sized(bytes int64) step {
-	o := planner.Default()
+// sized is the step with what its copy costs by what a rehearsal has measured.
+func (s step) sized(r rehearsed) step {
+	if s.AtLeast = r.AtLeast || r.Unsized; r.Unsized {
+		return s
+	}
+	o, bytes := planner.Default(), r.Bytes
 	more := o.Forecast(planner.Load{Bytes: bytes}).Duration - o.Forecast(planner.Load{Bytes: s.Forecast.Bytes}).Duration
 	s.Forecast.Bytes, s.Forecast.Duration = bytes, s.Forecast.Duration+more
 	return s
@@ -63,11 +68,12 @@ func (s step) sized(bytes int64) step {
 
 // measure sums up steps whose sizes are known now.
 func (f *forecast) measure(steps []step) {
-	f.Forecast, f.Sized = planner.Forecast{}, 0
+	f.Forecast, f.Sized, f.AtLeast = planner.Forecast{}, 0, false
 	for _, s := range steps {
 		f.Bytes += s.Forecast.Bytes
 		f.Duration += s.Forecast.Duration
 		f.Pause = max(f.Pause, s.Forecast.Pause)
+		f.AtLeast = f.AtLeast || s.AtLeast
 		if s.Forecast.Bytes > 0 {
 			f.Sized++
 		}
@@ -228,12 +234,16 @@ func (p plan) summary() string {
 		return text
 	}
 	f := p.Forecast
-	text += fmt.Sprintf("\nforecast: %s one after the other, several go at once; ", f.Duration.Round(100*time.Millisecond))
+	least := ""
+	if f.AtLeast {
+		least = "at least "
+	}
+	text += fmt.Sprintf("\nforecast: %s%s one after the other, several go at once; ", least, f.Duration.Round(100*time.Millisecond))
 	switch {
 	case f.Sized == 0:
 		text += "no tenant's size is known, so this is what moves cost besides copying"
 	default:
-		text += fmt.Sprintf("to copy: %s of the %d tenants whose size is known", size(f.Bytes), f.Sized)
+		text += fmt.Sprintf("to copy: %s%s of the %d tenants whose size is known", least, size(f.Bytes), f.Sized)
 	}
 	if f.PausesMeasured > 0 {
 		return text + fmt.Sprintf("; pause %s, the median of %d moves", pause(f.Pause), f.PausesMeasured)

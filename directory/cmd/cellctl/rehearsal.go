@@ -20,6 +20,8 @@ type rehearsed struct {
 	More     int             `json:"more_findings,omitempty"`
 	Rows     int64           `json:"rows"`
 	Bytes    int64           `json:"size_bytes"`
+	AtLeast  bool            `json:"at_least,omitempty"`
+	Unsized  bool            `json:"unsized,omitempty"`
 	Whole    bool            `json:"whole"`
 	Reaches  directory.Phase `json:"reaches"`
 	Error    string          `json:"error,omitempty"`
@@ -95,24 +97,29 @@ type price struct {
 	PausesMeasured int              `json:"pauses_measured"` // moves that the pause is the median of; 0: it is an assumption
 }
 
+// noRehearsals is said of a directory of before.
+const noRehearsals = "this directory has no mover look at what only the cells know"
+
 // rehearse waits for a mover to try a move that is not recorded, and shows what it found. next
 // is the command that makes it.
 func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string) error {
 	if m.Rehearsal == "" {
-		a.note("nothing is recorded; this directory has no mover look at what only the cells know")
+		a.note("nothing is recorded; %s", noRehearsals)
 		return dryMoveView.one(a, m)
 	}
 	r, err := a.rehearsed(ctx, d, m.Rehearsal)
 	if err != nil {
 		return err
 	}
-	cost, err := a.price(ctx, d, m, r.whole())
-	if err != nil {
-		return err
-	}
+	var cost any // a price, where there is one
 	steps := []string{}
 	if r.verdict() == nil {
 		steps = a.there(next)
+		if p, err := a.price(ctx, d, m, r.whole()); err != nil {
+			a.note("what it would cost is not known: %v", err)
+		} else {
+			cost = p
+		}
 	}
 	if dryMoveView.isDocument(a) {
 		if err := a.document(dryMoveView.kind, m, r, cost, map[string]any{"next_steps": steps}); err != nil {
@@ -120,18 +127,24 @@ func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string
 		}
 		return r.verdict()
 	}
-	dryMoveView.rows(a, []directory.Move{m})
-	if a.flags.output == "name" {
+	switch a.flags.output {
+	case "name":
+		dryMoveView.rows(a, []directory.Move{m})
+		return r.verdict()
+	case "csv": // one table: the steps are the answer
+		dryStepView.rows(a, r.Steps)
 		return r.verdict()
 	}
+	a.noColumns(dryMoveView.column, dryStepView.column, findingView.column)
+	dryMoveView.rows(a, []directory.Move{m})
 	fmt.Fprintln(a.out)
 	dryStepView.rows(a, r.Steps)
 	if len(r.Findings) > 0 {
 		fmt.Fprintln(a.out)
 		findingView.rows(a, r.Findings)
 	}
-	if r.verdict() == nil {
-		fmt.Fprintf(a.out, "\n%s\n", r.summary(cost))
+	if p, ok := cost.(price); ok {
+		fmt.Fprintf(a.out, "\n%s\n", r.summary(p))
 	}
 	a.note("nothing was recorded, and nothing has changed: this is how things are now")
 	for _, step := range steps {
@@ -146,11 +159,21 @@ func (r rehearsed) summary(cost price) string {
 	if cost.PausesMeasured > 0 {
 		known = fmt.Sprintf("the median of %d moves", cost.PausesMeasured)
 	}
-	what := fmt.Sprintf("to copy: %d rows, %s", r.Rows, size(r.Bytes))
-	if !r.Whole {
-		what = fmt.Sprintf("to copy: what has changed since the switch, of %d rows, %s", r.Rows, size(r.Bytes))
+	least := ""
+	if r.AtLeast || r.Unsized {
+		least = "at least "
 	}
-	parts := []string{what, fmt.Sprintf("forecast: %s", cost.Forecast.Duration.Round(100*time.Millisecond)), "pause " + pause(cost.Forecast.Pause) + ", " + known}
+	much := fmt.Sprintf("%s%d rows, %s", least, r.Rows, size(r.Bytes))
+	if r.Unsized {
+		much = "rows that take too long to count"
+	}
+	if !r.Whole {
+		much, least = "what has changed since the switch, of "+much, ""
+	}
+	parts := []string{
+		"to copy: " + much, fmt.Sprintf("forecast: %s%s", least, cost.Forecast.Duration.Round(100*time.Millisecond)),
+		"pause " + pause(cost.Forecast.Pause) + ", " + known,
+	}
 	return strings.Join(parts, "; ")
 }
 
@@ -160,12 +183,16 @@ func (a *app) rehearsed(ctx context.Context, d api, id directory.RehearsalID) (r
 	var out outage
 	var found rehearsed
 	began, said := a.now(), a.now()
+	seen := began // when a mover had any rehearsal last, as far as is known
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
 		r, err := d.Rehearsal(ctx, id)
 		now := a.now()
 		switch {
+		case problem.KindOf(err) == problem.NotFound:
+			e := problem.New(problem.Timeout, "the directory does not know of the dry run any more")
+			return found, hinted{e, "it keeps one for an hour; while its processes are replaced, one of the release before may have answered: try again"}
 		case err != nil:
 			if err := out.bear(ctx, a, err); err != nil {
 				return found, err
@@ -175,17 +202,23 @@ func (a *app) rehearsed(ctx context.Context, d api, id directory.RehearsalID) (r
 				return found, fmt.Errorf("read what the mover found: %w", err)
 			}
 			return found, nil
-		case r.Lease == 0 && now.Sub(began) > a.flags.timeout:
+		case r.Busy == 0 && now.Sub(seen) > a.flags.timeout:
 			e := problem.New(problem.Timeout, "no mover has taken the dry run within %s", a.flags.timeout)
+			if r.Lease > 0 {
+				e = problem.New(problem.Timeout, "the mover that had the dry run is gone, and none has taken it within %s", a.flags.timeout)
+			}
 			return found, hinted{e, "the directory has nothing against the move; is a mover of this release running?"}
 		case now.Sub(began) > directory.RehearsalTTL:
 			e := problem.New(problem.Timeout, "no mover has ended the dry run within %s", directory.RehearsalTTL)
 			return found, hinted{e, "the movers' logs may tell why; the directory has nothing against the move"}
 		default:
 			out = outage{}
+			if r.Busy > 0 {
+				seen = now
+			}
 			if now.Sub(said) >= noteEvery {
 				said = now
-				a.note("%s", cmp.Or(r.Holder, "nobody")+" is asking the cells")
+				a.note("%s", waitsFor(r))
 			}
 		}
 		select {
@@ -194,6 +227,17 @@ func (a *app) rehearsed(ctx context.Context, d api, id directory.RehearsalID) (r
 		case <-tick.C:
 		}
 	}
+}
+
+// waitsFor says what a rehearsal waits for.
+func waitsFor(r directory.Rehearsal) string {
+	switch {
+	case r.Busy == 0:
+		return "no mover has taken the dry run yet"
+	case r.Holder == "":
+		return "the movers are busy with other dry runs"
+	}
+	return r.Holder + " is asking the cells"
 }
 
 // price is what the move of a tenant with so many bytes is expected to cost, by what was
