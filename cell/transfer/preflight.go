@@ -79,28 +79,34 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 	return r, nil
 }
 
-// look finds what is to say of the schema, and its tables.
+// look finds what is to say of the schema, and its tables. It asks the database without
+// the lock: the schema of a table that is altered is waited for, and no other preflight is to
+// wait for that.
 func (p *Preflight) look(ctx context.Context, db pg.DB) (Report, []Table, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	r, list, known := p.schema, p.tables, p.version
+	p.mu.Unlock()
 	version, err := catalogVersion(ctx, db)
-	if err != nil || p.version == version {
-		return p.schema, p.tables, err
+	if err != nil || known == version {
+		return r, list, err
 	}
-	var r Report
+	r = Report{}
 	if r.Findings, err = findings(ctx, db, preflightSQL); err != nil {
 		return r, nil, err
 	}
 	if err := db.QueryRow(ctx, fingerprintSQL).Scan(&r.Fingerprint); err != nil {
 		return r, nil, fmt.Errorf("fingerprint: %w", err)
 	}
-	list, err := Tables(ctx, db)
-	if err != nil {
+	if list, err = Tables(ctx, db); err != nil {
 		return r, nil, err
 	}
-	p.schema, p.tables = r, list
-	p.version, err = unchanged(ctx, db, version)
-	return r, list, err
+	if version, err = unchanged(ctx, db, version); err != nil {
+		return r, nil, err
+	}
+	p.mu.Lock()
+	p.schema, p.tables, p.version = r, list, version
+	p.mu.Unlock()
+	return r, list, nil
 }
 
 // preparedSQL is the one finding that is none of the schema.

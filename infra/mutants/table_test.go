@@ -143,7 +143,7 @@ var table = []mutant{
 	},
 	{
 		name: "preflight-remembered-for-ever", why: "a table that was made unsafe since the last move passes",
-		in: "cell/transfer/preflight.go", edit: []edit{{"p.version == version {", "p.version != \"\" {"}},
+		in: "cell/transfer/preflight.go", edit: []edit{{"known == version {", "known != \"\" {"}},
 		pkg: transferPkg, test: "TestPreflightRefusesUnsafeSchemas",
 	},
 	{
