@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -131,6 +132,7 @@ func newLoop(s *Server) (lp *loop, err error) {
 			lp.end()
 		}
 	}()
+	lp.alone = runtime.GOMAXPROCS(0) == 1
 	lp.look = func(uintptr) bool {
 		lp.found = lp.glance()
 		return lp.found > 0

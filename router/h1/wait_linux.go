@@ -16,6 +16,7 @@ type waiting struct {
 	look  func(uintptr) bool
 	found int       // by look
 	eager bool      // events are likely to be there already
+	alone bool      // there is one processor: nobody else runs while the loop keeps it
 	now   time.Time // of the last sweep
 	gave  time.Time // when it has given the processor away
 	wakes time.Time // the epoll's deadline
@@ -39,7 +40,9 @@ func (lp *loop) wait() int {
 			return n
 		}
 	}
-	runtime.Gosched()
+	if busy || lp.alone { // else it wakes a processor that is idle, each time, to look for work that is not there
+		runtime.Gosched()
+	}
 	if busy {
 		return 0
 	}
