@@ -8,8 +8,12 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// RehearsalID names a rehearsal: "rh_" and a sortable suffix.
+// RehearsalID names a rehearsal: RehearsalIDs and a sortable suffix.
 type RehearsalID string
+
+// RehearsalIDs begins the id of each rehearsal, which is its move's at cells: so they know
+// what is only tried.
+const RehearsalIDs = "rh_"
 
 // A Rehearsal is a move that is only tried: a mover goes through its steps, does those
 // that change nothing, and reports what the others would have been. No tenant, cell

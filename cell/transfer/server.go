@@ -230,7 +230,7 @@ func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
 	if r.Unmeasured {
 		return s.look.Report(ctx, s.Pool, r.Tenant, false)
 	}
-	if strings.HasPrefix(string(r.ID), rehearsed) {
+	if strings.HasPrefix(string(r.ID), directory.RehearsalIDs) {
 		if err := s.Source.asking.Acquire(ctx, 1); err != nil {
 			return nil, err
 		}
@@ -242,9 +242,6 @@ func (s *Server) preflight(ctx context.Context, r Request) (any, error) {
 	defer s.Source.sizing.Release(1)
 	return s.look.Report(ctx, s.Pool, r.Tenant, true)
 }
-
-// rehearsed begins the id of a move that is only tried.
-const rehearsed = "rh_"
 
 func (s *Server) verify(ctx context.Context, r Request) (any, error) {
 	f, err := Verify(ctx, s.Pool, r.target())

@@ -14,7 +14,7 @@ import (
 var _ directory.Rehearsals = (*Memory)(nil)
 
 func (m *Memory) insertRehearsal(made directory.Move) directory.RehearsalID {
-	id := directory.RehearsalID(fmt.Sprintf("rh_%012d", len(m.tried)+1))
+	id := directory.RehearsalID(fmt.Sprintf("%s%012d", directory.RehearsalIDs, len(m.tried)+1))
 	m.tried = append(m.tried, directory.Rehearsal{ID: id, Move: made, Created: m.Now().UTC()})
 	return id
 }

@@ -119,8 +119,14 @@ func (s *Store) ListMoves(ctx context.Context, tenant directory.TenantID, ended 
 // newMoveID makes an id that sorts by time and that no other directory, nor this
 // one after a restore, gives again: cells keep the ids of old moves.
 func newMoveID() (directory.MoveID, error) {
+	id, err := newID("mv_")
+	return directory.MoveID(id), err
+}
+
+// newID is one of its own behind a prefix, in the order of its making.
+func newID(prefix string) (string, error) {
 	u, err := uuid.NewV7()
-	return directory.MoveID("mv_" + hex.EncodeToString(u[:])), err
+	return prefix + hex.EncodeToString(u[:]), err
 }
 
 // CreateMove implements directory.Moves. It holds the tenant, so that no other

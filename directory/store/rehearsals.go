@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,17 +49,16 @@ func noRehearsal(id directory.RehearsalID) error {
 
 // insertRehearsal asks movers to try m, which is not recorded.
 func insertRehearsal(ctx context.Context, tx pgx.Tx, m directory.Move) (directory.RehearsalID, error) {
-	unique, err := newMoveID()
+	id, err := newID(directory.RehearsalIDs)
 	if err != nil {
 		return "", err
 	}
-	id := directory.RehearsalID("rh_" + strings.TrimPrefix(string(unique), "mv_"))
 	text, err := json.Marshal(m)
 	if err != nil {
 		return "", err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO directory.rehearsals (id, move) VALUES ($1, $2)`, id, string(text))
-	return id, err
+	return directory.RehearsalID(id), err
 }
 
 // Rehearsal implements directory.Rehearsals.

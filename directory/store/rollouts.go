@@ -2,11 +2,9 @@ package store
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/directory"
@@ -49,8 +47,8 @@ func oneRollout(ctx context.Context, db pg.DB, where string, args ...any) (direc
 }
 
 func newRolloutID() (directory.RolloutID, error) {
-	u, err := uuid.NewV7()
-	return directory.RolloutID("ro_" + hex.EncodeToString(u[:])), err
+	id, err := newID("ro_")
+	return directory.RolloutID(id), err
 }
 
 // CreateRollout implements directory.Rollouts.
