@@ -17,11 +17,6 @@ func SweepOnce(ctx context.Context, s *store.Store) (int64, error) {
 	return NewSweeper(s, slog.Default()).runOnce(ctx)
 }
 
-// SweepRound is one look of SweepOnce, and what follows from it.
-func SweepRound(ctx context.Context, s *store.Store) (int64, error) {
-	return NewSweeper(s, slog.Default()).round(ctx)
-}
-
 // Endpoints joins the modules' routes with the contract and counts them.
 func Endpoints(modules ...Module) (int, error) {
 	ops, err := operations()

@@ -13,15 +13,16 @@ import (
 
 // Retention of Idempotency-Keys, and how the sweep goes about it.
 const (
-	keepKeys     = 24 * time.Hour
-	sweepEvery   = 10 * time.Minute
-	sweepTenants = 1000 // in one round: each looks at all tenants from the first on
-	sweepRows    = 1000 // of one tenant in one transaction
+	keepKeys   = 24 * time.Hour
+	sweepEvery = 10 * time.Minute
+	sweepRows  = 1000 // of one tenant in one transaction
 )
 
+// findExpired has no bound: a look costs a probe for each tenant of the cell, and what is
+// found is two numbers for each.
 const findExpired = `
 	SELECT tenant_id, epoch
-	  FROM cell.idempotency_expired($1, $2)`
+	  FROM cell.idempotency_expired($1, NULL)`
 
 const deleteExpired = `
 	DELETE FROM api.idempotency
@@ -54,20 +55,10 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// runOnce removes what is too old, of sweepTenants at a time, until nothing is left. A
-// tenant that leaves meanwhile takes its keys along.
+// runOnce looks once at all tenants, and removes what is too old of those that have it, in
+// turns. A tenant that leaves meanwhile takes its keys along.
 func (s *Sweeper) runOnce(ctx context.Context) (removed int64, err error) {
-	for {
-		n, err := s.round(ctx)
-		removed += n
-		if err != nil || n == 0 {
-			return removed, err
-		}
-	}
-}
-
-func (s *Sweeper) round(ctx context.Context) (removed int64, err error) {
-	rows, err := s.store.DB().Query(ctx, findExpired, s.keep, sweepTenants)
+	rows, err := s.store.DB().Query(ctx, findExpired, s.keep)
 	if err != nil {
 		return 0, fmt.Errorf("find expired idempotency keys: %w", err)
 	}
