@@ -155,7 +155,7 @@ type Moves interface {
 	// group forbid no move that is asked for by name, and no undo. Undoes must name the Watching move of the tenant back to
 	// whose source it goes, before its WatchEnds and a wish to complete it; then the
 	// target takes the tenant back in every state but Drained and Retired, and
-	// however full it is.
+	// however full it is. RateLimited, with when to come back, where too many dry runs are open (RehearsalsOpen).
 	CreateMove(ctx context.Context, m NewMove) (Move, error)
 	// Move is one move.
 	Move(ctx context.Context, id MoveID) (Move, error)

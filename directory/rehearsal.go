@@ -36,6 +36,21 @@ const (
 	RehearsalsKept = time.Hour
 )
 
+// RehearsalsOpen is how many may wait for movers or be with one at once: who asks next would wait
+// for minutes behind those of which somebody may have given up.
+const RehearsalsOpen = 200
+
+// CheckRehearsals refuses one more where so many are open, of those that somebody may still begin.
+func CheckRehearsals(open int) error {
+	if open < RehearsalsOpen {
+		return nil
+	}
+	return problem.New(problem.RateLimited, "%d dry runs are open: wait until movers have done some", open).After(retryRehearsal)
+}
+
+// retryRehearsal is a few of them for one mover.
+const retryRehearsal = 2 * time.Second
+
 // Rehearsals is the part of a Directory that has movers rehearse moves. CreateMove
 // with DryRun makes one; no part of one is a mutation.
 type Rehearsals interface {

@@ -35,7 +35,9 @@ func (m *Memory) CreateMove(ctx context.Context, n directory.NewMove) (directory
 	}
 	if n.DryRun {
 		made.ID = ""
-		made.Rehearsal = m.insertRehearsal(made)
+		if made.Rehearsal, err = m.insertRehearsal(made); err != nil {
+			return directory.Move{}, err
+		}
 		return made, nil
 	}
 	m.insert(ctx, made)

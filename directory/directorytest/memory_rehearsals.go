@@ -13,10 +13,19 @@ import (
 
 var _ directory.Rehearsals = (*Memory)(nil)
 
-func (m *Memory) insertRehearsal(made directory.Move) directory.RehearsalID {
+func (m *Memory) insertRehearsal(made directory.Move) (directory.RehearsalID, error) {
+	open, now := 0, m.Now().UTC()
+	for _, r := range m.tried {
+		if r.Ended.IsZero() && now.Sub(r.Created) < directory.RehearsalTTL {
+			open++
+		}
+	}
+	if err := directory.CheckRehearsals(open); err != nil {
+		return "", err
+	}
 	id := directory.RehearsalID(fmt.Sprintf("%s%012d", directory.RehearsalIDs, len(m.tried)+1))
-	m.tried = append(m.tried, directory.Rehearsal{ID: id, Move: made, Created: m.Now().UTC()})
-	return id
+	m.tried = append(m.tried, directory.Rehearsal{ID: id, Move: made, Created: now})
+	return id, nil
 }
 
 // Rehearsal implements directory.Rehearsals.

@@ -21,6 +21,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"CreateDryRun", testCreateMoveDryRun},
 		{"Rehearse", testRehearse},
 		{"RehearseStolen", testRehearseStolen},
+		{"RehearseMany", testRehearseMany},
 		{"CreateRefused", testCreateMoveRefused},
 		{"CreateTarget", testCreateMoveTarget},
 		{"CreateRoom", testCreateMoveRoom},

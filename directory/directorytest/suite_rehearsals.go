@@ -2,6 +2,7 @@ package directorytest
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -90,4 +91,32 @@ func testRehearseStolen(t *testing.T, s *suite) {
 	}
 	late.Report = json.RawMessage(`{}`)
 	s.refuse(t, "a late report", problem.Conflict, func() error { return s.EndRehearsal(s.ctx, late) })
+}
+
+// testRehearseMany asks for more dry runs than there may be, until one is over.
+func testRehearseMany(t *testing.T, s *suite) {
+	a := s.resident(t)
+	ask := directory.NewMove{Tenant: a.ID, Target: "c2", DryRun: true}
+	for range directory.RehearsalsOpen {
+		if _, err := s.CreateMove(s.ctx, ask); err != nil {
+			t.Fatalf("dry run: %v", err)
+		}
+	}
+	s.refuse(t, "one too many", problem.RateLimited, func() error {
+		_, err := s.CreateMove(s.ctx, ask)
+		if e, ok := errors.AsType[*problem.Error](err); !ok || e.RetryAfter <= 0 {
+			t.Errorf("one too many: %+v does not say when to come back", err)
+		}
+		return err
+	})
+	one, err := s.LeaseRehearsal(s.ctx, "", "m1", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.refuse(t, "while a mover has one", problem.RateLimited, func() error { _, err := s.CreateMove(s.ctx, ask); return err })
+	one.Report = json.RawMessage(`{}`)
+	if err := s.EndRehearsal(s.ctx, one); err != nil {
+		t.Fatal(err)
+	}
+	s.tried(t, a.ID)
 }

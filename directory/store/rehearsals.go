@@ -47,7 +47,8 @@ func noRehearsal(id directory.RehearsalID) error {
 	return problem.New(problem.NotFound, "no rehearsal %q", id)
 }
 
-// insertRehearsal asks movers to try m, which is not recorded.
+// insertRehearsal asks movers to try m, which is not recorded. Several at once may each find the last
+// place: they are few, and none of them harms.
 func insertRehearsal(ctx context.Context, tx pgx.Tx, m directory.Move) (directory.RehearsalID, error) {
 	id, err := newID(directory.RehearsalIDs)
 	if err != nil {
@@ -55,6 +56,14 @@ func insertRehearsal(ctx context.Context, tx pgx.Tx, m directory.Move) (director
 	}
 	text, err := json.Marshal(m)
 	if err != nil {
+		return "", err
+	}
+	const count = `SELECT count(*) FROM directory.rehearsals WHERE ended_at IS NULL AND created_at > statement_timestamp() - $1::interval`
+	var open int
+	if err := tx.QueryRow(ctx, count, directory.RehearsalTTL).Scan(&open); err != nil {
+		return "", err
+	}
+	if err := directory.CheckRehearsals(open); err != nil {
 		return "", err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO directory.rehearsals (id, move) VALUES ($1, $2)`, id, string(text))

@@ -100,7 +100,7 @@ func (j *job) each(ctx context.Context, dry bool, made func(*step, directory.Mov
 	var kept []step
 	var broken error
 	for i, s := range j.made.Moves {
-		m, err := j.CreateMove(ctx, directory.NewMove{Tenant: s.Tenant, Target: s.To, Watch: j.watch(), DryRun: dry, Planned: true})
+		m, err := j.create(ctx, j.api, directory.NewMove{Tenant: s.Tenant, Target: s.To, Watch: j.watch(), DryRun: dry, Planned: true})
 		switch kind := problem.KindOf(err); {
 		case err == nil:
 			made(&s, m)

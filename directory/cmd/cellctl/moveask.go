@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/run"
 )
 
 // A wanted is how a move is asked for and followed.
@@ -45,7 +46,7 @@ func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) er
 	if w.hold {
 		m.StopAt = directory.CaughtUp
 	}
-	made, err := d.CreateMove(ctx, m)
+	made, err := a.create(ctx, d, m)
 	switch {
 	case err != nil:
 		if ctx.Err() != nil && !w.dryRun {
@@ -58,6 +59,26 @@ func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) er
 		return moveView.one(a, made, "cellctl move watch "+string(made.ID))
 	}
 	return a.follow(ctx, d, made)
+}
+
+// create asks for a move. A dry run waits, for as long as --timeout says, where too many others are open.
+func (a *app) create(ctx context.Context, d api, m directory.NewMove) (directory.Move, error) {
+	began := a.now()
+	for {
+		made, err := d.CreateMove(ctx, m)
+		e, ok := errors.AsType[*problem.Error](err)
+		if !m.DryRun || !ok || e.Kind != problem.RateLimited {
+			return made, err
+		}
+		wait := max(e.RetryAfter, followEvery)
+		if a.now().Add(wait).Sub(began) > a.flags.timeout {
+			return made, hinted{err, "movers work them off, and none is begun ten minutes after it was asked for: try again, or give it more --timeout"}
+		}
+		if !run.Pause(ctx, wait) {
+			return made, ctx.Err()
+		}
+		a.requestID.Store(nil) // who asks again has no error
+	}
 }
 
 // command is how a move is asked for.

@@ -85,6 +85,37 @@ func TestADryRunWaitsForMoversThatAreBusy(t *testing.T) {
 	})
 }
 
+// TestADryRunWaitsUntilFewerAreOpen, one of a plan too, and not for longer than --timeout.
+func TestADryRunWaitsUntilFewerAreOpen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, ids := dryRuns(t, directory.RehearsalsOpen)
+		a, _ := asker()
+		time.AfterFunc(20*time.Second, func() {
+			r, err := m.LeaseRehearsal(context.WithoutCancel(t.Context()), ids[0], "m1", time.Minute)
+			if err == nil {
+				r.Report = json.RawMessage(`{}`)
+				err = m.EndRehearsal(context.WithoutCancel(t.Context()), r)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		j := &job{app: a, api: memory{Memory: m}, opts: &remapFlags{}, made: plan{Moves: []step{{Tenant: 1, To: "c2"}}}}
+		asked := 0
+		err := j.each(t.Context(), true, func(*step, directory.Move) { asked++ })
+		if err != nil || asked != 1 {
+			t.Errorf("a plan: got %v, %d asked for", err, asked)
+		}
+		began := time.Now()
+		_, err = a.create(t.Context(), memory{Memory: m}, directory.NewMove{Tenant: 1, Target: "c2", DryRun: true})
+		took := time.Since(began)
+		if h, ok := errors.AsType[hinted](err); !ok || !errors.Is(err, problem.RateLimited) || took > a.flags.timeout || !strings.Contains(h.hint, "--timeout") {
+			t.Errorf("one too many: got %v after %v", err, took)
+		}
+	})
+}
+
 // TestADryRunThatIsForgottenIsNoTenantThatIsMissing: scripts tell by the exit code.
 func TestADryRunThatIsForgottenIsNoTenantThatIsMissing(t *testing.T) {
 	t.Parallel()
