@@ -67,12 +67,12 @@ func (j *job) belongs(m directory.Move) bool {
 	return j.adopts(m) && (m.UnderWay() || j.opts.complete && m.UndoneBy == "")
 }
 
-// nextSteps are what may follow a plan that is only shown.
+// nextSteps are what may follow a plan that is only shown: nothing, where it would move nobody and empty nothing.
 func (j *job) nextSteps() []string {
 	switch {
 	case j.made.Confirm > 0:
 		return []string{fmt.Sprintf("%s --yes --confirm %d", j.again, j.made.Confirm)}
-	case len(j.made.Moves) > 0 || len(j.made.UnderWay) > 0 || j.leaves != nil && len(j.leaving()) > 0:
+	case len(j.made.Moves) > 0 || len(j.made.UnderWay) > 0 || len(j.made.Refusals) == 0 && j.leaves != nil && len(j.leaving()) > 0:
 		return []string{j.again + " --yes"}
 	}
 	return []string{}
@@ -90,8 +90,8 @@ func (j *job) refused() error {
 	if len(why) == 0 {
 		return nil
 	}
-	return problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
-		count(len(why), "tenant")+" could not be moved", oneLine(why[0].Why))
+	return hinted{problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
+		count(len(why), "tenant")+" could not be moved", oneLine(why[0].Why)), why[0].instead()}
 }
 
 // each asks for each move of the plan. What the directory refuses becomes a

@@ -37,6 +37,26 @@ type refusal struct {
 	Why    string             `json:"why"`
 }
 
+// instead is what may be done for a tenant that stays.
+func (r refusal) instead() string {
+	tenant := "cellctl tenant "
+	switch r.Reason {
+	case planner.Pinned:
+		return tenant + "unpin " + r.Slug + ", or by name: " + tenant + "move " + r.Slug + " --to CELL"
+	case planner.NotActive:
+		return tenant + "resume " + r.Slug + " lets a suspended one move"
+	case planner.Watched, planner.Moving, planner.Coming:
+		return "cellctl move list --tenant " + r.Slug + " shows the move that it waits for"
+	case planner.NoBudget:
+		return tenant + "set " + r.Slug + " --pause-budget, or by name: " + tenant + "move " + r.Slug + " --to CELL"
+	case planner.Silent:
+		return "its cell has to be heard of first: cellctl cell list"
+	case planner.NoCell, planner.Bound:
+		return "cellctl cell list shows the cells and their room; make one that may take it: cellctl cell add --help"
+	}
+	return "mend what WHY says of each, and plan again"
+}
+
 // A cellPlan is what a plan does to one cell.
 type cellPlan struct {
 	Cell     directory.CellID    `json:"cell"`
