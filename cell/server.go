@@ -126,8 +126,7 @@ func byMethod(path string, methods map[string]http.Handler) http.Handler {
 			return
 		}
 		callFrom(r.Context()).route = path
-		w.Header().Set("Allow", allow)
-		Problem(w, r, problem.New(problem.MethodNotAllowed, "this path takes %s", allow))
+		Problem(w, r, problem.New(problem.MethodNotAllowed, "this path takes %s", allow).Allows(allow))
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
 	"github.com/cellway/cellway/router/table"
@@ -40,7 +41,7 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	d := Decision{Result: res, Version: v.Version()}
 	switch {
 	case h.Method == http.MethodConnect || h.Method == http.MethodTrace:
-		err = problem.New(problem.MethodNotAllowed, "method %s is not served", h.Method)
+		err = problem.New(problem.MethodNotAllowed, "method %s is not served", h.Method).Allows(h1.Methods)
 	case v.Source() == table.FromNowhere && err == nil, v.Source() != table.FromDirectory && errors.Is(err, problem.TenantNotFound):
 		// Who has no table, or one of before the start, must not say that there is no such
 		// tenant: it may be younger.
@@ -67,7 +68,7 @@ func (rt *Router) global(h *identify.Head) (Verdict, error) {
 	case h.Path == "/signup" && h.Method == http.MethodPost:
 		return Signup, nil
 	case h.Path == "/signup":
-		return Refuse, problem.New(problem.MethodNotAllowed, "sign up with POST")
+		return Refuse, problem.New(problem.MethodNotAllowed, "sign up with POST").Allows(http.MethodPost)
 	case h.Path == "/" && (h.Method == http.MethodGet || h.Method == http.MethodHead):
 		return Hello, nil
 	case rt.AuthRequired:

@@ -46,9 +46,6 @@ func (rt *Router) malformed(f h1.Fault, path string, header http.Header) (body [
 	header.Set(telemetry.RequestIDHeader, id)
 	header.Set("Content-Type", problem.ContentType)
 	header.Set("Cache-Control", "no-store")
-	if f == h1.MethodRefused {
-		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS") // RFC 9110, 15.5.6
-	}
 	err := problem.New(problem.FromStatus(f.Status()), "%s", f.Error()).With("reason", f.Reason())
 	return problem.Make(err, problem.Where{Source: source, RequestID: id, Instance: path}).Body
 }

@@ -56,10 +56,17 @@ func TestRefusals(t *testing.T) {
 	w.want(w.do("GET", "acme."+base, "/t/bolt/", ""), 400, problem.TenantConflict)
 	w.want(w.do("GET", "acme."+base, "/", "", "cell_Assertion", "x"), 400, problem.ReservedHeader)
 	w.want(w.do("GET", "acme."+base, "/", "", "X-Tenant", "A"), 400, problem.Invalid)
-	w.want(w.do("TRACE", "acme."+base, "/", ""), 405, problem.MethodNotAllowed)
+	for _, tt := range []struct{ method, host, path, allow string }{
+		{"TRACE", "acme." + base, "/", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}, {"GET", base, "/signup", "POST"},
+	} {
+		a := w.do(tt.method, tt.host, tt.path, "")
+		w.want(a, 405, problem.MethodNotAllowed)
+		if got := a.Header.Get("Allow"); got != tt.allow {
+			t.Errorf("%s %s: Allow is %q, want %q", tt.method, tt.path, got, tt.allow)
+		}
+	}
 	w.want(w.do("POST", "acme."+base, "/", strings.Repeat("x", 1<<20+1)), 413, problem.TooLarge)
 	w.want(w.do("GET", base, "/v1/projects", ""), 400, problem.Invalid)
-	w.want(w.do("GET", base, "/signup", ""), 405, problem.MethodNotAllowed)
 	w.want(w.do("POST", base, "/signup", "{}"), 404, problem.NotFound)
 	if a := w.do("GET", base, "/", ""); a.StatusCode != 200 || !strings.Contains(a.body, "cellway") {
 		t.Errorf("hello: got %d %s", a.StatusCode, a.body)

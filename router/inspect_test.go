@@ -151,6 +151,9 @@ routes:
 				continue
 			}
 			in.want(a, tt.status, tt.code)
+			if allow := a.Header.Get("Allow"); tt.status == 405 && allow != "GET, POST" {
+				t.Errorf("%s: %s %s: Allow is %q", engine, tt.method, tt.path, allow)
+			}
 			var doc struct{ Errors []problem.Field }
 			if err := json.Unmarshal([]byte(a.body), &doc); err != nil {
 				t.Error(err)

@@ -90,6 +90,9 @@ func (w *world) first(in string) answer {
 
 func checkMalformed(t *testing.T, a answer, reason, instance string, code problem.Kind) {
 	t.Helper()
+	if allow := a.Header.Get("Allow"); (allow != "") != (code == problem.MethodNotAllowed) {
+		t.Errorf("%s: Allow is %q", reason, allow)
+	}
 	type document struct {
 		Type, Title, Detail, Instance, Source string
 		Status                                int

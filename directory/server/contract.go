@@ -91,13 +91,8 @@ func (s *Server) routes(all []endpoint) http.Handler {
 	}
 	for path, allow := range methods {
 		slices.Sort(allow)
-		router.Handle(path, s.refuse(path, func(w http.ResponseWriter) error {
-			w.Header()["Allow"] = allow
-			return problem.New(problem.MethodNotAllowed, "this path has %v", allow)
-		}))
+		router.Handle(path, s.refuse(path, problem.New(problem.MethodNotAllowed, "this path has %v", allow).Allows(allow...)))
 	}
-	router.NotFoundHandler = s.refuse("none", func(http.ResponseWriter) error {
-		return problem.New(problem.NotFound, "no such path")
-	})
+	router.NotFoundHandler = s.refuse("none", problem.New(problem.NotFound, "no such path"))
 	return router
 }

@@ -166,8 +166,8 @@ func patience(operation string) time.Duration {
 const clientGone = 499
 
 // refuse answers every request with an error.
-func (s *Server) refuse(route string, f func(http.ResponseWriter) error) http.Handler {
-	return s.measure(route, func(w http.ResponseWriter, _ *http.Request) error { return f(w) })
+func (s *Server) refuse(route string, err error) http.Handler {
+	return s.measure(route, func(http.ResponseWriter, *http.Request) error { return err })
 }
 
 // measure gives a request its place in log and metrics, and an error its answer.

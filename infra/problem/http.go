@@ -52,6 +52,9 @@ func Write(w http.ResponseWriter, err error, where Where) {
 	if a.RetryAfter != "" {
 		h.Set("Retry-After", a.RetryAfter)
 	}
+	if a.Allow != "" {
+		h.Set("Allow", a.Allow)
+	}
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // the peer is gone; nobody is left to tell
 }
@@ -60,6 +63,7 @@ func Write(w http.ResponseWriter, err error, where Where) {
 type Answer struct {
 	Status     int
 	RetryAfter string // the field; "" is none
+	Allow      string // as RetryAfter
 	Body       []byte
 }
 
@@ -71,7 +75,7 @@ func Make(err error, where Where) Answer {
 	if !ok {
 		e = &Error{Kind: KindOf(err)}
 	}
-	a := Answer{Status: e.Kind.Status()}
+	a := Answer{Status: e.Kind.Status(), Allow: e.Allow}
 	if e.RetryAfter > 0 {
 		a.RetryAfter = strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds())))
 	}

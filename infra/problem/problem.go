@@ -83,6 +83,7 @@ type Error struct {
 	Fields     []Field           // which parts of the input are wrong
 	Extra      map[string]string // further members of the document, such as "epoch" or "cell"
 	RetryAfter time.Duration     // when to try again; 0 says nothing
+	Allow      string            // of MethodNotAllowed, which owes it (RFC 9110, 15.5.6): the methods that there are
 	Cause      error             // logged, never sent
 }
 
@@ -110,6 +111,12 @@ func (e *Error) With(key, value string) *Error {
 // After returns e, which says that it may be tried again after d.
 func (e *Error) After(d time.Duration) *Error {
 	e.RetryAfter = d
+	return e
+}
+
+// Allows returns e, which says which methods there are.
+func (e *Error) Allows(methods ...string) *Error {
+	e.Allow = strings.Join(methods, ", ")
 	return e
 }
 

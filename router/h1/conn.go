@@ -348,6 +348,9 @@ func (c *conn) readHead() bool {
 // refuse answers bytes that are not a request, and closes.
 func (c *conn) refuse(f Fault) {
 	header, body := http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, []byte(f.Error()+"\n")
+	if f == MethodRefused {
+		header.Set("Allow", Methods) // RFC 9110, 15.5.6
+	}
 	if c.srv.Refused != nil {
 		path, _, _ := bytes.Cut(c.req.target.in(c.unread()), []byte("?"))
 		body = c.srv.Refused(f, string(path), header)

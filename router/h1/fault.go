@@ -47,6 +47,9 @@ const (
 	faults
 )
 
+// Methods are those that are served, for the field Allow; others that are tokens are relayed as they come.
+const Methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
 // faultInfo is the reason, the status that a client gets for it, and the detail.
 var faultInfo = [faults]struct {
 	reason string

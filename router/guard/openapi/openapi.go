@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,7 +71,7 @@ func (c *Contract) Check(r *http.Request, path string, body []byte, whole bool) 
 	}
 	op, ok := at.operations[r.Method]
 	if !ok {
-		return wrongPlace(problem.MethodNotAllowed, "method", "the contract has no such method of this path")
+		return wrongPlace(problem.MethodNotAllowed, "method", "the contract has no such method of this path").Allows(slices.Sorted(maps.Keys(at.operations))...)
 	}
 	params := make(map[string]string, len(values))
 	for i, name := range op.names {
@@ -99,7 +100,7 @@ func (c *Contract) Check(r *http.Request, path string, body []byte, whole bool) 
 	return e
 }
 
-func wrongPlace(kind problem.Kind, pointer, detail string) error {
+func wrongPlace(kind problem.Kind, pointer, detail string) *problem.Error {
 	e := problem.New(kind, "%s", detail)
 	e.Fields = []problem.Field{{Pointer: pointer, Detail: detail}}
 	return e
