@@ -23,7 +23,7 @@ var auditView = view[directory.AuditEntry]{
 		{title: "subject", text: func(e directory.AuditEntry, _ clock) string { return e.Subject }},
 		{title: "before", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.Before }},
 		{title: "after", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.After }},
-		{title: "at", wide: true, text: func(e directory.AuditEntry, _ clock) string { return e.At.UTC().Format(time.RFC3339) }},
+		dated("at", func(e directory.AuditEntry) time.Time { return e.At }),
 	},
 }
 

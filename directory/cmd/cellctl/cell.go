@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,7 @@ var cellView = view[directory.Cell]{
 		{title: "address", wide: true, text: func(c directory.Cell, _ clock) string { return c.Address }},
 		{title: "admin", wide: true, text: func(c directory.Cell, _ clock) string { return c.Admin }},
 		{title: "incarnation", wide: true, text: func(c directory.Cell, _ clock) string { return c.Incarnation }},
+		dated("seen at", func(c directory.Cell) time.Time { return c.SeenAt }),
 	},
 }
 

@@ -27,6 +27,7 @@ var deletionView = view[directory.Deletion]{
 			return d.PurgeAt.UTC().Format(time.RFC3339)
 		}},
 		{title: "cells", text: func(d directory.Deletion, _ clock) string { return joinCells(d.Cells) }},
+		dated("deleted at", func(d directory.Deletion) time.Time { return d.DeletedAt }),
 	},
 }
 

@@ -24,6 +24,7 @@ var keyView = view[directory.Key]{
 			}
 			return k.ExpiresAt.Format(time.RFC3339)
 		}},
+		dated("created", func(k directory.Key) time.Time { return k.CreatedAt }),
 	},
 }
 

@@ -49,19 +49,29 @@ var moveView = view[directory.Move]{
 		{title: "attempt", wide: true, text: func(m directory.Move, _ clock) string { return fmt.Sprintf("%d/%d", m.Attempt, m.Attempts) }},
 		{title: "mover", wide: true, text: func(m directory.Move, _ clock) string { return m.Holder }},
 		{title: "error", text: func(m directory.Move, _ clock) string { return oneLine(m.Error) }},
+		dated("created", func(m directory.Move) time.Time { return m.Created }),
+		dated("verified at", func(m directory.Move) time.Time { return reported(m).equalAt() }),
 	},
 }
 
 // staleAfter is how old the proof that both copies are equal may become.
 const staleAfter = 24 * time.Hour
 
-// verified says since when both copies are known to be equal, by the rounds' hashes
-// or by a comparison since, and whether that is long ago.
-func verified(now time.Time, p progress) string {
-	at := p.Verified
-	if p.Comparison.Failed == "" && p.Compared.After(at) {
-		at = p.Compared
+// equalAt is when both copies were last known to be equal, by the rounds' hashes or by a
+// comparison since; not at all where one has found damage.
+func (p progress) equalAt() time.Time {
+	switch {
+	case len(p.Comparison.Differ) > 0:
+		return time.Time{}
+	case p.Comparison.Failed == "" && p.Compared.After(p.Verified):
+		return p.Compared
 	}
+	return p.Verified
+}
+
+// verified says how long both copies are known to be equal, and whether that is long ago.
+func verified(now time.Time, p progress) string {
+	at := p.equalAt()
 	switch {
 	case len(p.Comparison.Differ) > 0:
 		return "DIFFERS"

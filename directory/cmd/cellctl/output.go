@@ -204,6 +204,16 @@ func block(n *yaml.Node) {
 	}
 }
 
+// dated is a column with a point in time, beside the one with its age: who reads a csv later knows no now.
+func dated[T any](title string, at func(T) time.Time) column[T] {
+	return column[T]{title: title, wide: true, text: func(item T, _ clock) string {
+		if t := at(item); !t.IsZero() {
+			return t.UTC().Format(time.RFC3339)
+		}
+		return ""
+	}}
+}
+
 // age is how long ago at was, as a person says it: 42s, 17m, 5h, 12d.
 func age(now, at time.Time) string {
 	if at.IsZero() {

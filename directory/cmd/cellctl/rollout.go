@@ -26,6 +26,7 @@ var rolloutView = view[directory.Rollout]{
 		{title: "age", text: func(r directory.Rollout, now clock) string { return age(now, r.Created) }},
 		{title: "by", wide: true, text: func(r directory.Rollout, _ clock) string { return r.By }},
 		{title: "why", text: func(r directory.Rollout, _ clock) string { return r.Why }},
+		dated("created", func(r directory.Rollout) time.Time { return r.Created }),
 	},
 }
 

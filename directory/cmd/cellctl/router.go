@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,7 @@ var routerView = view[routerRow]{
 		{title: "serves", text: func(r routerRow, _ clock) string { return version(r.Acked) }},
 		{title: "lag", text: func(r routerRow, _ clock) string { return version(r.Lag) }},
 		{title: "seen", text: func(r routerRow, now clock) string { return age(now, r.SeenAt) }},
+		dated("seen at", func(r routerRow) time.Time { return r.SeenAt }),
 	},
 }
 

@@ -31,6 +31,7 @@ var tenantView = view[directory.Tenant]{
 		{title: "budget", wide: true, text: func(t directory.Tenant, _ clock) string { return pause(t.PauseBudget) }},
 		{title: "hosts", wide: true, text: func(t directory.Tenant, _ clock) string { return strings.Join(t.Hosts, ",") }},
 		{title: "title", wide: true, text: func(t directory.Tenant, _ clock) string { return t.Name }},
+		dated("created", func(t directory.Tenant) time.Time { return t.CreatedAt }),
 	},
 }
 
