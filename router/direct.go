@@ -85,7 +85,7 @@ func planOf(f *h1.Flight) *plan {
 func (d *direct) Take(f *h1.Flight) h1.Course {
 	rt, q, p := d.rt, f.Request, planOf(f)
 	path, _, _ := strings.Cut(q.Target(), "?")
-	if path == "" || path[0] != '/' || strings.IndexByte(path, '%') >= 0 || rt.MaxBody > 0 && int64(q.Length()) > rt.MaxBody {
+	if path == "" || path[0] != '/' || strings.IndexByte(path, '%') >= 0 || rt.MaxBody > 0 && int64(q.Length()) > rt.MaxBody || rt.misdirected(f.TLS, q.Host()) != nil {
 		return h1.ByHandler
 	}
 	p.begin(f.Began)
@@ -235,7 +235,7 @@ func (d *direct) say(f *h1.Flight, p *plan) {
 	if f.Peer != "" {
 		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
 	}
-	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: "http"},
+	f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-Host", Value: p.head.Host}, h1.Field{Name: "X-Forwarded-Proto", Value: proto(f.TLS)},
 		h1.Field{Name: telemetry.RequestIDHeader, Value: p.id}, h1.Field{Name: token.AssertionHeader, Value: text(p.assertText)},
 		h1.Field{Name: token.TimeLeftHeader, Value: token.TimeLeft(d.rt.CellTimeout)})
 	if p.bearer != "" {

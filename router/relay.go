@@ -180,11 +180,7 @@ func (o *outgoing) fill(r *http.Request) {
 		o.Set("X-Forwarded-For", peer)
 	}
 	o.Set("X-Forwarded-Host", r.Host)
-	proto := "http"
-	if r.TLS != nil {
-		proto = "https"
-	}
-	o.Set("X-Forwarded-Proto", proto)
+	o.Set("X-Forwarded-Proto", proto(r.TLS))
 	o.Set(telemetry.RequestIDHeader, r.Header.Get(telemetry.RequestIDHeader))
 	if bearer := r.Header.Get(authorization); bearer != "" && o.exchange.kept {
 		o.Set(authorization, bearer)

@@ -148,7 +148,7 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, x *exchange) er
 		tell(w, &p.said)
 		return rt.deliver(w, r, x)
 	}
-	if err := rt.misdirected(r); err != nil {
+	if err := rt.misdirected(r.TLS, r.Host); err != nil {
 		return err
 	}
 	first, err := rt.checkClient(w, r, x)

@@ -36,13 +36,23 @@ func (rt *Router) frontOptions(m *front.Metrics) front.Options {
 	}
 }
 
-// misdirected is an error where the request is for another name than its
-// connection was opened for, and that name has another certificate.
-func (rt *Router) misdirected(r *http.Request) error {
-	if r.TLS == nil || rt.Covering == nil || front.Match(r.TLS.ServerName, r.Host, rt.Covering) {
+// misdirected is an error where a request is for another host than its connection
+// was opened for, and that one has another certificate.
+func (rt *Router) misdirected(conn *tls.ConnectionState, host string) error {
+	if conn == nil || rt.Covering == nil || front.Match(conn.ServerName, host, rt.Covering) {
 		return nil
 	}
-	return problem.New(problem.Misdirected, "this connection was opened for another name; open one for this host")
+	return errMisdirected
+}
+
+var errMisdirected = problem.New(problem.Misdirected, "this connection was opened for another name; open one for this host")
+
+// proto is what a client speaks to us, for its cell.
+func proto(conn *tls.ConnectionState) string {
+	if conn == nil {
+		return "http"
+	}
+	return "https"
 }
 
 // newSecured is a transport to one cell, which makes TLS where the cell's address

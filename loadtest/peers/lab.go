@@ -166,21 +166,8 @@ func (l *lab) built(ctx context.Context, name string) (string, error) {
 	l.say("building %s, once", name)
 	ctx, cancel := context.WithTimeout(ctx, buildTime)
 	defer cancel()
-	// What the module's files lack (Traefik's name only its version) is added to a
-	// copy of them: a benchmark changes no source.
-	mod := filepath.Join(l.dir, name+".mod")
-	source := filepath.Join(l.o.Source, "infra", "tools", name)
-	for from, to := range map[string]string{"go.mod": mod, "go.sum": filepath.Join(l.dir, name+".sum")} {
-		b, err := os.ReadFile(filepath.Join(source, from))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", fmt.Errorf("build: %w", err)
-		}
-		if err := os.WriteFile(to, b, 0o600); err != nil {
-			return "", fmt.Errorf("build: %w", err)
-		}
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-mod=mod", "-modfile="+mod, "-o", path, peerModules[name]) //nolint:gosec // constants
-	cmd.Dir = source
+	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-o", path, peerModules[name]) //nolint:gosec // constants
+	cmd.Dir = filepath.Join(l.o.Source, "infra", "tools", name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w: %s", err, bytes.TrimSpace(out[max(0, len(out)-300):]))
 	}

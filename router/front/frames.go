@@ -62,6 +62,8 @@ type guarded struct {
 	idles, windows *rate.Limiter
 	ended          answered
 	sent           atomic.Int64 // bytes, since the last window that they paid for
+	alone          bool         // what is written is heads, of answers that go on
+	heads          heads
 }
 
 // prefaceBytes is the length of "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".
@@ -72,6 +74,7 @@ func (s *Server) guard(nc net.Conn, state *tls.ConnectionState) *guarded {
 		Conn: nc, tls: state, metrics: s.o.Metrics, preface: prefaceBytes,
 		idles: rate.NewLimiter(idlesPerSecond, idles), windows: rate.NewLimiter(windowsPerSecond, windows),
 	}
+	g.heads.conn = nc
 	if state != nil && (s.o.Hop == nil || !s.o.Hop(nc.RemoteAddr())) {
 		g.resets, g.from = rate.NewLimiter(resetsPerSecond, resets), addressOf(nc.RemoteAddr())
 	}
@@ -94,13 +97,14 @@ func (g *guarded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. Heads of answers may be written with the next frames, or later.
 func (g *guarded) Write(p []byte) (int, error) {
+	g.alone = g.out.between()
 	if kind := g.out.each(p, g.written); kind != "" {
 		return 0, g.flood(kind)
 	}
 	g.sent.Add(int64(len(p)))
-	return g.Conn.Write(p)
+	return g.heads.write(p, g.alone && g.out.between())
 }
 
 func (g *guarded) flood(kind string) error {
@@ -146,6 +150,7 @@ func (g *guarded) received(f frame) string {
 // cell cuts its answers is no doing of the client's, whose other requests go to other cells:
 // what it can bring about has other codes, or lasts as long as a deadline.
 func (g *guarded) written(f frame) string {
+	g.alone = g.alone && f.kind == frameHeaders && f.flags&flagEndStream == 0
 	switch f.kind {
 	case frameHeaders, frameData:
 		if f.flags&flagEndStream != 0 {
@@ -226,6 +231,9 @@ func (s *frames) each(b []byte, f func(frame) string) string {
 	}
 	return ""
 }
+
+// between reports whether the last frame is whole.
+func (s *frames) between() bool { return s.have == 0 && s.skip == 0 }
 
 // size is the payload's, once the head is there.
 func (s *frames) size() int {

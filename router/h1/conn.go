@@ -56,10 +56,11 @@ type conn struct {
 	one      [1]byte // where the next request begins, while there are no buffers
 	packed   []byte  // a part of a head, while there are no buffers
 
-	request *http.Request // used again and again; nil until a handler needs it
-	url     url.URL       // the request's
-	values  []string      // of the request's header
-	reader  *bodyReader   // of the request, nil where it has no body
+	secured *tls.ConnectionState // nil: it is plain
+	request *http.Request        // used again and again; nil until a handler needs it
+	url     url.URL              // the request's
+	values  []string             // of the request's header
+	reader  *bodyReader          // of the request, nil where it has no body
 	w       writer
 	taken   *relay // a flight that the handler goes on with
 
@@ -123,7 +124,7 @@ func (c *conn) ground(nc net.Conn) {
 // forHandlers makes what only handlers need: most connections just fly.
 func (c *conn) forHandlers() {
 	if c.request == nil {
-		c.request = (&http.Request{Header: make(http.Header, 16)}).WithContext(c.ctx)
+		c.request = (&http.Request{Header: make(http.Header, 16), TLS: c.secured}).WithContext(c.ctx)
 		c.w.header = make(http.Header, 8)
 	}
 }

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -35,8 +36,9 @@ const (
 // Drop, DropAnswer and Answered, and what follows Began.
 type Flight struct {
 	Outgoing
-	Request *Request // its strings are parts of the connection's buffer: they live until Done
-	Peer    string   // the client's address, without the port
+	Request *Request             // its strings are parts of the connection's buffer: they live until Done
+	Peer    string               // the client's address, without the port
+	TLS     *tls.ConnectionState // how its connection is encrypted; nil: it is not
 	Began   time.Time
 
 	To      *Upstream
@@ -57,9 +59,7 @@ var errUnusual = errors.New("the answer is for the handler")
 // plain reports whether the request that was read may be a flight.
 func (c *conn) plain() bool {
 	n := c.req.Length()
-	// Over TLS the handler looks first whether the host is the connection's. Loops drive
-	// none of those, and their connections have no request.
-	return c.srv.Direct != nil && (c.request == nil || c.request.TLS == nil) && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
+	return c.srv.Direct != nil && n >= 0 && int64(n) <= int64(c.to-c.from) && !c.req.WebSocket() && !c.req.Continue()
 }
 
 // firstBytes is how much of an answer a loop reads before the client has taken any. A
@@ -70,7 +70,7 @@ const firstBytes = 64 << 10
 // yet: who waits has none of its memory.
 func (c *conn) take(now time.Time) (*relay, Course) {
 	f := &c.flight
-	f.Request, f.Peer, f.Began = &c.req, c.ip, now
+	f.Request, f.Peer, f.TLS, f.Began = &c.req, c.ip, c.secured, now
 	course := c.srv.Direct.Take(f)
 	if course == ByHandler {
 		return nil, course

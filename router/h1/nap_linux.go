@@ -58,7 +58,7 @@ func (c *conn) leave() {
 // shed drops what a connection that waits does not need.
 func (c *conn) shed() {
 	c.release()
-	c.request, c.reader, c.values, c.url = nil, nil, nil, url.URL{}
+	c.secured, c.request, c.reader, c.values, c.url = nil, nil, nil, nil, url.URL{}
 	c.w = writer{c: c}
 	c.mu.Lock()
 	defer c.mu.Unlock()

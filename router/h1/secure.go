@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -31,29 +32,34 @@ func (u *Upstream) secure(ctx context.Context, l *link, within time.Duration) er
 type secured struct {
 	*tls.Conn
 	records records
+	one     [1]byte
 }
 
-// quiet reports whether nothing waits between the socket and who reads. It leaves
-// the deadline of reads in the past: whoever uses the connection sets another.
+// quiet reports whether nothing waits between the socket and who reads.
 func (s *secured) quiet() bool {
-	if s.records.inside() || s.SetReadDeadline(past) != nil {
+	if s.records.inside() {
 		return false
 	}
-	var b [1]byte
-	n, err := s.Read(b[:]) // of what is there already: the socket is not read after its deadline
+	s.records.still = true
+	n, err := s.Read(s.one[:]) // of what crypto/tls has already
+	s.records.still = false
 	return n == 0 && timedOut(err)
 }
 
 // records notes where in a TLS record the bytes end that were read from a socket.
 type records struct {
 	net.Conn
-	head [5]byte
-	have int // bytes of head
-	left int // bytes of the record that are to come
+	head  [5]byte
+	have  int  // bytes of head
+	left  int  // bytes of the record that are to come
+	still bool // the socket is not read: it is as if nothing came in time
 }
 
 // Read implements io.Reader.
 func (r *records) Read(p []byte) (int, error) {
+	if r.still {
+		return 0, os.ErrDeadlineExceeded // which crypto/tls can go on after
+	}
 	n, err := r.Conn.Read(p)
 	for b := p[:n]; len(b) > 0; {
 		if r.left > 0 {
@@ -74,13 +80,12 @@ func (r *records) Read(p []byte) (int, error) {
 // inside reports whether a record was received in part.
 func (r *records) inside() bool { return r.have > 0 || r.left > 0 }
 
-// setTLS tells the handlers of a client's connection how it is encrypted. The
-// handshake is over: who accepts a connection for us waits for it.
+// setTLS notes how a client's connection is encrypted. The handshake is over: who
+// accepts a connection for us waits for it.
 func (c *conn) setTLS() {
 	if s, ok := c.nc.(*tls.Conn); ok {
 		state := s.ConnectionState()
-		c.forHandlers()
-		c.request.TLS = &state
+		c.secured = &state
 	}
 }
 

@@ -120,11 +120,8 @@ func (l *link) alive() bool {
 		return false
 	}
 	l.quiet = false
-	if l.tls != nil {
-		l.until = time.Time{} // the look moves the deadline
-		if !l.tls.quiet() {
-			return false
-		}
+	if l.tls != nil && !l.tls.quiet() {
+		return false
 	}
 	return l.raw.Control(l.peek) == nil && l.quiet
 }
