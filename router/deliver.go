@@ -59,6 +59,9 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
+	if err := rt.stillMay(x); err != nil {
+		return err
+	}
 	e, now := x.entry, time.Now()
 	assertion, err := rt.assertions.Of(e, now)
 	if err == nil && x.kept {
@@ -95,6 +98,25 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	}
 	return err
 }
+
+// stillMay says what keeps x from its tenant now. Its head may have been decided about a
+// minute ago, where its body came slowly.
+func (rt *Router) stillMay(x *exchange) error {
+	if _, ok := rt.Chain.Counts(x.shown); !ok {
+		return errNoLonger
+	}
+	e, ok := rt.Table.View().ByID(x.entry.Tenant)
+	if !ok {
+		return errGone
+	}
+	_, err := verdict(e)
+	return err
+}
+
+var (
+	errNoLonger = problem.New(problem.Unauthenticated, "the credential was revoked, or its time was over, before all of the request was here")
+	errGone     = problem.New(problem.TenantNotFound, "the tenant was deleted before all of the request was here")
+)
 
 // settle waits until the tenant may be forwarded to x's cell, or says why not.
 // b is what is kept in memory meanwhile.
