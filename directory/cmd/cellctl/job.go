@@ -148,8 +148,10 @@ func (j *job) carryOut(ctx context.Context) error {
 		if err := j.look(ctx); err != nil {
 			return err
 		}
-		j.note("the moves go on by themselves; the same command follows them and ends what they leave open")
-		return errors.Join(j.showOutcome(j.again+" --yes"), j.kept())
+		if len(j.made.Moves)+len(j.made.UnderWay) > 0 {
+			j.note("the moves go on by themselves; the same command follows them and ends what they leave open")
+		}
+		return errors.Join(j.showOutcome(j.again+" --yes"), j.kept(), j.refused())
 	}
 	if err := j.follow(ctx); err != nil {
 		return err
