@@ -14,7 +14,8 @@ import (
 
 // Limits of what a record of a move holds.
 const (
-	longestWatch = 90 * 24 * time.Hour
+	// LongestWatch is how long a way back can stay open.
+	LongestWatch = 90 * 24 * time.Hour
 	longestLease = time.Hour
 	mostAttempts = 100
 	largestText  = 2 << 10  // of Move.Error, in bytes; the rest is cut off
@@ -30,7 +31,7 @@ func (n NewMove) Validate() error {
 	bad.check(n.Tenant > 0, "/tenant", "must be positive")
 	bad.check(cellForm.MatchString(string(n.Target)), "/target", "must match "+cellForm.String())
 	bad.check(n.StopAt == "" || n.StopAt == CaughtUp || n.StopAt == Watching, "/stop_at", "must be caught_up or watching")
-	bad.check(n.Watch >= 0 && n.Watch <= longestWatch, "/watch", "must be 0 to 90 days, in nanoseconds")
+	bad.check(n.Watch >= 0 && n.Watch <= LongestWatch, "/watch", "must be 0 to 90 days, in nanoseconds")
 	bad.check(n.Attempts >= 0 && n.Attempts <= mostAttempts, "/attempts", "must be 0 to 100")
 	return bad.err("move")
 }

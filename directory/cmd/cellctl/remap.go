@@ -54,6 +54,9 @@ func (a *app) remapCommand(cmd *cobra.Command, f *remapFlags, of func(ctx contex
 		if f.yes && f.dryRun {
 			return usage("a dry run does nothing: leave --yes out", "--yes and --dry-run contradict each other")
 		}
+		if f.watch < 0 || f.watch > directory.LongestWatch || f.confirm < 0 || cmd.Flags().Changed("max-pause") && f.budget < 0 {
+			return usage("--watch is 0 to 90 days, --max-pause and --confirm are 0 or more", "a time or a number is out of range")
+		}
 		d, err := a.directory()
 		if err != nil {
 			return err
