@@ -327,7 +327,7 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 	_, addr := serving(t, ok, func(s *Server) {
 		s.Refused = func(f Fault, _ string, header http.Header) []byte {
 			counted <- f
-			header["C"], header["B"], header["A"] = []string{"3"}, []string{"2"}, []string{"1"}
+			header["X-C"], header["X-B"], header["X-A"] = []string{"3"}, []string{"2"}, []string{"1"}
 			return []byte(`{"reason":"` + f.Reason() + `"}`)
 		}
 	})
@@ -346,7 +346,7 @@ func TestRefusedSaysWhatAndCounts(t *testing.T) {
 		if !strings.HasPrefix(got, fmt.Sprintf("HTTP/1.1 %d ", want.Status())) || !strings.HasSuffix(got, `{"reason":"`+want.Reason()+`"}`) || <-counted != want {
 			t.Errorf("%.40q: got %q", in, got)
 		}
-		if !strings.Contains(got, "\r\nA: 1\r\nB: 2\r\nC: 3\r\n") {
+		if !strings.Contains(got, "\r\nX-A: 1\r\nX-B: 2\r\nX-C: 3\r\n") {
 			t.Errorf("%.40q: got %q, want its fields in order", in, got)
 		}
 	}
