@@ -38,6 +38,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 	if !errors.Is(err, problem.Stale) {
 		return err
 	}
+	x.plan = nil // what is sent next is no flight
 	if !b.rewind() {
 		rt.metrics.repeats.WithLabelValues("body_lost").Inc()
 		return moving(err, "the tenant has moved while the body was sent")
@@ -59,7 +60,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
-	if err := rt.stillMay(x); err != nil {
+	if err := rt.stillServed(x); err != nil {
 		return err
 	}
 	e, now := x.entry, time.Now()
@@ -99,24 +100,20 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	return err
 }
 
-// stillMay says what keeps x from its tenant now. Its head may have been decided about a
-// minute ago, where its body came slowly.
-func (rt *Router) stillMay(x *exchange) error {
-	if _, ok := rt.Chain.Counts(x.shown); !ok {
-		return errNoLonger
+// stillServed is what a request's head would be refused with by now: since it was let in,
+// its body or a newer table may have been long in coming, and cells know neither of
+// revocations nor of suspensions. A flight was sent already.
+func (rt *Router) stillServed(x *exchange) error {
+	if x.plan != nil {
+		return nil
 	}
-	e, ok := rt.Table.View().ByID(x.entry.Tenant)
-	if !ok {
-		return errGone
+	if err := rt.Chain.StillCounts(x.shown); err != nil {
+		return err
 	}
-	_, err := verdict(e)
+	latest, _ := rt.Table.View().ByID(x.entry.Tenant)
+	_, err := verdict(latest)
 	return err
 }
-
-var (
-	errNoLonger = problem.New(problem.Unauthenticated, "the credential was revoked, or its time was over, before all of the request was here")
-	errGone     = problem.New(problem.TenantNotFound, "the tenant was deleted before all of the request was here")
-)
 
 // settle waits until the tenant may be forwarded to x's cell, or says why not.
 // b is what is kept in memory meanwhile.
