@@ -10,6 +10,10 @@ import (
 // MoveID names a move: "mv_" and a sortable suffix.
 type MoveID string
 
+// InPause names, where a lease is asked for, any free move whose tenant waits, or may: no
+// such move may wait until a mover has done with others.
+const InPause MoveID = "in_pause"
+
 // Phase is how far a move is. A phase is recorded after the step that reaches it, so a
 // mover that died left at most one step done and not recorded; Frozen is recorded before,
 // so that no tenant is frozen unrecorded. Every step may be done again.
@@ -171,8 +175,8 @@ type Moves interface {
 	// LeaseMove takes a move for ttl, or extends the lease that holder has, also one
 	// that ran out and that nobody took since; with ttl 0 the holder gives it back.
 	// Taking it, not extending it, makes a new Lease. NotFound where no move is
-	// free: id "" takes any that has work to do and no holder, the oldest first. A
-	// move that waits for its operator, for its watch to end or its next comparison, for
+	// free: id "" takes any that has work to do and no holder, by Move.Turn and then the
+	// oldest first, and InPause of those only one whose Turn is the first. A move that waits for its operator, for its watch to end or its next comparison, for
 	// the move that undoes it, or for its NotBefore, or that rests, has none (see Move.Waits); by its id it can be taken.
 	LeaseMove(ctx context.Context, id MoveID, holder string, ttl time.Duration) (Move, error)
 	// RestMove gives back the lease m.Lease; for d no mover that looks for work is given the

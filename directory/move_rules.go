@@ -42,7 +42,7 @@ func CheckLease(id MoveID, holder string, ttl time.Duration) error {
 	var bad fieldErrors
 	bad.check(len(holder) > 0 && len(holder) <= 100 && plain(holder), "/holder", "must be 1 to 100 bytes of printable text")
 	bad.check(ttl >= 0 && ttl <= longestLease, "/ttl_ms", "must be 0 to an hour, in milliseconds")
-	bad.check(ttl > 0 || id != "", "/id", "must say which lease is given back")
+	bad.check(ttl > 0 || id != "" && id != InPause, "/id", "must say which lease is given back")
 	return bad.err("lease")
 }
 
@@ -126,6 +126,21 @@ func (m Move) Waits(now time.Time) bool {
 		return m.UndoneBy != "" || m.Wish != Verify && !m.WatchOver(now) && now.Before(m.NotBefore)
 	}
 	return false
+}
+
+// Turn says which of the moves that have work comes first, the least: whose tenant waits, or
+// may; then undos, moves that somebody asks for by name, and all others.
+func (m Move) Turn() int {
+	pause := func(p Phase) bool { return p == Frozen || p == Staged }
+	switch {
+	case pause(m.Phase), m.Phase == Decided, m.Phase == Aborting && pause(m.Previous):
+		return 0
+	case m.UnderWay() && m.Undoes != "":
+		return 1
+	case m.UnderWay() && !m.Planned:
+		return 2
+	}
+	return 3
 }
 
 // inTheWay is the Conflict of whoever wants what m forbids.

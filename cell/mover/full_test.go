@@ -54,7 +54,7 @@ func TestAFullCellKeepsOnlyItsOwnMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		w, dir, crowd, last := crowded(t)
+		w, dir, crowd, last := crowded(t, "")
 		mended := time.Now().Add(24 * time.Hour)
 		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
 			if c.ID == "b" {

@@ -82,13 +82,14 @@ type Config struct {
 // A Mover works on the moves that the directory records, several side by side,
 // each under a lease whose context ends with it.
 type Mover struct {
-	cfg   Config
-	dir   Record
-	tries Rehearsals
-	open  func(c directory.Cell) Cell
-	log   *slog.Logger
-	m     *metrics
-	slots chan struct{} // one for each move that does something now
+	cfg    Config
+	dir    Record
+	tries  Rehearsals
+	open   func(c directory.Cell) Cell
+	log    *slog.Logger
+	m      *metrics
+	slots  chan struct{} // one for each move that does something now; a move in its own place needs none
+	wanted chan struct{} // what a held move takes to give its lease's place to another
 
 	silent  *silence // of the cells that moves need
 	unheard *silence // of those that rehearsals need: no move rests because of them
@@ -103,7 +104,7 @@ const leasesPerSlot = 16
 func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
 	cfg.Limits = cfg.Limits.Default()
 	return &Mover{
-		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel),
+		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel), wanted: make(chan struct{}),
 		silent: &silence{}, unheard: &silence{}, misses: longMisses,
 	}
 }
@@ -115,10 +116,7 @@ func (v *Mover) Run(ctx context.Context) error {
 	wg.Go(func() { v.runRehearsals(ctx) })
 	leases := make(chan struct{}, leasesPerSlot*v.cfg.Parallel)
 	for {
-		if !take(ctx, leases) {
-			return nil
-		}
-		if !take(ctx, v.slots) {
+		if !v.await(ctx, &wg, leases, v.wanted) || !v.await(ctx, &wg, v.slots, nil) {
 			return nil
 		}
 		began := time.Now()
@@ -136,8 +134,34 @@ func (v *Mover) Run(ctx context.Context) error {
 		}
 		wg.Go(func() {
 			defer func() { <-leases }()
-			v.work(ctx, m, began)
+			v.work(ctx, m, began, true)
 		})
+	}
+}
+
+// await takes a place in c. While there is none, it wants one of those that hold them, and takes over, in
+// places of their own, the moves whose tenants wait: what this mover does may take hours. It
+// reports whether ctx lived that long.
+func (v *Mover) await(ctx context.Context, wg *sync.WaitGroup, c, wanted chan struct{}) bool {
+	look := time.NewTicker(v.cfg.Poll)
+	defer look.Stop()
+	for {
+		select {
+		case c <- struct{}{}:
+			return true
+		case wanted <- struct{}{}:
+			wanted = nil // one is enough
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+			began := time.Now()
+			m, err := v.lease(ctx, directory.InPause)
+			if err == nil {
+				wg.Go(func() { v.work(ctx, m, began, false) })
+			} else if !errors.Is(err, problem.NotFound) && ctx.Err() == nil {
+				v.log.WarnContext(ctx, "look for moves in their pause", "error", err)
+			}
+		}
 	}
 }
 
@@ -157,14 +181,14 @@ func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move,
 	return v.dir.LeaseMove(ctx, id, v.cfg.ID, v.cfg.LeaseTTL)
 }
 
-// work takes a leased move, which has a slot, as far as it can go: to its end, to
-// a wait, or to the loss of the lease, which was asked for at leased.
-func (v *Mover) work(ctx context.Context, m directory.Move, leased time.Time) {
+// work takes a leased move, which has a slot or a place of its own, as far as it can go: to its
+// end, to a wait, or to the loss of the lease, which was asked for at leased.
+func (v *Mover) work(ctx context.Context, m directory.Move, leased time.Time, slotted bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	w := &work{Mover: v, move: m, told: m.Error, slotted: true, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
+	w := &work{Mover: v, move: m, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	w.facts.Schema = w.report.Schema
 	wg.Go(func() {

@@ -20,9 +20,39 @@ func (w *work) rest(ctx context.Context, d time.Duration) bool {
 	if w.pausing() {
 		return sleep(ctx, d)
 	}
-	<-w.slots
-	w.slotted = sleep(ctx, d) && take(ctx, w.slots)
+	if w.slotted {
+		<-w.slots
+		w.slotted = false
+	}
+	return sleep(ctx, d) && w.placed(ctx)
+}
+
+// placed reports whether the move has a place to work in, after it has waited for a slot where
+// it needs one. One that was taken over in its pause has a place of its own until a cell serves the
+// tenant and the record says so; what it does then is for whoever has a slot.
+func (w *work) placed(ctx context.Context) bool {
+	switch {
+	case w.slotted:
+		return true
+	case w.own && (w.move.Phase == directory.Watching || w.move.Phase.Ended()):
+		return false
+	case w.own && !w.released:
+		return true
+	}
+	w.slotted = take(ctx, w.slots)
 	return w.slotted
+}
+
+// gives reports whether a move that is held, caught up, gives its place to one that has none: with
+// the next wish somebody takes it again.
+func (w *work) gives(ctx context.Context) bool {
+	select {
+	case <-w.wanted:
+		w.log.InfoContext(ctx, "a held move is not kept caught up: this mover holds too many moves")
+		return true
+	default:
+		return false
+	}
 }
 
 // pausing reports whether the tenant waits, or may: the freeze may have been done where its

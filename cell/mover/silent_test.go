@@ -81,8 +81,8 @@ func (c manyTenants) Release(ctx context.Context, m transfer.Move) error {
 }
 
 // crowded is a world of four cells, and a directory in which forty tenants are to move from a to b, some of which
-// are cancelled, and after them tenant 1 from c to d.
-func crowded(t *testing.T) (w *world, dir *directorytest.Memory, crowd []directory.MoveID, last directory.MoveID) {
+// are cancelled, and which stop at a phase, and after them tenant 1 from c to d.
+func crowded(t *testing.T, stop directory.Phase) (w *world, dir *directorytest.Memory, crowd []directory.MoveID, last directory.MoveID) {
 	t.Helper()
 	w = newWorld(func() fault { return none })
 	for _, id := range []directory.CellID{"c", "d"} {
@@ -105,7 +105,7 @@ func crowded(t *testing.T) (w *world, dir *directorytest.Memory, crowd []directo
 		}
 	}
 	for i := range 41 {
-		n := directory.NewMove{Tenant: directory.TenantID(i + 2), Target: "b"}
+		n := directory.NewMove{Tenant: directory.TenantID(i + 2), Target: "b", StopAt: stop}
 		if i == 40 {
 			n = directory.NewMove{Tenant: 1, Target: "d"}
 		}
@@ -136,7 +136,7 @@ func TestASilentCellKeepsOnlyItsOwnMoves(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
-					w, dir, crowd, last := crowded(t)
+					w, dir, crowd, last := crowded(t, "")
 					back := time.Now().Add(24 * time.Hour)
 					v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
 						if c.ID == silent {

@@ -40,6 +40,7 @@ type work struct {
 	report         Report
 	source, target directory.Cell
 	slotted        bool   // whether it has one of the mover's slots
+	own            bool   // it was taken over where its tenant waits: until that is over it needs no slot
 	heir           bool   // it was taken over where a freeze was recorded: who recorded it may still make it
 	released       bool   // the source of an aborted move serves again
 	told           string // why the move waits, as the record has it
@@ -53,9 +54,9 @@ func (w *work) run(ctx context.Context) {
 	if w.heir = mayBeFrozen(w.move.Phase); w.heir {
 		w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
 	}
-	for ctx.Err() == nil && w.slotted {
+	for ctx.Err() == nil && w.placed(ctx) {
 		action := Next(w.move, w.facts, w.cfg.Limits, time.Now())
-		if action == Nothing || (action == Wait && w.move.Phase == directory.Watching) {
+		if action == Nothing || (action == Wait && (w.move.Phase == directory.Watching || w.gives(ctx))) {
 			return
 		}
 		if w.rests(ctx, action) {
@@ -458,6 +459,9 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		if err := w.note(ctx); err != nil { // at once: the move may rest before it ends
 			return err
 		}
+	}
+	if !w.placed(ctx) { // nobody waits any more, and what is left may take long
+		return ctx.Err()
 	}
 	if err := w.forget(ctx, m, src); err != nil {
 		return err

@@ -82,6 +82,7 @@ func TestCallsAreRepeatedOnlyWithoutHarm(t *testing.T) {
 			return c.Advance(ctx, directory.Move{ID: "mv_1", Phase: directory.Reserved}, directory.Planned)
 		}, 3},
 		"lease any move": {lease("", time.Second), 1},
+		"lease in pause": {lease(directory.InPause, time.Second), 1},
 		"lease move":     {lease("mv_1", time.Second), 3},
 		"give move back": {lease("mv_1", 0), 1},
 		"changes":        {func(ctx context.Context, c *client.Client) error { _, err := c.Changes(ctx, "", 0, 0); return err }, 1},

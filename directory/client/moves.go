@@ -48,7 +48,7 @@ func (c *Client) AskMove(ctx context.Context, id directory.MoveID, w directory.W
 }
 
 // LeaseMove implements directory.Moves. Only a lease of a move by its id is asked
-// for again: a second answer to "any move" would be another move, and a lease
+// for again: a second answer to "any move", or one in its pause, would be another move, and a lease
 // that the first attempt gave back is nobody's.
 func (c *Client) LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error) {
 	var out directory.Move
@@ -60,7 +60,7 @@ func (c *Client) LeaseMove(ctx context.Context, id directory.MoveID, holder stri
 		Holder string           `json:"holder"`
 		TTL    int64            `json:"ttl_ms"`
 	}{id, holder, ceilMillis(ttl)}
-	k := call{method: http.MethodPost, path: []string{"v1", "moves", "lease"}, body: in, into: &out, repeat: id != "" && ttl > 0}
+	k := call{method: http.MethodPost, path: []string{"v1", "moves", "lease"}, body: in, into: &out, repeat: id != "" && id != directory.InPause && ttl > 0}
 	err := c.do(ctx, k)
 	return out, err
 }

@@ -109,25 +109,30 @@ func (m *Memory) LeaseMove(ctx context.Context, id directory.MoveID, holder stri
 	}
 	defer m.mu.Unlock()
 	now := m.Now().UTC()
-	i := slices.IndexFunc(m.moves, func(v directory.Move) bool {
-		free, its := !now.Before(v.Leased), v.Holder == holder
+	var v *directory.Move // the oldest of the first turn
+	anyOne := id == "" || id == directory.InPause
+	for i := range m.moves {
+		o := &m.moves[i]
+		free, its := !now.Before(o.Leased), o.Holder == holder
+		ok := id == o.ID && !o.Phase.Ended() && (free || its)
 		switch {
-		case id == "":
-			return free && !v.Phase.Ended() && !v.Waits(now)
+		case anyOne:
+			ok = free && !o.Phase.Ended() && !o.Waits(now) && (id == "" || o.Turn() == 0)
 		case ttl == 0:
-			return id == v.ID && its
+			ok = id == o.ID && its
 		}
-		return id == v.ID && !v.Phase.Ended() && (free || its)
-	})
-	if i < 0 {
+		if ok && (v == nil || o.Turn() < v.Turn()) {
+			v = o
+		}
+	}
+	if v == nil {
 		return directory.Move{}, problem.New(problem.NotFound, "no move %q is free", id)
 	}
-	v := &m.moves[i]
 	if ttl == 0 {
 		v.Holder, v.Leased = "", time.Time{}
 		return own(*v), nil
 	}
-	if id == "" || v.Holder != holder {
+	if anyOne || v.Holder != holder {
 		v.Lease++
 	}
 	v.Holder, v.Leased = holder, now.Add(ttl)

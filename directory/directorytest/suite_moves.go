@@ -38,6 +38,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"LeaseAny", testLeaseAnyMove},
 		{"LeaseStolen", testLeaseMoveStolen},
 		{"LeaseWaits", testLeaseMoveWaits},
+		{"LeaseTurns", testLeaseMoveTurns},
 		{"Advance", testAdvance},
 		{"AdvanceRefused", testAdvanceRefused},
 		{"AdvanceAgain", testAdvanceAgain},

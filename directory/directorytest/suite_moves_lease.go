@@ -56,6 +56,7 @@ func testLeaseMove(t *testing.T, s *suite) {
 	s.noLease(t, "a negative time", problem.Invalid, m.ID, "m1", -time.Second)
 	s.noLease(t, "a long time", problem.Invalid, m.ID, "m1", 25*time.Hour)
 	s.noLease(t, "give back any", problem.Invalid, "", "m1", 0)
+	s.noLease(t, "give back any in its pause", problem.Invalid, directory.InPause, "m1", 0)
 }
 
 func testLeaseAnyMove(t *testing.T, s *suite) {

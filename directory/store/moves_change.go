@@ -74,9 +74,12 @@ func queueLock(batch *pgx.Batch, id directory.MoveID, m *directory.Move, now *ti
 // free is a move that nobody holds.
 const free = ` (leased_until IS NULL OR leased_until <= clock_timestamp()) `
 
+// inPause is a move whose Turn is the first.
+const inPause = ` (phase IN ('frozen', 'staged', 'decided') OR phase = 'aborting' AND previous IN ('frozen', 'staged')) `
+
 // The three ways to lease a move. Each is one statement on one row, so that of
 // two movers at once one finds that it came too late. takeAny says in SQL what
-// Move.Waits says; it looks at columns of this row only, because those are what
+// Move.Waits and Move.Turn say; it looks at columns of this row only, because those are what
 // is looked at again when the row has changed meanwhile.
 const (
 	takeAny = `
@@ -85,13 +88,18 @@ const (
 		 WHERE id = (SELECT id
 		               FROM directory.moves
 		              WHERE` + notEnded + `AND` + free + `
+		                AND ($3 = '' OR` + inPause + `)
 		                AND COALESCE(rests_until <= clock_timestamp(), true)
 		                AND NOT (phase = 'planned' AND wish <> 'cancel' AND COALESCE(not_before > clock_timestamp(), false))
 		                AND NOT (phase = 'caught_up' AND stop_at = 'caught_up' AND wish = '')
 		                AND NOT (phase = 'watching' AND
 		                         (undone_by IS NOT NULL OR wish NOT IN ('verify', 'complete') AND COALESCE(watch_ends > clock_timestamp(), true)
 		                          AND COALESCE(not_before > clock_timestamp(), false)))
-		              ORDER BY created_at, id
+		              ORDER BY CASE WHEN` + inPause + `THEN 0
+		                            WHEN phase = 'watching' THEN 3
+		                            WHEN undoes IS NOT NULL THEN 1
+		                            WHEN NOT planned THEN 2
+		                            ELSE 3 END, created_at, id
 		              LIMIT 1
 		                FOR UPDATE SKIP LOCKED)
 		RETURNING ` + columns
@@ -114,8 +122,8 @@ func (s *Store) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 	}
 	sql, args := takeOne, []any{holder, ttl, id}
 	switch {
-	case id == "":
-		sql, args = takeAny, []any{holder, ttl}
+	case id == "", id == directory.InPause:
+		sql = takeAny
 	case ttl == 0:
 		sql, args = giveBack, []any{holder, id}
 	}
