@@ -15,13 +15,16 @@ import (
 // that a module's handlers know of the database.
 type DB struct {
 	store    *store.Store
+	shares   *shares
 	arrivals arrivals
 	streams  *streams
 	suspect  func() // told of a refusal because the database is suspect; nil is nobody
 }
 
 // NewDB makes a DB on the cell's store.
-func NewDB(s *store.Store) *DB { return &DB{store: s, streams: newStreams()} }
+func NewDB(s *store.Store) *DB {
+	return &DB{store: s, shares: newShares(s.Connections()), streams: newStreams()}
+}
 
 // OnSuspect names who is told when a request is refused because the database is
 // suspect. It comes before the first request.
@@ -48,7 +51,11 @@ func (d *DB) inTenantFirst(ctx context.Context, first func(b *pgx.Batch), fn fun
 	if c == nil || c.tenant == 0 {
 		return errors.New("open transaction: the context has no tenant")
 	}
-	return d.enter(ctx, c.tenant, c.epoch, func() error { return d.store.InTenantFirst(ctx, c.tenant, c.epoch, first, fn) })
+	return d.enter(ctx, c.tenant, c.epoch, func() error {
+		return d.shares.within(ctx, c.tenant, func(ctx context.Context) error {
+			return d.store.InTenantFirst(ctx, c.tenant, c.epoch, first, fn)
+		})
+	})
 }
 
 // enter opens the transaction that run is. A tenant that was just placed here is not known to

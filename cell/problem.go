@@ -45,7 +45,7 @@ func classify(err error) error {
 		return problem.Wrap(problem.Timeout, err, "the cell did not finish in time")
 	case code == pg.SerializationFailure, code == pg.DeadlockDetected, code == pg.LockNotAvailable:
 		return again(problem.Conflict, err, "another request got in between; repeat")
-	case unreachable(err), len(code) == 5 && (code[:2] == "08" || code[:2] == "53" || code[:3] == "57P"):
+	case unreachable(err), code == pg.ReadOnly, len(code) == 5 && (code[:2] == "08" || code[:2] == "53" || code[:2] == "58" || code[:3] == "57P"):
 		return again(problem.Unavailable, err, "the cell's database is not available")
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/cellway/cellway/cell"
@@ -98,6 +99,22 @@ func TestADeadDatabaseIsUnavailable(t *testing.T) {
 	if got := decode[document](t, h.want(503, request{method: "GET", path: "/v1/projects"})); got.Code != "unavailable" {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// F8: a managed Postgres whose disk is nearly full takes no writes.
+func TestADatabaseThatIsReadOnlyIsUnavailableToWrites(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	h.createProject(acme, "Moon")
+	if _, err := h.store.DB().Exec(t.Context(), `ALTER ROLE CURRENT_USER SET default_transaction_read_only = on`); err != nil {
+		t.Fatal(err)
+	}
+	h.store.DB().(*pgxpool.Pool).Reset() // sessions that begin now have it
+	got := h.want(503, request{method: "POST", path: "/v1/projects", body: `{"name":"Mars"}`})
+	if doc := decode[document](t, got); doc.Code != "unavailable" || got.header.Get("Retry-After") == "" {
+		t.Errorf("got %+v, Retry-After %q", doc, got.header.Get("Retry-After"))
+	}
+	h.want(200, request{method: "GET", path: "/v1/projects"})
 }
 
 func TestEveryAnswerSaysWhichContractItKeeps(t *testing.T) {

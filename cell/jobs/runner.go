@@ -80,7 +80,7 @@ func NewRunner(s *store.Store, kinds []Kind, o Options) (*Runner, error) {
 	o.defaults()
 	r := &Runner{
 		store: s, kinds: map[string]Kind{}, names: []string{}, o: o, metrics: newMetrics(o.Registry, s.Cell()),
-		line: newLine(), look: make(chan struct{}, 1), hook: func(string) error { return nil },
+		line: newLine(o.Parallel), look: make(chan struct{}, 1), hook: func(string) error { return nil },
 	}
 	for _, k := range kinds {
 		r.kinds[k.Name] = k
@@ -156,6 +156,7 @@ func (r *Runner) work(ctx context.Context) error {
 			return nil
 		}
 		more, err := r.turn(ctx, t, e)
+		r.line.done(t)
 		switch {
 		case errors.Is(err, errStop):
 			return err

@@ -31,7 +31,7 @@ var errEnded = errors.New("the transaction was ended by a statement within it")
 // round trip for BEGIN and the fence and one for COMMIT. It commits when fn
 // returns nil and rolls back on an error or a panic. problem.Stale: the fence
 // refused, fn was not called, nothing was done. problem.Unavailable: no
-// connection. An error that begins with "commit" may have committed.
+// connection, unless ctx was cancelled. An error that begins with "commit" may have committed.
 func (s *Store) InTenant(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, fn func(ctx context.Context, tx *Tx) error) error {
 	return s.inTenant(ctx, pgx.TxOptions{}, tenant, epoch, nil, fn)
 }
@@ -108,10 +108,17 @@ func (s *Store) Batch(ctx context.Context, tenant directory.TenantID, epoch dire
 
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return nil, problem.Wrap(problem.Unavailable, fmt.Errorf("acquire connection: %w", err), "the cell's database does not answer")
+	if err == nil {
+		return conn, nil
 	}
-	return conn, nil
+	err = fmt.Errorf("acquire connection: %w", err)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled): // the caller went away
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, problem.Wrap(problem.Unavailable, err, "no connection to the cell's database came free in time")
+	}
+	return nil, problem.Wrap(problem.Unavailable, err, "the cell's database does not answer")
 }
 
 // An entry begins a transaction and passes the fence; what follows them may go along.

@@ -312,3 +312,19 @@ func abuse(ctx context.Context, s *store.Store, tenant directory.TenantID, id in
 		return nil
 	})
 }
+
+func TestACallerThatWentAwayIsNoErrorOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, notes{})
+	admit(t, s, 1)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.InTenant(gone, 1, 1, write(1, "x")); !errors.Is(err, context.Canceled) || errors.Is(err, problem.Unavailable) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if err := s.InTenant(late, 1, 1, write(1, "x")); !errors.Is(err, problem.Unavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("late: got %v", err)
+	}
+}

@@ -67,6 +67,9 @@ func (s *Store) Cell() directory.CellID { return s.cell }
 // work, pings. A tenant's rows cannot be seen through it.
 func (s *Store) DB() pg.DB { return s.pool }
 
+// Connections is how many the pool has at most.
+func (s *Store) Connections() int { return int(s.pool.Stat().MaxConns()) }
+
 // Incarnation is the identity of the database's contents, made with the first
 // migration. A cell registers with it.
 func (s *Store) Incarnation(ctx context.Context) (string, error) {

@@ -177,4 +177,5 @@ const (
 	LockNotAvailable     = "55P03"
 	InsufficientRights   = "42501"
 	QueryCanceled        = "57014" // by its timeout, or by an operator
+	ReadOnly             = "25006" // a standby's word, and that of a server whose disk is nearly full
 )

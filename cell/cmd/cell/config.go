@@ -42,7 +42,7 @@ type Config struct {
 	ConsulAddr       string           `env:"CONSUL_ADDR" help:"host:port of a Consul agent to register with as well; empty is none"`
 	RatePerMinute    int              `env:"RATE_PER_MINUTE" envDefault:"60000" unit:"requests" help:"requests of one tenant per minute; 0 is no limit"`
 	StopGrace        time.Duration    `env:"STOP_GRACE" envDefault:"15s" help:"time that requests under way get when the process stops"`
-	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" unit:"connections" help:"connections to Postgres"`
+	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" unit:"connections" help:"connections to Postgres; two are left to the cell itself, and requests of one tenant have three quarters of the others at most"`
 
 	tokens, assertions, control token.Keys
 }
