@@ -77,14 +77,14 @@ func (rt *Router) global(h *identify.Head) (Verdict, error) {
 	return Refuse, problem.New(problem.Invalid, "the request names no tenant: by token, host, path, header or cookie")
 }
 
-// verdict is what happens to a request of a tenant that is known.
+// verdict is what happens to a request of a tenant; the zero Entry is of one that is gone.
 func verdict(e table.Entry) (Verdict, error) {
 	switch e.State {
 	case directory.Cutover:
 		return Hold, nil
 	case directory.Suspended:
 		return Refuse, problem.New(problem.TenantSuspended, "the tenant is suspended")
-	case directory.Deleted:
+	case directory.Deleted, "":
 		return Refuse, problem.New(problem.TenantNotFound, "the tenant is deleted")
 	}
 	if e.Address == "" {

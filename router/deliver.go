@@ -38,6 +38,7 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 	if !errors.Is(err, problem.Stale) {
 		return err
 	}
+	x.plan = nil // what is sent next is no flight
 	if !b.rewind() {
 		rt.metrics.repeats.WithLabelValues("body_lost").Inc()
 		return moving(err, "the tenant has moved while the body was sent")
@@ -59,6 +60,9 @@ func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) e
 
 // attempt sends the request once to where x says.
 func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b *body) error {
+	if err := rt.stillServed(x); err != nil {
+		return err
+	}
 	e, now := x.entry, time.Now()
 	assertion, err := rt.assertions.Of(e, now)
 	if err == nil && x.kept {
@@ -93,6 +97,21 @@ func (rt *Router) attempt(w http.ResponseWriter, r *http.Request, x *exchange, b
 	case errors.Is(err, problem.AssertionRefused):
 		rt.metrics.distrusted.WithLabelValues(string(e.Cell)).Inc()
 	}
+	return err
+}
+
+// stillServed is what a request's head would be refused with by now: since it was let in,
+// its body or a newer table may have been long in coming, and cells know neither of
+// revocations nor of suspensions. A flight was sent already.
+func (rt *Router) stillServed(x *exchange) error {
+	if x.plan != nil {
+		return nil
+	}
+	if err := rt.Chain.StillCounts(x.shown); err != nil {
+		return err
+	}
+	latest, _ := rt.Table.View().ByID(x.entry.Tenant)
+	_, err := verdict(latest)
 	return err
 }
 

@@ -41,8 +41,15 @@ func newAuthWorld(tb testing.TB, change func(*router.Options)) *authWorld {
 	if engine == "std" {
 		tb.Skip("it has no direct way")
 	}
+	a := newAuthWorldOn(tb, engine, nil, change)
+	a.apply(directory.Update{Version: 2, Since: 1, Cells: []directory.CellRoute{{ID: "c1", Address: cellOf(tb, smallAnswer), State: directory.Ready}}})
+	return a
+}
+
+func newAuthWorldOn(tb testing.TB, engine string, cells map[directory.CellID]http.Handler, change func(*router.Options)) *authWorld {
+	tb.Helper()
 	a := &authWorld{}
-	a.world = newWorld(tb, nil, func(o *router.Options, _ *pool.Limits) {
+	a.world = newWorldOn(tb, engine, cells, func(o *router.Options, _ *pool.Limits) {
 		o.Chain.Ring, o.AuthRequired = &a.ring, true
 		o.Chain.Now = func() time.Time { return time.Now().Add(time.Duration(a.later.Load())) }
 		o.Log = slog.New(slog.NewJSONHandler(io.Discard, nil))
@@ -51,7 +58,6 @@ func newAuthWorld(tb testing.TB, change func(*router.Options)) *authWorld {
 		}
 		a.options = o
 	})
-	a.apply(directory.Update{Version: 2, Since: 1, Cells: []directory.CellRoute{{ID: "c1", Address: cellOf(tb, smallAnswer), State: directory.Ready}}})
 	var err error
 	if a.token, err = a.tokens.Issue(token.Claims{Kind: token.Tenant, Tenant: 1, Subject: "ann"}, time.Now(), time.Hour); err != nil {
 		tb.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A Credential says whether what a request has shown still counts, for who asks
@@ -38,6 +40,16 @@ func (c *Chain) Counts(k Credential) (left time.Duration, ok bool) {
 	}
 	left = time.Unix(k.Expires, 0).Sub(c.now())
 	return left, left > 0
+}
+
+var errOver = problem.New(problem.Unauthenticated, "the credential is not valid any more")
+
+// StillCounts is an error, Unauthenticated, where a credential no longer counts.
+func (c *Chain) StillCounts(k Credential) error {
+	if _, ok := c.Counts(k); !ok {
+		return errOver
+	}
+	return nil
 }
 
 // Changed is closed when other keys or tokens may be revoked than now; nil where
