@@ -34,7 +34,7 @@ type keySet struct {
 	left      int                              // others: of kinds that are not known, or too many
 	byID      map[string]*oidc.IDTokenVerifier // of the key with the id
 	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
-	fetched   time.Time
+	fetched   atomic.Pointer[time.Time]        // when that was said last
 }
 
 // A verified is whose a token is, for as long as its issuer has these keys.
@@ -124,7 +124,7 @@ func (g *Guard) bad(reason string) (identify.Bearer, error) {
 }
 
 // last reports whether the keys are still believed.
-func (ks *keySet) last(now time.Time) bool { return now.Sub(ks.fetched) <= keysLast }
+func (ks *keySet) last(now time.Time) bool { return now.Sub(*ks.fetched.Load()) <= keysLast }
 
 func looksLikeJWT(s string) bool {
 	return strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") == 2 && len(s) <= 16<<10
@@ -189,7 +189,7 @@ func issuersOf(list []Issuer, before map[string]*issuer) map[string]*issuer {
 		one := &issuer{Issuer: is}
 		if old != nil && old.JWKS == is.JWKS {
 			if ks := old.keys.Load(); ks != nil {
-				one.keys.Store(one.keySet(ks.published, ks.fetched))
+				one.keys.Store(one.keySet(ks.published, *ks.fetched.Load()))
 			}
 		}
 		all[is.Issuer] = one
