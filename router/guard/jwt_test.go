@@ -154,6 +154,8 @@ func TestJWT(t *testing.T) {
 		"no expiry":                       sign(t, jose.RS256, "r", key, claims(is, "exp", nil)),
 		"not yet":                         sign(t, jose.RS256, "r", key, claims(is, "nbf", time.Now().Add(time.Hour).Unix())),
 		"no tenant":                       sign(t, jose.RS256, "r", key, claims(is, "org", nil)),
+		"a tenant that is no slug":        sign(t, jose.RS256, "r", key, claims(is, "org", strings.Repeat("a", 41))),
+		"a subject that is too long":      sign(t, jose.RS256, "r", key, claims(is, "sub", strings.Repeat("a", 256))),
 		"a tenant that is a list":         sign(t, jose.RS256, "r", key, claims(is, "org", []string{"acme"})),
 		"a changed claim":                 good[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(fmt.Sprintf(`{"iss":%q,"org":"bolt"}`, is.URL))) + "." + good[2],
 	} {
@@ -235,6 +237,9 @@ func TestRecall(t *testing.T) {
 		}
 		if b, _ := g.Recall(bearer, now); b.Known {
 			t.Errorf("by the policy %q it is still %+v", changed, b)
+		}
+		if n := len(g.known.all); n != 0 {
+			t.Errorf("by the policy %q %d tokens are kept", changed, n)
 		}
 	}
 }
