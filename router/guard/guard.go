@@ -20,7 +20,6 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
-	"github.com/cellway/cellway/router/identify"
 )
 
 // A Request is what a guard has to know of one.
@@ -54,7 +53,7 @@ type Guard struct {
 	metrics *metrics
 	began   time.Time
 
-	verified identify.Recent[verified] // issuers' tokens
+	known known // issuers' tokens
 
 	samples sampler // of requests that the WAF looks at without being waited for
 	queue   chan sample
@@ -124,12 +123,18 @@ func (g *Guard) Use(p Policy) error {
 		ru.routes = append(ru.routes, route{Route: r, limit: r.limit(ru.ids[r.Name], r.Name)})
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
-	ru.issuers = issuersOf(p.Issuers, g.rules.Load().issuers)
+	before := g.rules.Load().issuers
+	ru.issuers = issuersOf(p.Issuers, before)
 	if ru.looks, err = looksOf(&p, g.rules.Load().looks); err != nil {
 		return err
 	}
 	ru.idle = ru.client == nil && ru.clients.Concurrent == 0 && len(ru.trusted)+len(p.Tiers)+len(ru.routes) == 0
 	g.rules.Store(ru)
+	for name, is := range before {
+		if ru.issuers[name] != is {
+			g.known.forget(is)
+		}
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +69,7 @@ func (is *issuer) mustFetch(now time.Time) bool {
 		return false
 	}
 	ks := is.keys.Load()
-	return now.After(is.due) || ks != nil && is.wanted.Load() && is.failed == 0 && now.Sub(ks.fetched) > refetch
+	return now.After(is.due) || ks != nil && is.wanted.Load() && is.failed == 0 && now.Sub(*ks.fetched.Load()) > refetch
 }
 
 // runOnce fetches once and says when to fetch again.
@@ -85,7 +86,12 @@ func (is *issuer) runOnce(ctx context.Context, now time.Time, log *slog.Logger) 
 	}
 	is.failed, is.due = 0, now.Add(is.refresh()*3/4+rand.N(is.refresh()/2))
 	is.wanted.Store(false)
-	before := is.keys.Swap(ks)
+	before := is.keys.Load()
+	if before != nil && before.left == ks.left && reflect.DeepEqual(before.published, ks.published) {
+		before.fetched.Store(&now) // what they have proven need not be proven again
+		return
+	}
+	is.keys.Store(ks)
 	if ks.left > 0 && (before == nil || before.left != ks.left) && ctx.Err() == nil {
 		log.WarnContext(ctx, "keys of an issuer left out: of kinds that verify nothing here, or too many", "issuer", is.Issuer.Issuer, "left_out", ks.left, "kept", len(ks.published), "most", mostKeys)
 	}
@@ -119,6 +125,7 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 		return nil, err
 	}
 	keys, left := usable(set.Keys)
+	slices.SortStableFunc(keys, func(a, b jose.JSONWebKey) int { return strings.Compare(a.KeyID, b.KeyID) }) // some tell them in another order each time
 	ks := is.keySet(keys, now)
 	ks.left = left
 	if len(ks.byID) == 0 {
@@ -156,7 +163,8 @@ func usable(published []json.RawMessage) (keys []jose.JSONWebKey, left int) {
 
 // keySet is those of an issuer's keys that verify what it asks for now.
 func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet {
-	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}, fetched: fetched}
+	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}}
+	ks.fetched.Store(&fetched)
 	var public []crypto.PublicKey
 	for _, k := range published {
 		if slices.ContainsFunc(is.algorithms(), func(alg string) bool { return fits(k.Key, alg) }) {

@@ -22,6 +22,7 @@ import (
 type issuer struct {
 	Issuer
 	keys    atomic.Pointer[keySet]
+	order   order       // of its tokens that are known
 	wanted  atomic.Bool // a token named a key that is not there
 	due     time.Time   // of the next fetch; Run's
 	failed  int         // fetches in a row; Run's
@@ -34,15 +35,7 @@ type keySet struct {
 	left      int                              // others: of kinds that are not known, or too many
 	byID      map[string]*oidc.IDTokenVerifier // of the key with the id
 	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
-	fetched   time.Time
-}
-
-// A verified is whose a token is, for as long as its issuer has these keys.
-type verified struct {
-	bearer  identify.Bearer
-	expires time.Time
-	issuer  *issuer
-	keys    *keySet
+	fetched   atomic.Pointer[time.Time]        // when that was said last
 }
 
 const (
@@ -50,6 +43,7 @@ const (
 	maxJWKS      = 1 << 20          // bytes of an answer
 	refetch      = 10 * time.Second // between two fetches because of an unknown key, at least
 	keysLast     = 24 * time.Hour   // an issuer that is silent for longer is not believed
+	maxSubject   = 255              // bytes of a token's sub, by OpenID Connect Core 1.0, 2
 )
 
 // errNoKeys is a token whose issuer's keys cannot be had: nobody knows whether it
@@ -98,7 +92,7 @@ func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bea
 		return g.bad("jwt")
 	}
 	v.issuer, v.keys = is, ks
-	g.verified.Put(identify.HashOf(bearer), v)
+	g.known.put(identify.HashOf(bearer), v)
 	return v.bearer, nil
 }
 
@@ -111,7 +105,7 @@ func (g *Guard) recall(ru *rules, bearer string, now time.Time) (b identify.Bear
 	if len(ru.issuers) == 0 || !looksLikeJWT(bearer) {
 		return b, true
 	}
-	v, ok := g.verified.Get(identify.HashOf(bearer))
+	v, ok := g.known.get(identify.HashOf(bearer))
 	if ok && now.Before(v.expires) && ru.issuers[v.issuer.Issuer.Issuer] == v.issuer && v.issuer.keys.Load() == v.keys && v.keys.last(now) {
 		return v.bearer, true
 	}
@@ -124,7 +118,7 @@ func (g *Guard) bad(reason string) (identify.Bearer, error) {
 }
 
 // last reports whether the keys are still believed.
-func (ks *keySet) last(now time.Time) bool { return now.Sub(ks.fetched) <= keysLast }
+func (ks *keySet) last(now time.Time) bool { return now.Sub(*ks.fetched.Load()) <= keysLast }
 
 func looksLikeJWT(s string) bool {
 	return strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") == 2 && len(s) <= 16<<10
@@ -157,7 +151,7 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 	if err != nil {
 		return verified{}, err
 	}
-	if now.After(t.Expiry) { // the verifier's clock is the process's
+	if now.After(t.Expiry) || len(t.Subject) > maxSubject { // the verifier's clock is the process's
 		return verified{}, errJWT
 	}
 	v := verified{bearer: identify.Bearer{Known: true, Tenant: is.Tenant, Subject: t.Subject, Expires: t.Expiry.Unix()}, expires: t.Expiry}
@@ -169,8 +163,8 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 		return v, err
 	}
 	slug, ok := claims[is.TenantClaim].(string)
-	if !ok {
-		return v, errors.New("no tenant claim")
+	if !ok || !identify.IsSlug(slug) {
+		return v, errors.New("no tenant claim that is a slug")
 	}
 	v.bearer.Slug = slug
 	return v, nil
@@ -189,7 +183,7 @@ func issuersOf(list []Issuer, before map[string]*issuer) map[string]*issuer {
 		one := &issuer{Issuer: is}
 		if old != nil && old.JWKS == is.JWKS {
 			if ks := old.keys.Load(); ks != nil {
-				one.keys.Store(one.keySet(ks.published, ks.fetched))
+				one.keys.Store(one.keySet(ks.published, *ks.fetched.Load()))
 			}
 		}
 		all[is.Issuer] = one

@@ -154,6 +154,8 @@ func TestJWT(t *testing.T) {
 		"no expiry":                       sign(t, jose.RS256, "r", key, claims(is, "exp", nil)),
 		"not yet":                         sign(t, jose.RS256, "r", key, claims(is, "nbf", time.Now().Add(time.Hour).Unix())),
 		"no tenant":                       sign(t, jose.RS256, "r", key, claims(is, "org", nil)),
+		"a tenant that is no slug":        sign(t, jose.RS256, "r", key, claims(is, "org", strings.Repeat("a", 41))),
+		"a subject that is too long":      sign(t, jose.RS256, "r", key, claims(is, "sub", strings.Repeat("a", 256))),
 		"a tenant that is a list":         sign(t, jose.RS256, "r", key, claims(is, "org", []string{"acme"})),
 		"a changed claim":                 good[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(fmt.Sprintf(`{"iss":%q,"org":"bolt"}`, is.URL))) + "." + good[2],
 	} {
@@ -179,8 +181,9 @@ func TestJWT(t *testing.T) {
 // the same, and costs nothing; of what it is not sure it leaves to Verify.
 func TestRecall(t *testing.T) {
 	t.Parallel()
-	key := rsaKey(t)
-	is := newIssuer(t, public("r", &key.PublicKey))
+	key, other := rsaKey(t), rsaKey(t)
+	first, second := public("r", &key.PublicKey), public("s", &other.PublicKey)
+	is := newIssuer(t, first, second)
 	policy := fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org}]", is.URL)
 	g := newGuard(t, policy)
 	fetchAll(t, g)
@@ -211,7 +214,15 @@ func TestRecall(t *testing.T) {
 	if _, sure := g.Recall(bearer[:len(bearer)-1], now); sure {
 		t.Error("it is sure of a token that was cut")
 	}
-	fetchAll(t, g) // other keys, for all it knows
+	for _, same := range [][]jose.JSONWebKey{{first, second}, {second, first}} {
+		is.keys.Store(&jose.JSONWebKeySet{Keys: same})
+		fetchAll(t, g)
+		if !sure(now) {
+			t.Error("it is not sure of a token though its issuer's keys are the same")
+		}
+	}
+	is.keys.Store(&jose.JSONWebKeySet{Keys: []jose.JSONWebKey{first}})
+	fetchAll(t, g)
 	if sure(now) {
 		t.Error("it is sure of a token whose issuer has other keys")
 	}
@@ -226,6 +237,9 @@ func TestRecall(t *testing.T) {
 		}
 		if b, _ := g.Recall(bearer, now); b.Known {
 			t.Errorf("by the policy %q it is still %+v", changed, b)
+		}
+		if n := len(g.known.all); n != 0 {
+			t.Errorf("by the policy %q %d tokens are kept", changed, n)
 		}
 	}
 }
@@ -246,6 +260,10 @@ func TestRecallTooOld(t *testing.T) {
 	}
 	if _, sure := g.Recall(bearer, time.Now().Add(keysLast+time.Minute)); sure {
 		t.Error("it is sure when the keys are too old")
+	}
+	g.rules.Load().issuers[is.URL].runOnce(t.Context(), time.Now().Add(keysLast/2), slog.New(slog.DiscardHandler))
+	if _, sure := g.Recall(bearer, time.Now().Add(keysLast+time.Minute)); !sure {
+		t.Error("it is not sure though the same keys were fetched since")
 	}
 }
 

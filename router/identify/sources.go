@@ -110,7 +110,7 @@ func (c *Chain) fromOther(bearer string, h *Head) (Ref, error) {
 	if b.Waived {
 		return Ref{}, nil
 	}
-	if b.Tenant == 0 && !isSlug(b.Slug) {
+	if b.Tenant == 0 && !IsSlug(b.Slug) {
 		return Ref{}, problem.New(problem.Unauthenticated, "token names no tenant")
 	}
 	h.know(token.Claims{Kind: token.Tenant, Tenant: b.Tenant, Subject: b.Subject, ExpiresAt: b.Expires})
@@ -222,7 +222,7 @@ func fromPath(_ *Chain, h *Head) (Ref, error) {
 	slug, _, _ := strings.Cut(rest, "/")
 	raw, prefixed := strings.CutPrefix(h.Escaped, PathPrefix)
 	raw, plain := strings.CutPrefix(raw, slug)
-	if !isSlug(slug) || !prefixed || !plain || (raw != "" && raw[0] != '/') {
+	if !IsSlug(slug) || !prefixed || !plain || (raw != "" && raw[0] != '/') {
 		return Ref{}, invalid("path", "does not hold a slug after "+PathPrefix)
 	}
 	return Ref{Slug: slug}, nil
@@ -247,7 +247,7 @@ func fromHeader(_ *Chain, h *Head) (Ref, error) {
 		return Ref{}, nil
 	case h.tenant.count > 1:
 		return Ref{}, invalid("header/"+Header, "is there more than once")
-	case !isSlug(h.tenant.value):
+	case !IsSlug(h.tenant.value):
 		return Ref{}, invalid("header/"+Header, "is not a slug")
 	}
 	return Ref{Slug: h.tenant.value}, nil
@@ -270,7 +270,7 @@ func fromCookie(_ *Chain, h *Head) (Ref, error) {
 			if ref.Slug != "" {
 				return Ref{}, invalid("cookie/"+Cookie, "is there more than once")
 			}
-			if !isSlug(value) {
+			if !IsSlug(value) {
 				return Ref{}, invalid("cookie/"+Cookie, "is not a slug")
 			}
 			ref.Slug = value
@@ -279,8 +279,8 @@ func fromCookie(_ *Chain, h *Head) (Ref, error) {
 	return ref, nil
 }
 
-// isSlug reports whether s has a slug's form; which slugs exist the table knows.
-func isSlug(s string) bool {
+// IsSlug reports whether s has a slug's form; which slugs exist the table knows.
+func IsSlug(s string) bool {
 	if len(s) == 0 || len(s) > 40 || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
