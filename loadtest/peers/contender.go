@@ -137,7 +137,11 @@ func engines(ctx context.Context, router string) []string {
 // cellway is our router with an engine.
 func cellway(engine string) *contender {
 	return &contender{name: "cellway-" + engine, plan: func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error) {
-		env := append(routerEnv(c.plain, l.feed.url, filepath.Join(dir, "table")), "ROUTER_ENGINE="+engine, "ROUTER_ADMIN_ADDR="+c.admin)
+		policy := filepath.Join(dir, "policy.yaml")
+		if err := os.WriteFile(policy, []byte(limits), 0o600); err != nil {
+			return local.Command{}, fmt.Errorf("write the policy: %w", err)
+		}
+		env := append(routerEnv(c.plain, l.feed.url, filepath.Join(dir, "table")), "ROUTER_ENGINE="+engine, "ROUTER_ADMIN_ADDR="+c.admin, "ROUTER_POLICY_FILE="+policy)
 		tlsEnv := l.routerTLS(ctx, c)
 		if tlsEnv == nil {
 			c.tls = ""
@@ -145,6 +149,14 @@ func cellway(engine string) *contender {
 		return local.Command{Path: l.router(), Env: append(env, tlsEnv...)}, nil
 	}}
 }
+
+// limits are counted for each request, by the client's address and by tenant, and never reached.
+const limits = `
+clients: {requests: 1000000000, window: 1s, concurrent: 1000000}
+tiers:
+  default: {requests: 1000000000, window: 1s, concurrent: 1000000}
+waf: {mode: off}
+`
 
 // routerEnv is what the router needs, with room for every load of the benchmark.
 func routerEnv(listen, directory, table string) []string {

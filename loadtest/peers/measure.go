@@ -14,7 +14,7 @@ import (
 type measure struct {
 	figure.Figure
 	unit   string
-	once   bool // counts and bytes, which do not change from round to round
+	rounds int  // at most; 0 is all of them. Counts and bytes do not change from round to round
 	self   bool // of our router alone; at half the rate where load and origin have no room for it
 	floor  bool // also of the relay that does nothing
 	run    func(ctx context.Context, l *lab, c *contender) (map[string]float64, error)

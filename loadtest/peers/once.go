@@ -24,7 +24,7 @@ func syscallsFigure() *measure {
 	return &measure{
 		Figure: describe("P4-syscalls", "system calls of the proxy for one request",
 			"strace -c -f on all its processes while our generator keeps 64 connections, then one, busy. strace slows the proxy, so more waits for it at once than without."),
-		unit: "calls", once: true, goals: map[string]string{"64 connections": "<= 5", "1 connection": "<= 6.5"},
+		unit: "calls", rounds: 3, goals: map[string]string{"64 connections": "<= 5", "1 connection": "<= 6.5"},
 		ratios: []ratio{{"64 connections", "nginx", ""}, {"64 connections", "haproxy", ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			got := map[string]float64{}
@@ -94,7 +94,7 @@ func allocationsFigure() *measure {
 	return &measure{
 		Figure: describe("P5-allocations", "heap of our router for one request",
 			"by how much the Go runtime's counters at /metrics grow while the load of P1 runs, connections made and all at its size, and how much while nothing is asked for as long; the difference for each request, to a tenth. (TestUsualRequestAllocatesNothing counts exactly.)"),
-		unit: "", once: true, self: true, goals: map[string]string{"allocations per request": "= 0", "GC cycles per minute": "<= 2"},
+		unit: "", rounds: 1, self: true, goals: map[string]string{"allocations per request": "= 0", "GC cycles per minute": "<= 2"},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			usual, err := l.atRate(ctx, c, loadSpec{Path: kilobyte})
 			if err != nil {
@@ -185,7 +185,7 @@ func idleFigure() *measure {
 		Figure: describe("P8-idle", "memory of the proxy for an idle keep-alive connection",
 			"connections that each had one request answered; proportional set size of all processes after less before. The kernel's own is not in it. "+
 				"Measured "+settles.String()+" after the last answer: our goroutines give connections up within 2 s."),
-		unit: "KB", once: true, goals: map[string]string{"": "<= 4"}, ratios: []ratio{{"", "nginx", ""}, {"", "haproxy", ""}},
+		unit: "KB", rounds: 1, goals: map[string]string{"": "<= 4"}, ratios: []ratio{{"", "nginx", ""}, {"", "haproxy", ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			return l.idle(ctx, c, c.plain)
 		},
@@ -195,7 +195,7 @@ func idleFigure() *measure {
 func idleTLSFigure() *measure {
 	return &measure{
 		Figure: describe("P9-idle-tls", "memory of the proxy for an idle TLS connection", "as P8, over TLS 1.3."),
-		unit:   "KB", once: true, goals: map[string]string{"": "<= 12"}, ratios: []ratio{{"", "nginx", ""}, {"", "haproxy", ""}},
+		unit:   "KB", rounds: 1, goals: map[string]string{"": "<= 12"}, ratios: []ratio{{"", "nginx", ""}, {"", "haproxy", ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 			if c.tls == "" {
 				return nil, notApplicable{"no TLS"}

@@ -140,7 +140,7 @@ func (l *lab) phaseOf(ctx context.Context, pin bool, ms []*measure) error {
 	}
 	for round := range l.o.Rounds {
 		for _, m := range ms {
-			if m.once && round > 0 {
+			if m.rounds > 0 && round >= m.rounds {
 				continue
 			}
 			start := time.Now()

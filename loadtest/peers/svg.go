@@ -16,7 +16,7 @@ type panel struct{ figure, kind, title string }
 
 var panels = []panel{
 	{"P1-cpu", "", "processor time per request, us (less is better)"},
-	{"P2-rate", "", "requests a second on one core (more is better)"},
+	{"P2-rate", perCore, "requests in a second of its processor time (more is better)"},
 	{"P3-latency", "p50", "added latency p50, us (less is better)"},
 	{"P3-latency", "p99", "added latency p99, us (less is better)"},
 	{"P8-idle", "", "memory per idle connection, KB (less is better)"},

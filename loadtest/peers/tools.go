@@ -14,7 +14,8 @@ import (
 
 func asBottleneck(err error, b *bottleneck) bool { return errors.As(err, b) }
 
-// wrk keeps 64 connections busy, closed loop: for the most that a proxy carries.
+// wrk keeps 64 connections busy, closed loop: for the most that a proxy carries. What it
+// brought is there also beside a bottleneck.
 func (l *lab) wrk(ctx context.Context, c *contender, url string) (offered, error) {
 	path, err := installed("wrk")
 	if err != nil {
@@ -23,12 +24,14 @@ func (l *lab) wrk(ctx context.Context, c *contender, url string) (offered, error
 	seconds := max(1, int(l.o.For.Seconds()))
 	args := []string{"-t1", "-c" + strconv.Itoa(l.o.Conns), "-d" + strconv.Itoa(seconds) + "s", "-H", "Host: " + host(1), url}
 	var o offered
-	out, err := l.against(ctx, c, &o.cost, path, args...)
-	if err != nil {
+	out, refused := l.against(ctx, c, &o.cost, path, args...)
+	if b := (bottleneck{}); refused != nil && !asBottleneck(refused, &b) {
+		return o, refused
+	}
+	if o.loadResult, err = parseWrk(out); err != nil {
 		return o, err
 	}
-	o.loadResult, err = parseWrk(out)
-	return o, err
+	return o, refused
 }
 
 var (
