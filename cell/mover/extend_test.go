@@ -140,3 +140,28 @@ func TestALeaseThatIsNotExtendedEndsTheWork(t *testing.T) {
 		})
 	}
 }
+
+// TestAnAbortFromOutsideEndsTheWork: where a cell of the move was promoted, its moves are aborted
+// under the nose of their mover, which does not go on with what it does until it is done.
+func TestAnAbortFromOutsideEndsTheWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		memory, _ := moving(t, directory.NewMove{})
+		var once sync.Once
+		dir := &extending{Memory: memory, refuse: func(ctx context.Context, _ time.Time) (err error) {
+			once.Do(func() { _, err = memory.AbortMoves(ctx, "a", "db", "promoted") })
+			return err
+		}}
+		unheard := make(chan time.Duration, 100)
+		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return longCopy{w.cells[c.ID], dir, unheard} }, quiet)
+		go func() { _ = v.Run(ctx) }()
+		select {
+		case <-unheard:
+		case <-time.After(30 * time.Second): // virtual
+			t.Error("the copy goes on")
+		}
+	})
+}

@@ -91,6 +91,9 @@ type Mover struct {
 	slots  chan struct{} // one for each move that does something now; a move in its own place needs none
 	wanted chan struct{} // what a held move takes to give its lease's place to another
 
+	stopped chan struct{} // closed by Stop
+	once    sync.Once
+
 	silent  *silence // of the cells that moves need
 	unheard *silence // of those that rehearsals need: no move rests because of them
 	misses  int      // answers in a row that do not come, before a step that may have taken hours is ended
@@ -104,45 +107,60 @@ const leasesPerSlot = 16
 func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.Logger) *Mover {
 	cfg.Limits = cfg.Limits.Default()
 	return &Mover{
-		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel), wanted: make(chan struct{}),
+		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel), wanted: make(chan struct{}), stopped: make(chan struct{}),
 		silent: &silence{}, unheard: &silence{}, misses: longMisses,
 	}
 }
 
-// Run works until ctx ends, and returns when the last move has been let go.
+// Stop ends the work. Moves in their pause go on until a cell serves their tenants, for some
+// seconds at most: nobody is to wait for the next mover because this one is replaced. It
+// returns at once, and may be called again.
+func (v *Mover) Stop() { v.once.Do(func() { close(v.stopped) }) }
+
+// Run works until Stop, or until ctx ends, at which it drops everything, and returns when the last move has
+// been let go.
 func (v *Mover) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { v.runRehearsals(ctx) })
+	taking, end := context.WithCancel(ctx)
+	defer end()
+	wg.Go(func() {
+		select {
+		case <-v.stopped:
+			end()
+		case <-taking.Done():
+		}
+	})
+	wg.Go(func() { v.runRehearsals(taking) })
 	leases := make(chan struct{}, leasesPerSlot*v.cfg.Parallel)
 	for {
-		if !v.await(ctx, &wg, leases, v.wanted) || !v.await(ctx, &wg, v.slots, nil) {
+		if !v.await(ctx, taking, &wg, leases, v.wanted) || !v.await(ctx, taking, &wg, v.slots, nil) {
 			return nil
 		}
 		began := time.Now()
-		m, err := v.lease(ctx, "")
+		m, err := v.lease(taking, "")
 		if err != nil {
 			<-v.slots
 			<-leases
-			if !errors.Is(err, problem.NotFound) && ctx.Err() == nil {
+			if !errors.Is(err, problem.NotFound) && taking.Err() == nil {
 				v.log.WarnContext(ctx, "look for moves", "error", err)
 			}
-			if !sleep(ctx, v.cfg.Poll) {
+			if !sleep(taking, v.cfg.Poll) {
 				return nil
 			}
 			continue
 		}
 		wg.Go(func() {
 			defer func() { <-leases }()
-			v.work(ctx, m, began, true)
+			v.work(ctx, taking, m, began, true)
 		})
 	}
 }
 
 // await takes a place in c. While there is none, it wants one of those that hold them, and takes over, in
 // places of their own, the moves whose tenants wait: what this mover does may take hours. It
-// reports whether ctx lived that long.
-func (v *Mover) await(ctx context.Context, wg *sync.WaitGroup, c, wanted chan struct{}) bool {
+// reports whether taking lived that long.
+func (v *Mover) await(ctx, taking context.Context, wg *sync.WaitGroup, c, wanted chan struct{}) bool {
 	look := time.NewTicker(v.cfg.Poll)
 	defer look.Stop()
 	for {
@@ -151,14 +169,14 @@ func (v *Mover) await(ctx context.Context, wg *sync.WaitGroup, c, wanted chan st
 			return true
 		case wanted <- struct{}{}:
 			wanted = nil // one is enough
-		case <-ctx.Done():
+		case <-taking.Done():
 			return false
 		case <-look.C:
 			began := time.Now()
-			m, err := v.lease(ctx, directory.InPause)
+			m, err := v.lease(taking, directory.InPause)
 			if err == nil {
-				wg.Go(func() { v.work(ctx, m, began, false) })
-			} else if !errors.Is(err, problem.NotFound) && ctx.Err() == nil {
+				wg.Go(func() { v.work(ctx, taking, m, began, false) })
+			} else if !errors.Is(err, problem.NotFound) && taking.Err() == nil {
 				v.log.WarnContext(ctx, "look for moves in their pause", "error", err)
 			}
 		}
@@ -182,23 +200,37 @@ func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move,
 }
 
 // work takes a leased move, which has a slot or a place of its own, as far as it can go: to its
-// end, to a wait, or to the loss of the lease, which was asked for at leased.
-func (v *Mover) work(ctx context.Context, m directory.Move, leased time.Time, slotted bool) {
+// end, to a wait, to the end of taking, but for its pause, or to the loss of the lease, which was asked for at leased.
+func (v *Mover) work(ctx, taking context.Context, m directory.Move, leased time.Time, slotted bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	w := &work{Mover: v, move: m, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
+	w := &work{Mover: v, move: m, taking: taking, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
 	w.facts.Schema = w.report.Schema
 	wg.Go(func() {
 		v.keep(ctx, cancel, leased, func(ctx context.Context) error {
 			now, err := v.lease(ctx, m.ID)
-			if err == nil {
-				w.cancelled.hear(now)
+			switch {
+			case err != nil:
+				return err
+			case now.Lease != m.Lease: // the move was aborted from outside, and this took it anew
+				return errLost
 			}
-			return err
+			w.cancelled.hear(now)
+			return nil
 		})
+	})
+	wg.Go(func() {
+		select {
+		case <-taking.Done():
+			if w.waits.Load() {
+				run.Pause(ctx, v.cfg.Limits.Pause+stepTimeout)
+			}
+			cancel()
+		case <-ctx.Done():
+		}
 	})
 	v.m.running.Inc()
 	defer v.m.running.Dec()
@@ -232,7 +264,7 @@ func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, held time.Tim
 		switch {
 		case err == nil:
 			held = began
-		case errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), !time.Now().Before(ends(held)):
+		case errors.Is(err, errLost), errors.Is(err, problem.NotFound), errors.Is(err, problem.Conflict), !time.Now().Before(ends(held)):
 			lost()
 			return
 		}

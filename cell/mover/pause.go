@@ -204,6 +204,10 @@ func (w *work) freezeSource(ctx context.Context, m transfer.Move, src Source) er
 	defer cancel()
 	first := w.facts.Frozen.IsZero()
 	if first {
+		w.waits.Store(true) // before the look: nobody ends the pause that is begun now
+		if err := w.taking.Err(); err != nil {
+			return err
+		}
 		w.facts.Frozen = time.Now()
 		w.report.Frozen = w.facts.Frozen
 	}

@@ -140,7 +140,7 @@ func (v *Mover) rehearse(ctx context.Context, r directory.Rehearsal) Rehearsed {
 	dry := New(Config{ID: v.cfg.ID, Parallel: 1, LeaseTTL: v.cfg.LeaseTTL, Poll: time.Millisecond, Limits: v.cfg.Limits},
 		nil, func(c directory.Cell) Cell { return dryCell{t, c.ID, v.open(c)} }, slog.New(slog.DiscardHandler))
 	dry.dir, dry.silent, dry.misses = dryRecord{t, v.dir}, v.unheard, attendMisses
-	w := &work{Mover: dry, move: t.move, slotted: take(ctx, dry.slots), log: dry.log}
+	w := &work{Mover: dry, move: t.move, taking: ctx, slotted: take(ctx, dry.slots), log: dry.log}
 	bound, cancel := context.WithTimeout(ctx, rehearsalTime)
 	defer cancel()
 	w.run(bound)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellway/cellway/cell/transfer"
@@ -39,11 +40,13 @@ type work struct {
 	facts          Facts
 	report         Report
 	source, target directory.Cell
-	slotted        bool   // whether it has one of the mover's slots
-	own            bool   // it was taken over where its tenant waits: until that is over it needs no slot
-	heir           bool   // it was taken over where a freeze was recorded: who recorded it may still make it
-	released       bool   // the source of an aborted move serves again
-	told           string // why the move waits, as the record has it
+	taking         context.Context // ends when the mover is to stop
+	waits          atomic.Bool     // whether the tenant waits, or may in a moment: for who would end the work
+	slotted        bool            // whether it has one of the mover's slots
+	own            bool            // it was taken over where its tenant waits: until that is over it needs no slot
+	heir           bool            // it was taken over where a freeze was recorded: who recorded it may still make it
+	released       bool            // the source of an aborted move serves again
+	told           string          // why the move waits, as the record has it
 	cancelled      cancelled
 	log            *slog.Logger
 }
@@ -54,7 +57,7 @@ func (w *work) run(ctx context.Context) {
 	if w.heir = mayBeFrozen(w.move.Phase); w.heir {
 		w.facts.Frozen = time.Now() // taken over inside the pause: the budget counts from here
 	}
-	for ctx.Err() == nil && w.placed(ctx) {
+	for w.goesOn(ctx) && w.placed(ctx) {
 		action := Next(w.move, w.facts, w.cfg.Limits, time.Now())
 		if action == Nothing || (action == Wait && (w.move.Phase == directory.Watching || w.gives(ctx))) {
 			return
@@ -75,7 +78,7 @@ func (w *work) run(ctx context.Context) {
 			}
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, errLost) && !w.mayCancel(ctx, action) {
+		if !w.goesOn(ctx) || errors.Is(err, errLost) && !w.mayCancel(ctx, action) {
 			return
 		}
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
@@ -98,6 +101,12 @@ func (w *work) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// goesOn reports whether there is time for more: while the tenant waits, also where the mover is to stop.
+func (w *work) goesOn(ctx context.Context) bool {
+	w.waits.Store(w.pausing())
+	return ctx.Err() == nil && (w.taking.Err() == nil || w.waits.Load())
 }
 
 // mayCancel reports whether the directory has refused an action only because an operator

@@ -42,8 +42,9 @@ func start(ctx context.Context, cfg Config, log io.Writer) error {
 		return fmt.Errorf("listen for operators: %w", err)
 	}
 	loops := run.NewGroup(context.WithoutCancel(ctx)) // the admin listener outlives the work
-	work, stop := context.WithCancel(ctx)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	defer context.AfterFunc(ctx, v.Stop)()
 	defer context.AfterFunc(loops.Context(), stop)()
 	loops.Go("admin", func(ctx context.Context) error {
 		return run.Serve(ctx, ln, tel.Admin(admin), time.Second)
