@@ -111,9 +111,8 @@ func (k *Keep) Begin(ctx context.Context, m Move) (since int64, err error) {
 // first of a whole. Each step of it looks whether the move may still write: what is
 // late changes nothing, and is Conflict. A page with another tenant's key is Invalid.
 func (k *Keep) Apply(ctx context.Context, m Move, p Page) error {
-	for more := p.Whole; more; {
-		var err error
-		if more, err = k.clear(ctx, m.Tenant, m.Epoch, m.ID); err != nil {
+	if p.Whole {
+		if err := k.Clear(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -145,6 +144,16 @@ func (k *Keep) Apply(ctx context.Context, m Move, p Page) error {
 		err = late(m)
 	}
 	return err
+}
+
+// Clear deletes, batch by batch, what the tenant left here when it was here before. Conflict: as of Apply.
+func (k *Keep) Clear(ctx context.Context, m Move) error {
+	for {
+		more, err := k.clear(ctx, m.Tenant, m.Epoch, m.ID)
+		if err != nil || !more {
+			return err
+		}
+	}
 }
 
 // Purge deletes, batch by batch, what a tenant that left at the epoch has left

@@ -124,12 +124,18 @@ func arrived(done <-chan error, d time.Duration) error {
 }
 
 // pullKeys asks the source, page by page, for what changed since the version that
-// is here.
+// is here. What is of an earlier stay goes first: a value that does not come is one that is
+// missed, and an old one would set the tenant back.
 func (s *Server) pullKeys(ctx context.Context, r Request) error {
 	m := r.keep()
 	since, err := s.Redis.Keep.Begin(ctx, m)
 	if err != nil {
 		return err
+	}
+	if since == 0 {
+		if err := s.Redis.Keep.Clear(ctx, m); err != nil {
+			return err
+		}
 	}
 	for {
 		p, err := s.askKeys(ctx, Request{Move: r.Move, KeysSince: since, Final: r.Final, Ask: r.Ask}, r.SourceURL)

@@ -246,6 +246,28 @@ func TestAMoveGoesOnWithoutRedis(t *testing.T) {
 	}
 }
 
+// TestAnUndoWithoutRedisSetsNothingBack: where the other cell's Redis is dead, the tenant misses its
+// values, and does not have those of before the move.
+func TestAnUndoWithoutRedisSetsNothingBack(t *testing.T) {
+	t.Parallel()
+	a, b := keyedPair(t)
+	ctx := t.Context()
+	must(t, a.keep.Set(ctx, durable(1, "changed"), []byte("1"), 0))
+	must(t, a.keep.Set(ctx, durable(1, "deleted"), []byte("1"), 0))
+	toFrozen(t, a, b, there)
+	toActive(t, a, b, there)
+	must(t, b.keep.Set(ctx, durable(2, "changed"), []byte("2"), 0))
+	must(t, b.keep.Delete(ctx, durable(2, "deleted")))
+	_ = b.raw.ShutdownNoSave(ctx).Err() // the answer is the closed connection
+	toFrozen(t, b, a, back)
+	toActive(t, b, a, back)
+	a.want(t, 3, "changed", "")
+	a.want(t, 3, "deleted", "")
+	if got := a.lost(t); got != "1 1" {
+		t.Errorf("lost: got %s, want 1 1", got)
+	}
+}
+
 // TestOnlyTheMovesSourceTellsItsKeys: before it is armed, nothing happens in Redis.
 func TestOnlyTheMovesSourceTellsItsKeys(t *testing.T) {
 	t.Parallel()

@@ -118,3 +118,34 @@ func (c *cell) wantRecord(t *testing.T, want string) {
 		t.Errorf("the record of what was received: got %q, %v, want %q", got, err, want)
 	}
 }
+
+// TestNotesOfADumpAreSentOnce: a database that was loaded from a dump has notes with numbers of transactions
+// of another server, all of them later than any of its own.
+func TestNotesOfADumpAreSentOnce(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	steps(t, a, b, there)
+	must(t, b.do(t, mover, 2, `UPDATE app.counter SET v = 5`))
+	for _, sql := range []string{
+		`UPDATE cell.dirty SET xid = '9000000000'`, `UPDATE cell.serving SET home = 'the other server'`,
+		`SELECT cell.reconcile(0, 0, '{}', '{}', '{}', '{}', '{}', '{}', '{}')`,
+	} {
+		_, err := b.owner.Exec(ctx, sql)
+		must(t, err)
+	}
+	must(t, a.Reserve(ctx, back))
+	must(t, b.Arm(ctx, back, wait))
+	first, err := round(t, b, a, back, false)
+	must(t, err)
+	second, err := round(t, b, a, back, false)
+	must(t, err)
+	if first.Totals.Keys == 0 || second.Totals.Keys != 0 {
+		t.Errorf("got %d keys, and %d more with the next round", first.Totals.Keys, second.Totals.Keys)
+	}
+	must(t, b.Freeze(ctx, back, wait))
+	_, err = round(t, b, a, back, true)
+	must(t, err)
+	must(t, a.Activate(ctx, back))
+	same(t, "after the undo", contents(t, a, mover), contents(t, b, mover))
+}
