@@ -105,7 +105,14 @@ func start(t *testing.T, change ...func(*cell.Options)) *harness {
 // openStore prepares a fresh database and opens it as the application does.
 func openStore(t *testing.T) *store.Store {
 	t.Helper()
-	owner := testkit.Postgres(t)
+	s, _ := openOwned(t)
+	return s
+}
+
+// openOwned is openStore, with the URL of the database's owner.
+func openOwned(t *testing.T) (s *store.Store, owner string) {
+	t.Helper()
+	owner = testkit.Postgres(t)
 	u, err := url.Parse(owner)
 	if err != nil {
 		t.Fatal(err)
@@ -114,12 +121,12 @@ func openStore(t *testing.T) *store.Store {
 	if err := store.Prepare(t.Context(), owner, app, cell.NewAPI(nil), projects.New(nil, nil)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), app, store.Options{Cell: cellID})
+	s, err = store.Open(t.Context(), app, store.Options{Cell: cellID})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return s
+	return s, owner
 }
 
 func keys(t *testing.T, id string) token.Keys {
