@@ -2,6 +2,7 @@ package cell
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cellway/cellway/cell/store"
@@ -17,6 +18,8 @@ type call struct {
 	route  string    // path template; "none" until the route is known
 	body   []byte    // as received
 	tx     *store.Tx // the transaction that the request runs in, where it has one
+
+	committed atomic.Bool // a transaction of the request has: what comes later cannot be refused as if nothing had been done
 
 	peer   context.Context // of the connection: a stream has this end, and not the request's deadline
 	began  time.Time

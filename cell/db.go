@@ -37,7 +37,7 @@ func (d *DB) Serving() { d.arrivals.heard("") }
 // fence let it in at the request's epoch. It commits when fn returns nil. A request
 // with an Idempotency-Key has one transaction for all its calls, which commits when
 // the answer is known; what an fn that fails has done is undone there, too. The error
-// is problem.Stale where the fence refuses; then nothing has been done.
+// is problem.Stale where the fence refuses; then nothing has been done in it.
 func (d *DB) InTenant(ctx context.Context, fn func(ctx context.Context, tx *store.Tx) error) error {
 	if c := callFrom(ctx); c != nil && c.tx != nil {
 		return c.tx.Savepoint(ctx, fn)
@@ -51,11 +51,15 @@ func (d *DB) inTenantFirst(ctx context.Context, first func(b *pgx.Batch), fn fun
 	if c == nil || c.tenant == 0 {
 		return errors.New("open transaction: the context has no tenant")
 	}
-	return d.enter(ctx, c.tenant, c.epoch, func() error {
+	err := d.enter(ctx, c.tenant, c.epoch, func() error {
 		return d.shares.within(ctx, c.tenant, func(ctx context.Context) error {
 			return d.store.InTenantFirst(ctx, c.tenant, c.epoch, first, fn)
 		})
 	})
+	if err == nil {
+		c.committed.Store(true)
+	}
+	return err
 }
 
 // enter opens the transaction that run is. A tenant that was just placed here is not known to

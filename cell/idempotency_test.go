@@ -167,6 +167,10 @@ func TestWhatFailedIsUndone(t *testing.T) {
 			_, err := tx.Exec(ctx, `SELECT 1 / 0`)
 			return err
 		},
+		"a queued statement's": func(_ context.Context, tx *store.Tx) error {
+			tx.Queue(`SELECT 1 / 0`)
+			return nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

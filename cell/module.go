@@ -31,7 +31,8 @@ type Module interface {
 	Tables() []string
 	// Routes is the HTTP handler for the operations of the module's contract, and
 	// the patterns (method and path template) that it serves. The handler answers
-	// errors with Problem and finds the tenant through DB.InTenant only.
+	// errors with Problem and finds the tenant through DB.InTenant only. What has to be done
+	// whole is one transaction: between two of them the tenant may be moved.
 	Routes() (http.Handler, []Route)
 	// Consumers are the reactions to events.
 	Consumers() []Consumer

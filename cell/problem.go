@@ -27,7 +27,17 @@ const retrySoon = time.Second
 // Problem answers with err: as the problem it is, or as what its cause means to a
 // caller. The text of other errors is logged and not sent.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
-	telemetry.Problem(w, r, source, classify(err))
+	telemetry.Problem(w, r, source, classify(halfDone(r, err)))
+}
+
+// halfDone is what the fence's refusal means to a caller whose request has committed
+// something before: a router would take it for "nothing was done" and send the request again.
+func halfDone(r *http.Request, err error) error {
+	c := callFrom(r.Context())
+	if c == nil || !c.committed.Load() || r.Method == http.MethodGet || r.Method == http.MethodHead || !errors.Is(err, problem.Stale) {
+		return err
+	}
+	return again(problem.Unavailable, err, "the tenant was moved while the request was under way: a part of it was done")
 }
 
 // classify gives errors of the database and of deadlines a kind.

@@ -2,11 +2,14 @@ package cell_test
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
+	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/projects"
+	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/directory"
 )
 
@@ -98,4 +101,28 @@ func TestARequestAheadOfItsFenceWaitsForIt(t *testing.T) {
 	if got := <-early; got.status != 200 {
 		t.Errorf("got %d %s, want it served once the fence has caught up", got.status, got.body)
 	}
+}
+
+// TestWhatIsHalfDoneIsNotSentAgain: where a tenant is frozen between two transactions of a request, the
+// first of which has committed, the answer is not the one that says that nothing was done.
+func TestWhatIsHalfDoneIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	var h *harness
+	twice := func(w http.ResponseWriter, r *http.Request) {
+		nothing := func(context.Context, *store.Tx) error { return nil }
+		if err := h.db.InTenant(r.Context(), nothing); err != nil {
+			cell.Problem(w, r, err)
+			return
+		}
+		if _, err := fence.Freeze(r.Context(), h.store.DB(), acme, 1, "move-1", time.Second); err != nil {
+			t.Error(err)
+		}
+		cell.Problem(w, r, h.db.InTenant(r.Context(), nothing))
+	}
+	h = start(t, serving(twice))
+	got := decode[document](t, h.want(503, request{method: "POST", path: "/v1/projects", body: `{"name":"x"}`}))
+	if got.Code != "unavailable" {
+		t.Errorf("got %+v", got)
+	}
+	h.want(421, request{method: "POST", path: "/v1/projects", body: `{"name":"x"}`}) // nothing of this one was done
 }

@@ -31,14 +31,16 @@ SELECT 'role ' || app.rolname || ' may create in schema ' || n.nspname
 UNION ALL
 SELECT 'role ' || app.rolname || ' has rights on ' || t
   FROM app, unnest(ARRAY['cell.fence', 'cell.dirty', 'cell.received', 'cell.deletion']) AS u (t) WHERE NOT app.rolsuper
-   AND pg_catalog.has_table_privilege(app.oid, t, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+   AND (pg_catalog.has_table_privilege(app.oid, t, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+        OR pg_catalog.has_any_column_privilege(app.oid, t, 'SELECT, INSERT, UPDATE, REFERENCES'))
 UNION ALL
 -- Tenant tables.
 SELECT 'role ' || app.rolname || ' owns ' || t.name
   FROM app, tenant t WHERE NOT app.rolsuper AND pg_catalog.pg_has_role(app.oid, t.relowner, 'MEMBER')
 UNION ALL
 SELECT 'role ' || app.rolname || ' may truncate, or make triggers or references on, ' || t.name
-  FROM app, tenant t WHERE NOT app.rolsuper AND pg_catalog.has_table_privilege(app.oid, t.oid, 'TRUNCATE, REFERENCES, TRIGGER')
+  FROM app, tenant t WHERE NOT app.rolsuper
+   AND (pg_catalog.has_table_privilege(app.oid, t.oid, 'TRUNCATE, REFERENCES, TRIGGER') OR pg_catalog.has_any_column_privilege(app.oid, t.oid, 'REFERENCES'))
 UNION ALL
 SELECT name || ' is unlogged or foreign' FROM tenant WHERE relpersistence <> 'p' OR relkind = 'f'
 UNION ALL
@@ -87,14 +89,16 @@ SELECT name || ' is open to the application and has no tenant_id'
   FROM app, relation r
  WHERE NOT app.rolsuper AND r.relkind IN ('r', 'p', 'f') AND r.name NOT IN ('cell.incarnation')
    AND NOT EXISTS (SELECT FROM tenant t WHERE t.oid = r.oid)
-   AND pg_catalog.has_table_privilege(app.oid, r.oid, 'SELECT, INSERT, UPDATE, DELETE')
+   AND (pg_catalog.has_table_privilege(app.oid, r.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(app.oid, r.oid, 'SELECT, INSERT, UPDATE'))
 UNION ALL
 SELECT name || ' is a view that does not read with the rights of who asks'
   FROM app, relation r
- WHERE NOT app.rolsuper AND r.relkind IN ('v', 'm') AND pg_catalog.has_table_privilege(app.oid, r.oid, 'SELECT')
+ WHERE NOT app.rolsuper AND r.relkind IN ('v', 'm')
+   AND (pg_catalog.has_table_privilege(app.oid, r.oid, 'SELECT, INSERT, UPDATE, DELETE') OR pg_catalog.has_any_column_privilege(app.oid, r.oid, 'SELECT, INSERT, UPDATE'))
    AND (r.relkind = 'm' OR NOT coalesce('security_invoker=true' = ANY (r.reloptions), false))
 UNION ALL
 SELECT p.oid::regprocedure || ' runs with its owner''s rights'
   FROM app, pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
- WHERE NOT app.rolsuper AND p.prosecdef AND n.nspname NOT LIKE 'pg\_%' AND n.nspname NOT IN ('information_schema', 'cell')
+ WHERE NOT app.rolsuper AND p.prosecdef AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+   AND (n.nspname <> 'cell' OR pg_catalog.pg_get_userbyid(p.proowner) NOT IN ('cell_fence', 'cell_scan')) -- the gate itself
    AND pg_catalog.has_function_privilege(app.oid, p.oid, 'EXECUTE')

@@ -60,6 +60,15 @@ func TestUnsafeSchemasAreRefused(t *testing.T) {
 		"view": {
 			`CREATE VIEW notes.x AS SELECT * FROM notes.note; GRANT SELECT ON notes.x TO cell_app;`, "notes.x is a view that does not",
 		},
+		"column of a view": {
+			`CREATE VIEW notes.x AS SELECT * FROM notes.note; GRANT SELECT (text) ON notes.x TO cell_app;`, "notes.x is a view that does not",
+		},
+		"column of a table of all": {
+			`CREATE TABLE notes.x (id bigint); GRANT UPDATE (id) ON notes.x TO cell_app;`, "notes.x is open to the application and has no tenant_id",
+		},
+		"function beside the gate": {
+			`CREATE FUNCTION cell.f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM notes.note';`, "cell.f() runs with its owner's rights",
+		},
 		"function": {
 			`CREATE FUNCTION notes.f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM notes.note';`, "notes.f() runs with its owner's rights",
 		},

@@ -157,25 +157,27 @@ func (t *Tx) commit(ctx context.Context) error {
 		return t.tx.Commit(ctx)
 	}
 	committed := pg.QueueCommit(&t.queued)
-	err := t.send(ctx)
-	switch build, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); {
-	case *committed:
+	err := t.send(ctx, &t.queued)
+	if *committed {
 		return nil
-	case ok && strings.HasPrefix(build.Error(), "error preprocessing batch (build)"): // pgx has no other way to say which step
-		return fmt.Errorf("%w: %w", ErrArgument, err)
 	}
 	return err
 }
 
-// send sends what is queued. An argument that panics where it is written down is one
+// send sends what was queued. An argument that panics where it is written down is one
 // that does not fit: whoever has queued it is no longer there to recover.
-func (t *Tx) send(ctx context.Context) (err error) {
+func (t *Tx) send(ctx context.Context, b *pgx.Batch) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: panic: %v", ErrArgument, p)
 		}
 	}()
-	return t.tx.SendBatch(ctx, &t.queued).Close()
+	err = t.tx.SendBatch(ctx, b).Close()
+	build, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
+	if ok && strings.HasPrefix(build.Error(), "error preprocessing batch (build)") { // pgx has no other way to say which step
+		return fmt.Errorf("%w: %w", ErrArgument, err)
+	}
+	return err
 }
 
 // rollback must also work when ctx is what ended the transaction. Where it does

@@ -46,7 +46,7 @@ func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 
 // Queue adds a statement that goes out with the COMMIT, all queued ones and it in
 // one round trip, in order, after everything else: also after a savepoint that is
-// rolled back (but Savepoint's), and unseen by the statements before. What it locks is locked no
+// rolled back, and unseen by the statements before; but what is queued in a Savepoint goes out at its end. What it locks is locked no
 // longer than the commit takes. Its error is InTenant's, and then nothing was done
 // (ErrArgument where it could not be sent); nobody sees its result. The arguments
 // must not change any more.
@@ -72,7 +72,8 @@ func (t *Tx) Notify(channel, payload string) {
 
 // Savepoint runs fn as a part of t. Where fn fails, or panics, nothing of it is left,
 // nor of what it has queued and would notify, and t can go on; else that is the
-// commit's to decide. It costs one round trip.
+// commit's to decide. What it has queued (not last) is a part of it: it is sent at its end, and its
+// error is fn's. It costs one round trip, and one for what is queued.
 func (t *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (err error) {
 	t.savepoints++
 	name := fmt.Sprintf("part_%d", t.savepoints)
@@ -92,7 +93,13 @@ func (t *Tx) Savepoint(ctx context.Context, fn func(ctx context.Context, tx *Tx)
 			err = errors.Join(err, fmt.Errorf("undo a part of the transaction: %w", undo))
 		}
 	}()
-	err = fn(ctx, t)
+	if err = fn(ctx, t); err == nil && t.queued.Len() > queued {
+		part := pgx.Batch{QueuedQueries: t.queued.QueuedQueries[queued:]}
+		err = t.send(ctx, &part)
+		if err == nil {
+			t.queued.QueuedQueries = t.queued.QueuedQueries[:queued]
+		}
+	}
 	failed = err != nil
 	return err
 }
