@@ -41,6 +41,7 @@ type Config struct {
 	Capacity         int              `env:"CAPACITY" envDefault:"1000" unit:"tenants" help:"tenants that the cell is sized for"`
 	ConsulAddr       string           `env:"CONSUL_ADDR" help:"host:port of a Consul agent to register with as well; empty is none"`
 	RatePerMinute    int              `env:"RATE_PER_MINUTE" envDefault:"60000" unit:"requests" help:"requests of one tenant per minute; 0 is no limit"`
+	StopDelay        time.Duration    `env:"STOP_DELAY" envDefault:"0s" help:"between being told to stop and no more connections, for balancers to notice"`
 	StopGrace        time.Duration    `env:"STOP_GRACE" envDefault:"15s" help:"time that requests under way get when the process stops"`
 	DatabasePool     int32            `env:"DATABASE_POOL" envDefault:"20" unit:"connections" help:"connections to Postgres; two are left to the cell itself, and requests of one tenant have three quarters of the others at most"`
 
@@ -59,8 +60,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("DATABASE_POOL must be at least %d", minPool)
 	case c.MoveBytes < 0 || c.MoveRows < 0 || c.MoveLatency <= 0:
 		return errors.New("MOVE_BYTES_PER_SECOND and MOVE_ROWS_PER_SECOND must not be negative, MOVE_LATENCY must be positive")
-	case c.StopGrace <= 0 || c.RatePerMinute < 0:
-		return errors.New("STOP_GRACE must be positive and RATE_PER_MINUTE not negative")
+	case c.StopGrace <= 0 || c.StopDelay < 0 || c.RatePerMinute < 0:
+		return errors.New("STOP_GRACE must be positive, STOP_DELAY and RATE_PER_MINUTE not negative")
 	}
 	if c.Address == "" && c.servesAPI() {
 		c.Address = c.scheme() + "://" + c.ListenAddr

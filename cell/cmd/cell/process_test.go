@@ -35,6 +35,21 @@ func TestOneProcessIsAWholeCell(t *testing.T) {
 	}
 }
 
+// TestACellThatStopsServesUntilBalancersKnow: it is not ready at once, and serves on.
+func TestACellThatStopsServesUntilBalancersKnow(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	p := s.start("api", "CELL_STOP_DELAY=1h")
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "not ready", func() bool { return get(p.admin+"/readyz") == 503 }, &p.log)
+	if status, body := s.call("POST", "/v1/projects", `{"name":"Moon"}`); status != 201 {
+		t.Errorf("create: got %d %s", status, body)
+	}
+	_ = p.stop(syscall.SIGKILL)
+}
+
 func TestTheCellServesWithADeadDirectory(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

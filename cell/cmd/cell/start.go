@@ -123,7 +123,7 @@ func (p *process) close() {
 	}
 }
 
-// run serves until ctx ends. The order of stopping: not ready; stop listening;
+// run serves until ctx ends. The order of stopping: not ready; a while for balancers; stop listening;
 // requests under way finish; then the loops, so that what those requests wrote
 // still has a relay, and the admin listener, which shows the drain until it is
 // over. start closes the pools after that and sends what telemetry holds back.
@@ -134,7 +134,7 @@ func (p *process) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
 	}
-	front, stopFront := context.WithCancel(ctx)
+	front, stopFront := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFront()
 	loops := run.NewGroup(context.WithoutCancel(ctx)) // they outlive ctx until the front has stopped
 	loops.Go("admin", func(ctx context.Context) error {
@@ -142,6 +142,11 @@ func (p *process) run(ctx context.Context) error {
 	})
 	defer context.AfterFunc(loops.Context(), stopFront)() // one that fails takes the process down
 	defer context.AfterFunc(front, func() { admin.SetReady(false) })()
+	defer context.AfterFunc(ctx, func() {
+		admin.SetReady(false)
+		run.Pause(front, p.cfg.StopDelay)
+		stopFront()
+	})()
 
 	err = p.serve(front, loops, admin)
 	loops.Stop()
