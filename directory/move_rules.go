@@ -246,6 +246,8 @@ func (m Move) Ask(w Wish, now time.Time) (Move, error) {
 	case !may && m.RetriedBy != "":
 		return Move{}, problem.New(problem.Conflict, "move %s is %s and tried again: ask move %s", m.ID, m.Phase, m.RetriedBy).
 			With("move", string(m.RetriedBy))
+	case !may && (w == Verify || w == Close || w == Complete) && (m.Phase.BeforeDecision() || m.Phase == Decided):
+		return Move{}, problem.New(problem.Conflict, "move %s is %s: too early to %s", m.ID, m.Phase, w)
 	case !may:
 		return Move{}, problem.New(problem.Conflict, "move %s is %s: too late to %s", m.ID, m.Phase, orProceed(w))
 	}

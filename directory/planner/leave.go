@@ -80,7 +80,11 @@ func (f *fleet) isolate(t *tenant) {
 		}
 	}
 	if best == nil {
-		f.refuse(t, NoCell, "no quarantine cell takes it: "+n.String())
+		why := "no quarantine cell takes it: " + n.String()
+		if n[wrongState] == len(f.cells) {
+			why = "no cell is for quarantine"
+		}
+		f.refuse(t, NoCell, why)
 		return
 	}
 	f.move(t, best, fmt.Sprintf("to be by itself: %s is for quarantine and has %d tenants", best.ID, best.count))

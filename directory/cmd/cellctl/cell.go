@@ -163,7 +163,10 @@ func (a *app) cellRemove() *cobra.Command {
 				if lost && c.Tenants > 0 {
 					return withHint(err, problem.Conflict, "they are lost with it unless its database is restored, or a standby promoted; cellctl tenant list --cell %s shows them", id)
 				}
-				return withHint(err, problem.Conflict, "cordon it first (cellctl cell cordon %s); cellctl tenant list --cell %[1]s shows who is still there", id)
+				if c.State == directory.Ready || c.State == directory.Quarantine {
+					return withHint(err, problem.Conflict, "cordon it first (cellctl cell cordon %s); cellctl tenant list --cell %[1]s shows who is still there", id)
+				}
+				return withHint(err, problem.Conflict, "cellctl tenant list --cell %s shows who is still there; cellctl cell drain %[1]s --yes moves them", id)
 			}
 			c.State = directory.Retired
 			return a.done(cellView.name(c), "removed")

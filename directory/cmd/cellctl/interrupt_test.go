@@ -84,6 +84,12 @@ func TestWaitingForAComparisonBearsAnOutage(t *testing.T) {
 	if m, err := a.awaitVerified(t.Context(), d, watching); err != nil || m.Wish == directory.Verify {
 		t.Errorf("got %+v, %v, want the move with its report", m, err)
 	}
+	watching.Source = "c1"
+	d = &away{answers: []error{nil, nil, nil}, move: watching}
+	d.look = func() { *now = now.Add(20 * time.Second) }
+	if _, err := a.awaitVerified(t.Context(), d, watching); err != nil || !strings.Contains(said.String(), "cell c1 is not healthy (cellctl cell get c1)") {
+		t.Errorf("got %v and %q, want to hear which cell is waited for", err, said.String())
+	}
 	d = &away{answers: []error{problem.New(problem.Unavailable, "no answer"), problem.New(problem.Unavailable, "no answer")}, move: watching}
 	d.look = func() { *now = now.Add(20 * time.Second) }
 	said.Reset()
@@ -99,6 +105,11 @@ type away struct {
 	answers []error
 	move    directory.Move
 	look    func()
+}
+
+// Cell is one that nobody has heard of.
+func (d *away) Cell(_ context.Context, id directory.CellID) (directory.Cell, error) {
+	return directory.Cell{ID: id}, nil
 }
 
 func (d *away) Move(context.Context, directory.MoveID) (directory.Move, error) {

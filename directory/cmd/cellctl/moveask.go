@@ -174,6 +174,9 @@ func (a *app) moveUndo() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if m.Phase == directory.Undone {
+				return problem.New(problem.Conflict, "move %s was undone by move %s", m.ID, m.UndoneBy)
+			}
 			err = w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID})
 			if !errors.Is(err, problem.Conflict) {
 				return err

@@ -72,10 +72,20 @@ func (a *app) awaitVerified(ctx context.Context, d api, m directory.Move) (direc
 		}
 		if now := a.now(); now.Sub(said) >= noteEvery {
 			said = now
-			a.note("waiting for a mover to compare both copies; it is %s", orNobody(m.Holder))
+			a.note("waiting for a mover to compare both copies; %s", compares(ctx, d, m))
 		}
 	}
 	return m, nil
+}
+
+// compares says who compares, or which cell the mover waits for.
+func compares(ctx context.Context, d api, m directory.Move) string {
+	for _, id := range []directory.CellID{m.Source, m.Target} {
+		if c, err := d.Cell(ctx, id); err == nil && !c.Healthy {
+			return "cell " + string(id) + " is not healthy (cellctl cell get " + string(id) + ")"
+		}
+	}
+	return "it is " + orNobody(m.Holder)
 }
 
 func orNobody(mover string) string {
