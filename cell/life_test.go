@@ -62,7 +62,7 @@ func TestLifeOfATask(t *testing.T) {
 		return h.want(status, request{method: "POST", path: path + "/transition", body: fmt.Sprintf(`{"to":%q}`, to)})
 	}
 	refused := decode[document](t, move(409, projects.Done))
-	if refused.Code != "conflict" || refused.Extra["allowed"] != "[doing]" || refused.Source != "cell" {
+	if refused.Code != "conflict" || refused.Extra["allowed"] != "doing" || refused.Source != "cell" {
 		t.Errorf("refused: got %+v", refused)
 	}
 	for _, to := range []projects.TaskState{projects.Doing, projects.Review, projects.Done, projects.Todo} {

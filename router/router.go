@@ -189,9 +189,6 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, er
 		w.WriteHeader(h1.StatusClientLeft)
 		return
 	}
-	if errors.Is(err, problem.Unauthenticated) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="cellway"`)
-	}
 	rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
 	front.Refused(r.Context())
 	telemetry.Problem(w, r, source, err)

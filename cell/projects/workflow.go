@@ -1,8 +1,8 @@
 package projects
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -18,11 +18,20 @@ var next = map[TaskState][]TaskState{
 // CanBecome reports whether a task in state s may go to state to.
 func (s TaskState) CanBecome(to TaskState) bool { return slices.Contains(next[s], to) }
 
+// allowed names the states that follow, for people and programs: "done, doing".
+func allowed(from TaskState) string {
+	var names []string
+	for _, s := range next[from] {
+		names = append(names, string(s))
+	}
+	return strings.Join(names, ", ")
+}
+
 // checkTransition is the Conflict that names what is allowed instead.
 func checkTransition(from, to TaskState) error {
 	if from.CanBecome(to) {
 		return nil
 	}
 	return problem.New(problem.Conflict, "a task in state %s cannot become %s", from, to).
-		With("state", string(from)).With("allowed", fmt.Sprint(next[from]))
+		With("state", string(from)).With("allowed", allowed(from))
 }

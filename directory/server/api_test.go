@@ -55,9 +55,9 @@ func TestWhoMayCall(t *testing.T) {
 		for method, op := range item.Operations() {
 			public := op.OperationID == "signup"
 			for _, auth := range []string{"", "Bearer", "Bearer cwt1.k1.e30.AAAA", "Basic eA=="} {
-				got := b.call(t, method, path, "", "Authorization: "+auth).status
-				if (got == 401) == public {
-					t.Errorf("%s as %q: got %d", op.OperationID, auth, got)
+				got := b.call(t, method, path, "", "Authorization: "+auth)
+				if (got.status == 401) == public || (got.header.Get("WWW-Authenticate") == "") != public {
+					t.Errorf("%s as %q: got %d, %v", op.OperationID, auth, got.status, got.header)
 				}
 			}
 			for kind, list := range may {

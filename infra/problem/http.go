@@ -16,6 +16,9 @@ const ContentType = "application/problem+json"
 // typeBase is where docs/ERRORS.md is published; the kind is the anchor of its row.
 const typeBase = "https://cellway.github.io/errors#"
 
+// challenge is what an answer of 401 says that is wanted (RFC 9110, 15.5.2).
+const challenge = `Bearer realm="cellway"`
+
 // maxBody bounds what Read takes from a peer.
 const maxBody = 64 << 10
 
@@ -54,6 +57,9 @@ func Write(w http.ResponseWriter, err error, where Where) {
 	}
 	if a.Allow != "" {
 		h.Set("Allow", a.Allow)
+	}
+	if a.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", challenge)
 	}
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // the peer is gone; nobody is left to tell
