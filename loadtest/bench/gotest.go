@@ -91,3 +91,21 @@ func (r results) take(name, unit string) (float64, error) {
 	}
 	return v, nil
 }
+
+// A benchValue is a number of a benchmark that a figure shows, in a unit of its own.
+type benchValue struct {
+	value, benchmark, unit string
+	scale                  float64
+}
+
+// addAll adds numbers of benchmarks.
+func (m *measure) addAll(got results, all []benchValue) error {
+	for _, x := range all {
+		v, err := got.take(x.benchmark, x.unit)
+		if err != nil {
+			return err
+		}
+		m.Add(x.value, v*x.scale)
+	}
+	return nil
+}

@@ -21,8 +21,8 @@ const (
 	neighbours     = 4
 	rowBytes       = 1000
 	tinyRows       = 10
-	makers         = 8 // tenants made side by side
-	drainTimeout   = 30 * time.Minute
+	makers         = 8               // tenants made side by side
+	drainTimeout   = 5 * time.Second // for each tenant; half an hour at least
 	drainLookEvery = 200 * time.Millisecond
 )
 
@@ -135,7 +135,7 @@ func (w *world) crowd(ctx context.Context, name string, n, rows int) ([]*loadtes
 // moveAll moves tenants from the first cell to the second and waits until each
 // has arrived. It returns the time, and how many moves a bound aborted.
 func (w *world) moveAll(ctx context.Context, tenants []*loadtest.Tenant) (time.Duration, int, error) {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, max(30*time.Minute, time.Duration(len(tenants))*drainTimeout))
 	defer cancel()
 	began := time.Now()
 	moving := map[directory.TenantID]directory.MoveID{}

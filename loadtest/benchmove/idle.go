@@ -19,12 +19,12 @@ func idleFigure() *measure {
 		Figure: figure.Figure{
 			Name: "idle", Title: "what fence, guard, capture and row security cost a tenant's transaction while nothing moves",
 			How: "on a cell's Postgres, fsync on: begin with cell.enter in one round trip, insert a row, read it, commit, by the role that the cell runs as, on " +
-				"projects.projects; against the same statements on a copy of the table without row security and triggers, and begin without cell.enter, or with a statement that does nothing. " +
+				"projects.projects; against the same statements on a copy of the table without row security and triggers, and begin without cell.enter, with a statement that does nothing, or with one that reads a fence, locks and names the tenant at once, without a function: it reads before it has the lock, so it is no fence, and what it costs is the floor of one. " +
 				"64 tenants; the variants take turns, several times within a round, and a ratio is the median of the turns' ratios of transactions per second. " +
 				"One client waits for the disk and the network of its own transaction; eight share commits and fill the cores, which clients and server share.",
 			Values: []figure.Value{
 				figure.Describe("throughput, 8 clients", "ratio", ">= 0.95"), figure.Describe("throughput, 1 client", "ratio", ">= 0.95"),
-				figure.Describe("only cell.enter, 8 clients", "ratio", ""), figure.Describe("only one more statement, 8 clients", "ratio", ""), figure.Describe("only triggers and row security, 8 clients", "ratio", ""),
+				figure.Describe("only cell.enter, 8 clients", "ratio", ""), figure.Describe("floor of cell.enter, 8 clients", "ratio", ""), figure.Describe("only one more statement, 8 clients", "ratio", ""), figure.Describe("only triggers and row security, 8 clients", "ratio", ""),
 				figure.Describe("guarded, 8 clients", "tx/s", ""), figure.Describe("bare, 8 clients", "tx/s", ""),
 				figure.Describe("guarded, 1 client", "tx/s", ""), figure.Describe("bare, 1 client", "tx/s", ""),
 			},
@@ -42,7 +42,10 @@ type variant struct {
 
 const (
 	asTenantSQL = `SELECT set_config('cell.tenant', $1::bigint::text, true), $2::bigint`
-	nothingSQL  = `SELECT $1::bigint, $2::bigint` // what any statement costs, whatever it does
+	// floorSQL is what a fence does, in the order that makes it none.
+	floorSQL = `SELECT set_config('cell.tenant', $1::bigint::text, true), pg_advisory_xact_lock_shared($1::bigint | 8935141660703064064)
+		FROM bench.fence WHERE tenant_id = $1::bigint AND epoch = $2::bigint AND state = 'active'`
+	nothingSQL = `SELECT $1::bigint, $2::bigint` // what any statement costs, whatever it does
 )
 
 var variants = []variant{
@@ -50,6 +53,7 @@ var variants = []variant{
 	{"guarded", enterSQL, "projects.projects"},
 	{"enter", enterSQL, "bench.bare"},
 	{"table", asTenantSQL, "projects.projects"},
+	{"floor", floorSQL, "bench.bare"},
 	{"statement", nothingSQL, "bench.bare"},
 }
 
@@ -66,7 +70,10 @@ const prepareIdle = `
 	CREATE TABLE bench.bare (LIKE projects.projects INCLUDING ALL);
 	GRANT USAGE ON SCHEMA bench TO cell_app;
 	GRANT SELECT, INSERT ON bench.bare TO cell_app;
-	INSERT INTO cell.fence (tenant_id, epoch, state) SELECT %d + g, 1, 'active' FROM generate_series(0, %d) g ON CONFLICT DO NOTHING`
+	INSERT INTO cell.fence (tenant_id, epoch, state) SELECT %[1]d + g, 1, 'active' FROM generate_series(0, %[2]d) g ON CONFLICT DO NOTHING;
+	CREATE TABLE bench.fence (LIKE cell.fence INCLUDING ALL);
+	INSERT INTO bench.fence SELECT * FROM cell.fence WHERE tenant_id >= %[1]d;
+	GRANT SELECT ON bench.fence TO cell_app`
 
 func idleRun(ctx context.Context, l *lab, m *measure) (err error) {
 	w, err := l.running(ctx)
@@ -134,6 +141,7 @@ func idleRound(ctx context.Context, m *measure, url string, clients int) error {
 	m.Add("bare"+suffix, loadtest.Median(rates["bare"]))
 	if clients > 1 {
 		m.Add("only cell.enter"+suffix, loadtest.Median(ratios["enter"]))
+		m.Add("floor of cell.enter"+suffix, loadtest.Median(ratios["floor"]))
 		m.Add("only one more statement"+suffix, loadtest.Median(ratios["statement"]))
 		m.Add("only triggers and row security"+suffix, loadtest.Median(ratios["table"]))
 	}

@@ -31,8 +31,11 @@ type Options struct {
 	self string // the program that has the subcommand Part
 }
 
+// none is no fault: what its line says of the others is what chance does to a ratio here.
+const none = "none"
+
 // faults are what happens to the victim.
-var faults = []string{"killed", "hung", slow, garbage, cut, interim}
+var faults = []string{none, "killed", "hung", slow, garbage, cut, interim}
 
 // Faults are the names of the report's lines, in order.
 func Faults() []string {
@@ -93,7 +96,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // rate is the requests a second of each cell that is well.
 func (o Options) rate() float64 {
-	return float64(o.Requests) / (o.Window.Seconds() * float64(o.Rounds*len(faults)))
+	return float64(o.Requests) / (o.Window.Seconds() * float64(o.Rounds*(len(faults)-1)))
 }
 
 // Run measures. Nothing is left running, however it ends.

@@ -66,7 +66,7 @@ func TestGoals(t *testing.T) {
 		"errors":   {Errors: 1},
 		"memory":   {MemoryGrowth: 33},
 		"p99":      {P99Ratio: 1.06},
-		"attempts": {Attempts: 1.06},
+		"attempts": {Attempts: 1.06, Fault: none, P99Ratio: 1.06},
 		"goodput":  {Goodput: new(0.89)},
 		"":         {P99Ratio: 1.05, Attempts: 1.05, MemoryGrowth: 32},
 	} {

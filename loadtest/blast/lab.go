@@ -180,6 +180,8 @@ func answers(ctx context.Context, method, url string) error {
 // strike makes the victim fail.
 func (l *lab) strike(ctx context.Context, fault string) error {
 	switch fault {
+	case none:
+		return nil
 	case "killed":
 		l.cells[victim].Kill()
 		return nil

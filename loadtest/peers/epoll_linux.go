@@ -44,14 +44,17 @@ func (p *poller) add(fd int) error {
 	return nil
 }
 
-// wait gives the sockets at which something happened; a negative d waits for ever.
+// wait gives the sockets at which something happened; a negative d waits for ever. Go's
+// scheduler does not know of it: a thread that waits in a call that it knows of loses its
+// processor to a watcher, which looks for such threads every 20 us from then on. Goroutines
+// beside this one run when the scheduler interrupts it, after 10 ms.
 func (p *poller) wait(d time.Duration) ([]syscall.EpollEvent, error) {
 	var timeout *syscall.Timespec
 	if d >= 0 {
 		ts := syscall.NsecToTimespec(int64(d))
 		timeout = &ts
 	}
-	n, _, errno := syscall.Syscall6(sysEpollPwait2, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), //nolint:gosec // the kernel's interface
+	n, _, errno := syscall.RawSyscall6(sysEpollPwait2, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])), //nolint:gosec // the kernel's interface
 		uintptr(len(p.events)), uintptr(unsafe.Pointer(timeout)), 0, 0) //nolint:gosec // the kernel's interface
 	switch errno {
 	case 0:
@@ -96,14 +99,25 @@ type outlet struct {
 	out []byte
 }
 
+// transfer reads or writes at a socket that does not block, so that Go's scheduler need not
+// know of it.
+func transfer(call uintptr, fd int, b []byte) (int, syscall.Errno) {
+	for {
+		n, _, err := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // the kernel's interface
+		if err != syscall.EINTR {
+			return int(n), err //nolint:gosec // at most len(b)
+		}
+	}
+}
+
 // flush sends what the socket takes; false means that it is over.
 func (c *outlet) flush() bool {
 	for len(c.out) > 0 {
-		n, err := syscall.Write(c.fd, c.out)
+		n, err := transfer(syscall.SYS_WRITE, c.fd, c.out)
 		if err == syscall.EAGAIN {
 			return true
 		}
-		if err != nil {
+		if err != 0 {
 			return false
 		}
 		c.out = c.out[n:]

@@ -44,8 +44,14 @@ func rateFigure() *measure {
 			"wrk, 1 thread, 64 keep-alive connections, answers of 1 KiB, one tenant's name. Where load and origin, on one core, end before the proxy does, "+
 				"only what it does in a second of its processor time counts: while it is pinned it has one core, so this is what the core carries."),
 		unit: "1/s", floor: true, ratios: []ratio{
-			{perCore, "nginx", ">= 1.25"}, {perCore, "haproxy", ""}, {perCore, "reverseproxy", ""}, {perCore, floorName, ""},
-			{"", "nginx", ""}, {"", "haproxy", ""}, {"", "reverseproxy", ""}, {"", floorName, ""},
+			{perCore, "nginx", ">= 1.25"},
+			{perCore, "haproxy", ""},
+			{perCore, "reverseproxy", ""},
+			{perCore, floorName, ""},
+			{"", "nginx", ""},
+			{"", "haproxy", ""},
+			{"", "reverseproxy", ""},
+			{"", floorName, ""},
 		},
 	}
 	m.run = func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {

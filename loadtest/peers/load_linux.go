@@ -156,12 +156,12 @@ func (g *generator) send(c *loadConn, due time.Duration) {
 func (g *generator) flush(c *loadConn) error {
 	for i := range c.out {
 		for len(c.out[i]) > 0 {
-			n, err := syscall.Write(c.fd, c.out[i])
-			if err != nil {
-				if err == syscall.EAGAIN {
-					return nil
-				}
-				return fmt.Errorf("send request: %w", err)
+			n, errno := transfer(syscall.SYS_WRITE, c.fd, c.out[i])
+			if errno == syscall.EAGAIN {
+				return nil
+			}
+			if errno != 0 {
+				return fmt.Errorf("send request: %w", errno)
 			}
 			c.out[i] = c.out[i][n:]
 		}
@@ -176,11 +176,11 @@ func (g *generator) drive(c *loadConn) error {
 		return g.replace(c)
 	}
 	for {
-		n, err := syscall.Read(c.fd, g.in)
+		n, errno := transfer(syscall.SYS_READ, c.fd, g.in)
 		switch {
-		case err == syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
 			return nil
-		case err != nil || n == 0:
+		case errno != 0 || n == 0:
 			return g.replace(c)
 		}
 		_, whole, err := c.feed(g.in[:n])

@@ -76,15 +76,16 @@ func (o *originLoop) drive(c *originConn) bool {
 		return false
 	}
 	for {
-		n, err := syscall.Read(c.fd, o.in)
+		n, errno := transfer(syscall.SYS_READ, c.fd, o.in)
 		switch {
-		case err == syscall.EAGAIN:
+		case errno == syscall.EAGAIN:
 			return true
-		case err != nil || n == 0:
+		case errno != 0 || n == 0:
 			return false
 		}
 		for rest := o.in[:n]; len(rest) > 0; {
 			var whole bool
+			var err error
 			if rest, whole, err = c.feed(rest); err != nil {
 				return false
 			}

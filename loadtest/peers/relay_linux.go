@@ -92,11 +92,11 @@ func (r *relayLoop) drive(c *relayConn) bool {
 // copy sends on what can be read, until there is no more or the peer takes no more.
 func (r *relayLoop) copy(c *relayConn) bool {
 	for to := c.peer; len(to.out) == 0; {
-		n, err := syscall.Read(c.fd, r.in)
+		n, err := transfer(syscall.SYS_READ, c.fd, r.in)
 		switch {
 		case err == syscall.EAGAIN:
 			return true
-		case err != nil || n == 0:
+		case err != 0 || n == 0:
 			return false
 		}
 		to.out = r.in[:n]
