@@ -29,7 +29,7 @@ func spelling(name string) string {
 	return string(b)
 }
 
-// TestSpoofsAreRefused sends, as bytes through the parser that the server uses,
+// TestSpoofsAreRefused sends, as bytes through net/http's parser,
 // 10,000 spellings of our names in every place where a name can stand.
 func TestSpoofsAreRefused(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ func (a *app) asks(f func(ctx context.Context, d api, args []string) error) func
 		if err != nil {
 			return err
 		}
-		return f(cmd.Context(), d, args)
+		return inFlags(cmd, f(cmd.Context(), d, args))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/spf13/cobra"
+
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -66,6 +68,24 @@ func withHint(err error, kind problem.Kind, format string, args ...any) error {
 // usage is an error of the command line.
 func usage(hint, format string, args ...any) error {
 	return hinted{problem.New(problem.Invalid, format, args...), hint}
+}
+
+// flagOf names the flags that are called otherwise than what the directory is asked for.
+var flagOf = map[string]string{"name": "title", "hosts": "host"}
+
+// inFlags is err in the words of who typed cmd, where the directory refuses what a flag said.
+func inFlags(cmd *cobra.Command, err error) error {
+	e, ok := errors.AsType[*problem.Error](err)
+	if _, hints := errors.AsType[hinted](err); !ok || hints || e.Kind != problem.Invalid || len(e.Fields) == 0 {
+		return err
+	}
+	member, _, _ := strings.Cut(strings.TrimPrefix(e.Fields[0].Pointer, "/"), "/")
+	for _, name := range []string{flagOf[member], strings.ReplaceAll(member, "_", "-")} {
+		if cmd.Flags().Lookup(name) != nil {
+			return problem.New(problem.Invalid, "--%s: %s", name, strings.TrimSuffix(e.Fields[0].Detail, ", in nanoseconds"))
+		}
+	}
+	return err
 }
 
 // exitCode is what the process ends with for err.

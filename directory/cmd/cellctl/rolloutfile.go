@@ -6,12 +6,16 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
 
 	yaml "go.yaml.in/yaml/v4"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
+
+// inType is what the decoder says besides of a member that it does not know: a Go type.
+var inType = regexp.MustCompile(` in type .*`)
 
 // readChanges reads the changes of a roll-out. Tenants are named as people do.
 func (a *app) readChanges(ctx context.Context, d api, file string) ([]directory.RolloutChange, error) {
@@ -40,7 +44,7 @@ func (a *app) readChanges(ctx context.Context, d api, file string) ([]directory.
 	dec := yaml.NewDecoder(bytes.NewReader(text)) // YAML is a superset of JSON
 	dec.KnownFields(true)
 	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
-		return nil, usage("cellctl rollout create --help shows the form", "%s: %s", file, err)
+		return nil, usage("cellctl rollout create --help shows the form", "%s: %s", file, inType.ReplaceAllString(err.Error(), ""))
 	}
 	if len(in.Changes) == 0 || len(in.Changes) > directory.MostChanges {
 		return nil, usage("cellctl rollout create --help shows the form", "%s has %d changes: 1 to %d can be rolled out at once", file, len(in.Changes), directory.MostChanges)

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/run"
 )
 
@@ -112,14 +110,14 @@ func names(want ...string) cobra.PositionalArgs {
 
 // required is an error where a flag that a command cannot do without is empty.
 func required(cmd *cobra.Command, flags ...string) error {
-	var missing []error
+	var missing []string
 	for _, name := range flags {
 		if f := cmd.Flags().Lookup(name); f.Value.String() == "" {
-			missing = append(missing, problem.New(problem.Invalid, "--%s is missing", name))
+			missing = append(missing, "--"+name+" is missing")
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	return hinted{errors.Join(missing...), "usage: " + cmd.UseLine()}
+	return usage("usage: "+cmd.UseLine(), "%s", strings.Join(missing, ", "))
 }
