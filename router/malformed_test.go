@@ -62,6 +62,9 @@ router_malformed_total{reason="version_refused"} 1
 `), "router_malformed_total"); err != nil {
 				t.Error(err)
 			}
+			if lines := w.log.String(); lines != "" { // whoever sends such heads could fill it
+				t.Errorf("the log has %s", lines)
+			}
 		})
 	}
 }
