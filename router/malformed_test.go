@@ -3,6 +3,7 @@ package router_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -48,6 +49,11 @@ func TestWhatIsNotHTTPGetsAWholeProblem(t *testing.T) {
 			defer tr.CloseIdleConnections()
 			w.client = &http.Client{Transport: tr, Timeout: 20 * time.Second}
 			checkMalformed(t, w.do("GET", "acme."+base, "/v1/x?secret=1", "", "Content_Length", "1"), "twin_name", "/v1/x", problem.Invalid)
+			var many []string
+			for n := range 101 {
+				many = append(many, fmt.Sprint("X-", n), "y")
+			}
+			checkMalformed(t, w.do("GET", "acme."+base, "/v1/x?secret=1", "", many...), "too_many_fields", "/v1/x", problem.HeadTooLarge)
 			if err := testutil.GatherAndCompare(w.registry, strings.NewReader(`# HELP router_malformed_total Requests that are not HTTP as the router takes it, in head or body, by what is wrong.
 # TYPE router_malformed_total counter
 router_malformed_total{reason="bad_expect"} 1
@@ -57,6 +63,7 @@ router_malformed_total{reason="line_too_long"} 1
 router_malformed_total{reason="method_refused"} 1
 router_malformed_total{reason="no_host"} 1
 router_malformed_total{reason="target_too_long"} 1
+router_malformed_total{reason="too_many_fields"} 1
 router_malformed_total{reason="twin_name"} 1
 router_malformed_total{reason="version_refused"} 1
 `), "router_malformed_total"); err != nil {
