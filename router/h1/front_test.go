@@ -38,9 +38,11 @@ type way struct {
 	loops int
 }
 
+var ways = map[string]way{"handler": {}, "goroutines": {flies: true}, "loops": {true, 2}}
+
 // eachWay runs a test on each way.
 func eachWay(t *testing.T, test func(t *testing.T, on way)) {
-	for name, on := range map[string]way{"handler": {}, "goroutines": {flies: true}, "loops": {true, 2}} {
+	for name, on := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, on)
