@@ -89,9 +89,9 @@ func TestLateRefusalsThatNobodyTakes(t *testing.T) {
 }
 
 // counted is what a counter has under a label's value.
-func (s *secure) counted(t *testing.T, name, value string) float64 {
+func (w *world) counted(t *testing.T, name, value string) float64 {
 	t.Helper()
-	all, err := s.registry.Gather()
+	all, err := w.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

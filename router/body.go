@@ -10,6 +10,7 @@ import (
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/pool"
 )
 
@@ -73,6 +74,9 @@ func clientError(err error) error {
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) { // nothing is wrong with the request
 		return problem.Wrap(problem.RateLimited, err, "the body has not come in time").After(pool.RetrySoon)
+	}
+	if f := h1.FaultOf(err); f != h1.None {
+		return faulty(f)
 	}
 	return problem.Wrap(problem.Invalid, err, "the body could not be read")
 }

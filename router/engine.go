@@ -46,6 +46,10 @@ func (rt *Router) malformed(f h1.Fault, path string, header http.Header) (body [
 	header.Set(telemetry.RequestIDHeader, id)
 	header.Set("Content-Type", problem.ContentType)
 	header.Set("Cache-Control", "no-store")
-	err := problem.New(problem.FromStatus(f.Status()), "%s", f.Error()).With("reason", f.Reason())
-	return problem.Make(err, problem.Where{Source: source, RequestID: id, Instance: path}).Body
+	return problem.Make(faulty(f), problem.Where{Source: source, RequestID: id, Instance: path}).Body
+}
+
+// faulty is what a fault of a request, of its head or its body, means to its sender.
+func faulty(f h1.Fault) error {
+	return problem.Wrap(problem.FromStatus(f.Status()), f, f.Error()).With("reason", f.Reason())
 }

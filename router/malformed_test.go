@@ -48,7 +48,7 @@ func TestWhatIsNotHTTPGetsAWholeProblem(t *testing.T) {
 			defer tr.CloseIdleConnections()
 			w.client = &http.Client{Transport: tr, Timeout: 20 * time.Second}
 			checkMalformed(t, w.do("GET", "acme."+base, "/v1/x?secret=1", "", "Content_Length", "1"), "twin_name", "/v1/x", problem.Invalid)
-			if err := testutil.GatherAndCompare(w.registry, strings.NewReader(`# HELP router_malformed_total Requests that are not HTTP/1.1 as the h1 engine takes it, by what is wrong.
+			if err := testutil.GatherAndCompare(w.registry, strings.NewReader(`# HELP router_malformed_total Requests that are not HTTP as the router takes it, in head or body, by what is wrong.
 # TYPE router_malformed_total counter
 router_malformed_total{reason="bad_expect"} 1
 router_malformed_total{reason="bad_request_line"} 1
@@ -66,8 +66,8 @@ router_malformed_total{reason="version_refused"} 1
 	}
 }
 
-// first sends bytes and returns the first answer.
-func (w *world) first(in string) answer {
+// first sends bytes, and does what is then to do, and returns the first answer.
+func (w *world) first(in string, then ...func(*net.TCPConn)) answer {
 	w.tb.Helper()
 	conn, err := net.Dial("tcp", w.addr) //nolint:noctx // a test's connection to its own machine
 	if err != nil {
@@ -75,7 +75,12 @@ func (w *world) first(in string) answer {
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	go func() { _, _ = io.WriteString(conn, in) }() // who refuses does not read all; ends with conn
+	go func() { // who refuses does not read all; ends with conn
+		_, _ = io.WriteString(conn, in)
+		for _, f := range then {
+			f(conn.(*net.TCPConn))
+		}
+	}()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		w.tb.Fatalf("%.40q: %v", in, err)

@@ -58,7 +58,7 @@ func newMetrics(reg *prometheus.Registry, t *table.Table) *metrics {
 		duration: prometheus.NewDesc("router_request_duration_seconds", "From the request's head to the end of the answer.", []string{"cell"}, nil),
 	}
 	m.malformed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "router_malformed_total", Help: "Requests that are not HTTP/1.1 as the h1 engine takes it, by what is wrong.",
+		Name: "router_malformed_total", Help: "Requests that are not HTTP as the router takes it, in head or body, by what is wrong.",
 	}, []string{"reason"})
 	reg.MustRegister(m.malformed, m.distrusted, m.requests, m.cells, m.overhead, m.held, m.holdTime, m.heldTotal, m.refused, m.repeats)
 	reg.MustRegister(tableMetrics(t)...)

@@ -192,6 +192,9 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, x *exchange, er
 	if errors.Is(err, problem.Unauthenticated) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="cellway"`)
 	}
+	if f, ok := errors.AsType[h1.Fault](err); ok && !errors.Is(err, problem.BadGateway) { // of the client's body, not of the cell's answer
+		rt.metrics.malformed.WithLabelValues(f.Reason()).Inc()
+	}
 	rt.metrics.refused.WithLabelValues(string(problem.KindOf(err))).Inc()
 	front.Refused(r.Context())
 	telemetry.Problem(w, r, source, err)

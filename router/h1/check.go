@@ -1,7 +1,10 @@
 package h1
 
 import (
+	"errors"
+	"io"
 	"net/http"
+	"net/textproto"
 	"strings"
 )
 
@@ -109,4 +112,41 @@ func Strict(next http.Handler, l Limits, refused func(f Fault, path string, head
 		w.WriteHeader(f.Status())
 		_, _ = w.Write(body) // a client that has left is nobody's loss
 	})
+}
+
+// FaultOf is what is wrong with the request of whose body err was read, by this package or by
+// net/http; None where its bytes are not why: they were late, or the connection broke. Who
+// says that no more comes before the body is whole may have left, or wait for the answer.
+func FaultOf(err error) Fault {
+	if f, ok := errors.AsType[Fault](err); ok {
+		return f
+	}
+	if _, ok := errors.AsType[textproto.ProtocolError](err); ok { // its text has the client's words in it
+		return BadTrailer
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return CutShort
+	}
+	for _, known := range stdFaults {
+		if strings.Contains(err.Error(), known.said) {
+			return known.fault
+		}
+	}
+	return None
+}
+
+// stdFaults are how net/http says what it has no type for; the first that fits counts. A text
+// that it changes costs the reason, and nothing else.
+var stdFaults = []struct {
+	said  string
+	fault Fault
+}{
+	{"header line too long", ChunkTooLong},
+	{"chunk length too large", ChunkTooLong},
+	{"chunked encoding contains too much", ChunkTooLong},
+	{"suspiciously long trailer", TrailerTooLarge},
+	{"unexpected EOF reading trailer", CutShort},
+	{"request declared a Content-Length", CutShort}, // of HTTP/2, whose stream has ended before that
+	{"chunk length", BadChunk},
+	{"chunked", BadChunk},
 }

@@ -72,7 +72,7 @@ var faultInfo = [faults]struct {
 	Folded:             {"folded", 400, "a field line begins with white space"},
 	LineTooLong:        {"line_too_long", 431, "a field line is too long"},
 	HeadTooLarge:       {"head_too_large", 431, "the head is too large"},
-	TooManyFields:      {"too_many_fields", 431, "the head has too many fields"},
+	TooManyFields:      {"too_many_fields", 431, "there are too many fields"},
 	NoHost:             {"no_host", 400, "there is no Host"},
 	TwoHosts:           {"two_hosts", 400, "there is more than one Host"},
 	BadHost:            {"bad_host", 400, "the Host is not a host name with an optional port"},

@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"syscall"
@@ -95,13 +96,31 @@ func (b *bodyReader) await() {
 	case !c.readBy(time.Now().Add(c.srv.Upload)):
 		b.err = http.ErrBodyReadAfterClose
 	default:
-		b.err = c.raw.Read(somethingThere)
+		var broken error // told once: the next read would take it for the end
+		b.err = cmp.Or(c.raw.Read(func(fd uintptr) (yes bool) {
+			yes, broken = peek(fd)
+			return yes
+		}), broken)
 	}
 }
 
 // somethingThere reports whether a read would not wait: there are bytes, or the end.
 func somethingThere(fd uintptr) bool {
+	yes, _ := peek(fd)
+	return yes
+}
+
+// peek is somethingThere, with why the connection is broken.
+func peek(fd uintptr) (yes bool, broken error) {
 	var b [1]byte
-	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err != syscall.EAGAIN //nolint:errorlint // an Errno as the kernel gave it
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch err { //nolint:errorlint // an Errno as the kernel gave it
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false, nil
+		default:
+			return true, err
+		}
+	}
 }
