@@ -127,6 +127,48 @@ func TestASilentCellIsAsked(t *testing.T) {
 	})
 }
 
+// TestAWayThatHealsIsFoundInTwoSeconds: F22. While nothing comes back from the cell one probe at
+// a time asks for it and no request; whenever the way heals, two seconds later requests go again.
+func TestAWayThatHealsIsFoundInTwoSeconds(t *testing.T) {
+	t.Parallel()
+	const pause = 50 * time.Millisecond
+	for phase := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			var lost atomic.Bool
+			var asking, most atomic.Int64
+			c, back := testCircuit(t, func(ctx context.Context) error {
+				most.Store(max(most.Load(), asking.Add(1)))
+				defer asking.Add(-1)
+				if !lost.Load() {
+					return nil
+				}
+				<-ctx.Done() // also where the way heals meanwhile: the question is lost
+				return ctx.Err()
+			})
+			lost.Store(true)
+			c.suspect("a")
+			time.Sleep(probeTimeout + time.Millisecond)
+			sent := 0
+			for range (time.Minute + time.Duration(phase)*100*time.Millisecond) / pause { // of the bubble
+				if c.admits("a", 0) {
+					sent++
+				}
+				time.Sleep(pause)
+			}
+			probes := c.probes.Load()
+			if sent != 0 || probes > 40 || most.Load() != 1 {
+				t.Errorf("in a minute: %d requests and %d probes, %d at once", sent, probes, most.Load())
+			}
+			lost.Store(false)
+			time.Sleep(2 * time.Second)
+			if n := c.probes.Load() - probes; !c.admits("a", 0) || back.Load() != 1 || n > 1 {
+				t.Errorf("healed: open %v, closed %d times, after %d more probes", c.open.Load(), back.Load(), n)
+			}
+			c.running.Wait()
+		})
+	}
+}
+
 func TestWhatIsOurOwnFaultOpensNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
