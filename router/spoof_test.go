@@ -89,7 +89,7 @@ func (c *victim) found() (seen int, bad []string) {
 // attack sends requests that are drawn until so many different ones were sent. It fails where
 // the cell has seen what it never must, and where one neither reached it nor was refused. send
 // is the status of the answer, 0 where the stream of the request was ended instead.
-func attack[V string](t *testing.T, cell *victim, variants int, drawn func(n int) V, send func(V) (status int)) {
+func attack[V string | framed](t *testing.T, cell *victim, variants int, drawn func(n int) V, send func(V) (status int)) {
 	t.Helper()
 	sent, draws, reached := make(map[string]bool, variants), 0, 0
 	for ; len(sent) < variants; draws++ {
