@@ -33,25 +33,35 @@ func (s *secure) framers(t *testing.T, n int, settings ...http2.Setting) (all []
 		}
 		open = append(open, nc)
 		_ = nc.SetDeadline(time.Now().Add(time.Minute))
-		if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+		f, err := begun(nc, settings...)
+		if err != nil {
 			t.Fatal(err)
-		}
-		f := http2.NewFramer(nc, nc)
-		if err := f.WriteSettings(settings...); err != nil {
-			t.Fatal(err)
-		}
-		for got, err := f.ReadFrame(); ; got, err = f.ReadFrame() {
-			if s, ok := got.(*http2.SettingsFrame); ok && s.IsAck() {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
 		}
 		all = append(all, f)
 	}
 	return all, func() {
 		for _, nc := range open {
 			_ = nc.Close()
+		}
+	}
+}
+
+// begun is a connection that speaks HTTP/2 frame by frame, once the server has made all of it.
+func begun(nc net.Conn, settings ...http2.Setting) (*http2.Framer, error) {
+	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+		return nil, err
+	}
+	f := http2.NewFramer(nc, nc)
+	if err := f.WriteSettings(settings...); err != nil {
+		return nil, err
+	}
+	for {
+		got, err := f.ReadFrame()
+		if err != nil {
+			return nil, err
+		}
+		if s, ok := got.(*http2.SettingsFrame); ok && s.IsAck() {
+			return f, nil
 		}
 	}
 }

@@ -165,7 +165,8 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
 	out.URL.Scheme, out.URL.Host = f.base.Scheme, f.base.Host
 	out.URL.RawQuery = pr.In.URL.RawQuery // to the byte; ReverseProxy cleans it
-	out.Host = pr.In.Host
+	// A trailer would have what was not declared, too, and so not checked.
+	out.Host, out.Trailer = pr.In.Host, nil
 	setForwarded(pr)
 	if via := exchangeFrom(pr.In.Context()).via; via != "" {
 		out.Header.Set("X-Forwarded-For", via+", "+out.Header.Get("X-Forwarded-For"))

@@ -29,8 +29,8 @@ func spelling(name string) string {
 	return string(b)
 }
 
-// TestSpoofsAreRefused sends, as bytes through net/http's parser,
-// 10,000 spellings of our names in every place where a name can stand.
+// TestSpoofsAreRefused sends 10,000 spellings of our names in every place where a
+// name can stand, as bytes through net/http's parser, past which none may get.
 func TestSpoofsAreRefused(t *testing.T) {
 	t.Parallel()
 	c, v := world(t)
