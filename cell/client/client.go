@@ -84,6 +84,12 @@ func (c *Client) Pull(ctx context.Context, m transfer.Move, sourceURL string, fi
 	return r, err
 }
 
+// Coming is what has come of the round that the target takes now. A cell of before does not know the question.
+func (c *Client) Coming(ctx context.Context, m transfer.Move) (r transfer.Coming, err error) {
+	err = c.call(ctx, "coming", transfer.Request{Move: m}, &r)
+	return r, err
+}
+
 // Received is what the target has of the move.
 func (c *Client) Received(ctx context.Context, m transfer.Move) (r transfer.Received, err error) {
 	err = c.call(ctx, "received", transfer.Request{Move: m}, &r)

@@ -49,6 +49,11 @@ func (c dryCell) Fence(ctx context.Context, t directory.TenantID) (fence.Fence, 
 	return c.real.Fence(ctx, t)
 }
 
+// Coming is nothing: no round of a rehearsal takes long.
+func (dryCell) Coming(context.Context, transfer.Move) (transfer.Coming, error) {
+	return transfer.Coming{}, nil
+}
+
 // Reserve refuses what the cell itself would, by cell.reserve.
 func (c dryCell) Reserve(ctx context.Context, m transfer.Move) error {
 	c.tape.note(c.id, "reserve", false, "await the tenant at epoch %d", m.Base+1)

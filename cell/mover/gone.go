@@ -49,6 +49,10 @@ func (g gone) Pull(context.Context, transfer.Move, string, bool) (transfer.Recei
 	return transfer.Received{}, g.refused()
 }
 
+func (g gone) Coming(context.Context, transfer.Move) (transfer.Coming, error) {
+	return transfer.Coming{}, g.refused()
+}
+
 func (g gone) Verify(context.Context, transfer.Move) ([]transfer.Finding, error) {
 	return nil, g.refused()
 }

@@ -15,7 +15,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "move_running", Help: "Moves that this mover works on now."}),
 		phases:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "move_phases_total", Help: "Phases that moves have reached."}, []string{"phase"}),
-		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows stored at targets and compared by hash."}),
+		rows:    prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copy_rows_total", Help: "Rows that have come to targets."}),
 		differ:  prometheus.NewCounter(prometheus.CounterOpts{Name: "move_copies_differ_total", Help: "Comparisons of a watching move's two copies that found a difference."}),
 		rests:   prometheus.NewCounter(prometheus.CounterOpts{Name: "move_rests_total", Help: "Moves that were left alone for a while, because a cell of them does not answer or fails again and again."}),
 		pause: prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -63,6 +63,7 @@ type Source interface {
 type Target interface {
 	Reserve(ctx context.Context, m transfer.Move) error
 	Pull(ctx context.Context, m transfer.Move, sourceURL string, final bool) (transfer.Received, error)
+	Coming(ctx context.Context, m transfer.Move) (transfer.Coming, error)
 	Verify(ctx context.Context, m transfer.Move) ([]transfer.Finding, error)
 	Activate(ctx context.Context, m transfer.Move) error
 	Discard(ctx context.Context, m transfer.Move) error
@@ -208,6 +209,7 @@ func (v *Mover) work(ctx, taking context.Context, m directory.Move, leased time.
 	defer cancel()
 	w := &work{Mover: v, move: m, taking: taking, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
+	w.report.Coming = transfer.Coming{}     // what came to a mover before is recorded, or lost
 	w.facts.Schema = w.report.Schema
 	wg.Go(func() {
 		v.keep(ctx, cancel, leased, func(ctx context.Context) error {

@@ -25,7 +25,10 @@ type silentCell struct {
 }
 
 func (c silentCell) answer(ctx context.Context) error {
-	if !time.Now().Before(*c.back) {
+	c.w.mu.Lock()
+	silent := time.Now().Before(*c.back)
+	c.w.mu.Unlock()
+	if !silent {
 		return nil
 	}
 	if c.with == nil {
@@ -237,6 +240,8 @@ type hangsAtCopy struct {
 }
 
 func (c hangsAtCopy) begins() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
 	if *c.rounds++; *c.rounds == 1 {
 		*c.back = time.Now().Add(c.long)
 	}

@@ -16,21 +16,24 @@ import (
 
 // A Report is what a mover tells of a move while it works and after.
 type Report struct {
-	Size      int64         `json:"size_bytes"`           // of the tenant, by preflight
-	Rows      int64         `json:"rows"`                 // stored and compared by hash, all rounds
-	Keys      int64         `json:"keys"`                 // that changed during the move
-	Bytes     int64         `json:"bytes"`                // sent
-	Rounds    int           `json:"rounds"`               // without the copy and the last
-	LastRound time.Duration `json:"last_round_ns"`        // how long the newest round took
-	Pause     time.Duration `json:"pause_ns"`             // from the freeze until a cell served the tenant again
-	Frozen    time.Time     `json:"frozen_at,omitzero"`   // when a pause began that is not over, by the clock of the mover then
-	Verified  time.Time     `json:"verified_at,omitzero"` // when everything at the target was last known to be equal
+	Size      int64         `json:"size_bytes"`              // of the tenant, by preflight
+	AtLeast   bool          `json:"size_at_least,omitempty"` // it may be more: preflight does not count large tables to their end
+	Rows      int64         `json:"rows"`                    // stored and compared by hash, all rounds
+	Keys      int64         `json:"keys"`                    // that changed during the move
+	Bytes     int64         `json:"bytes"`                   // sent
+	Rounds    int           `json:"rounds"`                  // without the copy and the last
+	LastRound time.Duration `json:"last_round_ns"`           // how long the newest round took
+	Pause     time.Duration `json:"pause_ns"`                // from the freeze until a cell served the tenant again
+	Frozen    time.Time     `json:"frozen_at,omitzero"`      // when a pause began that is not over, by the clock of the mover then
+	Verified  time.Time     `json:"verified_at,omitzero"`    // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
 	Whole     bool          `json:"whole,omitempty"`  // the target takes everything; an undo's may begin with the copy that it kept
 
 	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
+
+	Coming transfer.Coming `json:"coming,omitzero"` // of the round that is under way, besides Rows and Bytes
 }
 
 // A work is one move in one mover's hands.
@@ -289,7 +292,8 @@ func (w *work) reserve(ctx context.Context, m transfer.Move, src Source, dst Cel
 		if err != nil {
 			return err
 		}
-		w.facts.Size, w.report.Size = here.Bytes+1, here.Bytes // never 0: that is "not measured"
+		w.facts.Size = here.Bytes + 1 // never 0: that is "not measured"
+		w.report.Size, w.report.AtLeast = here.Bytes, here.AtLeast
 		if m.Undoes != "" {
 			why, err := w.unsound(ctx)
 			if err != nil {
@@ -331,11 +335,17 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 // pull makes the target take a round.
 func (w *work) pull(ctx context.Context, timeout time.Duration, m transfer.Move, dst Target, final bool) error {
 	round := func(ctx context.Context) error {
+		counted := func() int64 { return 0 }
+		if !final {
+			counted = w.tellComing(ctx, m, dst)
+		}
 		got, err := dst.Pull(ctx, m, w.source.Transfer(), final) // Took is of the rows: nobody waits for Redis
+		n := counted()
 		if err != nil {
 			return fmt.Errorf("round: %w", err)
 		}
 		w.took(got)
+		w.m.rows.Add(float64(max(0, got.Totals.Rows-n)))
 		return nil
 	}
 	if final { // the pause is short: nobody asks meanwhile whether the cells are there
@@ -363,7 +373,6 @@ func (w *work) took(got transfer.Received) {
 	w.report.Bytes += got.Totals.Bytes
 	w.report.LastRound, w.report.Verified = got.Took, time.Now()
 	w.report.Whole = w.report.Whole || got.Round == 0 // also where the source did not know of the kept copy any more
-	w.m.rows.Add(float64(got.Totals.Rows))
 }
 
 // check verifies what hashes do not show, and that no cell was altered under the move.

@@ -184,6 +184,11 @@ func (c *fakeCell) Pull(ctx context.Context, m transfer.Move, _ string, final bo
 	return got, err
 }
 
+// Coming is nothing: no round takes any time.
+func (c *fakeCell) Coming(context.Context, transfer.Move) (transfer.Coming, error) {
+	return transfer.Coming{}, nil
+}
+
 // awaitFreeze waits, as a cell does, until the source does not serve the tenant any more.
 func (w *world) awaitFreeze(ctx context.Context, m transfer.Move) bool {
 	for range 100 {

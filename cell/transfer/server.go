@@ -91,7 +91,7 @@ func (s *Server) Handler() http.Handler {
 		"reserve": done(s.Steps.Reserve), "activate": done(s.Steps.Activate), "retire": done(s.Steps.Retire),
 		"release": done(s.Steps.Release), "discard": done(s.Steps.Discard),
 		"arm": waiting(s.Steps.Arm), "freeze": waiting(s.freeze), "disarm": waiting(s.Steps.Disarm),
-		"fence": s.fence, "pull": s.pull, "received": s.received, "purge": s.purge, "forget": s.forget,
+		"fence": s.fence, "pull": s.pull, "coming": s.coming, "received": s.received, "purge": s.purge, "forget": s.forget,
 		"preflight": s.preflight, "verify": s.verify, "digest": s.digest, "unchanged": s.unchanged, "kept": s.kept,
 	} {
 		mux.Handle("POST "+Prefix+name, s.guard(token.Mover, s.answer(f)))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,9 +24,10 @@ import (
 // triggers, which nobody switches off, still keep it to the one tenant that the
 // fence awaits.
 type Target struct {
-	pool   *pgxpool.Pool
-	pace   *Pace
-	tables tableCache
+	pool     *pgxpool.Pool
+	pace     *Pace
+	tables   tableCache
+	arrivals sync.Map // directory.MoveID to *arrival: the rounds that are under way, but for the last ones
 }
 
 // NewTarget makes a Target that receives at pace.
@@ -99,6 +101,11 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 			}
 		}
 		in := newFrameReader(stream, take)
+		if !final { // in a pause nobody asks
+			came, end := t.arrives(s.Move)
+			defer end()
+			in.came = came
+		}
 		var head Header
 		if err := in.expect(frameRound, &head); err != nil {
 			return err

@@ -168,6 +168,7 @@ type frameReader struct {
 	held bool       // the current frame has not been consumed
 	rows rowCounter // of the table that is read
 	pace *toll
+	came *arrival // of the round
 }
 
 func newFrameReader(r io.Reader, pace *toll) *frameReader {
@@ -203,9 +204,10 @@ func (f *frameReader) next() (byte, []byte, error) {
 // take waits until a data frame may be taken.
 func (f *frameReader) take(data []byte) error {
 	rows := 0
-	if f.pace.counts() {
+	if f.came != nil || f.pace.counts() {
 		rows = f.rows.in(data)
 	}
+	f.came.add(rows, len(data))
 	return f.pace.take(rows, min(len(data), chunk))
 }
 

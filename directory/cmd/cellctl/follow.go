@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/directory/planner"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -45,6 +44,7 @@ func settled(m directory.Move) bool {
 const (
 	followEvery = 200 * time.Millisecond // how often a move that is followed is asked for
 	noteEvery   = 5 * time.Second        // how often something is said where nothing has changed
+	newsLasts   = 3 * noteEvery          // how long what is told of a round that is under way says how fast it is
 )
 
 // follow notes each phase until the move, or the one that tries it again, has
@@ -87,8 +87,9 @@ type follower struct {
 	api
 	outage
 	move  directory.Move
-	speed float64 // bytes a second of the copy; 0 is not known
-	lag   int64   // keys that the last round brought
+	speed float64   // bytes a second of the copy, or of the round that is under way; 0 is not known
+	news  time.Time // when something was told last of the round that is under way
+	lag   int64     // keys that the last round brought
 	said  time.Time
 }
 
@@ -117,30 +118,49 @@ func (f *follower) look(ctx context.Context) error {
 // measure takes from two readings of a move what one does not tell.
 func (f *follower) measure(was, now directory.Move) {
 	p, q := reported(was), reported(now)
+	before, come := p.Coming, q.Coming
+	same := come.Began.Equal(before.Began)
+	if !same || come.For != before.For {
+		f.news = f.now()
+	}
+	if !same { // a round has begun, with nothing, or ended
+		before, f.speed = coming{}, 0
+	}
 	switch {
 	case now.ID != was.ID:
 		f.speed, f.lag = 0, 0
 	case was.Phase == directory.Armed && now.Phase == directory.Copied:
 		f.speed = float64(q.Bytes) / now.Changed.Sub(was.Changed).Seconds()
-	case q.Rounds > p.Rounds:
+	case come.For > before.For:
+		f.speed = float64(come.Bytes-before.Bytes) / (come.For - before.For).Seconds()
+	}
+	if now.ID == was.ID && q.Rounds > p.Rounds {
 		f.lag = (q.Keys - p.Keys) / int64(q.Rounds-p.Rounds)
 	}
+}
+
+// pace is the speed, but for that of a round of which nothing was told for a while: it may stand.
+func (f *follower) pace() float64 {
+	if !reported(f.move).Coming.Began.IsZero() && f.now().Sub(f.news) > newsLasts {
+		return 0
+	}
+	return f.speed
 }
 
 // say notes how far the move is.
 func (f *follower) say() {
 	f.said = f.now()
 	m, p := f.move, reported(f.move)
-	parts := []string{fmt.Sprintf("%-9s", m.Phase), fmt.Sprintf("%d rows, %s", p.Rows, size(p.Bytes))}
-	if f.speed > 0 {
-		parts = append(parts, size(int64(f.speed))+"/s")
+	parts := []string{fmt.Sprintf("%-9s", m.Phase), fmt.Sprintf("%d rows, %s", p.rows(), size(p.bytes())+f.outOf(p))}
+	if pace := f.pace(); pace > 0 {
+		parts = append(parts, size(int64(pace))+"/s")
 	}
 	if p.Rounds > 0 {
 		parts = append(parts, fmt.Sprintf("round %d took %s, %d keys behind", p.Rounds, p.LastRound.Round(time.Millisecond), f.lag))
 	}
 	switch wait := f.remaining(); {
 	case wait > 0:
-		parts = append(parts, fmt.Sprintf("about %s to copy %s", wait.Round(time.Second), size(p.Size)))
+		parts = append(parts, fmt.Sprintf("about %s to copy the rest", wait.Round(time.Second)))
 	case m.NotBefore.After(f.said) && m.Phase == directory.Planned:
 		parts = append(parts, fmt.Sprintf("attempt %d of %d begins in %s", m.Attempt, m.Attempts, m.NotBefore.Sub(f.said).Round(time.Second)))
 	case p.Pause > 0:
@@ -152,14 +172,25 @@ func (f *follower) say() {
 	f.note("%s", strings.Join(parts, "  "))
 }
 
-// remaining is how long the copy may still take at the speed that plans assume:
-// it reports its rows when it is done, all at once.
+// outOf says how much is to be copied. Bytes that are stored and bytes that are sent are not quite
+// the same, and an undo copies what has changed, which nobody has measured, unless it copies the whole.
+func (f *follower) outOf(p progress) string {
+	switch {
+	case f.move.Phase != directory.Armed || f.move.Undoes != "" && !p.Whole || p.Size <= p.bytes():
+		return ""
+	case p.AtLeast:
+		return " of at least " + size(p.Size)
+	}
+	return " of " + size(p.Size)
+}
+
+// remaining is how long the copy may still take at its pace; 0 where that, or how much there is, is not known.
 func (f *follower) remaining() time.Duration {
-	if f.move.Phase != directory.Armed || f.move.Undoes != "" {
+	p, pace := reported(f.move), f.pace()
+	if f.outOf(p) == "" || p.AtLeast || pace <= 0 {
 		return 0
 	}
-	whole := time.Duration(float64(reported(f.move).Size) / float64(planner.Default().BytesPerSecond) * float64(time.Second))
-	return whole - f.now().Sub(f.move.Changed)
+	return time.Duration(float64(p.Size-p.bytes()) / pace * float64(time.Second))
 }
 
 // An outage is how long a directory that is only looked at has not answered. It

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -63,7 +64,7 @@ func TestFollowerTellsSpeedLagAndWhatIsLeft(t *testing.T) {
 	}}
 	f := follower{app: a, api: d, move: at("mv_1", directory.Reserved, 0, 0, 0, 0), said: dawn}
 	for _, want := range []string{
-		"armed      10 rows, 0.0 kB  about 4s to copy 50.0 MB",
+		"armed      10 rows, 0.0 kB of 50.0 MB\n",
 		"copied     10 rows, 50.0 MB  10.0 MB/s",
 		"round 1 took 20ms, 100 keys behind",
 		"round 2 took 20ms, 30 keys behind",
@@ -83,6 +84,57 @@ func TestFollowerTellsSpeedLagAndWhatIsLeft(t *testing.T) {
 		}
 		if settled(f.move) {
 			t.Errorf("%s of %s has settled, want more to follow", f.move.Phase, f.move.ID)
+		}
+	}
+}
+
+// TestFollowerTellsOfTheCopyUnderWay: rows and bytes as they come; how fast, and how long it may still take, from two
+// readings of one round, or one and its beginning; and nothing of what nobody knows.
+func TestFollowerTellsOfTheCopyUnderWay(t *testing.T) {
+	t.Parallel()
+	// copies is a move that copies 50 MB, and what has come since began.
+	copies := func(began time.Time, seconds, rows, bytes int64, more string) directory.Move {
+		m := at("mv_1", directory.Armed, 1, 0, 0, 0)
+		come, err := json.Marshal(coming{Rows: rows, Bytes: bytes, Began: began, For: time.Duration(seconds) * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Report = fmt.Appendf(nil, `{"size_bytes":50000000,"coming":%s%s}`, come, more)
+		return m
+	}
+	undo := copies(dawn, 60, 1, 20e6, "")
+	undo.Undoes = "mv_0"
+	whole := copies(dawn, 65, 1, 25e6, `,"whole":true`)
+	whole.Undoes = "mv_0"
+	a, said, now := quiet()
+	d := &told{}
+	f := follower{app: a, api: d, move: at("mv_1", directory.Armed, 1, 0, 0, 0), said: dawn}
+	for i, tt := range []struct {
+		move directory.Move
+		wait int // seconds since the reading before
+		want string
+	}{
+		{at("mv_1", directory.Armed, 1, 0, 0, 0), 5, "armed      10 rows, 0.0 kB of 50.0 MB"},
+		{copies(dawn, 5, 1000, 10e6, ""), 5, "armed      1000 rows, 10.0 MB of 50.0 MB  2.0 MB/s  about 20s to copy the rest"},
+		{copies(dawn, 10, 3000, 30e6, ""), 5, "armed      3000 rows, 30.0 MB of 50.0 MB  4.0 MB/s  about 5s to copy the rest"},
+		{copies(dawn, 10, 3000, 30e6, ""), 15, "armed      3000 rows, 30.0 MB of 50.0 MB  4.0 MB/s  about 5s to copy the rest"},
+		{copies(dawn, 10, 3000, 30e6, ""), 5, "armed      3000 rows, 30.0 MB of 50.0 MB"}, // it may stand
+		{copies(dawn, 30, 4000, 40e6, ""), 5, "armed      4000 rows, 40.0 MB of 50.0 MB  500.0 kB/s  about 20s to copy the rest"},
+		{copies(dawn.Add(time.Minute), 35, 100, 35e6, ""), 5, "armed      100 rows, 35.0 MB of 50.0 MB  1.0 MB/s  about 15s to copy the rest"}, // another round
+		{copies(dawn.Add(time.Minute), 40, 200, 45e6, `,"size_at_least":true`), 5, "armed      200 rows, 45.0 MB of at least 50.0 MB  2.0 MB/s"},
+		{copies(dawn.Add(time.Minute), 45, 300, 51e6, ""), 5, "armed      300 rows, 51.0 MB  1.2 MB/s"},
+		{at("mv_1", directory.Copied, 11, 60e6, 0, 0), 5, "copied     10 rows, 60.0 MB  6.0 MB/s"},
+		{undo, 5, "armed      1 rows, 20.0 MB  333.3 kB/s"},
+		{whole, 5, "armed      1 rows, 25.0 MB of 50.0 MB  1.0 MB/s  about 25s to copy the rest"},
+	} {
+		d.moves = []directory.Move{tt.move}
+		*now = now.Add(time.Duration(tt.wait) * time.Second)
+		said.Reset()
+		if err := f.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := said.String(); got != "note: "+tt.want+"\n" {
+			t.Errorf("reading %d: got %q, want %q", i, got, tt.want)
 		}
 	}
 }

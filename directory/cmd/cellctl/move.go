@@ -15,6 +15,7 @@ import (
 // progress is what movers report of a move; see mover.Report.
 type progress struct {
 	Size      int64         `json:"size_bytes"`
+	AtLeast   bool          `json:"size_at_least"`
 	Rows      int64         `json:"rows"`
 	Keys      int64         `json:"keys"`
 	Bytes     int64         `json:"bytes"`
@@ -22,10 +23,25 @@ type progress struct {
 	LastRound time.Duration `json:"last_round_ns"`
 	Pause     time.Duration `json:"pause_ns"`
 	Verified  time.Time     `json:"verified_at"`
+	Whole     bool          `json:"whole"`
 
 	Compared   time.Time `json:"compared_at"`
 	Comparison compared  `json:"comparison"`
+
+	Coming coming `json:"coming"`
 }
+
+// coming is what has come, so far, of a round that is under way; see transfer.Coming.
+type coming struct {
+	Rows  int64         `json:"rows"`
+	Bytes int64         `json:"bytes"`
+	Began time.Time     `json:"began_at"` // another one is another round; zero where nothing is told
+	For   time.Duration `json:"for_ns"`
+}
+
+// rows and bytes are what has come in all rounds.
+func (p progress) rows() int64  { return p.Rows + p.Coming.Rows }
+func (p progress) bytes() int64 { return p.Bytes + p.Coming.Bytes }
 
 func reported(m directory.Move) (p progress) {
 	_ = json.Unmarshal(m.Report, &p) // a move that nobody has worked on has none
@@ -41,7 +57,7 @@ var moveView = view[directory.Move]{
 		{title: "from", text: func(m directory.Move, _ clock) string { return string(m.Source) }},
 		{title: "to", text: func(m directory.Move, _ clock) string { return string(m.Target) }},
 		{title: "phase", text: func(m directory.Move, _ clock) string { return string(m.Phase) }},
-		{title: "rows", text: func(m directory.Move, _ clock) string { return number(reported(m).Rows) }},
+		{title: "rows", text: func(m directory.Move, _ clock) string { return number(reported(m).rows()) }},
 		{title: "pause", text: func(m directory.Move, _ clock) string { return pause(reported(m).Pause) }},
 		{title: "verified", text: func(m directory.Move, now clock) string { return verified(now, reported(m)) }},
 		{title: "age", text: func(m directory.Move, now clock) string { return age(now, m.Created) }},
