@@ -89,7 +89,7 @@ func (w *work) measured() bool {
 // tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
 // it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	if w.facts.Frozen.IsZero() && (w.facts.Refused > 0 || copiesInPause(w.move) && w.facts.Size == 0) { // taken over: another mover has looked
+	if w.facts.Frozen.IsZero() && (w.facts.Refused > 0 || copiesInPause(w.move) && w.facts.Size == 0) { // taken over: it was another mover that has looked
 		if err := w.sameSchema(ctx, m, src, dst); err != nil {
 			return err
 		}

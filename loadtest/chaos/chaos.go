@@ -127,5 +127,5 @@ func logOf(w io.Writer) io.Writer {
 
 // work is how the tenants work: light, so that two cores have time for the rest.
 func (o Options) work() loadtest.Plan {
-	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond}
+	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond, Dated: true}
 }
