@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -62,10 +63,18 @@ func TestEventOrderIsHeld(t *testing.T) {
 		{"two of one row swapped", []Event{good[0], event(2, "task/t", Transitioned), event(3, "task/t", Created)}, false},
 		{"two rows swapped", []Event{event(1, "task/t", Created), event(2, "project/p", Created), event(3, "task/t", Transitioned)}, false},
 		{"one twice", []Event{good[0], good[1], good[1], good[2]}, false},
+		{"never due", append(slices.Clone(good), event(4, "task/d", Created)), false},
+		{"due once", append(slices.Clone(good), event(4, "task/d", Created), event(5, "task/d", Due)), true},
+		{"due twice", append(slices.Clone(good), event(4, "task/d", Created), event(5, "task/d", Due), event(6, "task/d", Due)), false},
+		{"due before it was made", append(slices.Clone(good), event(4, "task/d", Due), event(5, "task/d", Created)), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := &lane{tenant: &Tenant{}, writes: slices.Clone(writes)}
+			if strings.Contains(tt.name, "due") {
+				l.dated = []string{"task/d"}
+				l.remember(Write{Subject: "task/d", Verb: Created})
+			}
 			var c EventCheck
 			c.checkNumbers("acme", tt.events)
 			c.checkOrder(l, tt.events)

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// The verbs of the events that a Tenant's writes cause: the last word of the
+// The verbs of the events that a Tenant's writes, and its tasks' dates, cause: the last word of the
 // event's type before its version.
 const (
 	Created      = "created"
 	Transitioned = "transitioned"
+	Due          = "due"
 )
 
 // An Event is one event as a consumer of the tenant's own has seen it.
@@ -115,8 +116,34 @@ func (t *Tenant) Seen(ctx context.Context, seq int64) (bool, error) {
 	return len(page.Items) > 0, nil
 }
 
-// AwaitConsumed waits until the last event that is written now has been consumed.
+// awaitDue waits until each task with a date has fallen due.
+func (t *Tenant) awaitDue(ctx context.Context) error {
+	waiting := map[string]bool{}
+	for _, l := range t.lanes {
+		for _, subject := range l.dated {
+			waiting[subject] = true
+		}
+	}
+	after := int64(0)
+	return Until(ctx, "the tasks of "+t.Slug+" to fall due", 100*time.Millisecond, func(ctx context.Context) (bool, error) {
+		if len(waiting) == 0 {
+			return true, nil
+		}
+		events, err := t.Activity(ctx, after)
+		for _, e := range events {
+			if after = e.Seq; e.verb() == Due {
+				delete(waiting, e.Subject)
+			}
+		}
+		return len(waiting) == 0, err
+	})
+}
+
+// AwaitConsumed waits until tasks with a date have fallen due, and the last event that is written then has been consumed.
 func (t *Tenant) AwaitConsumed(ctx context.Context) error {
+	if err := t.awaitDue(ctx); err != nil {
+		return err
+	}
 	p, err := t.Position(ctx)
 	if err != nil || p.Last == 0 {
 		return err
@@ -127,8 +154,8 @@ func (t *Tenant) AwaitConsumed(ctx context.Context) error {
 
 // CheckEvents compares the tenant's writes with what its cell says was written
 // to the outbox and with what was consumed: as many, numbered 1 to n without a
-// gap, each write's event once, and those of one lane in the lane's order. It
-// must not be called while Work runs.
+// gap, each write's event once, and those of one lane in the lane's order; and
+// each task with a date has fallen due, once. It must not be called while Work runs.
 func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
 	var c EventCheck
 	p, err := t.Position(ctx)
@@ -140,8 +167,12 @@ func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
 		return c, err
 	}
 	c.Written, c.Consumed = p.Last, int64(len(events))
-	if writes := int64(len(t.Writes())); p.Last != writes {
-		c.fault("%s: %d writes were acknowledged and %d events written", t.Slug, writes, p.Last)
+	writes, dated := int64(len(t.Writes())), int64(0)
+	for _, l := range t.lanes {
+		dated += int64(len(l.dated))
+	}
+	if p.Last != writes+dated {
+		c.fault("%s: %d writes were acknowledged, %d tasks fall due and %d events written", t.Slug, writes, dated, p.Last)
 	}
 	c.checkNumbers(t.Slug, events)
 	for _, l := range t.lanes {
@@ -184,5 +215,10 @@ func (c *EventCheck) checkOrder(l *lane, events []Event) {
 			c.fault("%s: event %d about %s lies before %d, which was written first", l.tenant.Slug, rest[0].Seq, w.Subject, last)
 		}
 		last, of[w.Subject] = rest[0].Seq, rest[1:]
+	}
+	for _, subject := range l.dated {
+		if rest := of[subject]; len(rest) != 1 || rest[0].verb() != Due {
+			c.fault("%s: %s fell due %d times", l.tenant.Slug, subject, len(rest))
+		}
 	}
 }

@@ -36,6 +36,7 @@ type lane struct {
 	ops      int
 	projects []string
 	tasks    []*task
+	dated    []string // subjects of tasks that fall due
 	writes   []Write
 }
 
@@ -58,6 +59,9 @@ func (l *lane) work(ctx context.Context, stop <-chan struct{}) error {
 		}
 	}
 }
+
+// dueWithin is how soon a task falls due, at most: before, during or after what happens to its tenant.
+const dueWithin = 3 * time.Second
 
 // maxProjects and maxTasks keep what a lane owns small enough to check.
 const (
@@ -97,14 +101,23 @@ func (l *lane) createProject(ctx context.Context) error {
 func (l *lane) createTask(ctx context.Context) error {
 	project := l.projects[l.rng.IntN(len(l.projects))]
 	title := fmt.Sprintf("task %s-%d", l.name, l.ops)
+	body := map[string]any{"title": title}
+	dated := l.tenant.plan.Dated && l.rng.IntN(4) == 0
+	if dated {
+		body["due_at"] = time.Now().Add(time.Duration(l.jitter.Int64N(int64(dueWithin))))
+	}
 	var made struct{ ID, Title, State string }
-	if err := l.write(ctx, "/v1/projects/"+project+"/tasks", map[string]string{"title": title}, &made); err != nil {
+	if err := l.write(ctx, "/v1/projects/"+project+"/tasks", body, &made); err != nil {
 		return err
 	}
 	if made.ID == "" || made.Title != title {
 		return fmt.Errorf("create task %q: answer is another: %+v", title, made)
 	}
-	l.tasks = append(l.tasks, &task{id: made.ID, project: project, title: title, state: made.State})
+	if dated {
+		l.dated = append(l.dated, "task/"+made.ID)
+	} else {
+		l.tasks = append(l.tasks, &task{id: made.ID, project: project, title: title, state: made.State})
+	}
 	l.remember(Write{Subject: "task/" + made.ID, Verb: Created, Name: title, Project: project, State: made.State})
 	return nil
 }

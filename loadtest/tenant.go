@@ -21,6 +21,7 @@ type Plan struct {
 	Seed  uint64        // what it does follows from the seed and its slug
 	Lanes int           // how many requests it has under way at most; 0 is 1
 	Think time.Duration // pause between two operations of a lane, at most twice as long
+	Dated bool          // some tasks get a date, and are left alone from then on: each falls due once
 }
 
 // A Tenant is one customer: it writes, remembers what was acknowledged, and checks.

@@ -40,7 +40,7 @@ func TestALateFreezeHasABudget(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		w := newWorld(func() fault { return none })
-		dir, m := leftFrozen(t, w)
+		dir, m := leftFrozen(t, w, 0)
 		var at atomic.Int64
 		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return stopped{w.cells[c.ID], &at} }, slog.New(slog.DiscardHandler))
 		go func() { _ = second.Run(ctx) }()
@@ -94,23 +94,25 @@ func TestNoMoveGoesOnOverAnotherSchema(t *testing.T) {
 				func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return migrated{c, &since} }))
 		})
 	})
-	t.Run("taken over", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			w := newWorld(func() fault { return none })
-			dir, m := leftFrozen(t, w)
-			var since atomic.Bool
-			since.Store(true)
-			second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since} }, slog.New(slog.DiscardHandler))
-			go func() { _ = second.Run(ctx) }()
-			m, err := settle(ctx, dir, m.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ended(t, m)
+	for name, small := range map[string]int64{"taken over": 0, "a small one taken over": 1 << 40} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				w := newWorld(func() fault { return none })
+				dir, m := leftFrozen(t, w, small)
+				var since atomic.Bool
+				since.Store(true)
+				second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since} }, slog.New(slog.DiscardHandler))
+				go func() { _ = second.Run(ctx) }()
+				m, err := settle(ctx, dir, m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended(t, m)
+			})
 		})
-	})
+	}
 }
 
 // An impatient notes how long the tenant's lock is waited for: behind that wait, the

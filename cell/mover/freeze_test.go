@@ -28,13 +28,16 @@ func (d dying) Freeze(ctx context.Context, _ transfer.Move, _ time.Duration) err
 	return ctx.Err()
 }
 
-// leftFrozen is a move whose mover has died between the record of the freeze and the freeze.
-func leftFrozen(t *testing.T, w *world) (*directorytest.Memory, directory.Move) {
+// leftFrozen is a move whose mover has died between the record of the freeze and the freeze. Tenants of so many bytes
+// it copies in their pause.
+func leftFrozen(t *testing.T, w *world, small int64) (*directorytest.Memory, directory.Move) {
 	t.Helper()
+	cfg := settings("m1")
+	cfg.Limits.SmallBytes = small
 	dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
 	life, die := context.WithCancel(t.Context())
 	defer die()
-	v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
+	v := mover.New(cfg, dir, func(c directory.Cell) mover.Cell { return dying{w.cells[c.ID], die} }, slog.New(slog.DiscardHandler))
 	if err := v.Run(life); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +57,7 @@ func TestARecordedFreezeIsMade(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		w := newWorld(func() fault { return none })
-		dir, m := leftFrozen(t, w)
+		dir, m := leftFrozen(t, w, 0)
 		var looks atomic.Int32
 		var early atomic.Bool
 		second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return careful{w.cells[c.ID], &looks, &early} }, slog.New(slog.DiscardHandler))

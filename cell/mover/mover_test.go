@@ -25,6 +25,7 @@ type story struct {
 	Deaths []int // milliseconds that each mover lives before it is killed
 	Cancel int   // milliseconds until the operator cancels; 0: never
 	Undo   bool  // afterwards, the move is taken back
+	Small  int   // bit i: mover i takes the tenant for small, and copies all of it inside the pause
 }
 
 func draw(t *rapid.T) story {
@@ -34,6 +35,7 @@ func draw(t *rapid.T) story {
 		Deaths: rapid.SliceOfN(rapid.IntRange(1, 3000), 0, 4).Draw(t, "deaths"),
 		Cancel: rapid.SampledFrom([]int{0, 0, 1, 20, 300}).Draw(t, "cancel"),
 		Undo:   rapid.Bool().Draw(t, "undo"),
+		Small:  rapid.SampledFrom([]int{0, ^0, 0b10101}).Draw(t, "small"),
 	}
 }
 
@@ -55,7 +57,7 @@ func (f flaky) Advance(ctx context.Context, m directory.Move, from directory.Pha
 }
 
 // TestRandomStories lets moves meet lost and late calls, lost answers, dying
-// movers, cancels and undos, in virtual time: whatever happens, at most one cell
+// movers, cancels and undos, in virtual time, with rounds and without: whatever happens, at most one cell
 // accepts writes, every acknowledged one is at the owner once, and once the
 // faults stop the move ends.
 func TestRandomStories(t *testing.T) {
@@ -103,7 +105,8 @@ func (s story) run(t *testing.T) error {
 	}
 	open := func(c directory.Cell) mover.Cell { return w.cells[c.ID] }
 	start := func(ctx context.Context, id int) {
-		v := mover.New(mover.Config{ID: fmt.Sprintf("mover-%d", id), Parallel: 2, LeaseTTL: 2 * time.Second, Poll: 50 * time.Millisecond},
+		limits := mover.Limits{SmallBytes: int64(s.Small>>id&1) << 40}
+		v := mover.New(mover.Config{ID: fmt.Sprintf("mover-%d", id), Parallel: 2, LeaseTTL: 2 * time.Second, Poll: 50 * time.Millisecond, Limits: limits},
 			flaky{dir, next}, open, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		go func() { _ = v.Run(ctx) }()
 	}

@@ -89,7 +89,7 @@ func (w *work) measured() bool {
 // tenant is frozen. Where an attempt before may have frozen the tenant, the pause goes on:
 // it has begun then.
 func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell) error {
-	if w.facts.Refused > 0 && w.facts.Frozen.IsZero() {
+	if w.facts.Frozen.IsZero() && (w.facts.Refused > 0 || copiesInPause(w.move) && w.facts.Size == 0) { // taken over: it was another mover that has looked
 		if err := w.sameSchema(ctx, m, src, dst); err != nil {
 			return err
 		}
@@ -103,10 +103,10 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell
 			w.doubt()
 			return nil
 		}
-		if w.doubt() {
-			if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
-				return err
-			}
+	}
+	if w.doubt() {
+		if err := w.look(ctx, m, src); err != nil || w.facts.Froze {
+			return err
 		}
 	}
 	pulling, giveUp := context.WithCancel(ctx)
@@ -145,7 +145,7 @@ func (w *work) freeze(ctx context.Context, m transfer.Move, src Source, dst Cell
 }
 
 // sameSchema finds out whether somebody has altered both cells since the check, while freezes
-// were refused.
+// were refused or nobody had the move.
 func (w *work) sameSchema(ctx context.Context, m transfer.Move, src, dst Source) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()

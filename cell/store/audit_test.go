@@ -40,6 +40,11 @@ func TestUnsafeSchemasAreRefused(t *testing.T) {
 			 CREATE TABLE notes.x (tenant_id bigint PRIMARY KEY); SELECT cell.protect('notes.x'); ALTER TABLE notes.x DISABLE TRIGGER zz_cell_guard_insert;`,
 			"notes.x lacks a guard trigger",
 		},
+		"capture not always": { // of a whole table, Prepare puts it right
+			`CREATE TABLE notes.x (tenant_id bigint, id bigint, PRIMARY KEY (tenant_id, id)) PARTITION BY HASH (id); CREATE TABLE notes.x_0 PARTITION OF notes.x FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+			 SELECT cell.protect('notes.x'); ALTER TABLE notes.x_0 ENABLE TRIGGER zz_cell_capture;`,
+			"notes.x_0 lacks a capture trigger that is always enabled",
+		},
 		"unique index": {
 			`CREATE UNIQUE INDEX title ON notes.note (text);`, "has the unique index notes.title without tenant_id",
 		},

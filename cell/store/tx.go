@@ -57,11 +57,6 @@ func (t *Tx) Queue(sql string, args ...any) { t.queued.Queue(sql, args...) }
 // commit.
 func (t *Tx) QueueLast(sql string, args ...any) { t.last.Queue(sql, args...) }
 
-// CopyFrom writes many rows. Row security and the guard hold for each of them.
-func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	return t.tx.CopyFrom(ctx, table, columns, rows)
-}
-
 // Notify sends payload to whoever listens on channel (see Listen), after the
 // commit and apart from it: NOTIFY within the transaction would make all commits
 // of the database wait for each other. It is lost when the process dies in

@@ -18,6 +18,7 @@ type Table struct {
 	Hashed   []string // for each column, the expression over t that is hashed
 	Key      []string // the primary key's columns but tenant_id, quoted
 	KeyTypes []string // their types
+	KeyOps   []string // the schemas of their operators, quoted; "" where those are the server's own
 	Binary   bool     // its values mean the same to another server in COPY's binary form
 	Counted  []string // columns that a sequence of the table's own fills, quoted
 	Types    string   // stands for the types of Columns
@@ -26,11 +27,11 @@ type Table struct {
 
 // tables lists the tenant tables. Values of types that a cell made itself travel
 // as text where their binary form holds that cell's own type numbers (arrays and
-// composites). Types that have no hash, or one of their own cell's numbers (enums),
-// are hashed as text. The text of xml is what its output makes of it, which is what a
+// composites). So does tsquery: Postgres cannot read an empty one's binary form. Types
+// that have no hash, or one of their own cell's numbers (enums), are hashed as text. The text of xml is what its output makes of it, which is what a
 // copy brings: a cast keeps a declaration that both leave out, and a newline behind it.
 const tables = `
-	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
@@ -40,7 +41,8 @@ const tables = `
 	                             ELSE 't.' || quote_ident(a.attname) || '::text' END
 	                        ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS hashed,
 	              bool_and(ty.typtype = 'e' OR (ty.typtype IN ('b', 'r', 'm') AND ty.oid < 16384)
-	                       OR (ty.typtype = 'd' AND ty.typbasetype < 16384)) AS portable,
+	                       OR (ty.typtype = 'd' AND ty.typbasetype < 16384))
+	              AND NOT bool_or(coalesce(nullif(ty.typbasetype, 0), ty.oid) IN ('tsquery'::regtype, 'tsquery[]'::regtype)) AS portable,
 	              array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C")
 	                        FILTER (WHERE pg_get_serial_sequence(c.oid::regclass::text, a.attname) IS NOT NULL) AS counted,
 	              md5(string_agg(format_type(a.atttypid, a.atttypmod), ' ' ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '')) AS types
@@ -54,7 +56,14 @@ const tables = `
 	        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) col
 	 CROSS JOIN LATERAL (
 	       SELECT coalesce(array_agg(quote_ident(a.attname) ORDER BY k.ord), '{}') AS names,
-	              coalesce(array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.ord), '{}') AS types
+	              coalesce(array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY k.ord), '{}') AS types,
+	              coalesce(array_agg(coalesce((
+	                       SELECT quote_ident(s.nspname)
+	                         FROM pg_opclass o
+	                         JOIN pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype AND m.amopstrategy = 3
+	                         JOIN pg_operator p ON p.oid = m.amopopr
+	                         JOIN pg_namespace s ON s.oid = p.oprnamespace
+	                        WHERE o.oid = i.indclass[k.ord::int - 1] AND s.nspname <> 'pg_catalog'), '') ORDER BY k.ord), '{}') AS ops
 	         FROM pg_index i
 	        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, ord)
 	         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attname <> 'tenant_id' AND k.ord <= i.indnkeyatts
@@ -83,11 +92,20 @@ func (t Table) columns() string { return strings.Join(t.Columns, ", ") }
 // selected is the column list of a SELECT from t.
 func (t Table) selected() string { return "t." + strings.Join(t.Columns, ", t.") }
 
+// op is an operator of the key's i-th column. A session of ours finds none of an extension by itself: of two texts that
+// are one citext it would say that they differ, as text does.
+func (t Table) op(i int, op string) string {
+	if t.KeyOps[i] == "" {
+		return op
+	}
+	return fmt.Sprintf("OPERATOR(%s.%s)", t.KeyOps[i], op)
+}
+
 // keyed is the join condition between t and a jsonb array of key values named pk.
 func (t Table) keyed(pk string) string {
 	var b strings.Builder
 	for i, col := range t.Key {
-		fmt.Fprintf(&b, " AND t.%s = (%s->>%d)::%s", col, pk, i, t.KeyTypes[i])
+		fmt.Fprintf(&b, " AND t.%s %s (%s->>%d)::%s", col, t.op(i, "="), pk, i, t.KeyTypes[i])
 	}
 	return b.String()
 }
@@ -98,7 +116,7 @@ func (t Table) distinct(set string) (from, on string) {
 	var keys, is strings.Builder
 	for i, col := range t.Key {
 		fmt.Fprintf(&keys, ", (k.pk->>%d)::%s AS k%d", i, t.KeyTypes[i], i)
-		fmt.Fprintf(&is, " AND t.%s = k.k%d", col, i)
+		fmt.Fprintf(&is, " AND t.%s %s k.k%d", col, t.op(i, "="), i)
 	}
 	return fmt.Sprintf("(SELECT DISTINCT true%s FROM %s k(pk)) k", &keys, set), is.String()
 }
@@ -120,10 +138,10 @@ func (t Table) lookedUp(set, tenant string) string {
 	var on, order strings.Builder
 	for i, col := range t.Key {
 		if i < len(t.Key)-1 {
-			fmt.Fprintf(&on, " AND t.%s = k.k%d", col, i)
+			fmt.Fprintf(&on, " AND t.%s %s k.k%d", col, t.op(i, "="), i)
 			continue
 		}
-		fmt.Fprintf(&on, " AND t.%[1]s >= k.k%[2]d AND t.%[1]s <= k.k%[2]d", col, i)
+		fmt.Fprintf(&on, " AND t.%[1]s %[3]s k.k%[2]d AND t.%[1]s %[4]s k.k%[2]d", col, i, t.op(i, ">="), t.op(i, "<="))
 		fmt.Fprintf(&order, " ORDER BY t.%s", col)
 	}
 	return fmt.Sprintf("%s CROSS JOIN LATERAL (SELECT t.*, t.tableoid, t.ctid FROM %s t WHERE t.tenant_id = %s%s%s OFFSET 0) t", keys, t.Name, tenant, &on, &order)

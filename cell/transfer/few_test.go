@@ -40,6 +40,9 @@ func TestRoundsOfFewAndOfManyKeysBringTheSame(t *testing.T) {
 		`INSERT INTO app.plain (tenant_id, id) SELECT 7, pg_catalog.gen_random_uuid() FROM pg_catalog.generate_series(1, 300)`, // more than are stored by statements
 		`INSERT INTO app.plain (tenant_id, id) SELECT 7, pg_catalog.gen_random_uuid() FROM pg_catalog.generate_series(1, 86)`,  // statements of each size
 		`DELETE FROM app.plain`,
+		`UPDATE app.rare SET id = id + 10; UPDATE app.bucket SET v = v + 1; UPDATE app.place SET land = 'it' WHERE land = 'ch'; UPDATE app.place SET no = no + 10 WHERE land IN ('at', 'de');
+		 UPDATE app.nick SET nick = 'BOB' WHERE n = 1`, // the same citext, under another text
+		`DELETE FROM app.rare; UPDATE app.search SET id = -id; DELETE FROM app.place WHERE no > 11; DELETE FROM app.nick`,
 	} {
 		must(t, a.app.InTenant(ctx, mover, 1, func(ctx context.Context, tx *store.Tx) error { return execAll(ctx, tx, change) }))
 		have, err := b.target.Received(ctx, transfer.Step{Move: there.ID, Tenant: mover, Epoch: 2})

@@ -58,6 +58,52 @@ func TestStepsWaitForOpenTransactions(t *testing.T) {
 	a.wantFence(t, "afterwards", fence.Fence{State: fence.Active, Epoch: 1, Capture: true})
 }
 
+// TestStepsWaitForPreparedTransactions: one that was prepared keeps the tenant's lock, although no session has it any
+// more. Nothing is armed or frozen before it has ended, what it then commits moves along, and a preflight names it.
+func TestStepsWaitForPreparedTransactions(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	const short = 50 * time.Millisecond
+	name := "later_" + a.owner.Config().Database // it is the server's
+	exec := func(sql string) {
+		t.Helper()
+		_, err := a.owner.Exec(context.WithoutCancel(ctx), sql)
+		must(t, err)
+	}
+	during := func(step string, f func() error) {
+		t.Helper()
+		exec(`BEGIN; SELECT cell.enter(7, 1); UPDATE app.counter SET v = v + 1 WHERE tenant_id = 7; PREPARE TRANSACTION '` + name + `'`)
+		defer exec(`COMMIT PREPARED '` + name + `'`)
+		if err := f(); !errors.Is(err, problem.Unavailable) {
+			t.Errorf("%s while a transaction is prepared: got %v, want unavailable", step, err)
+		}
+	}
+	must(t, b.Reserve(ctx, there))
+	during("arm", func() error {
+		var look transfer.Preflight
+		r, err := look.Report(ctx, a.mover, mover, false)
+		if err != nil || len(r.Findings) != 1 || r.Findings[0].Code != "prepared-transaction" {
+			t.Errorf("preflight while a transaction is prepared: got %+v, %v", r.Findings, err)
+		}
+		return a.Arm(ctx, there, short)
+	})
+	must(t, a.Arm(ctx, there, wait))
+	during("freeze", func() error {
+		if _, err := round(t, a, b, there, false); err != nil {
+			t.Errorf("a round while a transaction is prepared: %v", err)
+		}
+		return a.Freeze(ctx, there, short)
+	})
+	must(t, a.Freeze(ctx, there, wait))
+	got, err := round(t, a, b, there, true)
+	if err != nil || got.Totals.Rows != 1 {
+		t.Errorf("the last round: got %+v, %v, want the row that was prepared", got, err)
+	}
+	must(t, b.Activate(ctx, there))
+	same(t, "target", contents(t, b, mover), contents(t, a, mover))
+}
+
 // TestStepsOfAnotherEpochChangeNothing: the move's name alone opens no fence.
 func TestStepsOfAnotherEpochChangeNothing(t *testing.T) {
 	t.Parallel()

@@ -69,11 +69,17 @@ UNION ALL
 SELECT 'no-guard', name, 'a guard trigger is missing or not enabled always: a rogue writer would not be stopped', 'SELECT cell.protect(...)'
   FROM root t WHERE relkind <> 'f' AND 3 > (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgfoid = 'cell.guard'::regproc AND g.tgenabled = 'A' AND g.tgname <> 'zz_cell_guard_truncate')
 UNION ALL
+SELECT 'no-guard', name, 'a guard trigger of this partition is missing or not enabled always: a rogue writer would not be stopped', 'ALTER TABLE ... ENABLE ALWAYS TRIGGER zz_cell_guard_insert, and _update and _delete'
+  FROM tenant t WHERE relispartition AND relkind <> 'f' AND 3 > (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgfoid = 'cell.guard'::regproc AND g.tgenabled = 'A' AND g.tgname <> 'zz_cell_guard_truncate')
+UNION ALL
 SELECT 'truncate-allowed', name, 'nothing refuses TRUNCATE, which capture does not see', 'SELECT cell.protect(...)'
   FROM tenant t WHERE relkind <> 'f' AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = 'zz_cell_guard_truncate' AND g.tgenabled = 'A')
 UNION ALL
 SELECT 'no-capture', name, 'the capture trigger is missing, not enabled always, or made for another name or key: changes during the move would be lost', 'SELECT cell.capture(...), as each start of the cell does'
   FROM root t WHERE relkind <> 'f' AND NOT cell.captured(t.oid)
+UNION ALL
+SELECT 'no-capture', name, 'the capture trigger of this partition is missing or not enabled always: changes during the move would be lost', 'ALTER TABLE ... ENABLE ALWAYS TRIGGER zz_cell_capture'
+  FROM tenant t WHERE relispartition AND relkind <> 'f' AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.oid AND g.tgname = 'zz_cell_capture' AND g.tgenabled = 'A')
 UNION ALL
 SELECT 'always-trigger', name, 'trigger ' || g.tgname || ' is ENABLE ALWAYS or REPLICA: it would run again at the target', 'ALTER TABLE ... ENABLE TRIGGER (origin only)'
   FROM tenant t JOIN pg_trigger g ON g.tgrelid = t.oid AND g.tgenabled IN ('A', 'R') AND g.tgname NOT LIKE 'zz\_cell\_%'

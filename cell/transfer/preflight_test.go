@@ -45,10 +45,18 @@ var unsafe = []struct{ code, ddl string }{
 	{"not-validated", `ALTER TABLE app.ok ADD CHECK (id > 0) NOT VALID`},
 	{"not-validated", `CREATE DOMAIN app.age AS int; ALTER TABLE app.ok ADD age app.age; ALTER DOMAIN app.age ADD CHECK (VALUE > 5) NOT VALID`},
 	{"materialized-view", `CREATE VIEW app.v AS SELECT tenant_id FROM app.ok; CREATE VIEW app.w AS SELECT * FROM app.v; CREATE MATERIALIZED VIEW app.total AS SELECT count(*) FROM app.w`},
+	{"no-guard", parted + `ALTER TABLE app.p_0 DISABLE TRIGGER zz_cell_guard_update`},
+	{"no-capture", parted + `ALTER TABLE app.p_0 DISABLE TRIGGER zz_cell_capture`},
 	{"large-object", `CREATE DOMAIN app.photo AS oid; ALTER TABLE app.ok ADD photo app.photo`},
 	{"large-object", `ALTER TABLE app.ok ADD photos oid[]`},
 	{"money", `CREATE TYPE app.price AS (amount money[]); ALTER TABLE app.ok ADD price app.price`},
 }
+
+// parted is a sound table of one partition.
+const parted = `
+	CREATE TABLE app.p (tenant_id bigint NOT NULL, id int, PRIMARY KEY (tenant_id, id)) PARTITION BY HASH (id);
+	CREATE TABLE app.p_0 PARTITION OF app.p FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+	SELECT cell.protect('app.p'); `
 
 const sound = `
 	CREATE SCHEMA app;

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,9 +31,9 @@ const appRole = "cellway"
 const moverRole = "cellway_mover"
 
 // startOurs starts one of our binaries. Its settings are env and those of
-// Options.Env that have its prefix; admin is the address of its admin listener.
+// Options.Env that have its prefix, and of Options.EnvOf; admin is the address of its admin listener.
 func (s *Stack) startOurs(ctx context.Context, name, path, prefix, admin string, env ...string) error {
-	env = append(append(baseEnv(), env...), withPrefix(s.opts.Env, prefix)...)
+	env = slices.Concat(baseEnv(), env, withPrefix(s.opts.Env, prefix), s.opts.EnvOf[name])
 	c := &child{
 		command: local.Command{Name: name, Path: path, Env: env, Log: s.logFile(name), OnOrphan: syscall.SIGKILL},
 		ready:   func(ctx context.Context) error { return Ready(ctx, "http://"+admin) },

@@ -40,6 +40,8 @@ type Options struct {
 	Log         io.Writer // progress, one line per process; nil is none
 	Quiet       bool      // no progress in spite of Log
 
+	EnvOf map[string][]string // further settings of one process, by its name ("mover-1"), over Env
+
 	// Route, unless nil, gives the URL by which a database is reached where its own
 	// is url: a proxy's, in tests. It is asked for the directory's database
 	// ("directory") and for what a cell's transfer endpoint uses ("c1"); State

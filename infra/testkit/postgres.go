@@ -25,7 +25,7 @@ const password = "testkit"
 
 // settings make a server small and quick: its data does not outlive the tests.
 var settings = map[string]string{
-	"fsync": "off", "full_page_writes": "off", "max_connections": "200", "shared_buffers": "64MB", "jit": "off",
+	"fsync": "off", "full_page_writes": "off", "max_connections": "200", "shared_buffers": "64MB", "jit": "off", "max_prepared_transactions": "20",
 }
 
 // A postgresServer is what the databases of one test binary live on.

@@ -97,6 +97,8 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 		Dir: o.Dir, BinDir: o.BinDir, Cells: o.Cells, Routers: routers, Movers: movers, Log: logOf(o.Progress), Route: proxies.route,
 		// A dead mover's moves are taken over soon; a pause ends before the routers' patience does.
 		Env: []string{"MOVER_PAUSE_BUDGET=1200ms", "MOVER_LEASE_TTL=2400ms", "MOVER_POLL=50ms"},
+		// Tenants that are young are copied in their pause by one of the movers; the other may have to end what it began.
+		EnvOf: map[string][]string{"mover-2": {"MOVER_SMALL_BYTES=1000000"}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the stack: %w", err)
@@ -125,5 +127,5 @@ func logOf(w io.Writer) io.Writer {
 
 // work is how the tenants work: light, so that two cores have time for the rest.
 func (o Options) work() loadtest.Plan {
-	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond}
+	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond, Dated: true}
 }

@@ -214,8 +214,8 @@ func rowsOf(ctx context.Context, db *pgxpool.Pool, t directory.TenantID) (int64,
 	return total, nil
 }
 
-// checkWrites holds I2 and I5: every acknowledged write is there once, every
-// event was consumed once and in order.
+// checkWrites holds I2, I5 and, of jobs, I14: every acknowledged write is there once, every
+// event was consumed once and in order, each task with a date has fallen due once.
 func (r *run) checkWrites(ctx context.Context, t *loadtest.Tenant) error {
 	waiting, cancel := context.WithTimeout(ctx, consumeBound)
 	defer cancel()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/loadtest"
 )
 
@@ -67,6 +68,39 @@ func TestTenantMovesWhileItWorks(t *testing.T) {
 	c.rest(t)
 	a := ask(t, c.tenants[0], loadtest.Request{Path: "/v1/projects"})
 	wantStatus(t, a, http.StatusOK)
+}
+
+// TestAKeyIsAnsweredWhereTheTenantIs: a write that is repeated with its Idempotency-Key after a move, and after the
+// undo, is answered as it was the first time, whichever cell it was done in, and has one effect.
+func TestAKeyIsAnsweredWhereTheTenantIs(t *testing.T) {
+	t.Parallel()
+	w := calm.get(t)
+	from, to := w.cell(1), w.cell(2)
+	tenant := w.tenant(t, from)
+	write := func(key, name string) loadtest.Answer {
+		return ask(t, tenant, loadtest.Request{Path: "/v1/projects", Key: key, Body: map[string]string{"name": name}})
+	}
+	made := map[string]loadtest.Answer{"here": write("here", "here")}
+	repeated := func(when string) {
+		t.Helper()
+		for key, first := range made {
+			wantStatus(t, first, http.StatusCreated)
+			a := write(key, key)
+			if a.Status != first.Status || string(a.Body) != string(first.Body) || a.Header.Get("Idempotency-Replayed") != "true" {
+				t.Errorf("%s: got %s, want the first answer again: %s", when, a, first)
+			}
+			wantProblem(t, write(key, "another"), problem.KeyReused)
+		}
+	}
+	there := w.move(t, directory.NewMove{Tenant: tenant.ID, Target: to})
+	wantPhase(t, there, directory.Watching)
+	repeated("after the move")
+	made["there"] = write("there", "there")
+	wantPhase(t, w.move(t, directory.NewMove{Tenant: tenant.ID, Target: from, Undoes: there.ID}), directory.Watching)
+	repeated("after the undo")
+	if got := names(t, tenant); len(got) != 2 || got["here"] != 1 || got["there"] != 1 {
+		t.Errorf("got %v, want each project once", got)
+	}
 }
 
 // TestMoverIsKilled: the mover is killed at moments spread over the whole move,
