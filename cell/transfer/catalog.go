@@ -28,8 +28,9 @@ type Table struct {
 // tables lists the tenant tables. Values of types that a cell made itself travel
 // as text where their binary form holds that cell's own type numbers (arrays and
 // composites). So does tsquery: Postgres cannot read an empty one's binary form. Types
-// that have no hash, or one of their own cell's numbers (enums), are hashed as text. The text of xml is what its output makes of it, which is what a
-// copy brings: a cast keeps a declaration that both leave out, and a newline behind it.
+// that have no hash, or one of their own cell's numbers (enums), are hashed as text. The
+// text of xml, also in an array, is what its output makes of it, which is what a copy
+// brings: a cast keeps a declaration that both leave out, and a newline behind it.
 const tables = `
 	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
 	  FROM pg_class c
@@ -38,6 +39,8 @@ const tables = `
 	       SELECT array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS names,
 	              array_agg(CASE WHEN h.yes THEN 't.' || quote_ident(a.attname)
 	                             WHEN ty.typoutput = 'xml_out'::regproc THEN 'ltrim(textin(xml_out(t.' || quote_ident(a.attname) || ')), E''\n'')'
+	                             WHEN ty.typcategory = 'A' AND ty.typelem = 'xml'::regtype
+	                             THEN format('concat(cardinality(t.%1$I), array_dims(t.%1$I), (SELECT array_agg(ltrim(textin(xml_out(u.x)), E''\n'') ORDER BY u.n) FROM unnest(t.%1$I) WITH ORDINALITY u (x, n)))', a.attname)
 	                             ELSE 't.' || quote_ident(a.attname) || '::text' END
 	                        ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '') AS hashed,
 	              bool_and(ty.typtype = 'e' OR (ty.typtype IN ('b', 'r', 'm') AND ty.oid < 16384)

@@ -11,7 +11,7 @@ import (
 )
 
 // plainColumns are those of app.thing whose binary form means the same everywhere.
-const plainColumns = "i2, i4, i8, f4, f8, num, money, b, t, v, c, by, d, ti, ttz, ts, tsz, iv, u, j, jb, ip, net, mac, bits, arr, tarr, r, tr, x, tv, p, mood, mail"
+const plainColumns = "i2, i4, i8, f4, f8, num, money, b, t, v, c, by, d, ti, ttz, ts, tsz, iv, u, j, jb, ip, net, mac, bits, arr, tarr, r, tr, x, xs, tv, p, mood, mail"
 
 // TestRoundsOfFewAndOfManyKeysBringTheSame: however a round is sent and stored, the
 // stream is the same and the target has what the source has.

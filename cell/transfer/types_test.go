@@ -17,7 +17,7 @@ const everyType = `
 		i2 smallint, i4 integer, i8 bigint, f4 real, f8 double precision, num numeric, money numeric(12,2),
 		b boolean, t text, v varchar(200), c char(5), by bytea, d date, ti time, ttz timetz, ts timestamp, tsz timestamptz,
 		iv interval, u uuid, j json, jb jsonb, ip inet, net cidr, mac macaddr, bits bit varying(16), arr integer[], tarr text[],
-		r int4range, tr tstzrange, x xml, page app.page, tv tsvector, p point, mood app.mood, moods app.mood[], pair app.pair, mail app.email,
+		r int4range, tr tstzrange, x xml, xs xml[], page app.page, tv tsvector, p point, mood app.mood, moods app.mood[], pair app.pair, mail app.email,
 		lower text GENERATED ALWAYS AS (lower(t)) STORED,
 		PRIMARY KEY (tenant_id, id));
 	CREATE TABLE app.part (
@@ -69,8 +69,9 @@ const fill = `
 	       pg_catalog.gen_random_uuid(), '{"b": 1, "a": 2, "a": 3}', '{"b": [1, null]}', '10.0.0.1/8', '10.0.0.0/8', '08:00:2b:01:02:03', B'101', '{1,NULL,3}', '{"a,b",NULL,""}',
 	       '[1,5)', '[2026-01-01,)', '<a>b</a>', '<?xml version="1.0"?><a>b</a>', 'fat cat', '(1.5,-2)', 'happy', '{sad,ok}', '(1,"x,y")', 'a@b'
 	  FROM pg_catalog.generate_series(1, 3);
-	INSERT INTO app.thing (tenant_id, id, f4, f8, num, arr, r, x)
-	VALUES (nullif(current_setting('cell.tenant'), '')::bigint, pg_catalog.gen_random_uuid(), '-0', 'NaN', '-Infinity', '{}', 'empty', E'<?xml version="1.0" encoding="UTF-8"?>\n\n<a/>');
+	INSERT INTO app.thing (tenant_id, id, f4, f8, num, arr, r, x, xs)
+	VALUES (nullif(current_setting('cell.tenant'), '')::bigint, pg_catalog.gen_random_uuid(), '-0', 'NaN', '-Infinity', '{}', 'empty', E'<?xml version="1.0" encoding="UTF-8"?>\n\n<a/>',
+	        ARRAY[E'<?xml version="1.0" encoding="UTF-8"?>\n\n<a/>', '<?xml version="1.0" standalone="yes"?><a/>', E'\n\nx', '', NULL]::xml[]);
 	INSERT INTO app.thing (tenant_id, id, i2, f8, num, b, t, v, by, d, x)
 	VALUES (nullif(current_setting('cell.tenant'), '')::bigint, pg_catalog.gen_random_uuid(), 1, 0.1, 1e100, false, pg_catalog.repeat('x', 1 << 20), '', '', '0001-01-01 BC',
 	        '<?xml version="1.0" encoding="UTF-8" standalone="yes"?><a/>');
