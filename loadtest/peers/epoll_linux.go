@@ -99,9 +99,9 @@ type outlet struct {
 	out []byte
 }
 
-// transfer reads or writes at a socket that does not block, so that Go's scheduler need not
+// rawCall reads or writes at a socket that does not block, so that Go's scheduler need not
 // know of it.
-func transfer(call uintptr, fd int, b []byte) (int, syscall.Errno) {
+func rawCall(call uintptr, fd int, b []byte) (int, syscall.Errno) {
 	for {
 		n, _, err := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // the kernel's interface
 		if err != syscall.EINTR {
@@ -113,7 +113,7 @@ func transfer(call uintptr, fd int, b []byte) (int, syscall.Errno) {
 // flush sends what the socket takes; false means that it is over.
 func (c *outlet) flush() bool {
 	for len(c.out) > 0 {
-		n, err := transfer(syscall.SYS_WRITE, c.fd, c.out)
+		n, err := rawCall(syscall.SYS_WRITE, c.fd, c.out)
 		if err == syscall.EAGAIN {
 			return true
 		}

@@ -156,7 +156,7 @@ func (g *generator) send(c *loadConn, due time.Duration) {
 func (g *generator) flush(c *loadConn) error {
 	for i := range c.out {
 		for len(c.out[i]) > 0 {
-			n, errno := transfer(syscall.SYS_WRITE, c.fd, c.out[i])
+			n, errno := rawCall(syscall.SYS_WRITE, c.fd, c.out[i])
 			if errno == syscall.EAGAIN {
 				return nil
 			}
@@ -176,7 +176,7 @@ func (g *generator) drive(c *loadConn) error {
 		return g.replace(c)
 	}
 	for {
-		n, errno := transfer(syscall.SYS_READ, c.fd, g.in)
+		n, errno := rawCall(syscall.SYS_READ, c.fd, g.in)
 		switch {
 		case errno == syscall.EAGAIN:
 			return nil

@@ -76,7 +76,7 @@ func (o *originLoop) drive(c *originConn) bool {
 		return false
 	}
 	for {
-		n, errno := transfer(syscall.SYS_READ, c.fd, o.in)
+		n, errno := rawCall(syscall.SYS_READ, c.fd, o.in)
 		switch {
 		case errno == syscall.EAGAIN:
 			return true

@@ -92,7 +92,7 @@ func (r *relayLoop) drive(c *relayConn) bool {
 // copy sends on what can be read, until there is no more or the peer takes no more.
 func (r *relayLoop) copy(c *relayConn) bool {
 	for to := c.peer; len(to.out) == 0; {
-		n, err := transfer(syscall.SYS_READ, c.fd, r.in)
+		n, err := rawCall(syscall.SYS_READ, c.fd, r.in)
 		switch {
 		case err == syscall.EAGAIN:
 			return true

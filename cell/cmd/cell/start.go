@@ -144,7 +144,9 @@ func (p *process) run(ctx context.Context) error {
 	defer context.AfterFunc(front, func() { admin.SetReady(false) })()
 	defer context.AfterFunc(ctx, func() {
 		admin.SetReady(false)
-		run.Pause(front, p.cfg.StopDelay)
+		if p.cfg.servesAPI() { // nobody balances a worker
+			run.Pause(front, p.cfg.StopDelay)
+		}
 		stopFront()
 	})()
 
