@@ -22,6 +22,9 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, s Step) ([]Finding, error) 
 		if err != nil {
 			return err
 		}
+		if err := bySets(ctx, tx); err != nil {
+			return err
+		}
 		for _, k := range keys {
 			var orphans int64
 			if err := tx.QueryRow(ctx, k.orphans(), s.Tenant).Scan(&orphans); err != nil {
