@@ -143,8 +143,9 @@ func roomy(used int) byte {
 	return room[used]
 }
 
-// stackRoom makes a stack of 16 KiB, the largest that the runtime keeps ready.
-const stackRoom = 10 << 10
+// stackRoom makes a stack of 8 KiB, in which usual requests have room (it was counted by a probe of runtime.copystack: one for
+// each). One of 16 costs more: the runtime keeps but two of them ready for each processor.
+const stackRoom = 5 << 10
 
 // arriving lets requests to next say when they wait for their client, and tells it how they
 // are encrypted.

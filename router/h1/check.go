@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"sync"
 )
 
 // Check reports what is wrong with a request that another server than ours has
@@ -31,15 +32,29 @@ func Check(r *http.Request, l Limits) Fault {
 			return BadConnection // HTTP/2 has no such fields
 		}
 	}
-	var q Request
-	q.Begin(l)
-	head := append(appendForeign(make([]byte, 0, 1024), r, nil), "\r\n"...)
-	n, f := q.Parse(head)
-	if f == None && n != len(head) {
+	c := checks.Get().(*checking)
+	defer func() {
+		if cap(c.head) <= 4<<10 { // larger ones are rare
+			checks.Put(c)
+		}
+	}()
+	c.q = Request{}
+	c.q.Begin(l)
+	c.head = append(appendForeign(c.head[:0], r, nil), "\r\n"...)
+	n, f := c.q.Parse(c.head)
+	if f == None && n != len(c.head) {
 		f = HeadTooLarge // cannot be: no part has a line's end in it
 	}
 	return f
 }
+
+// A checking is what Check reads with: kilobytes, for which the stack of a request's goroutine would have to grow.
+type checking struct {
+	q    Request
+	head []byte
+}
+
+var checks = sync.Pool{New: func() any { return &checking{head: make([]byte, 0, 1024)} }}
 
 // checkParts reports a part of a head that would not stay that part in it.
 func checkParts(r *http.Request) Fault {
