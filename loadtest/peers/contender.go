@@ -23,6 +23,8 @@ type contender struct {
 	about string // what of it a reader of the figures must know
 	// plan writes what the proxy reads into dir and says how it is started.
 	plan func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error)
+	// settle, where there is one, does what can be asked of the proxy only when it runs.
+	settle func(ctx context.Context, c *contender) error
 
 	plain, tls, admin string // addresses; tls and admin are "" where it has none
 	process           *local.Process
@@ -74,6 +76,9 @@ func (c *contender) start(ctx context.Context, l *lab) error {
 	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	c.process, err = local.StartReady(ready, cmd, func(ctx context.Context) error { return c.answers(ctx, c.plain, false) })
+	if err == nil && c.settle != nil {
+		err = c.settle(ready, c)
+	}
 	if err == nil && c.tls != "" {
 		if broken := c.answers(ctx, c.tls, true); broken != nil {
 			l.say("%s: no TLS: %v", c.name, broken)
@@ -136,7 +141,7 @@ func engines(ctx context.Context, router string) []string {
 
 // cellway is our router with an engine.
 func cellway(engine string) *contender {
-	return &contender{name: "cellway-" + engine, plan: func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error) {
+	return &contender{name: "cellway-" + engine, settle: logNothing, plan: func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error) {
 		policy := filepath.Join(dir, "policy.yaml")
 		if err := os.WriteFile(policy, []byte(limits), 0o600); err != nil {
 			return local.Command{}, fmt.Errorf("write the policy: %w", err)
@@ -148,6 +153,23 @@ func cellway(engine string) *contender {
 		}
 		return local.Command{Path: l.router(), Env: append(env, tlsEnv...)}, nil
 	}}
+}
+
+// logNothing makes our router write no line for a request, as no peer does: it writes one for each unless told.
+func logNothing(ctx context.Context, c *contender) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.admin+"/log-level?level=warn", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("quiet %s: %w", c.name, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("quiet %s: %s", c.name, resp.Status)
+	}
+	return nil
 }
 
 // limits are counted for each request, by the client's address and by tenant, and never reached.
