@@ -106,6 +106,11 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestEventsMoveWithTheirCursor",
 	},
 	{
+		name: "compared-by-a-nested-loop", why: "for each child of a tenant that the statistics do not know all its parents are read",
+		in: "cell/transfer/many.go", edit: []edit{{"b.Queue(loops, \"off\")", "b.Queue(loops, \"on\")"}},
+		pkg: transferPkg, test: "TestWhatIsComparedIsReadOnce",
+	},
+	{
 		name: "extension-keys-as-text", why: "a row that gets the same citext in other letters is lost",
 		in: "cell/transfer/catalog.go", edit: []edit{{"if t.KeyOps[i] == \"\" {", "if true {"}},
 		pkg: transferPkg, test: "TestRoundsOfFewAndOfManyKeysBringTheSame",
