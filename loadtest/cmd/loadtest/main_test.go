@@ -12,10 +12,13 @@ import (
 func TestWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"blast --only kiled":           `no fault "kiled" (did you mean killed?); there are none, killed, `,
-		"blast --only herd,everything": `no fault "everything"; there are none, `,
-		"blast --only killed,":         `no fault ""`,
-		"blast --only":                 "flag needs an argument: --only",
+		"blast --only kiled":             `no fault "kiled" (did you mean killed?); there are none, killed, `,
+		"blast --only herd,everything":   `no fault "everything"; there are none, `,
+		"blast --only killed,":           `no fault ""`,
+		"blast --only":                   "flag needs an argument: --only",
+		"peers --from x.json --quick":    "--from measures nothing: --quick cannot go with it",
+		"peers --from x.json -o yaml":    "must be table or json",
+		"bench-peers --from x --rounds=": `"--rounds"`,
 	} {
 		cmd := root()
 		cmd.SetArgs(strings.Fields(line))
