@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
@@ -13,6 +14,16 @@ type Millis time.Duration
 // MarshalJSON writes milliseconds.
 func (m Millis) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(m)/float64(time.Millisecond), 'f', 3, 64), nil
+}
+
+// UnmarshalJSON reads milliseconds.
+func (m *Millis) UnmarshalJSON(b []byte) error {
+	ms := float64(*m) / float64(time.Millisecond)
+	if err := json.Unmarshal(b, &ms); err != nil { // null changes nothing
+		return err
+	}
+	*m = Millis(math.Round(ms * float64(time.Millisecond)))
+	return nil
 }
 
 // String is for tables: as many digits as matter, with the unit.

@@ -13,12 +13,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/cellway/cellway/infra/config"
 )
 
 // Options say how much is measured. The zero Options are a full run.
 type Options struct {
+	Only     []string      // names of lines; none is all. The rate stays that of a full run
 	Requests int           // to each cell that is well while another one is not; 0 is 100,000
 	Rounds   int           // of each fault; 0 is 9
 	Window   time.Duration // of each round, before and during the fault; 0 is 3 s
@@ -45,6 +50,24 @@ func Faults() []string {
 	}
 	return append(names, herdName)
 }
+
+// Check refuses what is no name of a line.
+func Check(only []string) error {
+	for _, name := range only {
+		if slices.Contains(Faults(), name) {
+			continue
+		}
+		meant := ""
+		if near, distance := config.Nearest(name, Faults()); distance <= 2 {
+			meant = " (did you mean " + near + "?)"
+		}
+		return fmt.Errorf("no fault %q%s; there are %s", name, meant, strings.Join(Faults(), ", "))
+	}
+	return nil
+}
+
+// wants reports whether a line is asked for.
+func (o Options) wants(line string) bool { return len(o.Only) == 0 || slices.Contains(o.Only, line) }
 
 // victimRate is the victim's requests a second. It has connections for connsFor
 // of them: as long as some are free, the router has requests that make it ask.
@@ -81,7 +104,10 @@ func (o Options) withDefaults() (Options, error) {
 	case runtime.GOOS != "linux":
 		return o, errors.New("blast needs Linux: it reads the router's memory from /proc")
 	}
-	var err error
+	err := Check(o.Only)
+	if err != nil {
+		return o, err
+	}
 	if o.self == "" {
 		if o.self, err = os.Executable(); err != nil {
 			return o, fmt.Errorf("find the binaries: %w", err)
@@ -109,6 +135,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case !o.wants(herdName):
 	case herd < min(o.Herd, 100):
 		return nil, fmt.Errorf("the limit of open files leaves room for %d clients", herd)
 	case herd < o.Herd:
@@ -143,6 +170,9 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	for _, fault := range faults {
+		if !o.wants(fault) {
+			continue
+		}
 		line, err := m.fault(ctx, fault)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", fault, err)
@@ -157,10 +187,12 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	for _, line := range lines {
 		r.add(line, o.Progress)
 	}
-	line, err := m.herd(ctx, herd)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", herdName, err)
+	if o.wants(herdName) {
+		line, err := m.herd(ctx, herd)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", herdName, err)
+		}
+		r.add(line, o.Progress)
 	}
-	r.add(line, o.Progress)
 	return r, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cellway/cellway/loadtest"
@@ -151,13 +152,17 @@ func overloadName(times int) string { return fmt.Sprintf("overload-%dx", times) 
 // overload measures the peak of a cell with a small capacity, and what of it is
 // left when more is asked. What an answer is worth ends with usefulWithin.
 func (m *measurement) overload(ctx context.Context) ([]*Line, error) {
+	asked := slices.DeleteFunc(slices.Clone(overloads), func(times int) bool { return !m.o.wants(overloadName(times)) })
+	if len(asked) == 0 {
+		return nil, nil
+	}
 	if err := m.tell(ctx, busy); err != nil {
 		return nil, err
 	}
 	capacity := float64(width) / work.Seconds()
 	var lines []*Line
 	peaks, shares := map[int][]float64{}, map[int][]float64{}
-	for _, times := range overloads {
+	for _, times := range asked {
 		lines = append(lines, &Line{Fault: overloadName(times)})
 	}
 	base, err := m.memory()
@@ -169,7 +174,7 @@ func (m *measurement) overload(ctx context.Context) ([]*Line, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i, times := range overloads {
+		for i, times := range asked {
 			rate := capacity * float64(times)
 			good, others, err := m.goodput(ctx, int(rate), rate)
 			if err != nil {
@@ -184,7 +189,7 @@ func (m *measurement) overload(ctx context.Context) ([]*Line, error) {
 			lines[i].MemoryGrowth = max(lines[i].MemoryGrowth, grown-base)
 		}
 	}
-	for i, times := range overloads {
+	for i, times := range asked {
 		lines[i].Peak, lines[i].Goodput = new(loadtest.Median(peaks[times])), new(loadtest.Median(shares[times]))
 		lines[i].judge()
 	}

@@ -1,6 +1,9 @@
 package figure
 
 import (
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -90,5 +93,38 @@ func TestTableShowsNotesAndWarnings(t *testing.T) {
 	}
 	if got := b.String(); strings.Count(got, "- first") != 1 || !strings.Contains(got, "warning: busy") {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestReportIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "report.json")
+	r := NewReport(t.Context(), "make bench", ".", 2)
+	r.Took, r.Warnings = 3_180_123_000_000, []string{"busy {or not}  at all"}
+	r.Figures = []Figure{{Name: "claims", Notes: []string{"a"}, Values: []Value{
+		{Name: "rate", Unit: "1/s", Median: 1.0 / 3, Rounds: []float64{1.0 / 3, 1e-9}, Goal: ">= 1", Met: new(false)},
+		{Name: "p99 {x}", Goal: "<= 1", Missing: "too slow"},
+	}}}
+	if err := r.WriteJSON(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadReport(path)
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v, %v, want %+v", got, err, r)
+	}
+	text, err := os.ReadFile(path)
+	if want := `{ "name": "rate", "unit": "1/s", "median": 0.3333333333333333, "rounds": [ 0.3333333333333333, 1e-9 ], "goal": ">= 1", "met": false },` + "\n"; err != nil || !strings.Contains(string(text), want) {
+		t.Errorf("no line %q in\n%s%v", want, text, err)
+	}
+	for _, bad := range []string{"", "{}", `{"apiVersion":"x","kind":"BenchReport"}`, strings.Replace(string(text), "BenchReport", "BlastReport", 1), strings.Replace(string(text), "3180123.000", `"long"`, 1)} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadReport(path); err == nil {
+			t.Errorf("%q was read as %+v", bad, got)
+		}
+	}
+	if _, err := ReadReport(path + "x"); err == nil {
+		t.Error("no error for a file that is not there")
 	}
 }

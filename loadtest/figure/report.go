@@ -27,7 +27,7 @@ type Report struct {
 	Load       string          `json:"load"` // load average before the start: what else the machine was doing
 	Version    string          `json:"version"`
 	Rounds     int             `json:"rounds"`
-	Took       loadtest.Millis `json:"took_ms"`
+	Took       loadtest.Millis `json:"took_ms,omitempty"`
 	Figures    []Figure        `json:"figures"`
 	Warnings   []string        `json:"warnings,omitempty"`
 }
@@ -36,7 +36,7 @@ type Report struct {
 // tree, whose version it names.
 func NewReport(ctx context.Context, command, source string, rounds int) *Report {
 	return &Report{
-		APIVersion: loadtest.APIVersion, Kind: "BenchReport", Command: command, Rounds: rounds,
+		APIVersion: loadtest.APIVersion, Kind: kind, Command: command, Rounds: rounds,
 		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Machine: machine(), Load: Load(),
 		Version: version(ctx, source),
 	}
@@ -63,7 +63,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "\nwarning: %s\n", warning)
 	}
-	_, err := fmt.Fprintf(w, "\n%s; %s; %s; load average %s before; median of %d rounds; %.0f s\n", r.Date, r.Version, r.Machine, r.Load, r.Rounds, float64(r.Took)/1e9)
+	took := ""
+	if r.Took > 0 { // a report that was read may not know it
+		took = fmt.Sprintf("; %.0f s", float64(r.Took)/1e9)
+	}
+	_, err := fmt.Fprintf(w, "\n%s; %s; %s; load average %s before; median of %d rounds%s\n", r.Date, r.Version, r.Machine, r.Load, r.Rounds, took)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -106,8 +107,8 @@ func (m *measure) because(name, why string) {
 // conclude ends the figure. A goal of which no round has a value is there with the
 // reason.
 func (m *measure) conclude(l *lab) {
-	for kind, goal := range m.goals {
-		if goal != "" {
+	for _, kind := range slices.Sorted(maps.Keys(m.goals)) {
+		if goal := m.goals[kind]; goal != "" {
 			m.expect(l, join(l.ours, kind), m.unit, goal, l.ours)
 		}
 	}

@@ -39,7 +39,7 @@ type Options struct {
 	Build    bool          // build Caddy and Traefik where they are not built
 	Source   string        // the source tree: "."
 	BinDir   string        // where the product's binaries are; "" is this program's directory
-	Write    bool          // write docs/BENCHMARKS.md and docs/bench-peers.svg; needs all figures, and not Quick
+	Write    bool          // write docs/BENCHMARKS.md, docs/bench-peers.json and .svg; needs all figures, and not Quick
 	Progress io.Writer
 
 	self string // the program that has the subcommand Part
@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 		return nil, err
 	}
 	began := time.Now()
-	r = figure.NewReport(ctx, "make bench-peers", o.Source, o.Rounds)
+	r = figure.NewReport(ctx, command, o.Source, o.Rounds)
 	r.Warnings = quiet(o, r.Load)
 	l, err := newLab(ctx, o)
 	if err != nil {
@@ -128,7 +128,7 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 	r.Warnings = append(r.Warnings, l.skipped...)
 	r.Took = loadtest.Millis(time.Since(began))
 	if o.Write && !o.Quick && len(o.Only) == 0 && len(o.Peers) == 0 {
-		return r, errors.Join(r.WriteDoc(o.Source, "bench-peers"), writePlot(o.Source, r))
+		return r, writeDocs(o.Source, r)
 	}
 	return r, nil
 }
@@ -153,6 +153,9 @@ func (l *lab) phaseOf(ctx context.Context, pin bool, ms []*measure) error {
 	return l.end(ctx)
 }
 
+// quickly begins the warning of a short run.
+const quickly = "--quick: "
+
 // quiet warns of what spoils figures.
 func quiet(o Options, load string) []string {
 	var warnings []string
@@ -161,7 +164,7 @@ func quiet(o Options, load string) []string {
 		warnings = append(warnings, "the load average before the start was "+load+": only the ratios, the counts and the bytes mean something.")
 	}
 	if o.Quick {
-		warnings = append(warnings, "--quick: too few and too short rounds for the goals to mean much.")
+		warnings = append(warnings, quickly+"too few and too short rounds for the goals to mean much.")
 	}
 	return warnings
 }

@@ -23,8 +23,11 @@ for each; the exit code is 1 if a goal was missed.
 
 The router is the product's default; ROUTER_ variables change it. A full run takes about
 six minutes.`,
-		Example: "  loadtest blast\n  loadtest blast --quick\n  ROUTER_ENGINE=std loadtest blast -o json | jq '.lines[] | {fault, errors, p99_ratio}'",
+		Example: "  loadtest blast\n  loadtest blast --quick\n  loadtest blast --only killed,herd\n  ROUTER_ENGINE=std loadtest blast -o json | jq '.lines[] | {fault, errors, p99_ratio}'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := blast.Check(o.Only); err != nil {
+				return usage(cmd, err)
+			}
 			report, err := blast.Run(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -42,6 +45,7 @@ six minutes.`,
 	}
 	f := cmd.Flags()
 	f.VarP(&out, "output", "o", "how to print the result")
+	f.StringSliceVar(&o.Only, "only", nil, "measure only these, at the rate of a full run: "+strings.Join(blast.Faults(), ", "))
 	f.IntVar(&o.Requests, "requests", 0, "requests to each of the other cells while one is broken (default 100000)")
 	f.IntVar(&o.Rounds, "rounds", 0, "times that each fault comes and goes; the median counts (default 9)")
 	f.DurationVar(&o.Window, "window", 0, "of each round, before and during the fault (default 3s)")

@@ -29,14 +29,23 @@ func main() {
 	})
 }
 
-// interrupted is the exit code after Ctrl-C, as shells have it.
-const interrupted = 130
+// Exit codes: after Ctrl-C, as shells have it, and for a command line that is wrong.
+const (
+	interrupted = 130
+	usageCode   = 2
+)
+
+// usage is an error of the command line.
+func usage(cmd *cobra.Command, err error) error {
+	return &run.Exit{Code: usageCode, Err: fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+}
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "loadtest", Short: "Put a whole Cellway stack to the test on this machine",
 		SilenceUsage: true, SilenceErrors: true, Version: run.Version,
 	}
+	cmd.SetFlagErrorFunc(usage)
 	cmd.AddCommand(demoCommand(), benchCommand(), benchMoveCommand(), peersCommand(), peersPart(), chaosCommand(), blastCommand(), blastPart())
 	return cmd
 }
