@@ -27,6 +27,7 @@ type app struct {
 		timeout                      time.Duration
 	}
 	requestID atomic.Pointer[string] // of the last request that failed
+	changes   atomic.Bool            // whether something was asked for that is no question
 }
 
 // main runs the command that args name and returns the exit code.

@@ -92,10 +92,12 @@ func (a *app) cellAdd() *cobra.Command {
 		if err != nil {
 			return withHint(err, problem.Conflict, "a cell that has run says itself where it is, by its own settings; in its place: --incarnation, as cellctl cell list -o wide shows it")
 		}
+		var next []string
 		if added.Address != c.Address {
-			a.note("cell %s stays at %s, to which it was rolled out; to take it to %s: cellctl rollout create", added.ID, added.Address, c.Address)
+			a.note("cell %s stays at %s, to which it was rolled out: a roll-out takes it to %s", added.ID, added.Address, c.Address)
+			next = []string{"cellctl rollout create --file FILE --why TEXT"}
 		}
-		return cellView.one(a, added)
+		return cellView.one(a, added, next...)
 	})
 	f := cmd.Flags()
 	f.StringVar(&c.Address, "address", "", "base URL of its tenant listener")

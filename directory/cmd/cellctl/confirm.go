@@ -41,11 +41,15 @@ func (a *app) confirm(ctx context.Context, yes bool, kind, name, consequence str
 	}
 }
 
-// done says that a thing is gone: its name for scripts that ask for names, a note for people.
-func (a *app) done(name, what string) error {
-	if a.flags.output == "name" {
+// done says that a thing is gone: its name for scripts that ask for names, a document for
+// programs, with what may follow, a note for people.
+func (a *app) done(name, what string, next ...string) error {
+	switch a.flags.output {
+	case "name":
 		fmt.Fprintln(a.out, name)
 		return nil
+	case "json", "yaml":
+		return a.document("Done", map[string]string{"name": name}, map[string]any{"done": what, "next_steps": a.there(next...)})
 	}
 	a.note("%s %s", name, what)
 	return nil

@@ -56,7 +56,7 @@ func (a *app) http() *http.Client {
 }
 
 // A listener notes the id of a request that is refused, for the error's line:
-// operators find the request in the logs by it.
+// operators find the request in the logs by it. And it notes whether a change was asked for.
 type listener struct {
 	next http.RoundTripper
 	app  *app
@@ -64,6 +64,9 @@ type listener struct {
 
 // RoundTrip sends the request.
 func (l listener) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodGet {
+		l.app.changes.Store(true)
+	}
 	resp, err := l.next.RoundTrip(req)
 	if err == nil && resp.StatusCode >= 400 {
 		if id := resp.Header.Get(telemetry.RequestIDHeader); id != "" {

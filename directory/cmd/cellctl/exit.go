@@ -119,6 +119,9 @@ func (a *app) report(err error, code int) {
 	}
 	fmt.Fprintln(a.err, a.paint(red, "error:"), oneLine(text))
 	hint := hints[code]
+	if code == exitTimeout && !a.changes.Load() {
+		hint = "give it more --timeout"
+	}
 	if h, ok := errors.AsType[hinted](err); ok {
 		hint = h.hint
 	}

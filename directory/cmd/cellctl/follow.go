@@ -14,15 +14,17 @@ import (
 func nextSteps(m directory.Move, now time.Time) []string {
 	id := string(m.ID)
 	switch {
+	case m.Phase == directory.Watching && m.UndoneBy != "":
+		return []string{"cellctl move watch " + string(m.UndoneBy)}
 	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.WatchOver(now):
 		return []string{"cellctl move watch " + id, "cellctl move complete " + id}
-	case m.Phase == directory.Watching && m.Wish != directory.Complete && m.UndoneBy == "":
+	case m.Phase == directory.Watching && m.Wish != directory.Complete:
 		return []string{"cellctl move undo " + id, "cellctl move verify " + id, "cellctl move complete " + id}
 	case m.Phase == directory.CaughtUp && m.StopAt == directory.CaughtUp && m.Wish == directory.Proceed:
 		return []string{"cellctl move switch " + id, "cellctl move cancel " + id}
 	case m.RetriedBy != "":
 		return []string{"cellctl move watch " + string(m.RetriedBy)}
-	case m.Phase.BeforeDecision():
+	case m.Phase.BeforeDecision() && m.Wish != directory.Cancel:
 		return []string{"cellctl move watch " + id, "cellctl move cancel " + id}
 	case !m.Phase.Ended():
 		return []string{"cellctl move watch " + id}
@@ -108,7 +110,7 @@ func (f *follower) look(ctx context.Context) error {
 	was := f.move
 	f.move = now
 	f.measure(was, now)
-	if now.ID != was.ID || now.Phase != was.Phase || now.Error != was.Error ||
+	if now.ID != was.ID || now.Phase != was.Phase || now.Error != was.Error || wished(now) != wished(was) ||
 		reported(now).Rounds != reported(was).Rounds || f.now().Sub(f.said) >= noteEvery {
 		f.say()
 	}
@@ -165,6 +167,9 @@ func (f *follower) say() {
 		parts = append(parts, fmt.Sprintf("attempt %d of %d begins in %s", m.Attempt, m.Attempts, m.NotBefore.Sub(f.said).Round(time.Second)))
 	case p.Pause > 0:
 		parts = append(parts, "pause "+pause(p.Pause))
+	}
+	if wish := wished(m); wish != "" {
+		parts = append(parts, wish+" asked for")
 	}
 	if m.Error != "" {
 		parts = append(parts, oneLine(m.Error))

@@ -55,7 +55,7 @@ func TestAnInterruptWhileTheDirectoryHangs(t *testing.T) {
 			return err
 		},
 		"the move may be recorded all the same: cellctl move list": func(ctx context.Context, a *app, d api) error {
-			return (&wanted{}).ask(ctx, a, d, directory.NewMove{Tenant: 1, Target: "c2"})
+			return (&wanted{}).ask(ctx, a, d, directory.NewMove{Tenant: 1, Target: "c2"}, func(err error) error { return err })
 		},
 	} {
 		a, said, _ := quiet()

@@ -63,19 +63,20 @@ func (a *app) keyCreate() *cobra.Command {
 			if record, err = d.AddKey(ctx, record); err != nil {
 				return err
 			}
+			revoke := fmt.Sprintf("cellctl key revoke %s --tenant %s", record.ID, t.Slug)
 			if keyView.isDocument(a) {
-				err = a.document("Key", newKey{key, record})
+				err = a.document("Key", newKey{key, record}, map[string]any{"next_steps": a.there(revoke)})
 			} else {
 				_, err = fmt.Fprintln(a.out, key)
 			}
 			if err != nil {
 				return hinted{
 					fmt.Errorf("write the key: %w", err),
-					fmt.Sprintf("it counts, and nobody has it: cellctl key revoke %s --tenant %s", record.ID, t.Slug),
+					"it counts, and nobody has it: " + revoke,
 				}
 			}
 			if isTerminal(a.out) && !keyView.isDocument(a) {
-				a.note("kept nowhere: copy it now; to end it: cellctl key revoke %s --tenant %s", record.ID, t.Slug)
+				a.note("kept nowhere: copy it now; to end it: %s", revoke)
 			}
 			return nil
 		}),

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 // progress is what movers report of a move; see mover.Report.
@@ -61,13 +60,30 @@ var moveView = view[directory.Move]{
 		{title: "pause", text: func(m directory.Move, _ clock) string { return pause(reported(m).Pause) }},
 		{title: "verified", text: func(m directory.Move, now clock) string { return verified(now, reported(m)) }},
 		{title: "age", text: func(m directory.Move, now clock) string { return age(now, m.Created) }},
+		{title: "wish", text: func(m directory.Move, _ clock) string { return wished(m) }},
 		{title: "undoes", wide: true, text: func(m directory.Move, _ clock) string { return string(m.Undoes) }},
+		{title: "kind", wide: true, text: func(m directory.Move, _ clock) string { return moveKind(m) }},
 		{title: "attempt", wide: true, text: func(m directory.Move, _ clock) string { return fmt.Sprintf("%d/%d", m.Attempt, m.Attempts) }},
 		{title: "mover", wide: true, text: func(m directory.Move, _ clock) string { return m.Holder }},
 		{title: "error", text: func(m directory.Move, _ clock) string { return oneLine(m.Error) }},
 		dated("created", func(m directory.Move) time.Time { return m.Created }),
 		dated("verified at", func(m directory.Move) time.Time { return reported(m).equalAt() }),
+		dated("watch ends", func(m directory.Move) time.Time { return m.WatchEnds }),
 	},
+}
+
+// wished is what somebody wants of a move that is not done yet: its wish, or an undo. The record
+// keeps a wish also when it is fulfilled.
+func wished(m directory.Move) string {
+	switch {
+	case m.Phase.Ended():
+		return ""
+	case m.UndoneBy != "":
+		return "undo"
+	case m.Wish == directory.Switch && !m.Phase.BeforeDecision():
+		return ""
+	}
+	return string(m.Wish)
 }
 
 // staleAfter is how old the proof that both copies are equal may become.
@@ -109,104 +125,7 @@ func (a *app) moveCommand() *cobra.Command {
 		a.moveCreate(), a.moveList(), a.moveStatus(), a.moveWatch(),
 		a.moveWish("switch", "Let a move that waits, caught up, go on to its cutover", directory.Switch),
 		a.moveWish("cancel", "Take back a move that is not decided yet", directory.Cancel),
-		a.moveWish("complete", "End the watch of a move: its source's copy is purged, not compared (see verify), and there is no way back", directory.Complete),
-		a.moveVerify(), a.moveUndo())
-}
-
-// A listedMove says what can be done about it, as a single move does.
-type listedMove struct {
-	directory.Move
-	NextSteps []string `json:"next_steps,omitempty"`
-}
-
-// A moveFilter picks moves; what is empty picks all.
-type moveFilter struct {
-	tenant, from, to, phase string
-	ended                   bool
-	limit                   int
-}
-
-func (a *app) moveList() *cobra.Command {
-	var f moveFilter
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the moves, newest first", Args: names(),
-		Example: "  cellctl move list --from c1 --phase watching\n" +
-			"  cellctl move list --from c1 --phase planned --limit 0 -o name | cut -d/ -f2 | xargs -n1 cellctl move cancel --detach",
-		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			moves, more, err := f.find(ctx, d)
-			if err != nil {
-				return err
-			}
-			if more {
-				a.note("there are more than %d; --limit 0 shows all", f.limit)
-			}
-			if moveView.isDocument(a) {
-				listed := []listedMove{}
-				for _, m := range moves {
-					listed = append(listed, listedMove{m, a.there(nextSteps(m, a.now())...)})
-				}
-				return a.document("MoveList", map[string]any{"items": listed, "more": more})
-			}
-			return moveView.list(a, moves, nil)
-		}),
-	}
-	flags := cmd.Flags()
-	flags.BoolVar(&f.ended, "all", false, "also those that have ended")
-	flags.IntVar(&f.limit, "limit", 100, "at most so many; 0 is all")
-	flags.StringVar(&f.tenant, "tenant", "", "only this tenant's")
-	flags.StringVar(&f.from, "from", "", "only those away from this cell")
-	flags.StringVar(&f.to, "to", "", "only those to this cell")
-	flags.StringVar(&f.phase, "phase", "", "only those in this phase")
-	return cmd
-}
-
-// find reads page after page until there are enough moves; more reports whether limit cut
-// them short.
-func (f moveFilter) find(ctx context.Context, d api) (moves []directory.Move, more bool, err error) {
-	var tenant directory.TenantID
-	if f.tenant != "" {
-		t, err := findTenant(ctx, d, f.tenant)
-		if err != nil {
-			return nil, false, err
-		}
-		tenant = t.ID
-	}
-	err = eachMove(ctx, d, tenant, f.ended, func(m directory.Move) bool {
-		switch {
-		case !f.picks(m):
-		case f.limit > 0 && len(moves) == f.limit:
-			more = true
-		default:
-			moves = append(moves, m)
-		}
-		return !more
-	})
-	return moves, more, err
-}
-
-func (f moveFilter) picks(m directory.Move) bool {
-	is := func(got, want string) bool { return want == "" || got == want }
-	return is(string(m.Source), f.from) && is(string(m.Target), f.to) && is(string(m.Phase), f.phase)
-}
-
-// eachMove gives the moves of a tenant (0: of all), newest first, until more is false.
-func eachMove(ctx context.Context, d api, tenant directory.TenantID, ended bool, more func(directory.Move) bool) error {
-	before := directory.MoveID("")
-	for {
-		page, err := d.ListMoves(ctx, tenant, ended, before, pageSize)
-		if err != nil {
-			return err
-		}
-		for _, m := range page {
-			if !more(m) {
-				return nil
-			}
-		}
-		if len(page) < pageSize {
-			return nil
-		}
-		before = page[len(page)-1].ID
-	}
+		a.moveComplete(), a.moveVerify(), a.moveUndo())
 }
 
 func (a *app) moveStatus() *cobra.Command {
@@ -240,34 +159,23 @@ func (a *app) moveWish(verb, short string, wish directory.Wish) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: verb + " MOVE", Short: short, Args: names("MOVE"),
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
-			if err := notTwice(ctx, d, args[0], wish); err != nil {
-				return err
-			}
-			m, err := d.AskMove(ctx, directory.MoveID(args[0]), wish)
-			if err != nil {
-				return moveHint(err, args[0])
-			}
-			if detach {
-				return moveView.one(a, m, "cellctl move watch "+string(m.ID))
-			}
-			return a.followTo(ctx, d, m, verdict(wish))
+			return a.wish(ctx, d, directory.MoveID(args[0]), wish, detach)
 		}),
 	}
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for the move")
 	return cmd
 }
 
-// notTwice refuses to complete a move that is completed: the directory takes that
-// for a repetition, but a person means another move.
-func notTwice(ctx context.Context, d api, id string, wish directory.Wish) error {
-	if wish != directory.Complete {
-		return nil
+// wish asks for what a move is to do next and, unless detached, follows it.
+func (a *app) wish(ctx context.Context, d api, id directory.MoveID, wish directory.Wish, detach bool) error {
+	m, err := d.AskMove(ctx, id, wish)
+	switch {
+	case err != nil:
+		return wishHint(ctx, d, id, wish, moveHint(err, string(id)))
+	case detach:
+		return moveView.one(a, m, "cellctl move watch "+string(m.ID))
 	}
-	m, err := findMove(ctx, d, id)
-	if err == nil && m.Phase == directory.Completed {
-		return moveHint(problem.New(problem.Conflict, "move %s is completed already: its source's copy is gone", m.ID), "")
-	}
-	return err
+	return a.followTo(ctx, d, m, verdict(wish))
 }
 
 func findMove(ctx context.Context, d api, id string) (directory.Move, error) {

@@ -40,8 +40,9 @@ func addWatch(cmd *cobra.Command, watch *time.Duration) {
 // shortest is the watch that is over at once: none at all stands for the default.
 const shortest = time.Microsecond
 
-// ask records the move and, unless detached, follows it.
-func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) error {
+// ask records the move and, unless detached, follows it. helps adds to a refusal of the
+// directory's what can be done about it.
+func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove, helps func(error) error) error {
 	m.Watch, m.Attempts, m.DryRun = cmp.Or(w.watch, shortest), w.attempts, w.dryRun
 	if w.hold {
 		m.StopAt = directory.CaughtUp
@@ -52,7 +53,7 @@ func (w *wanted) ask(ctx context.Context, a *app, d api, m directory.NewMove) er
 		if ctx.Err() != nil && !w.dryRun {
 			a.note("the move may be recorded all the same: cellctl move list")
 		}
-		return moveHint(err, "")
+		return helps(moveHint(err, ""))
 	case w.dryRun:
 		return a.rehearse(ctx, d, made, command(m))
 	case w.detach:
@@ -130,10 +131,11 @@ func (a *app) tenantMove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := aliveTarget(ctx, d, w.to); err != nil {
+			c, err := aliveTarget(ctx, d, w.to)
+			if err != nil {
 				return err
 			}
-			return w.ask(ctx, a, d, directory.NewMove{Tenant: t.ID, Target: directory.CellID(w.to)})
+			return w.ask(ctx, a, d, directory.NewMove{Tenant: t.ID, Target: c.ID}, func(err error) error { return targetHint(err, t, c) })
 		}),
 	}
 	cmd.Flags().StringVar(&w.to, "to", "", "cell to move it to")
@@ -144,19 +146,19 @@ func (a *app) tenantMove() *cobra.Command {
 
 // aliveTarget refuses a cell that is not there or that nobody has heard of: the
 // move would wait for it.
-func aliveTarget(ctx context.Context, d api, name string) error {
+func aliveTarget(ctx context.Context, d api, name string) (directory.Cell, error) {
 	c, err := d.Cell(ctx, directory.CellID(name))
 	switch {
 	case err != nil:
-		return cellHint(ctx, d, name, err)
+		return c, cellHint(ctx, d, name, err)
 	case !c.Healthy && c.State != directory.Retired:
 		e := problem.New(problem.CellUnavailable, "cell %s has never been heard of", c.ID)
 		if !c.SeenAt.IsZero() {
 			e = problem.New(problem.CellUnavailable, "nobody has heard of cell %s since %s", c.ID, c.SeenAt.Format(time.RFC3339))
 		}
-		return hinted{e, "start it, or choose another: cellctl cell list"}
+		return c, hinted{e, "start it, or choose another: cellctl cell list"}
 	}
-	return nil
+	return c, nil
 }
 
 func (a *app) moveCreate() *cobra.Command {
@@ -177,30 +179,10 @@ func (a *app) moveUndo() *cobra.Command {
 			if m.Phase == directory.Undone {
 				return problem.New(problem.Conflict, "move %s was undone by move %s", m.ID, m.UndoneBy)
 			}
-			err = w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID})
-			if !errors.Is(err, problem.Conflict) {
-				return err
-			}
-			if c, cellErr := d.Cell(ctx, m.Source); cellErr == nil && c.State == directory.Drained {
-				return withHint(err, problem.Conflict, "a drained cell takes nobody back until it is cordoned: cellctl cell cordon %s", c.ID)
-			}
-			if m.WatchOver(a.now()) && (m.Phase == directory.Watching || m.Phase.Ended()) {
-				return withHint(err, problem.Conflict, "its way back is closed; a move of its own copies everything: cellctl tenant move %d --to %s", m.Tenant, m.Source)
-			}
-			return err
+			return w.ask(ctx, a, d, directory.NewMove{Tenant: m.Tenant, Target: m.Source, Undoes: m.ID},
+				func(err error) error { return a.undoHint(ctx, d, m, err) })
 		}),
 	}
 	w.flags(cmd)
 	return cmd
-}
-
-// moveHint names the move that is in the way, or says where the moves are listed.
-func moveHint(err error, name string) error {
-	if e, ok := errors.AsType[*problem.Error](err); ok && e.Kind == problem.Conflict && e.Extra["move"] != "" {
-		return hinted{err, "cellctl move status " + e.Extra["move"]}
-	}
-	if name != "" {
-		return withHint(err, problem.NotFound, "cellctl move list --all shows the moves")
-	}
-	return err
 }

@@ -20,7 +20,7 @@ func verdict(w directory.Wish) func(directory.Move) error {
 func arrived(m directory.Move) error {
 	switch m.Phase {
 	case directory.Aborted:
-		return problem.New(problem.Conflict, "move %s was aborted: %s", m.ID, oneLine(m.Error))
+		return hinted{problem.New(problem.Conflict, "move %s was aborted: %s", m.ID, oneLine(m.Error)), abortedHint(m)}
 	case directory.Undone:
 		return problem.New(problem.Conflict, "move %s was undone by move %s", m.ID, m.UndoneBy)
 	}

@@ -97,10 +97,15 @@ func group(cmd *cobra.Command, sub ...*cobra.Command) *cobra.Command {
 // there: names("NAME") takes exactly one.
 func names(want ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		hint := "usage: " + cmd.UseLine()
 		if len(args) == len(want) {
+			for i, arg := range args {
+				if arg == "" { // a variable that is not set; there is nothing of that name
+					return usage(hint, "%s: %s is empty", cmd.CommandPath(), want[i])
+				}
+			}
 			return nil
 		}
-		hint := "usage: " + cmd.UseLine()
 		if len(args) < len(want) {
 			return usage(hint, "%s: %s is missing", cmd.CommandPath(), want[len(args)])
 		}

@@ -210,7 +210,7 @@ func (a *app) tenantDelete() *cobra.Command {
 			if err := d.DeleteTenant(ctx, t.ID); err != nil {
 				return err
 			}
-			if err := a.done(tenantView.name(t), "deleted"); err != nil {
+			if err := a.done(tenantView.name(t), "deleted", "cellctl tenant deleted", "cellctl tenant purge "+t.ID.String()); err != nil {
 				return err
 			}
 			a.note("its data goes when its grace is over (cellctl tenant deleted), or with cellctl tenant purge %s", t.ID)
