@@ -21,14 +21,16 @@ import (
 
 // rescue frees jobs whose claim is void: its worker is dead or too slow, or the
 // claim is of an older epoch, from before the tenant moved or stood still. Only
-// the first counts towards giving up: a move is no fault of the job. SKIP LOCKED
-// leaves alone what is being done at this moment.
+// the first counts towards giving up: a move is no fault of the job, which has one
+// more attempt for it, under a number of its own. SKIP LOCKED leaves alone what is
+// being done at this moment.
 const rescue = `
 	UPDATE cell.job j
 	   SET state = CASE WHEN v.given_up THEN 'dead' ELSE 'available' END,
 	       ended_at = CASE WHEN v.given_up THEN clock_timestamp() END,
-	       error = CASE WHEN v.given_up AND j.error = '' THEN 'its worker did not finish' ELSE j.error END
-	  FROM (SELECT id, claimed_epoch = $2 AND attempt >= max_attempts AS given_up
+	       error = CASE WHEN v.given_up AND j.error = '' THEN 'its worker did not finish' ELSE j.error END,
+	       max_attempts = j.max_attempts + CASE WHEN v.moved THEN 1 ELSE 0 END
+	  FROM (SELECT id, claimed_epoch < $2 AS moved, claimed_epoch = $2 AND attempt >= max_attempts AS given_up
 	          FROM cell.job
 	         WHERE tenant_id = $1 AND state = 'running' AND (claimed_epoch < $2 OR claimed_until <= clock_timestamp())
 	           FOR UPDATE SKIP LOCKED) v

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +52,9 @@ func (w *Worker) retain(ctx context.Context) error {
 		if _, err := w.retainOnce(ctx); err != nil && ctx.Err() == nil {
 			w.o.Log.WarnContext(ctx, "remove old events", "error", err)
 		}
+		if err := w.trimOnce(ctx); err != nil && ctx.Err() == nil {
+			w.o.Log.WarnContext(ctx, "trim streams", "error", err)
+		}
 		store.Wait(ctx, removeEvery)
 	}
 	return nil
@@ -87,6 +91,28 @@ func (w *Worker) retainOnce(ctx context.Context) (removed int64, err error) {
 		return removed, fmt.Errorf("remove old events: %w", err)
 	}
 	return removed, nil
+}
+
+// trimOnce removes entries that are older than Keep from the streams, by Redis' clock. Their
+// length alone bounds nothing in a quiet cell, where the entries of a tenant that has moved
+// away, and was deleted elsewhere, would stay: that deletion is no matter of this cell's. Who
+// has not done such an event reads it from the outbox.
+func (w *Worker) trimOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	now, err := w.redis.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("ask redis for the time: %w", err)
+	}
+	oldest := strconv.FormatInt(now.Add(-w.o.Keep).UnixMilli(), 10)
+	pipe := w.redis.Pipeline()
+	for p := range outbox.Partitions {
+		pipe.XTrimMinID(ctx, outbox.Stream(p), oldest)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("trim streams: %w", err)
+	}
+	return nil
 }
 
 // removeOld removes the oldest events up to the first one that is young: the cells that wrote them had clocks of

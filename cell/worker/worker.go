@@ -31,7 +31,7 @@ type Options struct {
 	Sweep         time.Duration         // how often to look for events that the bus lost; 0 is 2 s
 	Grace         time.Duration         // how old such an event must be; 0 is 1 s
 	Parallel      int                   // tenants that one consumer works on at a time; 0 is 4
-	Keep          time.Duration         // how long events stay in the outbox; 0 is 72 h
+	Keep          time.Duration         // how long events stay in the outbox and the streams; 0 is 72 h
 	Log           *slog.Logger          // nil is slog's default
 	Registry      prometheus.Registerer // nil keeps the metrics to itself
 }

@@ -47,8 +47,8 @@ func Evacuate(s State, locality string, o Options) (Plan, error) {
 }
 
 // Quarantine plans to move one tenant to the quarantine cell that has the fewest
-// tenants; one that is in such a cell stays there. NotFound where the tenant is not in
-// the state given.
+// tenants; one that is in such a cell stays there, unless a move under way takes it
+// away, which is refused. NotFound where the tenant is not in the state given.
 func Quarantine(s State, id directory.TenantID, o Options) (Plan, error) {
 	f, err := newFleet(s, o)
 	if err != nil {
@@ -63,8 +63,8 @@ func Quarantine(s State, id directory.TenantID, o Options) (Plan, error) {
 }
 
 func (f *fleet) isolate(t *tenant) {
-	if t.from.State == directory.Quarantine {
-		return // it is there already
+	if t.from.State == directory.Quarantine && !t.Open.undecided() {
+		return // it is there already, and stays
 	}
 	if reason, why := f.stays(t); reason != "" {
 		f.refuse(t, reason, why)

@@ -132,12 +132,28 @@ type Forecast struct {
 
 // Forecast is what the move of a tenant with the load l is expected to cost.
 func (o Options) Forecast(l Load) Forecast {
-	copying := time.Duration(float64(l.Bytes) / float64(o.BytesPerSecond) * float64(time.Second))
 	return Forecast{
 		Bytes:    l.Bytes,
-		Duration: o.Overhead + copying,
-		Pause:    o.Pause + time.Duration(l.Requests*float64(o.PausePerRequest)),
+		Duration: plus(o.Overhead, nanoseconds(float64(l.Bytes)/float64(o.BytesPerSecond)*float64(time.Second))),
+		Pause:    plus(o.Pause, nanoseconds(l.Requests*float64(o.PausePerRequest))),
 	}
+}
+
+// nanoseconds is that many, and the longest time there is where they are more: what is
+// measured comes from cells, and a time that has turned negative is within every budget.
+func nanoseconds(n float64) time.Duration {
+	if n >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(n)
+}
+
+// plus is the sum of two times that are not negative, and no longer than the longest.
+func plus(a, b time.Duration) time.Duration {
+	if sum := a + b; sum >= 0 {
+		return sum
+	}
+	return math.MaxInt64
 }
 
 // A PlannedMove is one move that a plan asks for.
@@ -199,7 +215,7 @@ func (p Plan) Total() Forecast {
 	var sum Forecast
 	for _, m := range p.Moves {
 		sum.Bytes += m.Forecast.Bytes
-		sum.Duration += m.Forecast.Duration
+		sum.Duration = plus(sum.Duration, m.Forecast.Duration)
 		sum.Pause = max(sum.Pause, m.Forecast.Pause)
 	}
 	return sum

@@ -282,6 +282,11 @@ func TestQuarantine(t *testing.T) {
 	if err != nil || len(p.Moves) > 0 || len(p.Refusals) > 0 {
 		t.Errorf("got %+v, %v, want nothing: it is in quarantine already", p, err)
 	}
+	leaving := []Tenant{tenants[0], with(tenants[1], func(n *Tenant) { n.Open = Open{"mv_1", directory.Armed, "c1"} })}
+	p, err = Quarantine(State{[]Cell{ready("c1"), jail("q1"), jail("q2")}, leaving}, 2, Default())
+	if err != nil || len(p.Moves) > 0 || len(p.Refusals) != 1 || p.Refusals[0].Reason != Moving {
+		t.Errorf("got %+v, %v, want a refusal: a move takes it out of quarantine", p, err)
+	}
 	tenants[0].Pinned = true
 	p, err = Quarantine(State{[]Cell{ready("c1"), jail("q1")}, tenants}, 1, Default())
 	if err != nil {
