@@ -188,18 +188,19 @@ func (s *Server) ask(ctx context.Context, url, name string, r Request) (*http.Re
 	return resp, nil
 }
 
-// purgeKeys removes what the tenant left in Redis. The rows are gone by then and the
-// fence holds: if Redis does not answer now, what is left ends by its TTL or is
-// cleared when the tenant comes back.
-func (s *Server) purgeKeys(ctx context.Context, r Request) {
+// purgeKeys removes what the tenant left in Redis. The rows are gone by then and the fence holds. Where Redis does not
+// answer it is asked again, by a mover that comes back: durable keys have no end of their own, and whoever deletes the tenant
+// elsewhere does not know of them.
+func (s *Server) purgeKeys(ctx context.Context, r Request) error {
 	if s.Redis == nil {
-		return
+		return nil
 	}
 	f, err := fence.Get(ctx, s.Pool, r.Tenant)
 	if err == nil && f.State == fence.Moved { // at a later epoch than the move's where an undo was aborted
 		err = s.Redis.Keep.Purge(ctx, r.Tenant, f.Epoch)
 	}
 	if err != nil {
-		s.Redis.log.WarnContext(ctx, "the tenant's redis keys were not removed", "tenant", r.Tenant, "move", r.ID, "error", err)
+		return problem.Wrap(problem.Unavailable, err, fmt.Sprintf("the keys of tenant %d in Redis were not removed", r.Tenant))
 	}
+	return nil
 }

@@ -209,7 +209,7 @@ func (s *Server) fence(ctx context.Context, r Request) (any, error) {
 func (s *Server) purge(ctx context.Context, r Request) (any, error) {
 	n, err := s.Purger.Rows(ctx, r.target())
 	if err == nil {
-		s.purgeKeys(ctx, r)
+		err = s.purgeKeys(ctx, r)
 	}
 	return map[string]int64{"rows": n}, err
 }
