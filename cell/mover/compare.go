@@ -14,7 +14,7 @@ import (
 // compare looks whether the two copies of a watching move are still the same, where
 // nobody has changed them. Only where the schema is one is a difference damage.
 func (w *work) compare(ctx context.Context, m transfer.Move, src, dst Cell) error {
-	schema, err := w.alike(ctx, m, src, dst)
+	schema, _, err := w.alike(ctx, m, src, dst)
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (w *work) compare(ctx context.Context, m transfer.Move, src, dst Cell) erro
 // mayDiffer is an error where a difference that was found while both cells had the schema before says nothing: one was
 // altered meanwhile, or both since the switch, as by a column whose default each cell makes up.
 func (w *work) mayDiffer(ctx context.Context, m transfer.Move, src, dst Cell, before string, tables []string) error {
-	schema, err := w.alike(ctx, m, src, dst)
+	schema, now, err := w.alike(ctx, m, src, dst)
 	switch {
 	case err != nil:
 		return err
@@ -48,6 +48,8 @@ func (w *work) mayDiffer(ctx context.Context, m transfer.Move, src, dst Cell, be
 		return problem.New(problem.Unavailable, "compare: the schema was altered meanwhile")
 	case schema != w.report.Schema:
 		return problem.New(problem.Conflict, "compare: rows of %s differ, but the schema was altered since the switch: it may be that alone", strings.Join(tables, ", "))
+	case w.report.Files.rewritten(now) != "":
+		return problem.New(problem.Conflict, "compare: rows of %s differ, but a table was rewritten since the switch: it may be that alone", strings.Join(tables, ", "))
 	}
 	return nil
 }
@@ -55,19 +57,19 @@ func (w *work) mayDiffer(ctx context.Context, m transfer.Move, src, dst Cell, be
 // errTwoReleases says that the copies cannot be compared yet.
 var errTwoReleases = errors.New("the cells are of two releases")
 
-// alike is the fingerprint of both cells. Unavailable where they have different ones: cells come to a release one
+// alike is the fingerprint of both cells, and their files. Unavailable where they have different ones: cells come to a release one
 // after the other, and do not hash alike meanwhile.
-func (w *work) alike(ctx context.Context, m transfer.Move, src, dst Source) (string, error) {
+func (w *work) alike(ctx context.Context, m transfer.Move, src, dst Source) (string, files, error) {
 	here, err := dst.Preflight(ctx, m, false)
 	if err != nil {
-		return "", fmt.Errorf("compare: %s: %w", m.Target, err)
+		return "", nil, fmt.Errorf("compare: %s: %w", m.Target, err)
 	}
 	there, err := src.Preflight(ctx, m, false)
 	if err != nil {
-		return "", fmt.Errorf("compare: %s: %w", m.Source, err)
+		return "", nil, fmt.Errorf("compare: %s: %w", m.Source, err)
 	}
 	if here.Fingerprint != there.Fingerprint {
-		return "", problem.Wrap(problem.Unavailable, errTwoReleases, fmt.Sprintf("compare: the schemas of %s and %s differ: once both are of one release", m.Source, m.Target))
+		return "", nil, problem.Wrap(problem.Unavailable, errTwoReleases, fmt.Sprintf("compare: the schemas of %s and %s differ: once both are of one release", m.Source, m.Target))
 	}
-	return here.Fingerprint, nil
+	return here.Fingerprint, files{m.Target: here.Files, m.Source: there.Files}, nil
 }

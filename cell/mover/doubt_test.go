@@ -59,11 +59,17 @@ func TestALateFreezeHasABudget(t *testing.T) {
 type migrated struct {
 	*fakeCell
 	since *atomic.Bool
+	files bool // its schema is the same, and its tables were rewritten
 }
 
 func (a migrated) Preflight(ctx context.Context, m transfer.Move, measure bool) (transfer.Report, error) {
 	r, err := a.fakeCell.Preflight(ctx, m, measure)
-	if a.since.Load() {
+	switch {
+	case !a.since.Load():
+		r.Files = "as they were"
+	case a.files:
+		r.Files = "rewritten"
+	default:
 		r.Fingerprint = "another"
 	}
 	return r, err
@@ -81,19 +87,21 @@ func (a migrated) Freeze(ctx context.Context, m transfer.Move, wait time.Duratio
 // was refused, nor where they were before another mover took over.
 func TestNoMoveGoesOnOverAnotherSchema(t *testing.T) {
 	t.Parallel()
-	ended := func(t *testing.T, m directory.Move) {
+	ended := func(t *testing.T, m directory.Move, why string) {
 		t.Helper()
-		if m.Phase != directory.Aborted || !strings.Contains(m.Error, "altered during the move") {
+		if m.Phase != directory.Aborted || !strings.Contains(m.Error, why) {
 			t.Errorf("got %s (%s), want it aborted", m.Phase, m.Error)
 		}
 	}
-	t.Run("refused", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var since atomic.Bool
-			ended(t, endsOf(t, settings("m1"), directory.NewMove{Attempts: 1, Watch: time.Hour},
-				func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return migrated{c, &since} }))
+	for why, files := range map[string]bool{"altered during the move": false, "rewritten during the move": true} {
+		t.Run("refused: "+why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var since atomic.Bool
+				ended(t, endsOf(t, settings("m1"), directory.NewMove{Attempts: 1, Watch: time.Hour},
+					func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return migrated{c, &since, files} }), why)
+			})
 		})
-	})
+	}
 	for name, small := range map[string]int64{"taken over": 0, "a small one taken over": 1 << 40} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -103,13 +111,13 @@ func TestNoMoveGoesOnOverAnotherSchema(t *testing.T) {
 				dir, m := leftFrozen(t, w, small)
 				var since atomic.Bool
 				since.Store(true)
-				second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since} }, slog.New(slog.DiscardHandler))
+				second := mover.New(settings("m2"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since, false} }, slog.New(slog.DiscardHandler))
 				go func() { _ = second.Run(ctx) }()
 				m, err := settle(ctx, dir, m.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
-				ended(t, m)
+				ended(t, m, "altered during the move")
 			})
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -22,6 +23,8 @@ func (w *work) unsound(ctx context.Context) (why string, err error) {
 	switch {
 	case was.Schema != w.facts.Schema:
 		return "the schema is not known to be the one of the switch", nil
+	case was.Files.rewritten(w.report.Files) != "":
+		return "a table was rewritten since the preflight of the move", nil
 	case len(was.Comparison.Differ) > 0:
 		return "a comparison found the kept copy to differ", nil
 	}
@@ -39,4 +42,18 @@ func (w *work) checkKept(ctx context.Context, m transfer.Move) error {
 		return err
 	}
 	return problem.New(problem.Conflict, "the undo began with the copy that %s kept: %s (fix: undo again, it copies everything then)", m.Target, why)
+}
+
+// files are what each cell said of where the rows of its tables are.
+type files map[directory.CellID]string
+
+// rewritten is a cell of which a table was rewritten since, as by ALTER COLUMN ... USING: its schema is the same, and no key
+// of what that has changed was noted. Of a cell of an older release, which does not say, nothing is known.
+func (f files) rewritten(now files) directory.CellID {
+	for c, was := range f {
+		if was != "" && now[c] != "" && now[c] != was {
+			return c
+		}
+	}
+	return ""
 }

@@ -29,6 +29,7 @@ type releases struct {
 	meanwhile atomic.Bool // b does while copies are compared
 	deaf      atomic.Bool // the answer to the next round is lost
 	stale     atomic.Bool // a has what it noted before it gave the tenant away
+	rewritten atomic.Bool // a table of b is, and its schema is as it was
 }
 
 func (r *releases) of(c directory.CellID) *atomic.Bool {
@@ -42,6 +43,10 @@ func (c released) Preflight(ctx context.Context, m transfer.Move, measure bool) 
 	r, err := c.fakeCell.Preflight(ctx, m, measure)
 	if c.as.of(c.id).Load() {
 		r.Fingerprint = "another"
+	}
+	r.Files = string(c.id)
+	if c.id == "b" && c.as.rewritten.Load() {
+		r.Files = "rewritten"
 	}
 	return r, err
 }
@@ -122,6 +127,7 @@ func TestAnUndoOverAnotherSchemaCopiesEverything(t *testing.T) {
 			as.b.Store(true)
 			as.deaf.Store(true)
 		}},
+		"a table rewritten": {whole: true, since: func(_ *world, as *releases) { as.rewritten.Store(true) }},
 		"copies that differ": {whole: true, since: func(w *world, _ *releases) {
 			w.damaged.Store(true)
 			time.Sleep(2 * time.Minute) // virtual: compared
@@ -220,6 +226,7 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		a, b, meanwhile bool
+		rewritten       bool
 		equal           bool
 		differ          bool
 		failed          string
@@ -227,6 +234,7 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 		"one release":                         {differ: true},
 		"one cell altered":                    {b: true, failed: "the schemas of a and b differ"},
 		"one cell altered while it is hashed": {meanwhile: true, failed: "the schemas of a and b differ"},
+		"a table rewritten since the switch":  {rewritten: true, failed: "rewritten since the switch"},
 		"both altered since the switch":       {a: true, b: true, failed: "altered since the switch"},
 		"both altered, and equal":             {a: true, b: true, equal: true},
 	} {
@@ -238,6 +246,7 @@ func TestCellsOfTwoReleasesAreNotCompared(t *testing.T) {
 				as.a.Store(tt.a)
 				as.b.Store(tt.b)
 				as.meanwhile.Store(tt.meanwhile)
+				as.rewritten.Store(tt.rewritten)
 				w.damaged.Store(!tt.equal)
 				time.Sleep(2 * time.Minute) // virtual
 				m, err := dir.Move(t.Context(), m.ID)

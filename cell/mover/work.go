@@ -28,6 +28,7 @@ type Report struct {
 	Verified  time.Time     `json:"verified_at,omitzero"`    // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
+	Files     files         `json:"files,omitempty"`  // of each, then
 	Whole     bool          `json:"whole,omitempty"`  // the target takes everything; an undo's may begin with the copy that it kept
 
 	Compared   time.Time           `json:"compared_at,omitzero"` // when the two copies of a watching move were compared last
@@ -328,7 +329,11 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 	if w.facts.Schema != "" && w.facts.Schema != here.Fingerprint {
 		return here, problem.New(problem.Conflict, "preflight: the schema of %s and %s was altered during the move (fix: move again)", m.Source, m.Target)
 	}
-	w.facts.Schema, w.report.Schema = here.Fingerprint, here.Fingerprint
+	now := files{m.Source: here.Files, m.Target: there.Files}
+	if c := w.report.Files.rewritten(now); c != "" {
+		return here, problem.New(problem.Conflict, "preflight: a table of %s was rewritten during the move, and nobody noted which rows that has changed (fix: move again)", c)
+	}
+	w.facts.Schema, w.report.Schema, w.report.Files = here.Fingerprint, here.Fingerprint, now
 	return here, nil
 }
 

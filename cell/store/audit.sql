@@ -51,7 +51,7 @@ SELECT name || ' has no primary key that begins with tenant_id' FROM tenant t
 UNION ALL
 SELECT name || ' has the unique index ' || i.indexrelid::regclass || ' without tenant_id'
   FROM tenant t JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND (i.indisunique OR i.indisexclusion)
- WHERE NOT t.attnum = ANY (i.indkey::smallint[])
+ WHERE NOT t.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]) -- behind: INCLUDE
 UNION ALL
 SELECT name || ' has the foreign key ' || k.conname || ' that does not pair tenant_id with tenant_id'
   FROM tenant t JOIN pg_catalog.pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f'

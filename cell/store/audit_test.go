@@ -48,6 +48,9 @@ func TestUnsafeSchemasAreRefused(t *testing.T) {
 		"unique index": {
 			`CREATE UNIQUE INDEX title ON notes.note (text);`, "has the unique index notes.title without tenant_id",
 		},
+		"unique index that includes the tenant": {
+			`CREATE UNIQUE INDEX title ON notes.note (text) INCLUDE (tenant_id);`, "has the unique index notes.title without tenant_id",
+		},
 		"foreign key": {
 			`CREATE TABLE notes.kind (tenant_id bigint, id bigint, PRIMARY KEY (tenant_id, id)); SELECT cell.protect('notes.kind');
 			 ALTER TABLE notes.note ADD COLUMN owner bigint, ADD CONSTRAINT crossed FOREIGN KEY (owner, tenant_id) REFERENCES notes.kind (tenant_id, id);`,

@@ -21,6 +21,7 @@ type Table struct {
 	KeyOps   []string // the schemas of their operators, quoted; "" where those are the server's own
 	Binary   bool     // its values mean the same to another server in COPY's binary form
 	Counted  []string // columns that a sequence of the table's own fills, quoted
+	Numbers  []string // those sequences, qualified and quoted
 	Types    string   // stands for the types of Columns
 	Parted   bool     // it is partitioned: a row's place does not say which partition's it is
 }
@@ -32,7 +33,7 @@ type Table struct {
 // text of xml, also in an array, is what its output makes of it, which is what a copy
 // brings: a cast keeps a declaration that both leave out, and a newline behind it.
 const tables = `
-	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), col.types, c.relkind = 'p'
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), coalesce(col.numbers, '{}'), col.types, c.relkind = 'p'
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
@@ -48,6 +49,7 @@ const tables = `
 	              AND NOT bool_or(coalesce(nullif(ty.typbasetype, 0), ty.oid) IN ('tsquery'::regtype, 'tsquery[]'::regtype)) AS portable,
 	              array_agg(quote_ident(a.attname) ORDER BY a.attname COLLATE "C")
 	                        FILTER (WHERE pg_get_serial_sequence(c.oid::regclass::text, a.attname) IS NOT NULL) AS counted,
+	              array_remove(array_agg(pg_get_serial_sequence(c.oid::regclass::text, a.attname) ORDER BY a.attname COLLATE "C"), NULL) AS numbers,
 	              md5(string_agg(format_type(a.atttypid, a.atttypmod), ' ' ORDER BY a.attname COLLATE "C") FILTER (WHERE a.attgenerated = '')) AS types
 	         FROM pg_attribute a
 	         JOIN pg_type ty ON ty.oid = a.atttypid

@@ -30,8 +30,12 @@ WITH tenant AS (
      WHERE ty.typtype = 'd' AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
     UNION ALL
     SELECT concat_ws(' ', 'composite', n.nspname, ty.typname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ',' ORDER BY a.attnum))
-      FROM pg_type ty JOIN pg_class c ON c.oid = ty.typrelid AND c.relkind = 'c' JOIN pg_namespace n ON n.oid = ty.typnamespace
+      FROM pg_type ty JOIN pg_class c ON c.oid = ty.typrelid JOIN pg_namespace n ON n.oid = ty.typnamespace
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-     WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema' GROUP BY n.nspname, ty.typname
+     WHERE n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+       AND (c.relkind = 'c' OR ty.oid IN ( -- a table's rows as values: what they are made of, in which order
+            SELECT CASE WHEN e.typcategory = 'A' THEN e.typelem ELSE e.oid END
+              FROM pg_type e WHERE e.oid IN (SELECT atttypid FROM pg_attribute WHERE attnum > 0 UNION SELECT typbasetype FROM pg_type)))
+     GROUP BY n.nspname, ty.typname
 )
 SELECT encode(sha256(convert_to(string_agg(text, E'\n' ORDER BY text COLLATE "C"), 'UTF8')), 'hex') FROM line

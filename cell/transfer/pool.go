@@ -21,7 +21,12 @@ var textForm = map[string]string{
 	"jit": "off",
 	// A statement of a mover that died must not go on for ever, nor hold the fence.
 	"idle_in_transaction_session_timeout": "60s",
+	// What the server or the database says of all sessions is for requests: a copy takes as long as it takes.
+	"statement_timeout": "0", "lock_timeout": "0", "default_transaction_isolation": "read committed",
 }
+
+// unbounded is the same of a setting that servers before 17 do not know.
+const unbounded = `; SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'`
 
 // Open makes the pool of the transfer endpoint: for the role that
 // store.PrepareMover made, with settings that give values one form. size bounds its
@@ -49,7 +54,7 @@ func open(ctx context.Context, url string, size int32, first string) (*pgxpool.P
 	}
 	// A stream's transaction has no other end for a day where our machine is gone. Of liveness it
 	// is all: the bound of an answer that nobody takes would end a slow reader's.
-	first = pg.KeepAlives(cfg.ConnConfig) + first
+	first = pg.KeepAlives(cfg.ConnConfig) + first + unbounded
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, first)
 		return err

@@ -26,7 +26,8 @@ type Finding struct {
 // A Report is what a cell says before a move: what would make it unsafe, what its
 // schema is, and how much there is to move.
 type Report struct {
-	Fingerprint string    `json:"fingerprint"` // of everything that both cells must have alike
+	Fingerprint string    `json:"fingerprint"`     // of everything that both cells must have alike
+	Files       string    `json:"files,omitempty"` // of this cell alone: another one where a tenant table was rewritten
 	Findings    []Finding `json:"findings"`
 	Rows        int64     `json:"rows"`               // of the tenant, all tables; at most SizeLimit are counted per table
 	Bytes       int64     `json:"bytes"`              // of those rows, as they are stored
@@ -42,6 +43,10 @@ var preflightSQL string
 //
 //go:embed fingerprint.sql
 var fingerprintSQL string
+
+// filesSQL stands for where the rows of all tenant tables are.
+const filesSQL = `
+	SELECT coalesce(md5(string_agg(concat_ws(' ', oid, relfilenode), ',' ORDER BY oid)), '') FROM pg_class WHERE relforcerowsecurity AND relkind = 'r'`
 
 // SizeLimit is where Preflight stops counting a table's rows: it has to tell small
 // tenants from large ones, not to count the large ones.
@@ -96,6 +101,9 @@ func (p *Preflight) look(ctx context.Context, db pg.DB) (Report, []Table, error)
 	}
 	if err := db.QueryRow(ctx, fingerprintSQL).Scan(&r.Fingerprint); err != nil {
 		return r, nil, fmt.Errorf("fingerprint: %w", err)
+	}
+	if err := db.QueryRow(ctx, filesSQL).Scan(&r.Files); err != nil {
+		return r, nil, fmt.Errorf("files of tables: %w", err)
 	}
 	if list, err = Tables(ctx, db); err != nil {
 		return r, nil, err

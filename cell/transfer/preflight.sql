@@ -24,6 +24,24 @@ WITH RECURSIVE rel AS (
                          UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE ty.typtype = 'c' AND a.attrelid = ty.typrelid AND a.attnum > 0 AND NOT a.attisdropped) x (typ)
 ), holds AS (
     SELECT p.name, p.attname, p.typ, ty.typname FROM part p JOIN pg_type ty ON ty.oid = p.typ
+), called (name, fn) AS ( -- functions that are called where a row is stored
+    SELECT t.name, d.refobjid
+      FROM tenant t
+     CROSS JOIN LATERAL (SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k WHERE k.conrelid = t.oid
+                         UNION ALL SELECT 'pg_attrdef'::regclass, g.oid FROM pg_attrdef g JOIN pg_attribute a ON a.attrelid = g.adrelid AND a.attnum = g.adnum AND a.attgenerated <> '' WHERE g.adrelid = t.oid
+                         UNION ALL SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i WHERE i.indrelid = t.oid
+                         UNION ALL SELECT 'pg_class'::regclass, t.oid) s (class, obj) -- a partition key
+      JOIN pg_depend d ON d.classid = s.class AND d.objid = s.obj AND d.refclassid = 'pg_proc'::regclass
+    UNION
+    SELECT h.name, d.refobjid
+      FROM holds h JOIN pg_constraint k ON k.contypid = h.typ
+      JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass
+), number AS ( -- columns that are filled from a sequence, by their default or because it is their own
+    SELECT t.name, a.attname, ty.typcategory, d.oid AS def, pg_get_expr(d.adbin, d.adrelid) AS made,
+           pg_get_serial_sequence(t.oid::regclass::text, a.attname)::regclass AS own
+      FROM root t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+      JOIN pg_type ty ON ty.oid = a.atttypid
+      LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
 ), made (oid) AS ( -- of tenant rows: views, and what is made of those
     SELECT oid FROM tenant
     UNION
@@ -48,18 +66,20 @@ SELECT 'inheritance', name, 'it inherits from another table that is not partitio
   FROM tenant t WHERE EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent WHERE i.inhrelid = t.oid AND p.relkind = 'r')
 UNION ALL
 SELECT 'unique-without-tenant', name, 'unique index ' || i.indexrelid::regclass || ' lacks tenant_id: it could clash in the target', 'add tenant_id to the index'
-  FROM root t JOIN pg_index i ON i.indrelid = t.oid AND i.indisunique AND NOT i.indisprimary WHERE NOT t.attnum = ANY (i.indkey::smallint[])
+  FROM tenant t JOIN pg_index i ON i.indrelid = t.oid AND i.indisunique AND NOT i.indisprimary
+  JOIN pg_class x ON x.oid = i.indexrelid AND NOT x.relispartition -- one of a partition alone is looked at, too
+ WHERE NOT t.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]) -- behind: INCLUDE
 UNION ALL
 SELECT 'exclusion-without-tenant', t.name, 'exclusion constraint ' || k.conname || ' lacks tenant_id: it could clash in the target', 'add tenant_id WITH ='
-  FROM root t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'x' WHERE NOT t.attnum = ANY (k.conkey)
+  FROM tenant t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'x' AND k.conparentid = 0 WHERE NOT t.attnum = ANY (k.conkey)
 UNION ALL
 SELECT 'foreign-key-without-tenant', t.name, 'foreign key ' || k.conname || ' does not pair tenant_id with tenant_id: it may point at another tenant''s row', 'FOREIGN KEY (tenant_id, ...) REFERENCES ... (tenant_id, ...)'
-  FROM root t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f'
-  JOIN root r ON r.oid = k.confrelid
+  FROM tenant t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0
+  JOIN tenant r ON r.oid = k.confrelid
  WHERE NOT EXISTS (SELECT FROM unnest(k.conkey, k.confkey) AS p (here, there) WHERE p.here = t.attnum AND p.there = r.attnum)
 UNION ALL
 SELECT 'foreign-key-to-shared', name, 'foreign key ' || k.conname || ' points at ' || k.confrelid::regclass || ', which does not move', 'give that table a tenant_id, or keep the reference as a value'
-  FROM root t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f' WHERE NOT EXISTS (SELECT FROM tenant r WHERE r.oid = k.confrelid)
+  FROM tenant t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f' AND k.conparentid = 0 WHERE NOT EXISTS (SELECT FROM tenant r WHERE r.oid = k.confrelid)
 UNION ALL
 SELECT 'foreign-key-from-shared', r.name, 'foreign key ' || k.conname || ' points at the tenant table ' || k.confrelid::regclass || ': its rows would be left dangling', 'give the table a tenant_id, or drop the key'
   FROM pg_constraint k JOIN rel r ON r.oid = k.conrelid WHERE k.contype = 'f' AND EXISTS (SELECT FROM tenant t WHERE t.oid = k.confrelid) AND NOT EXISTS (SELECT FROM tenant t WHERE t.oid = k.conrelid)
@@ -90,7 +110,7 @@ SELECT 'always-rule', name, 'rule ' || w.rulename || ' is ENABLE ALWAYS or REPLI
 UNION ALL
 SELECT 'large-object', name, 'column ' || attname || ' holds an oid: large objects do not move', 'use bytea' FROM holds WHERE typname IN ('oid', 'lo')
 UNION ALL
-SELECT 'catalog-reference', name, 'column ' || attname || ' of type ' || typname || ' holds numbers of this cell''s own catalog', 'use text' FROM holds WHERE typname LIKE 'reg%' AND typ < 16384
+SELECT 'catalog-reference', name, 'column ' || attname || ' of type ' || typname || ' holds numbers of this cell''s own catalog', 'use text' FROM holds WHERE (typname LIKE 'reg%' OR typname = 'aclitem') AND typ < 16384
 UNION ALL
 SELECT 'physical-reference', name, 'column ' || attname || ' of type ' || typname || ' means something in this database only', 'use bigint or uuid'
   FROM holds WHERE typname IN ('tid', 'xid', 'xid8', 'cid', 'pg_lsn', 'pg_snapshot', 'txid_snapshot')
@@ -100,9 +120,22 @@ UNION ALL
 SELECT 'collation', name, 'column ' || attname || ' has a nondeterministic collation: unequal values would hash alike', 'use a deterministic collation'
   FROM col JOIN pg_collation c ON c.oid = attcollation WHERE NOT c.collisdeterministic
 UNION ALL
-SELECT 'shared-sequence', name, 'column ' || a.attname || ' takes its default from a sequence that is not the table''s own: nobody raises it at the target', 'ALTER SEQUENCE ... OWNED BY the column, or use an identity column'
-  FROM root t JOIN pg_attrdef d ON d.adrelid = t.oid JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.adnum
- WHERE pg_get_expr(d.adbin, d.adrelid) LIKE '%nextval(%' AND pg_get_serial_sequence(t.oid::regclass::text, a.attname) IS NULL
+SELECT 'collation-version', t.name, 'collation ' || c.collname || ' of its key has another version than when the key''s index was made: rows may not be found by it, and would be lost', 'REINDEX, then ALTER DATABASE ... REFRESH COLLATION VERSION, or ALTER COLLATION'
+  FROM root t JOIN pg_index i ON i.indrelid = t.oid AND i.indisprimary
+  JOIN pg_collation c ON c.oid = ANY (i.indcollation::oid[])
+ CROSS JOIN LATERAL (SELECT d.datcollversion, pg_database_collation_actual_version(d.oid) FROM pg_database d WHERE d.datname = current_database() AND c.collprovider = 'd'
+                     UNION ALL SELECT c.collversion, pg_collation_actual_version(c.oid) WHERE c.collprovider <> 'd') v (was, now)
+ WHERE v.was IS DISTINCT FROM v.now AND v.was IS NOT NULL
+UNION ALL
+SELECT 'shared-sequence', name, 'column ' || attname || ' takes its default from a sequence that is not the table''s own, or not the one that is: nobody raises it at the target', 'ALTER SEQUENCE ... OWNED BY the column, and of another one OWNED BY NONE, or use an identity column'
+  FROM number WHERE made LIKE '%nextval(%'
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = def AND d.refclassid = 'pg_class'::regclass AND d.refobjid = own)
+UNION ALL
+SELECT 'shared-sequence', h.name, 'column ' || h.attname || ' takes its default from a sequence, by its type: nobody raises it at the target', 'ALTER DOMAIN ... DROP DEFAULT, and an identity column'
+  FROM holds h JOIN pg_type y ON y.oid = h.typ AND y.typdefault LIKE '%nextval(%'
+UNION ALL
+SELECT 'computed-number', name, 'column ' || attname || ' holds something else than the number of its sequence: nobody can tell at the target which come next', 'give the sequence a column of its own, of type bigint'
+  FROM number WHERE own IS NOT NULL AND typcategory <> 'N' OR made LIKE '%nextval(%' AND made !~ '^\(?nextval\(''[^()]+''::regclass\)\)?(::(smallint|integer|bigint|numeric))?$'
 UNION ALL
 SELECT 'cached-sequence', name, 'sequence ' || s.seqrelid::regclass || ' has CACHE ' || s.seqcache || ': numbers that a session keeps are given at the target although the tenant has them', 'ALTER SEQUENCE ... CACHE 1, and restart the cell'
   FROM root t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
@@ -114,6 +147,9 @@ SELECT 'descending-sequence', name, 'sequence ' || s.seqrelid::regclass || ' cou
 UNION ALL
 SELECT 'materialized-view', r.name, 'it is made from tenant rows and does not move', 'drop it, or make it a table that events keep up to date'
   FROM rel r WHERE r.relkind = 'm' AND r.oid IN (SELECT oid FROM made)
+UNION ALL
+SELECT 'no-execute', c.name, 'function ' || c.fn::regprocedure || ', which a constraint, an index or a generated column calls, is not open to the role that stores rows', 'GRANT EXECUTE ON FUNCTION ... TO cell_move'
+  FROM called c WHERE NOT has_function_privilege('cell_move', c.fn, 'EXECUTE')
 UNION ALL
 SELECT 'subscription', name, 'a logical replication subscription writes into it', 'drop the subscription' FROM tenant t WHERE EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = t.oid)
 UNION ALL

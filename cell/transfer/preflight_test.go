@@ -50,6 +50,21 @@ var unsafe = []struct{ code, ddl string }{
 	{"large-object", `CREATE DOMAIN app.photo AS oid; ALTER TABLE app.ok ADD photo app.photo`},
 	{"large-object", `ALTER TABLE app.ok ADD photos oid[]`},
 	{"money", `CREATE TYPE app.price AS (amount money[]); ALTER TABLE app.ok ADD price app.price`},
+	{"unique-without-tenant", `CREATE UNIQUE INDEX ON app.ok (name) INCLUDE (tenant_id)`},
+	{"unique-without-tenant", parted + `CREATE UNIQUE INDEX ON app.p_0 (id)`},
+	{"exclusion-without-tenant", parted + `ALTER TABLE app.p_0 ADD EXCLUDE USING btree (id WITH =)`},
+	{"foreign-key-without-tenant", parted + `ALTER TABLE app.ok ADD UNIQUE (id); ALTER TABLE app.p_0 ADD FOREIGN KEY (id) REFERENCES app.ok (id)`},
+	{"foreign-key-to-shared", parted + `CREATE TABLE app.country (id int PRIMARY KEY); ALTER TABLE app.p_0 ADD FOREIGN KEY (id) REFERENCES app.country`},
+	{"catalog-reference", `ALTER TABLE app.ok ADD rights aclitem[]`},
+	{"shared-sequence", `ALTER TABLE app.ok ADD number bigserial; CREATE SEQUENCE app.later; ALTER TABLE app.ok ALTER number SET DEFAULT nextval('app.later')`},
+	{"shared-sequence", `CREATE SEQUENCE app.numbers; CREATE DOMAIN app.number AS bigint DEFAULT nextval('app.numbers'); ALTER TABLE app.ok ADD number app.number`},
+	{"computed-number", codes + `ALTER TABLE app.ok ADD code text DEFAULT nextval('app.codes'); ALTER SEQUENCE app.codes OWNED BY app.ok.code`},
+	{"computed-number", codes + `ALTER TABLE app.ok ADD code bigint DEFAULT -nextval('app.codes'); ALTER SEQUENCE app.codes OWNED BY app.ok.code`},
+	{"collation-version", `UPDATE pg_database SET datcollversion = 'before' WHERE datname = current_database(); CREATE TABLE app.t (tenant_id bigint NOT NULL, k text, PRIMARY KEY (tenant_id, k))`},
+	{"no-execute", even + `ALTER TABLE app.ok ADD CHECK (app.even(id))`},
+	{"no-execute", even + `ALTER TABLE app.ok ADD even boolean GENERATED ALWAYS AS (app.even(id)) STORED`},
+	{"no-execute", even + `CREATE INDEX ON app.ok (tenant_id, app.even(id))`},
+	{"no-execute", even + `CREATE DOMAIN app.pair AS int CHECK (app.even(VALUE)); ALTER TABLE app.ok ADD pair app.pair`},
 }
 
 // parted is a sound table of one partition.
@@ -57,6 +72,13 @@ const parted = `
 	CREATE TABLE app.p (tenant_id bigint NOT NULL, id int, PRIMARY KEY (tenant_id, id)) PARTITION BY HASH (id);
 	CREATE TABLE app.p_0 PARTITION OF app.p FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 	SELECT cell.protect('app.p'); `
+
+const codes = `CREATE SEQUENCE app.codes; `
+
+// even is a function that only the application may call.
+const even = `
+	CREATE FUNCTION app.even(int) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1 % 2 = 0';
+	REVOKE EXECUTE ON FUNCTION app.even FROM PUBLIC; GRANT EXECUTE ON FUNCTION app.even TO cell_app; `
 
 const sound = `
 	CREATE SCHEMA app;
@@ -93,7 +115,7 @@ func TestPreflightRefusesUnsafeSchemas(t *testing.T) {
 
 func TestFingerprintTellsSchemasApart(t *testing.T) {
 	t.Parallel()
-	c := newCell(t, "a", sound+`; CREATE TYPE app.mood AS ENUM ('sad')`, "app.ok")
+	c := newCell(t, "a", sound+`; CREATE TYPE app.mood AS ENUM ('sad'); CREATE TABLE app.place (street text, city text); ALTER TABLE app.ok ADD homes app.place[]`, "app.ok")
 	var look transfer.Preflight
 	fingerprint := func(ddl string) string {
 		tx, err := c.owner.Begin(t.Context())
@@ -115,6 +137,7 @@ func TestFingerprintTellsSchemasApart(t *testing.T) {
 		`ALTER TABLE app.ok ALTER name SET NOT NULL`, `CREATE UNIQUE INDEX ON app.ok (tenant_id, name)`, `ALTER TABLE app.ok ADD CHECK (id > 0)`,
 		`ALTER TABLE app.ok ADD big text GENERATED ALWAYS AS (upper(name)) STORED`, `ALTER TYPE app.mood RENAME VALUE 'sad' TO 'glad'`,
 		`ALTER TABLE app.ok ALTER name TYPE text COLLATE "C"`,
+		`ALTER TABLE app.place DROP street; ALTER TABLE app.place ADD street text`, // a row as a value is its columns in their order
 	} {
 		if fingerprint(ddl) == want {
 			t.Errorf("%s: the fingerprint stays the same", ddl)

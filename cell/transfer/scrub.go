@@ -37,7 +37,6 @@ func (p Part) left() (tables []string) {
 			tables = append(tables, table)
 		}
 	}
-	slices.Sort(tables)
 	return tables
 }
 
@@ -98,12 +97,29 @@ func Compare(part Part, there map[string]Digest) Comparison {
 			c.Differ = append(c.Differ, table)
 		}
 	}
-	slices.Sort(c.Differ)
+	c.Differ, c.Left = named(c.Differ), named(c.Left)
 	return c
 }
 
+// mostNamed is how many tables a comparison names: the directory keeps so much of a report, and takes none that is longer.
+const mostNamed = 100
+
+// named is the tables, sorted, and how many more there are.
+func named(tables []string) []string {
+	slices.Sort(tables)
+	if more := len(tables) - mostNamed; more > 0 {
+		tables = append(tables[:mostNamed:mostNamed], fmt.Sprintf("and %d more", more))
+	}
+	return tables
+}
+
 func inSnapshot(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		return asTheyWere(ctx, tx)
+	})
 }
 
 func watches(ctx context.Context, tx pgx.Tx, m Move, query string) error {

@@ -1,7 +1,9 @@
 package transfer_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -66,5 +68,22 @@ func TestScrubFindsDamageAndNothingElse(t *testing.T) {
 	}
 	if _, err := transfer.Kept(ctx, b.mover, there, nil); !errors.Is(err, problem.Conflict) {
 		t.Errorf("the kept copy of the cell that serves: got %v, want a conflict", err)
+	}
+}
+
+// TestAComparisonFitsIntoAReport: the directory takes none of more than 32 KiB, however many tables differ, and a move whose
+// comparison is not recorded would be compared for ever.
+func TestAComparisonFitsIntoAReport(t *testing.T) {
+	t.Parallel()
+	part := transfer.Part{Digests: map[string]transfer.Digest{}, Keys: map[string]json.RawMessage{}}
+	for i := range 5000 {
+		part.Digests[fmt.Sprintf("a_schema_of_a_long_name.a_table_whose_name_is_long_%d", i)] = transfer.Digest{Rows: 1}
+		part.Keys[fmt.Sprintf("a_schema_of_a_long_name.another_whose_name_is_long_%d", i)] = json.RawMessage("null")
+	}
+	c := transfer.Compare(part, nil)
+	text, err := json.Marshal(c)
+	must(t, err)
+	if last := c.Differ[len(c.Differ)-1]; len(text) > 16<<10 || c.Tables != 5000 || last != "and 4900 more" {
+		t.Errorf("got %d bytes about %d tables, the last %q", len(text), c.Tables, last)
 	}
 }

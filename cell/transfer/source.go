@@ -129,6 +129,9 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			total.Tables, total.Rows, total.Keys = total.Tables+n.Tables, total.Rows+n.Rows, total.Keys+n.Keys
 		}
 		total.Bytes = out.bytes
+		if err := asTheyWere(ctx, tx); err != nil {
+			return err
+		}
 		if head.Frozen {
 			return nil // the freeze's own commit was on disk before
 		}

@@ -349,9 +349,9 @@ const sequenceMargin = 1000
 // by half of what it has left at most; at its end, which nobody could take back, it is
 // left as it is, and the round is a Conflict.
 func (s Step) raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
-	for _, col := range t.Counted {
+	for i, col := range t.Counted {
 		var raised *int64
-		err := tx.QueryRow(ctx, t.raise(col, from, len(args)), append(args[:len(args):len(args)], t.Name, strings.Trim(col, `"`), sequenceMargin, s.Undo)...).Scan(&raised)
+		err := tx.QueryRow(ctx, t.raise(i, from, len(args)), append(args[:len(args):len(args)], t.Numbers[i], sequenceMargin, s.Undo)...).Scan(&raised)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows): // it is above them
 		case err != nil:
@@ -364,16 +364,17 @@ func (s Step) raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from strin
 	return nil
 }
 
-// raise is raiseSequences for one column and the rows t of from, which has n parameters; the table, the
-// column, the margin and whether it is an undo follow. No row: there is nothing to raise; NULL: it would be used up.
-func (t Table) raise(col, from string, n int) string {
+// raise is raiseSequences for the i-th counted column and the rows t of from, which has n parameters; the sequence,
+// the margin and whether it is an undo follow. No row: there is nothing to raise; NULL: it would be used up. What the sequence
+// has given last, or begins with where it has given none, is read when the tenant's greatest number is known: others draw meanwhile.
+func (t Table) raise(i int, from string, n int) string {
 	return fmt.Sprintf(`
 		SELECT CASE WHEN q.seqmax::numeric - m.max >= CASE WHEN $%[6]d THEN 3 ELSE least(1000 * $%[5]d::bigint, (q.seqmax::numeric - q.seqmin) / 10) END
 		            THEN pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0))) END
 		  FROM pg_catalog.pg_sequence q
 		 CROSS JOIN LATERAL (SELECT (max(t.%[1]s) FILTER (WHERE t.%[1]s BETWEEN q.seqmin AND q.seqmax))::bigint FROM %[2]s) AS m (max)
-		 WHERE q.seqrelid = pg_get_serial_sequence($%[3]d, $%[4]d)::regclass
-		   AND m.max >= coalesce(pg_sequence_last_value(q.seqrelid), q.seqmin)`, col, from, n+1, n+2, n+3, n+4)
+		 WHERE q.seqrelid = $%[4]d::text::regclass
+		   AND m.max >= (SELECT last_value FROM %[3]s)`, t.Counted[i], from, t.Numbers[i], n+1, n+2, n+3)
 }
 
 // clear deletes the tenant's rows from every table: a kept copy, or what an earlier attempt left.

@@ -52,16 +52,22 @@ const outboxGaps = `
 
 // A foreignKey is one between two tenant tables.
 type foreignKey struct {
-	Name, From, To string
-	Here, There    []string
+	Name, From, To   string
+	Here, There, Ops []string // columns; of There with their collation; what is asked of both, There first
 }
 
+// foreignKeySQL lists them, also those of a single partition. A key's columns are compared by its own operators, under the
+// collation of what it points at: a session of ours finds no operator of an extension, and of two collations neither.
 const foreignKeySQL = `
 	SELECT k.conname, k.conrelid::regclass::text, k.confrelid::regclass::text,
 	       ARRAY(SELECT quote_ident(a.attname) FROM unnest(k.conkey) WITH ORDINALITY u (n, o) JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY o),
-	       ARRAY(SELECT quote_ident(a.attname) FROM unnest(k.confkey) WITH ORDINALITY u (n, o) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY o)
+	       ARRAY(SELECT quote_ident(a.attname) || coalesce(' COLLATE ' || quote_ident(s.nspname) || '.' || quote_ident(l.collname), '')
+	               FROM unnest(k.confkey) WITH ORDINALITY u (n, o) JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n
+	               LEFT JOIN (pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace) ON l.oid = a.attcollation ORDER BY o),
+	       ARRAY(SELECT format('OPERATOR(%I.%s)', s.nspname, p.oprname)
+	               FROM unnest(k.conpfeqop) WITH ORDINALITY u (n, o) JOIN pg_operator p ON p.oid = u.n JOIN pg_namespace s ON s.oid = p.oprnamespace ORDER BY o)
 	  FROM pg_constraint k
-	  JOIN pg_class c ON c.oid = k.conrelid AND NOT c.relispartition AND c.relforcerowsecurity
+	  JOIN pg_class c ON c.oid = k.conrelid AND c.relforcerowsecurity
 	 WHERE k.contype = 'f' AND k.conparentid = 0`
 
 func foreignKeys(ctx context.Context, tx pgx.Tx) ([]foreignKey, error) {
@@ -81,7 +87,7 @@ func foreignKeys(ctx context.Context, tx pgx.Tx) ([]foreignKey, error) {
 func (k foreignKey) orphans() string {
 	var on, set []string
 	for i, h := range k.Here {
-		on = append(on, fmt.Sprintf("r.%s = t.%s", k.There[i], h))
+		on = append(on, fmt.Sprintf("r.%s %s t.%s", k.There[i], k.Ops[i], h))
 		set = append(set, fmt.Sprintf("t.%s IS NOT NULL", h))
 	}
 	return fmt.Sprintf("SELECT count(*) FROM %s t WHERE t.tenant_id = $1 AND %s AND NOT EXISTS (SELECT FROM %s r WHERE %s)",

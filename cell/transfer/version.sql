@@ -22,4 +22,5 @@ SELECT concat_ws(' ', pg_postmaster_start_time(), (SELECT checkpoint_lsn FROM pg
     UNION ALL SELECT 16, objid, objsubid, xmin, ctid FROM pg_depend WHERE objid >= 16384
     UNION ALL SELECT 17, srsubid, srrelid::bigint, xmin, ctid FROM pg_subscription_rel
     UNION ALL SELECT 18, seqrelid, 0, xmin, ctid FROM pg_sequence
+    UNION ALL SELECT 19, oid, 0, xmin, ctid FROM pg_database WHERE datname = current_database()
   ) AS row
