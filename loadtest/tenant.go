@@ -22,6 +22,7 @@ type Plan struct {
 	Lanes int           // how many requests it has under way at most; 0 is 1
 	Think time.Duration // pause between two operations of a lane, at most twice as long
 	Dated bool          // some tasks get a date, and are left alone from then on: each falls due once
+	Limit int           // its requests a minute, where GivenBack is to tell what cells forget of them
 }
 
 // A Tenant is one customer: it writes, remembers what was acknowledged, and checks.
@@ -33,6 +34,7 @@ type Tenant struct {
 	rec   *Recorder
 	plan  Plan
 	lanes []*lane
+	left  allowance
 }
 
 // signedUp is the answer to POST /signup.
@@ -76,7 +78,7 @@ func knock(ctx context.Context, ep *Endpoint, r Request) (Answer, error) {
 
 // Adopt makes a Tenant of one that exists already.
 func Adopt(ep *Endpoint, rec *Recorder, of directory.Tenant, token string, plan Plan) *Tenant {
-	t := &Tenant{Tenant: of, Token: token, ep: ep, rec: rec, plan: plan}
+	t := &Tenant{Tenant: of, Token: token, ep: ep, rec: rec, plan: plan, left: allowance{perMinute: plan.Limit}}
 	for i := range max(plan.Lanes, 1) {
 		t.lanes = append(t.lanes, newLane(t, i))
 	}
@@ -105,7 +107,12 @@ func (t *Tenant) Do(ctx context.Context, r Request) (Answer, error) {
 	if r.Token == "" {
 		r.Token = t.Token
 	}
-	return t.ep.Do(ctx, r)
+	known, sent := t.left.mark(), time.Now()
+	a, err := t.ep.Do(ctx, r)
+	if a.Status < 500 { // what a cell could not do it may have counted when the tenant was gone already
+		t.left.answered(known, sent, time.Now(), a.Header)
+	}
+	return a, err
 }
 
 // Work lets the tenant's lanes work until stop is closed. A lane finishes the

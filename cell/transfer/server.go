@@ -153,6 +153,7 @@ func (s *Server) answer(f call) http.Handler {
 func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	have, err := s.Target.Received(ctx, r.target())
 	if err != nil || have.Final {
+		s.keysAgain(ctx, r, have)
 		return have, err
 	}
 	keys := s.startKeys(ctx, r, have.Round <= 0 && !r.Final)

@@ -347,6 +347,11 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestEachPathIsForWhoNeedsIt",
 	},
 	{
+		name: "a-late-round-brings-keys", why: "a mover that is late sets the limit back of a tenant that is served",
+		in: "cell/transfer/keys.go", edit: []edit{{"if err == nil && f.State == fence.Incoming && f.Move", "if err == nil && f.Move"}},
+		pkg: transferPkg, test: "TestALastRoundThatIsAskedForAgainBringsTheKeys",
+	},
+	{
 		name: "a-cell-speaks-for-others", why: "a cell that is taken over aborts the moves of another, or registers in its place",
 		in: "directory/server/self.go", edit: []edit{{"(!ok || by.Subject", "(!ok && false || by.Subject"}},
 		pkg: serverPkg, test: "TestACellSpeaksForItselfAlone",

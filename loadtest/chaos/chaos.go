@@ -1,7 +1,8 @@
 // Package chaos moves tenants back and forth between the cells of a real stack
 // while they work, breaks every part of it meanwhile, and holds what must never
 // be: a second owner, an acknowledged write that is lost or doubled, an event out
-// of order, rows left behind, a neighbour changed, a move that does not end.
+// of order, rows left behind, a neighbour changed, a move that does not end, a durable
+// key or a used limit lost although Redis was there, a stream left at the old cell.
 //
 // What is broken, when and during which move follows from a seed, so the same
 // seed replays the same plan. How processes interleave does not: the same plan
@@ -68,6 +69,9 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// limit is how many requests a minute a tenant may make. It is not to be reached.
+const limit = 1500
+
 // stopTimeout bounds how long the stack may take to stop.
 const stopTimeout = time.Minute
 
@@ -96,7 +100,8 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 	s, err := stack.Start(ctx, stack.Options{
 		Dir: o.Dir, BinDir: o.BinDir, Cells: o.Cells, Routers: routers, Movers: movers, Log: logOf(o.Progress), Route: proxies.route,
 		// A dead mover's moves are taken over soon; a pause ends before the routers' patience does.
-		Env: []string{"MOVER_PAUSE_BUDGET=1200ms", "MOVER_LEASE_TTL=2400ms", "MOVER_POLL=50ms"},
+		// A tenant uses up its limit somewhat faster than it comes back, so that moves find some of it used.
+		Env: []string{"MOVER_PAUSE_BUDGET=1200ms", "MOVER_LEASE_TTL=2400ms", "MOVER_POLL=50ms", fmt.Sprintf("CELL_RATE_PER_MINUTE=%d", limit)},
 		// Tenants that are young are copied in their pause by one of the movers; the other may have to end what it began.
 		EnvOf: map[string][]string{"mover-2": {"MOVER_SMALL_BYTES=1000000"}},
 	})
@@ -127,5 +132,5 @@ func logOf(w io.Writer) io.Writer {
 
 // work is how the tenants work: light, so that two cores have time for the rest.
 func (o Options) work() loadtest.Plan {
-	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond, Dated: true}
+	return loadtest.Plan{Seed: o.Seed, Lanes: 2, Think: 50 * time.Millisecond, Dated: true, Limit: limit}
 }

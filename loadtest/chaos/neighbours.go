@@ -62,6 +62,9 @@ func (r *run) count(ctx context.Context, t *loadtest.Tenant) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Writes, r.report.Events = r.report.Writes.Plus(rows), r.report.Events.Plus(events)
+	if k := r.kept[t.ID]; k != nil {
+		r.report.Keys.Acknowledged += k.acked
+	}
 	return nil
 }
 

@@ -103,8 +103,12 @@ func twoOwners(ids []directory.CellID, first, again []fences) []string {
 	return found
 }
 
-// check holds, when no move is under way, everything that must then be so.
-func (r *run) check(ctx context.Context) error {
+// check holds, when no move is under way, everything that must then be so. began is when
+// the round did.
+func (r *run) check(ctx context.Context, began time.Time) (err error) {
+	if r.without, err = r.readLosses(); err != nil {
+		return err
+	}
 	for _, t := range r.movers {
 		if err := r.checkFences(ctx, t); err != nil {
 			return fmt.Errorf("check the fences of %s: %w", t.Slug, err)
@@ -112,6 +116,12 @@ func (r *run) check(ctx context.Context) error {
 		if err := r.checkWrites(ctx, t); err != nil {
 			return fmt.Errorf("check the writes of %s: %w", t.Slug, err)
 		}
+		if err := r.checkKeys(ctx, t, began); err != nil {
+			return fmt.Errorf("check the durable keys of %s: %w", t.Slug, err)
+		}
+	}
+	if err := r.checkStreams(ctx, false); err != nil {
+		return fmt.Errorf("check the streams: %w", err)
 	}
 	if err := r.checkResting(ctx); err != nil {
 		return fmt.Errorf("check the neighbours: %w", err)
@@ -214,8 +224,8 @@ func rowsOf(ctx context.Context, db *pgxpool.Pool, t directory.TenantID) (int64,
 	return total, nil
 }
 
-// checkWrites holds I2, I5 and, of jobs, I14: every acknowledged write is there once, every
-// event was consumed once and in order, each task with a date has fallen due once.
+// checkWrites holds I2, I5 and, of jobs, I14: every acknowledged write is there once, every event
+// was consumed once and in order, each task with a date has fallen due once.
 func (r *run) checkWrites(ctx context.Context, t *loadtest.Tenant) error {
 	waiting, cancel := context.WithTimeout(ctx, consumeBound)
 	defer cancel()

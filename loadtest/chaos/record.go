@@ -72,6 +72,9 @@ func (r *run) follow(ctx context.Context) {
 		for _, t := range movers {
 			if m, err := r.newest(ctx, t.ID); err == nil {
 				r.mu.Lock()
+				if before := r.seen[t.ID]; switched(m.Phase) && (before.ID != m.ID || !switched(before.Phase)) {
+					r.switched[t.ID] = time.Now()
+				}
 				r.seen[t.ID] = m
 				r.mu.Unlock()
 			}
@@ -115,4 +118,9 @@ func passed(at, p directory.Phase) bool {
 	order := phases()
 	i, j := slices.Index(order, at), slices.Index(order, p)
 	return i < 0 || i >= j // one that is not among them has ended
+}
+
+// switched reports whether a move in phase at has given its tenant to the target.
+func switched(at directory.Phase) bool {
+	return slices.Contains([]directory.Phase{directory.Activated, directory.Watching, directory.Completed, directory.Undone}, at)
 }

@@ -46,8 +46,39 @@ type Report struct {
 	Longest    loadtest.Millis     `json:"longest_pause_ms"` // from the first attempt of a request to its answer
 	Writes     loadtest.Check      `json:"writes"`
 	Events     loadtest.EventCheck `json:"events"`
+	Keys       KeyCheck            `json:"durable_keys"`
+	Streams    StreamCheck         `json:"streams"`
 	Violations []Violation         `json:"violations"`
 	Data       string              `json:"data,omitempty"` // where the stack's data and logs are
+}
+
+// A KeyCheck is what was found of the tenants' durable keys and limits in Redis.
+type KeyCheck struct {
+	Acknowledged  int `json:"acknowledged"`   // writes
+	Compared      int `json:"compared"`       // looks at a key after a round
+	Lost          int `json:"lost"`           // not the last acknowledged word
+	Allowed       int `json:"allowed"`        // not that either, with a Redis that was killed or a move that went on without it
+	LimitsAllowed int `json:"limits_allowed"` // limits that were forgotten in the same way
+	Without       int `json:"moves_without"`  // last rounds that went on without all keys, by tenant and round
+}
+
+func (c KeyCheck) plus(d KeyCheck) KeyCheck {
+	return KeyCheck{
+		c.Acknowledged + d.Acknowledged, c.Compared + d.Compared, c.Lost + d.Lost, c.Allowed + d.Allowed,
+		c.LimitsAllowed + d.LimitsAllowed, c.Without + d.Without,
+	}
+}
+
+// A StreamCheck is what those have heard who listened to tenants that moved.
+type StreamCheck struct {
+	Listeners   int `json:"listeners"`
+	Heard       int `json:"heard"` // events, each listener's in order and none twice
+	Connections int `json:"connections"`
+	Refused     int `json:"refused"` // attempts to get a stream that got none
+}
+
+func (c StreamCheck) plus(d StreamCheck) StreamCheck {
+	return StreamCheck{c.Listeners + d.Listeners, c.Heard + d.Heard, c.Connections + d.Connections, c.Refused + d.Refused}
 }
 
 func newReport(o Options) *Report {
@@ -185,6 +216,10 @@ func (rep *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "requests\t%d, of which %d were repeated by the client; the longest took %s with all its attempts\n", rep.Requests, rep.Errors, rep.Longest)
 	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n", rep.Writes.Acknowledged, rep.Writes.Lost, rep.Writes.Doubled, rep.Writes.Unknown)
 	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", rep.Events.Written, rep.Events.Consumed, rep.Events.Faults)
+	fmt.Fprintf(t, "durable keys\t%d writes acknowledged, %d looks at one; %d lost\n", rep.Keys.Acknowledged, rep.Keys.Compared, rep.Keys.Lost)
+	fmt.Fprintf(t, "\tmay be lost, with a Redis that was killed or a move that went on without (%d last rounds): %d keys, %d limits\n",
+		rep.Keys.Without, rep.Keys.Allowed, rep.Keys.LimitsAllowed)
+	fmt.Fprintf(t, "event streams\t%d listeners heard %d events in order over %d connections\n", rep.Streams.Listeners, rep.Streams.Heard, rep.Streams.Connections)
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}

@@ -52,6 +52,9 @@ func (r *run) round(whole context.Context, n int, plan Round) error {
 	if err := r.heal(ctx); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.healed = time.Now()
+	r.mu.Unlock()
 	r.settle(ctx, errands, workOn)
 	if err := traffic(); err != nil && whole.Err() == nil { // else who runs us has broken it off
 		r.violate("I2, I4", "%v", err)
@@ -59,7 +62,7 @@ func (r *run) round(whole context.Context, n int, plan Round) error {
 	if left := r.settle(ctx, errands, settleBound); left != "" && whole.Err() == nil {
 		r.violate("I13", "%s", left)
 	}
-	if err := r.check(ctx); err != nil {
+	if err := r.check(ctx, began); err != nil {
 		return err
 	}
 	r.say("round %d: %s: %s in %.1f s", n, list(plan.Faults), r.outcome(ctx, errands), time.Since(began).Seconds())
@@ -83,6 +86,7 @@ func (r *run) startTraffic(ctx context.Context) func() error {
 	var g errgroup.Group
 	for _, t := range r.movers {
 		g.Go(func() error { return t.Work(ctx, stop) })
+		g.Go(func() error { return r.writeKeys(ctx, r.kept[t.ID], stop) })
 	}
 	return func() error {
 		close(stop)

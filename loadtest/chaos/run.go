@@ -2,9 +2,7 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -12,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/stack"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/chaos/keeper"
 )
 
 // A run is one run under way.
@@ -28,14 +26,25 @@ type run struct {
 	rec     *loadtest.Recorder
 	record  *pgxpool.Pool                      // the directory's database, past its proxy
 	cells   map[directory.CellID]*pgxpool.Pool // the cells' databases, as superuser, past their proxies
+	keepers map[directory.CellID]*keeper.Cell  // the cells as a module has them
 	movers  []*loadtest.Tenant                 // the tenants that move
 	busy    map[directory.CellID]directory.TenantID
 	resting []resting
 	report  *Report
 	born    int // tenants so far, for slugs
 
-	mu   sync.Mutex // of what follows, of report's counts and of movers
-	seen map[directory.TenantID]directory.Move
+	// Of the tenants that move.
+	kept      map[directory.TenantID]*kept            // their durable keys
+	placed    map[directory.TenantID]directory.CellID // their owners at the last check
+	without   map[directory.TenantID]bool             // whose last rounds went on without keys since then
+	read      map[directory.CellID]int64              // how far each cell's log was read for those
+	audiences map[directory.TenantID]*audience
+
+	mu       sync.Mutex // of what follows, of report's counts and of movers
+	seen     map[directory.TenantID]directory.Move
+	switched map[directory.TenantID]time.Time // when their newest move was first seen to be activated
+	healed   time.Time                        // when everything ran again
+	dead     []death
 }
 
 // prepareTimeout bounds what is done before the first round.
@@ -49,7 +58,9 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 		o: o, stack: s, state: st, proxies: p, ep: loadtest.NewEndpoint(st.RouterURLs()...),
 		console: loadtest.NewConsole(st.Directory.URL, st.OperatorToken), rec: &loadtest.Recorder{},
 		cells: map[directory.CellID]*pgxpool.Pool{}, busy: map[directory.CellID]directory.TenantID{}, report: newReport(o),
-		seen: map[directory.TenantID]directory.Move{},
+		seen: map[directory.TenantID]directory.Move{}, switched: map[directory.TenantID]time.Time{},
+		keepers: map[directory.CellID]*keeper.Cell{}, kept: map[directory.TenantID]*kept{}, placed: map[directory.TenantID]directory.CellID{},
+		read: map[directory.CellID]int64{}, audiences: map[directory.TenantID]*audience{},
 	}
 	var err error
 	if r.record, err = open(ctx, st.Directory.DatabaseURL); err != nil {
@@ -57,7 +68,7 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 		return nil, err
 	}
 	for _, c := range st.Cells {
-		if r.cells[directory.CellID(c.ID)], err = open(ctx, c.DatabaseURL); err != nil {
+		if err := r.openCell(ctx, c); err != nil {
 			r.close()
 			return nil, err
 		}
@@ -69,33 +80,6 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 	return r, nil
 }
 
-// ownName marks the run's own connections, which no fault is aimed at.
-const ownName = "chaos"
-
-func open(ctx context.Context, raw string) (*pgxpool.Pool, error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("parse database url: it is malformed") // it holds a password
-	}
-	q := u.Query()
-	q.Set("application_name", ownName)
-	u.RawQuery = q.Encode()
-	return pg.Open(ctx, u.String(), 6)
-}
-
-func (r *run) close() {
-	r.ep.Close()
-	r.console.Close()
-	if r.record != nil {
-		r.record.Close()
-	}
-	for _, db := range r.cells {
-		if db != nil {
-			db.Close()
-		}
-	}
-}
-
 func (r *run) say(format string, args ...any) {
 	fmt.Fprintf(r.o.Progress, "chaos: "+format+"\n", args...)
 }
@@ -103,71 +87,6 @@ func (r *run) say(format string, args ...any) {
 // cellAt is the id of the n-th cell, counted round.
 func (r *run) cellAt(n int) directory.CellID {
 	return directory.CellID(r.state.Cells[n%len(r.state.Cells)].ID)
-}
-
-// settleIn makes the tenants: those that move, one that rests and one that is
-// busy on each cell.
-func (r *run) settleIn(ctx context.Context) error {
-	for i := range r.state.Cells {
-		cell := r.cellAt(i)
-		t, err := r.tenant(ctx, cell)
-		if err != nil {
-			return err
-		}
-		if err := r.workAWhile(ctx, t); err != nil {
-			return err
-		}
-		if err := r.rest(ctx, t); err != nil {
-			return err
-		}
-		busy, err := r.tenant(ctx, cell)
-		if err != nil {
-			return err
-		}
-		r.busy[cell] = busy.ID
-	}
-	return r.renew(ctx)
-}
-
-// renew puts the tenants that moved so far to rest and makes others in their
-// place: what a tenant has written is read whole after each round.
-func (r *run) renew(ctx context.Context) error {
-	for _, t := range r.movers {
-		if err := r.rest(ctx, t); err != nil {
-			return err
-		}
-	}
-	var movers []*loadtest.Tenant
-	for i := range r.o.Tenants {
-		t, err := r.tenant(ctx, r.cellAt(i))
-		if err != nil {
-			return err
-		}
-		movers = append(movers, t)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.movers = movers
-	return nil
-}
-
-// tenant makes a tenant on a cell, as an operator does, and waits until every
-// router routes it.
-func (r *run) tenant(ctx context.Context, cell directory.CellID) (*loadtest.Tenant, error) {
-	r.born++
-	want := directory.NewTenant{Slug: fmt.Sprintf("chaos-%d", r.born), Name: "Chaos", Cell: cell}
-	return r.console.Tenant(ctx, r.ep, r.rec, want, r.o.work())
-}
-
-func tenantPath(id directory.TenantID) string { return "/v1/tenants/" + id.String() }
-
-// workAWhile lets a tenant write something before it rests.
-func (r *run) workAWhile(ctx context.Context, t *loadtest.Tenant) error {
-	stop, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- t.Work(ctx, stop) }()
-	loadtest.Pause(ctx, 500*time.Millisecond)
-	close(stop)
-	return <-ended
 }
 
 // renewEvery is how many rounds a tenant moves before another takes its place.
@@ -195,11 +114,8 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 			return nil, fmt.Errorf("round %d: %w", n, err)
 		}
 	}
-	for _, t := range r.movers {
-		// What cannot be read now has been reported as broken before.
-		if err := r.count(ctx, t); err != nil && len(r.report.Violations) == 0 {
-			return nil, err
-		}
+	if err := r.conclude(ctx); err != nil {
+		return nil, err
 	}
 	r.mu.Lock()
 	silent := r.report.silent()
@@ -208,6 +124,36 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 		r.violate("harness", "%s", what)
 	}
 	return r.finish(began), nil
+}
+
+// conclude counts what the tenants have written and lets their audiences hear the end.
+// What cannot be read now has been reported as broken before.
+func (r *run) conclude(ctx context.Context) error {
+	broken := r.broken()
+	if !broken {
+		if err := r.checkStreams(ctx, true); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.movers {
+		if err := r.count(ctx, t); err != nil && !broken {
+			return err
+		}
+		if broken {
+			continue // nobody waits for what may never come
+		}
+		if err := r.dismiss(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// broken reports whether something has broken.
+func (r *run) broken() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.report.Violations) > 0
 }
 
 // goOn reports whether a round n is to be played.

@@ -71,8 +71,12 @@ func (r *run) process(f Fault, m directory.Move) string {
 
 // kill kills a process, leaves it dead for a while, and starts it again.
 func (r *run) kill(ctx context.Context, name string, down time.Duration) (bool, error) {
+	before := time.Now()
 	if r.stack.Kill(name) != nil {
 		return false, nil // another fault was quicker
+	}
+	if cell, ok := strings.CutSuffix(name, "-redis"); ok {
+		r.died(death{directory.CellID(cell), before, time.Now()})
 	}
 	loadtest.Pause(ctx, down)
 	return true, r.restart(ctx, name)
