@@ -43,10 +43,11 @@ func Check(r *http.Request, l Limits) Fault {
 
 // checkParts reports a part of a head that would not stay that part in it.
 func checkParts(r *http.Request) Fault {
+	target := targetOf(r)
 	switch {
 	case r.Method == "" || !all(r.Method, isToken):
 		return BadMethod
-	case !all(targetOf(r), isTarget):
+	case !all(target, isTarget), target[0] != '/' && target != "*" && r.Method != http.MethodConnect: // an absolute one would reach the cell as it is (RFC 9113, 8.3.1)
 		return BadTarget
 	case !validHost([]byte(r.Host)):
 		return BadHost
