@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 		{"GET", "/v1/projects?limit=many", "", "", "query/limit", problem.Invalid, "query"},
 		{"GET", "/v1/projects?limit=201", "", "", "query/limit", problem.Invalid, "query"},
 		{"GET", "/v1/projects?limit=50&limit=201", "", "", "query/limit", problem.Invalid, "query"}, // the cell may take the last
-		{"GET", "/v1/projects?limit=201;x=1", "", "", "query", problem.Invalid, "query"},             // or cut it elsewhere
+		{"GET", "/v1/projects?limit=201;x=1", "", "", "query", problem.Invalid, "query"},            // or cut it elsewhere
 		{"GET", "/v1/projects?limit=201&limit=%zz", "", "", "query", problem.Invalid, "query"},
 		{"GET", "/v1/projects?tag=a&tag=b", "", "", "-", "", ""},
 		{"GET", "/v1/projects?tag=a&tag=long", "", "", "query/tag", problem.Invalid, "query"},
