@@ -20,8 +20,9 @@ const keptBody = 64 << 10
 // firstPiece is what waits for a body's first bytes; more, when they have come.
 const firstPiece = 4 << 10
 
-// A body is a request's body that can be sent again as long as nothing beyond
-// its first keptBody bytes has been read.
+// A body is a request's body that can be sent again where its first keptBody bytes are all
+// of it: of a longer one each attempt reads on from the client as soon as it can, and when the
+// cell has answered, an engine ends that reading for good.
 type body struct {
 	prefix []byte
 	whole  bool // prefix is all there is
@@ -29,7 +30,6 @@ type body struct {
 
 	mu      sync.Mutex
 	current *attempt // may read rest; nil: none
-	touched bool     // rest was read from, or is being read
 	err     error    // of the first read of the client's body that failed; nil: none has
 }
 
@@ -100,7 +100,7 @@ func (b *body) rewind() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.current = nil
-	return !b.touched
+	return b.whole
 }
 
 // failed is what err means to the client where its cause is that the client's body could not
@@ -114,15 +114,11 @@ func (b *body) failed(err error) error {
 	return clientError(b.err)
 }
 
-// take reports whether a may read from rest, and notes that it does.
-func (b *body) take(a *attempt) bool {
+// goesOn reports whether a may read from rest.
+func (b *body) goesOn(a *attempt) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.current != a {
-		return false
-	}
-	b.touched = true
-	return true
+	return b.current == a
 }
 
 func (b *body) fail(err error) {
@@ -153,7 +149,7 @@ func (a *attempt) Read(p []byte) (int, error) {
 	if b.whole {
 		return 0, io.EOF
 	}
-	if !b.take(a) {
+	if !b.goesOn(a) {
 		return 0, errAttemptOver
 	}
 	n, err := b.rest.Read(p)

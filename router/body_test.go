@@ -13,33 +13,34 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// TestBodyRewind: an attempt that has read no more than what is kept can be
-// repeated, and one that is over reads nothing more from the client.
+// TestBodyRewind: what is kept whole can be repeated, and an attempt that is over reads
+// nothing more from the client.
 func TestBodyRewind(t *testing.T) {
 	t.Parallel()
-	content := strings.Repeat("0123456789", keptBody/5)
-	r := httptest.NewRequest("POST", "/", strings.NewReader(content))
-	b, err := readBody(httptest.NewRecorder(), r, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := b.attach(r.Clone(t.Context())).Body
-	if _, err := io.ReadFull(first, make([]byte, keptBody)); err != nil {
-		t.Fatal(err)
-	}
-	if !b.rewind() {
-		t.Fatal("nothing beyond what is kept was read, and it cannot be repeated")
-	}
-	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, errAttemptOver) {
-		t.Errorf("the attempt that is over: got %v", err)
-	}
-	second := b.attach(r.Clone(t.Context())).Body
-	got, err := io.ReadAll(second)
-	if err != nil || string(got) != content {
-		t.Errorf("the repeat: got %d bytes, %v, want %d", len(got), err, len(content))
-	}
-	if b.rewind() {
-		t.Error("all was read, and it says that it can be repeated")
+	for _, size := range []int{keptBody, keptBody + 10} {
+		content := strings.Repeat("0123456789", size/10+1)[:size]
+		r := httptest.NewRequest("POST", "/", strings.NewReader(content))
+		b, err := readBody(httptest.NewRecorder(), r, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := b.attach(r.Clone(t.Context())).Body
+		if _, err := io.ReadFull(first, make([]byte, keptBody)); err != nil {
+			t.Fatal(err)
+		}
+		if again := b.rewind(); again != (size == keptBody) {
+			t.Errorf("%d bytes: can be repeated is %v", size, again)
+		}
+		if n, err := first.Read(make([]byte, 1)); n != 0 || size > keptBody && !errors.Is(err, errAttemptOver) {
+			t.Errorf("%d bytes: the attempt that is over: got %d, %v", size, n, err)
+		}
+		if size > keptBody {
+			continue
+		}
+		got, err := io.ReadAll(b.attach(r.Clone(t.Context())).Body)
+		if err != nil || string(got) != content {
+			t.Errorf("the repeat: got %d bytes, %v, want %d", len(got), err, size)
+		}
 	}
 }
 

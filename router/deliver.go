@@ -16,7 +16,7 @@ import (
 
 // deliver brings the request to the owning cell. If that cell knows a newer
 // epoch, it did nothing: the request waits for a newer table and is repeated,
-// once, unless part of its body is gone.
+// once, unless its body is longer than what is kept of it.
 func (rt *Router) deliver(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	waits, cancel := context.WithTimeout(r.Context(), 2*rt.Hold.Time)
 	defer cancel()

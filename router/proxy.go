@@ -168,8 +168,18 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	// A trailer would have what was not declared, too, and so not checked.
 	out.Host, out.Trailer = pr.In.Host, nil
 	setForwarded(pr)
-	if via := exchangeFrom(pr.In.Context()).via; via != "" {
-		out.Header.Set("X-Forwarded-For", via+", "+out.Header.Get("X-Forwarded-For"))
+	x := exchangeFrom(pr.In.Context())
+	if x.via != "" {
+		out.Header.Set("X-Forwarded-For", x.via+", "+out.Header.Get("X-Forwarded-For"))
+	}
+	if !socketAsked(pr.In) { // what else is offered a cell may choose
+		out.Header.Del("Connection")
+		out.Header.Del("Upgrade")
+	}
+	// What is ours reaches the cell also where the client's Connection field has named it.
+	out.Header.Set(telemetry.RequestIDHeader, pr.In.Header.Get(telemetry.RequestIDHeader))
+	if bearer := pr.In.Header.Get(authorization); bearer != "" && x.kept {
+		out.Header.Set(authorization, bearer)
 	}
 	otel.GetTextMapPropagator().Inject(out.Context(), propagation.HeaderCarrier(out.Header))
 	out.Header.Set(token.AssertionHeader, f.to.Assertion)
@@ -233,6 +243,11 @@ func modifyResponse(resp *http.Response) error {
 }
 
 func webSocket(h http.Header) bool { return identify.SameName(h.Get("Upgrade"), "websocket") }
+
+// socketAsked reports whether r asks for a WebSocket as h1 takes it.
+func socketAsked(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) && (r.Body == nil || r.Body == http.NoBody) && webSocket(r.Header)
+}
 
 // tunnel is stream for a WebSocket.
 func (f *forwarding) tunnel(resp *http.Response, cell io.ReadWriteCloser) error {

@@ -95,12 +95,13 @@ func TestATimeoutIsAReasonToAsk(t *testing.T) {
 // nothing is repeated, and the circuit stays closed.
 func TestErrorsOfACellPassThrough(t *testing.T) {
 	t.Parallel()
-	var calls atomic.Int64
+	var calls, others atomic.Int64
 	cell := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
 		http.Error(w, "its own", http.StatusServiceUnavailable)
 	})
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell}, nil)
+	other := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) })
+	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": other}, nil)
 	for range 50 {
 		if a := w.do("GET", "acme."+base, "/", ""); a.StatusCode != 503 || a.body != "its own\n" {
 			t.Fatalf("got %d %q, want the cell's own", a.StatusCode, a.body)
@@ -108,6 +109,9 @@ func TestErrorsOfACellPassThrough(t *testing.T) {
 	}
 	if calls.Load() != 50 || w.metricOf("router_cell_circuit_opened_total", "c1") != 0 {
 		t.Errorf("got %d calls for 50 requests, circuit opened %v times", calls.Load(), w.metricOf("router_cell_circuit_opened_total", "c1"))
+	}
+	if n := others.Load(); n != 0 {
+		t.Errorf("the other cell was asked %d times", n)
 	}
 }
 

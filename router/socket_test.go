@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/pool"
 )
@@ -285,23 +284,6 @@ func TestASocketWhoseCellHasLeftEnds(t *testing.T) {
 	}
 	w.placed(place(1, "c2", 2, directory.Active), "acme")
 	eventually(t, "nothing to be open", func() bool { return w.metric("router_streams_open") == 0 })
-}
-
-// TestASwitchThatIsRefusedKeepsNothing: neither a stream nor the cell's connection.
-func TestASwitchThatIsRefusedKeepsNothing(t *testing.T) {
-	t.Parallel()
-	left := make(chan error, 1)
-	w := newWorld(t, map[directory.CellID]http.Handler{"c1": switched("web\u017focket", left)}, nil) // folds to it in Unicode only
-	a := w.first("GET / HTTP/1.1\r\nHost: " + acme + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n")
-	w.want(a, http.StatusBadGateway, problem.BadGateway)
-	select {
-	case <-left:
-	case <-time.After(20 * time.Second):
-		t.Error("the cell's connection is still there")
-	}
-	if open := w.metric("router_streams_open"); open != 0 {
-		t.Errorf("got %v open, want none", open)
-	}
 }
 
 // placedAs places acme.

@@ -3,8 +3,10 @@ package router_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,6 +83,81 @@ func TestACellThatFailsDuringAnUploadIsNoClients(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestARefusalOvertakesALongBody: a cell may have refused before any of the body was sent. The
+// client is told to come back, and not that something is wrong with its body, which we end
+// ourselves; what is kept whole is sent to the new owner.
+func TestARefusalOvertakesALongBody(t *testing.T) {
+	t.Parallel()
+	for _, on := range []string{"h1", "loop", "HTTP/2"} { // net/http takes no answer before it has asked
+		t.Run(on, func(t *testing.T) {
+			t.Parallel()
+			engine := on
+			if on == "HTTP/2" {
+				engine = "h1"
+			}
+			w := newWorldOn(t, engine, map[directory.CellID]http.Handler{"c2": named("c2")}, nil)
+			if on == "HTTP/2" {
+				w.listen(w.router.NewH2C(front.NewMetrics(w.registry)))
+				w.client = overH2C(t)
+			}
+			w.at("c1", "http://"+refuser(t))
+			for n := range 200 { // which of the two is faster, the answer or the body, is left to chance
+				size, want := 4*kept, 503
+				if n%10 == 0 {
+					size, want = kept, 200
+				}
+				w.placed(place(1, "c1", 2*n+2, directory.Active), "acme")
+				placed, over := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(placed)
+					for held := false; !held; time.Sleep(time.Millisecond) { // the pause of a poll
+						select {
+						case <-over:
+							held = true
+						default:
+							held = w.metric("router_held_requests") > 0
+						}
+					}
+					w.placed(place(1, "c2", 2*n+3, directory.Active), "acme")
+				}()
+				a := w.do("POST", acme, "/", strings.Repeat("x", size))
+				close(over)
+				if <-placed; a.StatusCode != want || want == 503 && a.code() != problem.TenantMoving {
+					t.Fatalf("%d bytes: got %d %.100q, want %d", size, a.StatusCode, a.body, want)
+				}
+			}
+		})
+	}
+}
+
+// refuser is a cell that refuses what it has not read yet.
+func refuser(t *testing.T) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		_ = ln.Close()
+		wg.Wait() // the router has ended, and its connections have
+	})
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = c.Close() }()
+				_, _ = io.WriteString(c, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.Copy(io.Discard, c)
+			})
+		}
+	})
+	return ln.Addr().String()
 }
 
 // overH2C is a client of HTTP/2 without TLS.

@@ -166,11 +166,15 @@ func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet
 	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}}
 	ks.fetched.Store(&fetched)
 	var public []crypto.PublicKey
+	named := map[string][]crypto.PublicKey{} // keys of different kinds may have one name (RFC 7517, 4.5)
 	for _, k := range published {
 		if slices.ContainsFunc(is.algorithms(), func(alg string) bool { return fits(k.Key, alg) }) {
 			public = append(public, k.Key)
-			ks.byID[k.KeyID] = is.verifier(k.Key)
+			named[k.KeyID] = append(named[k.KeyID], k.Key)
 		}
+	}
+	for id, keys := range named {
+		ks.byID[id] = is.verifier(keys...)
 	}
 	ks.all = is.verifier(public...)
 	return ks

@@ -33,7 +33,7 @@ type issuer struct {
 type keySet struct {
 	published []jose.JSONWebKey                // those that can verify
 	left      int                              // others: of kinds that are not known, or too many
-	byID      map[string]*oidc.IDTokenVerifier // of the key with the id
+	byID      map[string]*oidc.IDTokenVerifier // of the keys with the id
 	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
 	fetched   atomic.Pointer[time.Time]        // when that was said last
 }

@@ -116,13 +116,17 @@ func TestJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := []byte("a symmetric key that an issuer should never publish")
-	is := newIssuer(t, public("r", &key.PublicKey), public("e", &curve.PublicKey), public("s", secret))
+	is := newIssuer(t, public("r", &key.PublicKey), public("e", &curve.PublicKey), public("s", secret), public("two", &curve.PublicKey), public("two", &key.PublicKey))
 	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org}]", is.URL))
 	fetchAll(t, g)
 	for name, bearer := range map[string]string{
 		"RS256":  sign(t, jose.RS256, "r", key, claims(is)),
 		"ES256":  sign(t, jose.ES256, "e", curve, claims(is)),
 		"no kid": sign(t, jose.RS256, "", key, claims(is)),
+
+		"RS256 by a name of two keys": sign(t, jose.RS256, "two", key, claims(is)),
+		"ES256 by a name of two keys": sign(t, jose.ES256, "two", curve, claims(is)),
+		"one audience of several":     sign(t, jose.RS256, "r", key, claims(is, "aud", []string{"other", "cellway"})),
 	} {
 		for range 2 { // the second time it is remembered
 			b, err := g.Verify(bearer, "GET", "/", time.Now())
@@ -146,6 +150,8 @@ func TestJWT(t *testing.T) {
 		"HS256 without kid":               sign(t, jose.HS256, "", spki, claims(is)),
 		"an algorithm that is not asked":  sign(t, jose.RS512, "r", key, claims(is)),
 		"another key under the same name": sign(t, jose.RS256, "r", other, claims(is)),
+		"another key, a name of two":      sign(t, jose.RS256, "two", other, claims(is)),
+		"several other audiences":         sign(t, jose.RS256, "r", key, claims(is, "aud", []string{"other", "cellway2"})),
 		"the name of another kind of key": sign(t, jose.RS256, "e", key, claims(is)),
 		"another audience":                sign(t, jose.RS256, "r", key, claims(is, "aud", "other")),
 		"no audience":                     sign(t, jose.RS256, "r", key, claims(is, "aud", nil)),

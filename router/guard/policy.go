@@ -175,9 +175,17 @@ func (r Rate) validate(where string) error {
 		return bad("%s: window and burst need requests", where)
 	case r.Requests > 0 && (r.Window < time.Second || r.Window > 24*time.Hour):
 		return bad("%s: window must be 1s to 24h", where)
+	case r.Requests > 0 && int64(r.burst()) > int64(longest/r.interval()):
+		return bad("%s: so large a burst would take a century to come back", where)
 	}
 	return nil
 }
+
+// longest is the time that an allowance may take to be full again: clocks count in nanoseconds.
+const longest = 100 * 365 * 24 * time.Hour
+
+// interval is after how long one more may come.
+func (r Rate) interval() time.Duration { return max(1, r.Window/time.Duration(r.Requests)) }
 
 // limit makes r one, nil where r is none.
 func (r Rate) limit(id uint32, name string) *limit {
@@ -186,7 +194,7 @@ func (r Rate) limit(id uint32, name string) *limit {
 	}
 	return &limit{
 		id: id, name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
-		interval: max(1, r.Window/time.Duration(r.Requests)),
+		interval: r.interval(),
 	}
 }
 

@@ -25,6 +25,7 @@ func TestPolicyRefuses(t *testing.T) {
 		"clients: {connections: -1}":                             "connections",
 		"clients: {burst: 3}":                                    "need requests",
 		"clients: {requests: 1, window: 1ms}":                    "window",
+		"clients: {requests: 1, window: 24h, burst: 1000000}":    "burst",
 		"clients: {requests: many}":                              "many",
 		"trusted: [nowhere]":                                     "nowhere",
 		"trusted: [10.0.0.0/33]":                                 "10.0.0.0/33",

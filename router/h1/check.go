@@ -58,10 +58,11 @@ var checks = sync.Pool{New: func() any { return &checking{head: make([]byte, 0, 
 
 // checkParts reports a part of a head that would not stay that part in it.
 func checkParts(r *http.Request) Fault {
+	target := targetOf(r)
 	switch {
 	case r.Method == "" || !all(r.Method, isToken):
 		return BadMethod
-	case !all(targetOf(r), isTarget):
+	case !all(target, isTarget), target[0] != '/' && target != "*" && r.Method != http.MethodConnect: // an absolute one would reach the cell as it is (RFC 9113, 8.3.1)
 		return BadTarget
 	case !validHost([]byte(r.Host)):
 		return BadHost

@@ -26,6 +26,7 @@ type Exchange struct {
 	socket  bool
 	trailer bool
 	sent    bool
+	spent   bool // a 1xx answer was its connection's last, or has announced a body
 	interim int
 }
 
@@ -42,7 +43,7 @@ const (
 // WebSocket, and whether trailer fields of the answer are wanted.
 func (x *Exchange) Begin(l Limits, toHead, socket, trailer bool) {
 	x.limits = l
-	x.phase, x.toHead, x.socket, x.trailer, x.sent, x.interim = awaitingHead, toHead, socket, trailer, false, 0
+	x.phase, x.toHead, x.socket, x.trailer, x.sent, x.spent, x.interim = awaitingHead, toHead, socket, trailer, false, false, 0
 	x.Answer.Begin(l)
 }
 
@@ -91,7 +92,10 @@ func (x *Exchange) head(in []byte) (Event, int, Fault) {
 
 // Passed tells x that an Interim answer has been dealt with, so that the bytes
 // of the next head may come.
-func (x *Exchange) Passed() { x.Answer.Begin(x.limits) }
+func (x *Exchange) Passed() {
+	x.spent = x.spent || x.Answer.Close()
+	x.Answer.Begin(x.limits)
+}
 
 func (x *Exchange) part(in []byte) (Event, []byte, int, Fault) {
 	if x.body.Done() {
@@ -144,5 +148,5 @@ func (x *Exchange) Trailer() []byte { return x.body.Trailer() }
 // which left bytes were received and not used: only after an exchange of which
 // both halves are whole, that neither side ends, and that nothing follows.
 func (x *Exchange) Reusable(left int) bool {
-	return x.phase == over && x.sent && left == 0 && !x.Answer.Close() && x.Answer.Status() != 101
+	return x.phase == over && x.sent && !x.spent && left == 0 && !x.Answer.Close() && x.Answer.Status() != 101
 }

@@ -44,6 +44,8 @@ func TestCheck(t *testing.T) {
 		"a space in the target":      {func(r *http.Request) { r.RequestURI = "/a HTTP/1.1" }, BadTarget},
 		"a line's end in the target": {func(r *http.Request) { r.RequestURI = "/a HTTP/1.1\r\nX: y" }, BadTarget},
 		"a target that is no path":   {func(r *http.Request) { r.RequestURI = "a" }, BadTarget},
+		"an absolute target":         {func(r *http.Request) { r.RequestURI = "http://acme.test/a" }, BadTarget},
+		"a tunnel":                   {func(r *http.Request) { r.Method, r.RequestURI = "CONNECT", "acme.test" }, MethodRefused},
 		"a space in the method":      {func(r *http.Request) { r.Method = "GET /b" }, BadMethod},
 		"a line's end in the method": {func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nX" }, BadMethod},
 		"no host":                    {func(r *http.Request) { r.Host = "" }, BadHost},
@@ -65,6 +67,7 @@ func TestCheck(t *testing.T) {
 // FuzzCheck: of whatever passes, the cell reads the same fields that we checked.
 func FuzzCheck(f *testing.F) {
 	f.Add("GET", "/", "a.test", "X-A", "b")
+	f.Add("GET", "http://a.test/", "a.test", "X-A", "b")
 	f.Add("POST", "/\r\n", "a.test\r\nX: y", "Transfer-Encoding", "chunked")
 	f.Fuzz(func(t *testing.T, method, target, host, name, value string) {
 		r := &http.Request{Method: method, RequestURI: target, URL: &url.URL{Path: "/"}, Host: host, Header: http.Header{name: {value}}}

@@ -52,7 +52,7 @@ func Read(document []byte) (*Contract, error) {
 			return nil, fmt.Errorf("check contract: %w", err)
 		}
 		for method, op := range item.Operations() {
-			at.operations[method] = &operation{routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op}, names}
+			at.operations[method] = &operation{routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op}, names, singles(item.Parameters, op.Parameters)}
 		}
 	}
 	return c, nil
@@ -76,6 +76,9 @@ func (c *Contract) Check(r *http.Request, path string, body []byte, whole bool) 
 	params := make(map[string]string, len(values))
 	for i, name := range op.names {
 		params[name] = values[i]
+	}
+	if wrong := op.unheld(r); len(wrong) > 0 {
+		return contract.Invalid(wrong)
 	}
 	if whole {
 		with := *r

@@ -18,6 +18,7 @@ paths:
     get:
       parameters:
         - {name: limit, in: query, schema: {type: integer, minimum: 1, maximum: 200}}
+        - {name: tag, in: query, schema: {type: array, items: {type: string, maxLength: 3}}}
       responses: {default: {description: d}}
     post:
       parameters:
@@ -62,6 +63,11 @@ func TestCheck(t *testing.T) {
 		{"GET", "/v1/projects?limit=50&other=1", "", "", "-", "", ""},
 		{"GET", "/v1/projects?limit=many", "", "", "query/limit", problem.Invalid, "query"},
 		{"GET", "/v1/projects?limit=201", "", "", "query/limit", problem.Invalid, "query"},
+		{"GET", "/v1/projects?limit=50&limit=201", "", "", "query/limit", problem.Invalid, "query"}, // the cell may take the last
+		{"GET", "/v1/projects?limit=201;x=1", "", "", "query", problem.Invalid, "query"},            // or cut it elsewhere
+		{"GET", "/v1/projects?limit=201&limit=%zz", "", "", "query", problem.Invalid, "query"},
+		{"GET", "/v1/projects?tag=a&tag=b", "", "", "-", "", ""},
+		{"GET", "/v1/projects?tag=a&tag=long", "", "", "query/tag", problem.Invalid, "query"},
 		{"GET", "/v1/nothing", "", "", "path", problem.NotFound, "path"},
 		{"GET", "/v1/projects/", "", "", "path", problem.NotFound, "path"},
 		{"PUT", "/v1/projects", "", "", "method", problem.MethodNotAllowed, "method"},

@@ -15,8 +15,9 @@ type node struct {
 }
 
 type operation struct {
-	route routers.Route
-	names []string // of the path's variables, in their order
+	route   routers.Route
+	names   []string // of the path's variables, in their order
+	singles []single
 }
 
 // grow is the node of a path, and the names of its variables.
