@@ -17,7 +17,7 @@ import (
 // Durable keys: how many a tenant has, and how long it thinks at most between two writes.
 const (
 	keyNames   = 16
-	keyThink   = 80 * time.Millisecond
+	keyThink   = 160 * time.Millisecond
 	keyGiveUp  = 90 * time.Second
 	keyAskMost = 5 * time.Second // for one question
 )
