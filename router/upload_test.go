@@ -1,18 +1,23 @@
 package router_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/front"
+	"github.com/cellway/cellway/router/pool"
 )
 
 // kept is how much of a body the router can send again.
@@ -158,6 +163,57 @@ func refuser(t *testing.T) (addr string) {
 		}
 	})
 	return ln.Addr().String()
+}
+
+// TestAnAnswerWaitsForNoUpload: a cell that has answered and does not read on, nor close, keeps
+// its client waiting for nothing, also where all of the body has come and is to be sent.
+func TestAnAnswerWaitsForNoUpload(t *testing.T) {
+	t.Parallel()
+	for _, on := range engines {
+		t.Run(on, func(t *testing.T) {
+			t.Parallel()
+			served := make(chan struct{})
+			lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) { // so that its kernel takes little
+				cerr := raw.Control(func(fd uintptr) {
+					err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096), syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536))
+				})
+				return errors.Join(cerr, err)
+			}}
+			ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
+			wg.Go(func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					wg.Go(func() {
+						defer func() { _ = c.Close() }()
+						if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil && r.Method == http.MethodPost {
+							time.Sleep(200 * time.Millisecond) // what the cell's work takes
+							_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+							<-served
+							return
+						}
+						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // to a probe
+					})
+				}
+			})
+			w := newWorldOn(t, on, nil, func(o *router.Options, l *pool.Limits) { o.CellTimeout, l.Timeout = time.Minute, time.Minute })
+			w.at("c1", "http://"+ln.Addr().String())
+			w.client.Timeout = 20 * time.Second
+			defer close(served)
+			for range 5 {
+				if a := w.do("POST", acme, "/", strings.Repeat("x", 4*kept)); a.StatusCode != http.StatusRequestEntityTooLarge || a.body != "no" {
+					t.Fatalf("got %d %.100q", a.StatusCode, a.body)
+				}
+			}
+		})
+	}
 }
 
 // overH2C is a client of HTTP/2 without TLS.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 // inline is how much of a body is sent before the answer is looked at. It fits
@@ -178,6 +179,8 @@ func (t *relay) finishUpload() bool {
 		return t.sent
 	case !t.whole.Load():
 		t.cutUpload()
+	default: // a cell that has answered may not read on
+		_ = t.link.SetWriteDeadline(time.Now().Add(lingerTime)) // the write will report it; who uses the connection next sets its own
 	}
 	<-t.over
 	t.ended = true
