@@ -64,8 +64,13 @@ func SignUp(ctx context.Context, ep *Endpoint, rec *Recorder, slug string, plan 
 // knock makes one attempt, and further ones as long as the answer is that there
 // were too many: everybody signs up from one address here.
 func knock(ctx context.Context, ep *Endpoint, r Request) (Answer, error) {
+	return patiently(ctx, func() (Answer, error) { return ep.Do(ctx, r) })
+}
+
+// patiently makes one attempt, and further ones, as late as is asked for, as long as the answer is that there were too many.
+func patiently(ctx context.Context, attempt func() (Answer, error)) (Answer, error) {
 	for {
-		a, err := ep.Do(ctx, r)
+		a, err := attempt()
 		limited, ok := errors.AsType[*problem.Error](a.Problem())
 		if err != nil || !ok || limited.Kind != problem.RateLimited {
 			return a, err
@@ -102,17 +107,23 @@ func (t *Tenant) AwaitRoute(ctx context.Context) error {
 // Cell is the cell that owned the tenant when it signed up.
 func (t *Tenant) Cell() directory.CellID { return t.Placement.Cell }
 
-// Do makes one attempt in the tenant's name; it is not recorded.
+// Do makes one attempt in the tenant's name; it is not recorded. A tenant whose plan knows of a limit waits where it has used
+// that up: who looks at everything that it has written asks often.
 func (t *Tenant) Do(ctx context.Context, r Request) (Answer, error) {
 	if r.Token == "" {
 		r.Token = t.Token
 	}
-	known, sent := t.left.mark(), time.Now()
-	a, err := t.ep.Do(ctx, r)
-	if a.Status < 500 { // what a cell could not do it may have counted when the tenant was gone already
-		t.left.answered(known, sent, time.Now(), a.Header)
+	if t.plan.Limit == 0 {
+		return t.ep.Do(ctx, r)
 	}
-	return a, err
+	return patiently(ctx, func() (Answer, error) {
+		known, sent := t.left.mark(), time.Now()
+		a, err := t.ep.Do(ctx, r)
+		if a.Status < 500 { // what a cell could not do it may have counted when the tenant was gone already
+			t.left.answered(known, sent, time.Now(), a.Header)
+		}
+		return a, err
+	})
 }
 
 // Work lets the tenant's lanes work until stop is closed. A lane finishes the

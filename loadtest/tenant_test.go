@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -38,5 +39,25 @@ func TestSignUpWaitsWhereThereWereTooMany(t *testing.T) {
 	defer taken.Close()
 	if _, err := SignUp(ctx, NewEndpoint(taken.URL), &Recorder{}, "acme", Plan{}); problem.KindOf(err) != problem.Conflict {
 		t.Errorf("got %v, want a conflict", err)
+	}
+}
+
+// TestATenantWaitsForItsLimit where its plan knows of one; any other hears of it.
+func TestATenantWaitsForItsLimit(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[int]int{60: http.StatusOK, 0: http.StatusTooManyRequests} {
+		var calls atomic.Int64
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if calls.Add(1) == 1 {
+				problem.Write(w, &problem.Error{Kind: problem.RateLimited, RetryAfter: time.Second}, problem.Where{})
+			}
+		}))
+		defer srv.Close()
+		ctx, cancel := timeout(t, 30*time.Second)
+		defer cancel()
+		tenant := Adopt(NewEndpoint(srv.URL), &Recorder{}, directory.Tenant{}, "x", Plan{Limit: limit})
+		if a, err := tenant.Do(ctx, Request{Path: "/v1/projects"}); err != nil || a.Status != want {
+			t.Errorf("limit %d: got %d, %v, want %d", limit, a.Status, err, want)
+		}
 	}
 }

@@ -69,7 +69,7 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// limit is how many requests a minute a tenant may make. It is not to be reached.
+// limit is how many requests a minute a tenant may make. Who reaches it waits (Tenant.Do).
 const limit = 1500
 
 // stopTimeout bounds how long the stack may take to stop.
