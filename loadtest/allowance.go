@@ -18,7 +18,7 @@ type GivenBack struct {
 // An allowance is what a tenant's limit on requests still lets it do, as each answer
 // tells. It comes back as time goes by, and by nothing else.
 type allowance struct {
-	perMinute int // 0 looks at nothing
+	perMinute int
 
 	mu   sync.Mutex
 	full mark
@@ -43,9 +43,6 @@ func (a *allowance) mark() mark {
 // answered by got. Where within that time it was counted nobody knows.
 func (a *allowance) answered(known mark, sent, got time.Time, h http.Header) {
 	var left, reset int
-	if a.perMinute == 0 {
-		return
-	}
 	if n, _ := fmt.Sscanf(h.Get("RateLimit"), `"default";r=%d;t=%d`, &left, &reset); n != 2 {
 		return // no cell has counted it, or one without its Redis
 	}

@@ -144,6 +144,16 @@ func refuser(t *testing.T) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	each(t, ln, func(c net.Conn) {
+		_, _ = io.WriteString(c, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	return ln.Addr().String()
+}
+
+// each serves each connection of ln, until the test has ended.
+func each(t *testing.T, ln net.Listener, serve func(c net.Conn)) {
+	t.Helper()
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		_ = ln.Close()
@@ -157,12 +167,10 @@ func refuser(t *testing.T) (addr string) {
 			}
 			wg.Go(func() {
 				defer func() { _ = c.Close() }()
-				_, _ = io.WriteString(c, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")
-				_, _ = io.Copy(io.Discard, c)
+				serve(c)
 			})
 		}
 	})
-	return ln.Addr().String()
 }
 
 // TestAnAnswerWaitsForNoUpload: a cell that has answered and does not read on, nor close, keeps
@@ -183,25 +191,14 @@ func TestAnAnswerWaitsForNoUpload(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var wg sync.WaitGroup
-			t.Cleanup(func() { _ = ln.Close(); wg.Wait() })
-			wg.Go(func() {
-				for {
-					c, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					wg.Go(func() {
-						defer func() { _ = c.Close() }()
-						if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil && r.Method == http.MethodPost {
-							time.Sleep(200 * time.Millisecond) // what the cell's work takes
-							_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
-							<-served
-							return
-						}
-						_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // to a probe
-					})
+			each(t, ln, func(c net.Conn) {
+				if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil && r.Method == http.MethodPost {
+					time.Sleep(200 * time.Millisecond) // what the cell's work takes
+					_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+					<-served
+					return
 				}
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // to a probe
 			})
 			w := newWorldOn(t, on, nil, func(o *router.Options, l *pool.Limits) { o.CellTimeout, l.Timeout = time.Minute, time.Minute })
 			w.at("c1", "http://"+ln.Addr().String())

@@ -169,3 +169,20 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 		}
 	}
 }
+
+// claimOfBefore makes a job of so many attempts whose claim is of the epoch before the tenant moved.
+func (w *world) claimOfBefore(t *testing.T, attempts int) {
+	t.Helper()
+	w.admit(t, 1)
+	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: attempts})
+	first := w.runner(t, quick(), noting)
+	j, err := first.claim(t.Context(), 1, 1)
+	if err != nil || j == nil {
+		t.Fatalf("claim: %v, %v", j, err)
+	}
+	w.standStill(t, 1, 1, 2)
+	if _, err := w.store.DB().Exec(t.Context(), `SELECT cell.activate(1, 2, 2, 'test', 1000)`); err != nil {
+		t.Fatal(err)
+	}
+	first.settle(t.Context(), 1, 1, *j, first.do(t.Context(), 1, 1, *j)) // the fence refuses
+}

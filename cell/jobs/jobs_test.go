@@ -337,18 +337,7 @@ func TestALapsedClaimIsTakenOver(t *testing.T) {
 func TestAClaimOfAnOlderEpochIsVoid(t *testing.T) {
 	t.Parallel()
 	w := open(t)
-	w.admit(t, 1)
-	w.enqueue(t, 1, New{Kind: kind, Payload: "a", Attempts: 1})
-	first := w.runner(t, quick(), noting)
-	j, err := first.claim(t.Context(), 1, 1)
-	if err != nil || j == nil {
-		t.Fatalf("claim: %v, %v", j, err)
-	}
-	w.standStill(t, 1, 1, 2)
-	if _, err := w.store.DB().Exec(t.Context(), `SELECT cell.activate(1, 2, 2, 'test', 1000)`); err != nil {
-		t.Fatal(err)
-	}
-	first.settle(t.Context(), 1, 1, *j, first.do(t.Context(), 1, 1, *j)) // the fence refuses
+	w.claimOfBefore(t, 1)
 	start(t, w.runner(t, quick(), noting))
 	eventually(t, "it is done at the new epoch", func() bool { return slices.Equal(w.states(t, 1), []string{"done"}) })
 	if got := w.strings(t, `SELECT what || attempt FROM fx.log`); !slices.Equal(got, []string{"a2"}) {

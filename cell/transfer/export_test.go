@@ -87,8 +87,7 @@ func PlanOfMany(ctx context.Context, tx pgx.Tx, t Table) ([]string, error) {
 	return planOf(ctx, tx, t.deleteFrom(found(keyLists, "$1")), `ARRAY['[["1", "k1"]]']`)
 }
 
-// PlanOfOrphans and PlanOfWithout are how the rows that reference nothing are counted, and
-// the rows that have none of some keys.
+// PlanOfOrphans is how the rows that reference nothing are counted, and what that read.
 func PlanOfOrphans(ctx context.Context, tx pgx.Tx, tenant int64) (raw []byte, err error) {
 	keys, err := foreignKeys(ctx, tx)
 	if err != nil {
@@ -97,17 +96,8 @@ func PlanOfOrphans(ctx context.Context, tx pgx.Tx, tenant int64) (raw []byte, er
 	if err := bySets(ctx, tx); err != nil {
 		return nil, err
 	}
-	return raw, tx.QueryRow(ctx, explained+keys[0].orphans(), tenant).Scan(&raw)
+	return raw, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+keys[0].orphans(), tenant).Scan(&raw)
 }
-
-func PlanOfWithout(ctx context.Context, tx pgx.Tx, t Table, tenant int64, keys string) (raw []byte, err error) {
-	if err := bySets(ctx, tx); err != nil {
-		return nil, err
-	}
-	return raw, tx.QueryRow(ctx, explained+"SELECT count(*) FROM "+t.Name+" t WHERE t.tenant_id = $1"+t.without("$2"), tenant, keys).Scan(&raw)
-}
-
-const explained = "EXPLAIN (ANALYZE, FORMAT JSON) "
 
 func planOf(ctx context.Context, tx pgx.Tx, sql, keys string) ([]string, error) {
 	rows, err := tx.Query(ctx, "EXPLAIN "+strings.NewReplacer("$1", "7", "$2", keys).Replace(sql))

@@ -185,9 +185,6 @@ func digestsBut(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, keys 
 	if err != nil {
 		return nil, err
 	}
-	if err := bySets(ctx, tx); err != nil {
-		return nil, err
-	}
 	out := make(map[string]Digest, len(list))
 	for _, t := range list {
 		if string(keys[t.Label]) == leftOut {
@@ -195,7 +192,8 @@ func digestsBut(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, keys 
 		}
 		sql, args := fmt.Sprintf("SELECT %s FROM %s t WHERE t.tenant_id = $1", t.digest(), t.Name), []any{tenant}
 		if but := keys[t.Label]; but != nil {
-			sql, args = sql+t.without("$2"), append(args, string(but))
+			sql += fmt.Sprintf(" AND NOT EXISTS (SELECT FROM jsonb_array_elements($2::jsonb) k(pk) WHERE true%s)", t.keyed("k.pk"))
+			args = append(args, string(but))
 		}
 		d, err := scanDigest(tx.QueryRow(ctx, sql, args...))
 		if err != nil {
@@ -204,9 +202,4 @@ func digestsBut(ctx context.Context, tx pgx.Tx, tenant directory.TenantID, keys 
 		out[t.Label] = d
 	}
 	return out, nil
-}
-
-// without is the condition on the rows t that have none of the keys in a JSON array.
-func (t Table) without(keys string) string {
-	return fmt.Sprintf(" AND NOT EXISTS (SELECT FROM jsonb_array_elements(%s::jsonb) k(pk) WHERE true%s)", keys, t.keyed("k.pk"))
 }

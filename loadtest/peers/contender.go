@@ -23,7 +23,7 @@ type contender struct {
 	about string // what of it a reader of the figures must know
 	// plan writes what the proxy reads into dir and says how it is started.
 	plan func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error)
-	// settle, where there is one, does what can be asked of the proxy only when it runs.
+	// settle, where there is one, asks of the proxy what can be asked only when it runs.
 	settle func(ctx context.Context, c *contender) error
 
 	plain, tls, admin string // addresses; tls and admin are "" where it has none
@@ -75,10 +75,12 @@ func (c *contender) start(ctx context.Context, l *lab) error {
 	}
 	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c.process, err = local.StartReady(ready, cmd, func(ctx context.Context) error { return c.answers(ctx, c.plain, false) })
-	if err == nil && c.settle != nil {
-		err = c.settle(ready, c)
-	}
+	c.process, err = local.StartReady(ready, cmd, func(ctx context.Context) error {
+		if err := c.answers(ctx, c.plain, false); err != nil || c.settle == nil {
+			return err
+		}
+		return c.settle(ctx, c)
+	})
 	if err == nil && c.tls != "" {
 		if broken := c.answers(ctx, c.tls, true); broken != nil {
 			l.say("%s: no TLS: %v", c.name, broken)

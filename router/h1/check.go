@@ -33,17 +33,14 @@ func Check(r *http.Request, l Limits) Fault {
 		}
 	}
 	c := checks.Get().(*checking)
-	defer func() {
-		if cap(c.head) <= 4<<10 { // larger ones are rare
-			checks.Put(c)
-		}
-	}()
-	c.q = Request{}
 	c.q.Begin(l)
 	c.head = append(appendForeign(c.head[:0], r, nil), "\r\n"...)
 	n, f := c.q.Parse(c.head)
 	if f == None && n != len(c.head) {
 		f = HeadTooLarge // cannot be: no part has a line's end in it
+	}
+	if cap(c.head) <= 4<<10 { // larger ones are rare
+		checks.Put(c)
 	}
 	return f
 }
