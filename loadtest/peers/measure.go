@@ -162,12 +162,15 @@ func (m *measure) keep(l *lab, got map[string]map[string]float64) {
 		}
 	}
 	for _, r := range m.ratios {
-		ours, theirs := got[l.ours], got[r.peer]
-		if ours != nil && theirs != nil && theirs[r.kind] > 0 {
-			m.put(join(l.ours+" / "+r.peer, r.kind), "x", r.goal, ours[r.kind]/theirs[r.kind])
+		theirs := got[r.peer][r.kind]
+		if theirs <= 0 {
+			continue
 		}
-		if floor := got[floorName]; floor != nil && theirs != nil && r.peer != floorName && theirs[r.kind] > 0 { // what nobody can be under
-			m.put(join(floorName+" / "+r.peer, r.kind), "x", "", floor[r.kind]/theirs[r.kind])
+		if ours, ok := got[l.ours][r.kind]; ok { // a round may have found out a part of it only
+			m.put(join(l.ours+" / "+r.peer, r.kind), "x", r.goal, ours/theirs)
+		}
+		if floor, ok := got[floorName][r.kind]; ok && r.peer != floorName { // what nobody can be under
+			m.put(join(floorName+" / "+r.peer, r.kind), "x", "", floor/theirs)
 		}
 	}
 }

@@ -172,7 +172,8 @@ func TestRatiosAreOfTheSameRound(t *testing.T) {
 	m := cpuFigure()
 	m.keep(l, map[string]map[string]float64{"cellway-h1": {"": 10}, "nginx": {"": 20}})
 	m.keep(l, map[string]map[string]float64{"cellway-h1": {"": 40}, "nginx": {"": 50}})
-	m.keep(l, map[string]map[string]float64{"cellway-h1": {"": 40}}) // nginx's was refused
+	m.keep(l, map[string]map[string]float64{"cellway-h1": {"": 40}})                                            // nginx's was refused
+	m.keep(l, map[string]map[string]float64{"cellway-h1": {"a core's": 40}, "nginx": {"": 60, "a core's": 70}}) // ours was in part
 	m.Conclude()
 	for _, v := range m.Values {
 		if v.Name == "cellway-h1 / nginx" {

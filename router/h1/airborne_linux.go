@@ -71,6 +71,7 @@ func (lp *loop) rest(c *conn) {
 // where more bytes are needed for one.
 func (lp *loop) request(c *conn) bool {
 	now := time.Now()
+	lp.now = now
 	if !c.air.parsing {
 		c.req.Begin(c.srv.Limits)
 		c.air.parsing, c.air.due = true, now.Add(c.srv.Head)
@@ -231,7 +232,7 @@ func (lp *loop) settle(c *conn, err error) {
 // stack that grows with each.
 func (lp *loop) next(c *conn, refused bool) {
 	more := c.air.more || c.air.ended || c.from < c.to
-	c.air.due = time.Now().Add(c.srv.Idle)
+	c.air.due = lp.now.Add(c.srv.Idle)
 	if c.from == c.to {
 		c.release()
 		c.state.Store(idle)

@@ -190,8 +190,9 @@ func (lp *loop) run() {
 	defer lp.end()
 	for !lp.over || len(lp.conns) > 0 {
 		n := lp.wait()
+		lp.now = time.Now()
 		if lp.kept+n < len(lp.events) { // else there may be more to hear of
-			lp.woke = time.Now()
+			lp.woke = lp.now
 		}
 		events, fresh := lp.events[:lp.kept+n], lp.events[lp.kept:lp.kept+n]
 		for i := range fresh { // cells that have closed, or speak unasked, before what might use the connection
@@ -385,7 +386,6 @@ func (lp *loop) kill(c *conn) {
 
 // sweep looks for what is overdue, a part of the connections at a time.
 func (lp *loop) sweep() {
-	lp.now = time.Now()
 	now := lp.now
 	if now.Sub(lp.swept) < sweepEvery {
 		return

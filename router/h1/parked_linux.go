@@ -74,7 +74,7 @@ func (lp *loop) park(u *Upstream, l *link, s *descriptor) {
 	if most <= 0 {
 		most = defaultKept
 	}
-	l.used, l.since, s.c = true, time.Now(), nil
+	l.used, l.since, s.c = true, lp.now, nil
 	if len(lp.parked[u]) >= most {
 		_ = l.Close()
 		return

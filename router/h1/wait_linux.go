@@ -17,7 +17,7 @@ type waiting struct {
 	found int       // by look
 	eager bool      // events are likely to be there already
 	alone bool      // there is one processor: nobody else runs while the loop keeps it
-	now   time.Time // of the last sweep
+	now   time.Time // when the loop looked at the clock last
 	gave  time.Time // when it has given the processor away
 	wakes time.Time // the epoll's deadline
 }

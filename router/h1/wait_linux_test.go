@@ -65,8 +65,8 @@ func TestLoopsWithoutClientsGiveUpConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	lp.park(up, l, s)
-	l.since = time.Now().Add(-2 * time.Second)
-	lp.swept = time.Now().Add(-time.Second)
+	lp.now = time.Now()
+	l.since, lp.swept = lp.now.Add(-2*time.Second), lp.now.Add(-time.Second)
 	lp.sweep()
 	if len(lp.parked[up]) != 0 || s.fd >= 0 {
 		t.Error("it is kept")

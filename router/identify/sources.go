@@ -294,12 +294,20 @@ func IsSlug(s string) bool {
 
 // lower folds ASCII only: other letters are no part of a host name or header.
 func lower(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c >= 'A' && c <= 'Z' {
-			return c + 'a' - 'A'
+	i := 0
+	for i < len(s) && (s[i] < 'A' || s[i] > 'Z') {
+		i++
+	}
+	if i == len(s) {
+		return s // as nearly all are
+	}
+	b := []byte(s)
+	for ; i < len(b); i++ {
+		if b[i] >= 'A' && b[i] <= 'Z' {
+			b[i] += 'a' - 'A'
 		}
-		return c
-	}, s)
+	}
+	return string(b)
 }
 
 func invalid(pointer, detail string) error {

@@ -13,28 +13,32 @@ import (
 )
 
 // Assertions keeps what was signed for as long as its window, a second, so that
-// of a tenant's requests only the first in each second waits for cryptography.
+// of a tenant's requests only the first in each second waits for cryptography. What it
+// keeps has as many places as it has from the start: two tenants of one place, in one second,
+// take it from each other, and a router of many tenants does not grow with them.
 type Assertions struct {
 	Keys   token.Keys
 	shards [64]assertionShard
 }
 
 type assertionShard struct {
-	mu     sync.Mutex
-	signer map[directory.CellID]*token.Signer // each cell has keys of its own
-	window int64
-	signed map[asserted]span
-	text   []byte // of the signed, one after the other; used again for the next window
+	mu      sync.Mutex
+	signers map[directory.CellID]*cellSigner // each cell has keys of its own
+	places  [256]asserted
 }
 
-// A span is a part of a shard's text.
-type span struct{ from, to int }
+type cellSigner struct {
+	cell directory.CellID // not the table's memory, which another table takes the place of
+	*token.Signer
+}
 
-// asserted is what of an assertion is not the window.
+// asserted is an assertion that was signed.
 type asserted struct {
 	tenant directory.TenantID
-	cell   directory.CellID
 	epoch  directory.Epoch
+	window int64
+	cell   directory.CellID
+	text   []byte // used again
 }
 
 // Of is the assertion for a request to e at now.
@@ -45,31 +49,35 @@ func (a *Assertions) Of(e table.Entry, now time.Time) (string, error) {
 
 // AppendTo appends the assertion for a request to e at now to dst.
 func (a *Assertions) AppendTo(dst []byte, e table.Entry, now time.Time) ([]byte, error) {
-	s := &a.shards[uint64(e.Tenant)%uint64(len(a.shards))] //nolint:gosec // any spread will do
-	key, window := asserted{e.Tenant, e.Cell, e.Epoch}, now.Unix()
+	n, window := uint64(e.Tenant), now.Unix() //nolint:gosec // any spread will do
+	s := &a.shards[n%uint64(len(a.shards))]
+	p := &s.places[n/uint64(len(a.shards))%uint64(len(s.places))]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.signer == nil {
-		s.signer, s.signed = map[directory.CellID]*token.Signer{}, map[asserted]span{}
-	}
-	signer := s.signer[e.Cell]
-	if signer == nil {
-		var err error
-		if signer, err = a.Keys.For(token.OfCell(e.Cell)).NewSigner(); err != nil {
+	if p.tenant != e.Tenant || p.window != window || p.epoch != e.Epoch || p.cell != e.Cell {
+		signer, err := a.signer(s, e.Cell)
+		if err != nil {
 			return dst, err
 		}
-		s.signer[directory.CellID(strings.Clone(string(e.Cell)))] = signer
+		p.tenant, p.epoch, p.window, p.cell = e.Tenant, e.Epoch, window, signer.cell
+		p.text = signer.AppendAssert(p.text[:0], token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
 	}
-	if s.window != window {
-		s.window, s.text = window, s.text[:0]
-		clear(s.signed)
+	return append(dst, p.text...), nil
+}
+
+// signer is the shard's for a cell.
+func (a *Assertions) signer(s *assertionShard, cell directory.CellID) (*cellSigner, error) {
+	if one := s.signers[cell]; one != nil {
+		return one, nil
 	}
-	at, ok := s.signed[key]
-	if !ok {
-		at.from = len(s.text)
-		s.text = signer.AppendAssert(s.text, token.Assertion{Tenant: e.Tenant, Cell: e.Cell, Epoch: e.Epoch, Window: window})
-		at.to = len(s.text)
-		s.signed[key] = at
+	signer, err := a.Keys.For(token.OfCell(cell)).NewSigner()
+	if err != nil {
+		return nil, err
 	}
-	return append(dst, s.text[at.from:at.to]...), nil
+	if s.signers == nil {
+		s.signers = map[directory.CellID]*cellSigner{}
+	}
+	one := &cellSigner{directory.CellID(strings.Clone(string(cell))), signer}
+	s.signers[one.cell] = one
+	return one, nil
 }
