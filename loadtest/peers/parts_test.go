@@ -47,9 +47,13 @@ func TestAPartIsAllThatItCalls(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	got, err := shares(t.Context(), file, []part{{kind: "counted", of: []string{`peers\.counted$`}}, {kind: "nothing", of: []string{`peers\.nothing`}}})
+	list := []part{{kind: "counted", of: []string{`peers\.counted$`}}, {kind: "nothing", of: []string{`peers\.nothing`}}}
+	got, err := shares(t.Context(), file, list, 6)
 	if _, seen := got["nothing"]; err != nil || seen || math.Abs(got["counted"]-100) > 0.1 {
 		t.Errorf("got %v, %v; 3 samples of 6 are the part's, as much as the others", got, err)
+	}
+	if got, err := shares(t.Context(), file, list, 7); err == nil {
+		t.Errorf("got %v of fewer samples than are enough", got)
 	}
 }
 

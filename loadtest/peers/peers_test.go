@@ -143,8 +143,8 @@ func TestWhatToolsSay(t *testing.T) {
 	if err != nil || calls != 81234 {
 		t.Errorf("strace: got %v, %v", calls, err)
 	}
-	if got := parseFocused([]byte("Showing nodes accounting for 0.46s, 31.08% of 1.48s total")); got != 31.08 {
-		t.Errorf("pprof: got %v", got)
+	if share, all := parseFocused([]byte("Showing nodes accounting for 46, 31.08% of 148 total")); share != 31.08 || all != 148 {
+		t.Errorf("pprof: got %v of %d", share, all)
 	}
 	for _, out := range []string{"", "5 requests in 1.00s, 1KB read\n  Non-2xx or 3xx responses: 5\n", "0 requests in 1.00s"} {
 		if _, err := parseWrk([]byte(out)); err == nil {
