@@ -24,7 +24,9 @@ type Module interface {
 	// Migrations are goose files, applied as the owner of the schema; nil of a module
 	// that has no tables. One that waits 100 ms for a lock is rolled back and tried again,
 	// so that no tenant waits behind it (pg.BoundLocks); one without a transaction, which cannot be, sets
-	// lock_timeout itself, and back.
+	// lock_timeout itself, and back. One that changes tenants' rows says in cell.tenant whose,
+	// tenant by tenant; no move notes that, so moves under way end, and none begins between
+	// cells of which one has it.
 	Migrations() fs.FS
 	// Tables are the tenant tables, "schema.table", parents before children. Each
 	// has PRIMARY KEY (tenant_id, ...), forced row security and the guard trigger.

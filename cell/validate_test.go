@@ -1,6 +1,8 @@
 package cell_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -113,5 +115,16 @@ func TestAnIDThatCannotBeDoesNotExist(t *testing.T) {
 	h := start(t)
 	for _, id := range []string{"x", "1", "proj_", "%00", "%27", "..%2f", "a%20b"} {
 		h.want(404, request{method: "GET", path: "/v1/projects/" + id})
+	}
+}
+
+// TestACursorThatSomeoneMakesUp has the right checksum, which needs no secret, over what is no id.
+func TestACursorThatSomeoneMakesUp(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	for _, after := range []string{"\x00", "proj_\xff", "proj_1\n"} {
+		sum := sha256.Sum256(fmt.Appendf(nil, "cellway cursor v1\x00%d\x00projects\x00%s", acme, after))
+		cursor := base64.RawURLEncoding.EncodeToString(append(sum[:12], after...))
+		h.want(400, request{method: "GET", path: "/v1/projects?cursor=" + cursor})
 	}
 }

@@ -123,39 +123,47 @@ func lastLine(t *testing.T, dir directory.Directory) int64 {
 }
 
 // An other is a cell of another release.
-type other struct{ *fakeCell }
+type other struct {
+	*fakeCell
+	migrations string
+}
 
 func (o other) Preflight(context.Context, transfer.Move, bool) (transfer.Report, error) {
-	return transfer.Report{Fingerprint: "another"}, nil
+	return transfer.Report{Fingerprint: "another", Migrations: o.migrations}, nil
 }
 
 // TestCellsThatDifferEndTheMove: for good, before anything is noted or reserved.
 func TestCellsThatDifferEndTheMove(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		w := newWorld(func() fault { return none })
-		dir, m := moving(t, directory.NewMove{})
-		v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
-			if c.ID == "b" {
-				return other{w.cells[c.ID]}
+	for migrations, want := range map[string]string{
+		"":        "the schemas of a and b differ",
+		"notes 2": "a has other migrations () than b (notes 2)",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			w := newWorld(func() fault { return none })
+			dir, m := moving(t, directory.NewMove{})
+			v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell {
+				if c.ID == "b" {
+					return other{w.cells[c.ID], migrations}
+				}
+				return w.cells[c.ID]
+			}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+			go func() { _ = v.Run(ctx) }()
+			m, err := settle(ctx, dir, m.ID)
+			if err != nil || m.Phase != directory.Aborted || m.RetriedBy != "" || !strings.Contains(m.Error, want) {
+				t.Errorf("got %s (%q), tried again by %q, %v, want aborted for good: %s", m.Phase, m.Error, m.RetriedBy, err, want)
 			}
-			return w.cells[c.ID]
-		}, slog.New(slog.NewTextHandler(io.Discard, nil)))
-		go func() { _ = v.Run(ctx) }()
-		m, err := settle(ctx, dir, m.ID)
-		if err != nil || m.Phase != directory.Aborted || m.RetriedBy != "" || !strings.Contains(m.Error, "the schemas of a and b differ") {
-			t.Errorf("got %s (%q), tried again by %q, %v, want aborted for good", m.Phase, m.Error, m.RetriedBy, err)
-		}
-		tenant, err := dir.Tenant(ctx, "acme")
-		if err != nil || tenant.Placement.Cell != "a" {
-			t.Fatalf("got %+v, %v, want it on a", tenant.Placement, err)
-		}
-		if err := w.check(tenant.Placement); err != nil {
-			t.Error(err)
-		}
-	})
+			tenant, err := dir.Tenant(ctx, "acme")
+			if err != nil || tenant.Placement.Cell != "a" {
+				t.Fatalf("got %+v, %v, want it on a", tenant.Placement, err)
+			}
+			if err := w.check(tenant.Placement); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // An unsure is a target that does not say which rows have changed until it wakes.

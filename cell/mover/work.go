@@ -323,6 +323,10 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 	for _, f := range append(here.Findings, there.Findings...) {
 		return here, problem.New(problem.Conflict, "preflight: %s: %s: %s (fix: %s)", f.Code, f.Table, f.Why, f.Fix)
 	}
+	if here.Migrations != there.Migrations {
+		return here, problem.New(problem.Conflict, "preflight: %s has other migrations (%s) than %s (%s): the tenant's rows would miss some, or get some twice (fix: bring both to one release)",
+			m.Source, here.Migrations, m.Target, there.Migrations)
+	}
 	if here.Fingerprint != there.Fingerprint {
 		return here, problem.New(problem.Conflict, "preflight: the schemas of %s and %s differ (fix: bring both to one release)", m.Source, m.Target)
 	}

@@ -15,8 +15,14 @@ import (
 	"github.com/cellway/cellway/infra/telemetry"
 )
 
-// field is the one field of a stream's entry.
-const field = "event"
+// An entry of a stream has one field: the event, or, where that is larger than maxEntry, the
+// event without its data, which is read from the outbox. A stream is bounded by the number of
+// its entries, and how large those are is the tenants' doing.
+const (
+	field      = "event"
+	fieldApart = "apart"
+	maxEntry   = 4 << 10 // bytes
+)
 
 // send appends events to the stream of their tenant's partition, in order, in
 // one round trip. After an error any number of them may be there.
@@ -26,11 +32,11 @@ func (r *Relay) send(ctx context.Context, events []Event) error {
 	pipe := r.redis.Pipeline()
 	for i, e := range events {
 		_, spans[i] = e.span(ctx, "publish", trace.SpanKindProducer, stream)
-		body, err := json.Marshal(e)
+		values, err := e.entry()
 		if err != nil {
 			return fmt.Errorf("publish event %s: %w", e.ID, err)
 		}
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: r.o.MaxLen, Approx: true, Values: []any{field, body}})
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: r.o.MaxLen, Approx: true, Values: values})
 	}
 	_, err := pipe.Exec(ctx)
 	for _, s := range spans {
@@ -43,14 +49,28 @@ func (r *Relay) send(ctx context.Context, events []Event) error {
 	return nil
 }
 
-// FromEntry reads the event from a stream's entry.
+func (e Event) entry() ([]any, error) {
+	body, err := json.Marshal(e)
+	if err != nil || len(body) <= maxEntry {
+		return []any{field, body}, err
+	}
+	e.Data = nil
+	body, err = json.Marshal(e)
+	return []any{fieldApart, body}, err
+}
+
+// FromEntry reads the event from a stream's entry. Data is nil where it is not there.
 func FromEntry(values map[string]any) (e Event, err error) {
 	body, ok := values[field].(string)
-	if !ok {
+	apart, isApart := values[fieldApart].(string)
+	if !ok && !isApart {
 		return e, fmt.Errorf("read stream entry: it has no field %q", field)
 	}
-	if err := json.Unmarshal([]byte(body), &e); err != nil {
+	if err := json.Unmarshal([]byte(body+apart), &e); err != nil {
 		return e, fmt.Errorf("read stream entry: %w", err)
+	}
+	if isApart {
+		e.Data = nil
 	}
 	return e, nil
 }

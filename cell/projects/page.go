@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strconv"
 
 	"github.com/cellway/cellway/directory"
@@ -14,6 +15,9 @@ import (
 
 // defaultLimit is the contract's default of limit.
 const defaultLimit = 50
+
+// idForm is the contract's of ids. A cursor that someone makes up may have anything in it.
+var idForm = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 
 // sumLen is the number of checksum bytes in front of a cursor's id.
 const sumLen = 12
@@ -48,7 +52,7 @@ func parseCursor(cursor *string, tenant directory.TenantID, list string) (string
 		return "", errCursor()
 	}
 	p := place{tenant: tenant, list: list, after: string(raw[sumLen:])}
-	if subtle.ConstantTimeCompare(p.sum(), raw[:sumLen]) != 1 {
+	if subtle.ConstantTimeCompare(p.sum(), raw[:sumLen]) != 1 || !idForm.MatchString(p.after) {
 		return "", errCursor()
 	}
 	return p.after, nil

@@ -23,7 +23,8 @@ UNION ALL
 SELECT 'role ' || app.rolname || ' is a member of ' || r.rolname || ', which has powers'
   FROM app JOIN pg_catalog.pg_roles r ON r.oid <> app.oid AND pg_catalog.pg_has_role(app.oid, r.oid, 'MEMBER')
  WHERE NOT app.rolsuper
-   AND (r.rolsuper OR r.rolbypassrls OR r.rolname IN ('cell_fence', 'cell_scan', 'cell_move', 'pg_read_all_data', 'pg_write_all_data'))
+   AND (r.rolsuper OR r.rolbypassrls OR r.rolname IN ('cell_fence', 'cell_scan', 'cell_move', 'pg_read_all_data', 'pg_write_all_data',
+                                                             'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))
 UNION ALL
 SELECT 'role ' || app.rolname || ' may create in schema ' || n.nspname
   FROM app JOIN pg_catalog.pg_namespace n ON n.nspname NOT LIKE 'pg\_%'
@@ -101,4 +102,5 @@ SELECT p.oid::regprocedure || ' runs with its owner''s rights'
   FROM app, pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  WHERE NOT app.rolsuper AND p.prosecdef AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
    AND (n.nspname <> 'cell' OR pg_catalog.pg_get_userbyid(p.proowner) NOT IN ('cell_fence', 'cell_scan')) -- the gate itself
-   AND pg_catalog.has_function_privilege(app.oid, p.oid, 'EXECUTE')
+   AND (pg_catalog.has_function_privilege(app.oid, p.oid, 'EXECUTE')
+        OR EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgfoid = p.oid)) -- nobody asks whether who writes may call it

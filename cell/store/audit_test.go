@@ -80,6 +80,11 @@ func TestUnsafeSchemasAreRefused(t *testing.T) {
 		"function": {
 			`CREATE FUNCTION notes.f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM notes.note';`, "notes.f() runs with its owner's rights",
 		},
+		"function of a trigger": {
+			`CREATE FUNCTION notes.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN NEW.text = (SELECT string_agg(text, '','') FROM notes.note); RETURN NEW; END';
+			 REVOKE EXECUTE ON FUNCTION notes.f() FROM PUBLIC; CREATE TRIGGER f BEFORE INSERT ON notes.note FOR EACH ROW EXECUTE FUNCTION notes.f();`,
+			"notes.f() runs with its owner's rights",
+		},
 		"truncate": {`GRANT TRUNCATE ON notes.note TO cell_app;`, "may truncate"},
 		"create":   {`GRANT CREATE ON SCHEMA notes TO PUBLIC;`, "may create in schema notes"},
 		"fence":    {`GRANT SELECT ON cell.fence TO PUBLIC;`, "has rights on cell.fence"},
@@ -106,6 +111,7 @@ func TestUnsafeRolesAreRefused(t *testing.T) {
 		"owner":        {`ALTER TABLE cell.outbox OWNER TO %s`, "owns cell.outbox"},
 		"member":       {`GRANT cell_scan TO %s`, "is a member of cell_scan"},
 		"reads it all": {`GRANT pg_read_all_data TO %s`, "is a member of pg_read_all_data"},
+		"reads files":  {`GRANT pg_read_server_files TO %s`, "is a member of pg_read_server_files"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -101,8 +101,13 @@ func prepareModule(ctx context.Context, conn *pgx.Conn, url string, m Schema) er
 		return err
 	}
 	schema := pgx.Identifier{m.Name()}.Sanitize()
-	if _, err := conn.Exec(ctx, `GRANT USAGE ON SCHEMA `+schema+` TO cell_app`); err != nil {
+	if _, err := conn.Exec(ctx, `GRANT USAGE ON SCHEMA `+schema+` TO cell_app, cell_move`); err != nil {
 		return fmt.Errorf("grant schema %s: %w", m.Name(), err)
+	}
+	if m.Migrations() != nil { // a move compares which ones both cells have
+		if _, err := conn.Exec(ctx, `GRANT SELECT ON `+schema+`.schema_version TO cell_move`); err != nil {
+			return fmt.Errorf("grant versions of %s: %w", m.Name(), err)
+		}
 	}
 	for _, t := range m.Tables() {
 		if err := insist(ctx, conn, t, func(tx pgx.Tx, _ int) error { // of a partition that came later

@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ type Finding struct {
 // schema is, and how much there is to move.
 type Report struct {
 	Fingerprint string    `json:"fingerprint"`     // of everything that both cells must have alike
+	Migrations  string    `json:"migrations"`      // the newest of each module: "api 3, projects 2"; the fingerprint has them in it
 	Files       string    `json:"files,omitempty"` // of this cell alone: another one where a tenant table was rewritten
 	Findings    []Finding `json:"findings"`
 	Rows        int64     `json:"rows"`               // of the tenant, all tables; at most SizeLimit are counted per table
@@ -47,6 +49,16 @@ var fingerprintSQL string
 // filesSQL stands for where the rows of all tenant tables are.
 const filesSQL = `
 	SELECT coalesce(md5(string_agg(concat_ws(' ', oid, relfilenode), ',' ORDER BY oid)), '') FROM pg_class WHERE relforcerowsecurity AND relkind = 'r'`
+
+// modulesSQL lists the schemas of modules that have migrations. Those of our own schema
+// change no tenant's rows.
+const modulesSQL = `
+	SELECT n.nspname
+	  FROM pg_class c
+	  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname <> 'cell'
+	  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_id'
+	 WHERE c.relname = 'schema_version' AND has_table_privilege(c.oid, 'SELECT')
+	 ORDER BY 1`
 
 // SizeLimit is where Preflight stops counting a table's rows: it has to tell small
 // tenants from large ones, not to count the large ones.
@@ -70,6 +82,12 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 	if err != nil {
 		return r, fmt.Errorf("preflight: %w", err)
 	}
+	if r.Migrations, err = applied(ctx, db); err != nil {
+		return r, fmt.Errorf("preflight: read migrations: %w", err)
+	}
+	if r.Migrations != "" {
+		r.Fingerprint = fmt.Sprintf("%x", sha256.Sum256([]byte(r.Fingerprint+" "+r.Migrations)))
+	}
 	open, err := findings(ctx, db, preparedSQL)
 	if err != nil {
 		return r, fmt.Errorf("preflight: %w", err)
@@ -82,6 +100,24 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 		return r, fmt.Errorf("preflight: measure: %w", err)
 	}
 	return r, nil
+}
+
+// applied is which migrations the modules have. One that changes rows alone leaves no trace
+// in the schema: a tenant that came from a cell without it to one with it would never have it.
+func applied(ctx context.Context, db pg.DB) (string, error) {
+	rows, err := db.Query(ctx, modulesSQL)
+	if err != nil {
+		return "", err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for i, module := range all {
+		var newest int64
+		if err := db.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+pgx.Identifier{module}.Sanitize()+`.schema_version`).Scan(&newest); err != nil {
+			return "", err
+		}
+		all[i] = fmt.Sprintf("%s %d", module, newest)
+	}
+	return strings.Join(all, ", "), err
 }
 
 // look finds what is to say of the schema, and its tables. It asks the database without

@@ -120,10 +120,10 @@ func queueWritten(b *pgx.Batch, j job, written *map[int64]string) {
 	})
 }
 
-// follow is the events after last that the stream brought, as long as there is no gap.
+// follow is the events after last that the stream brought whole, as long as there is no gap.
 func follow(last int64, j job, written map[int64]string, limit int) (events []outbox.Event) {
 	for _, e := range j.queued {
-		if e.Seq == last+int64(len(events))+1 && len(events) < limit && written[e.Seq] == e.ID {
+		if e.Seq == last+int64(len(events))+1 && len(events) < limit && written[e.Seq] == e.ID && e.Data != nil {
 			events = append(events, e)
 		}
 	}

@@ -188,6 +188,17 @@ func (g *group) ack(ctx context.Context, stream string, ids []string) {
 	}
 }
 
+// erase takes entries of a deleted tenant out of the stream. A relay that had read them before
+// may send them when the tenant's purge has been there. Where it fails they go by their age.
+func (g *group) erase(ctx context.Context, stream string, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	if err := g.w.redis.XDel(ctx, stream, ids...).Err(); err != nil {
+		g.w.o.Log.WarnContext(ctx, "erase events of a deleted tenant", "consumer", g.consumer.Name, "stream", stream, "error", err)
+	}
+}
+
 // createGroups makes the groups, and streams, that Redis does not have.
 func (g *group) createGroups(ctx context.Context, partitions []int) error {
 	for _, p := range partitions {

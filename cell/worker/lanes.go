@@ -98,6 +98,8 @@ type job struct {
 	upto   int64
 	queued []outbox.Event // in order of their numbers
 	ended  bool           // done: after what is done there is nothing, whatever was heard of
+
+	deleted bool // done: the tenant is
 }
 
 // next waits for a lane and takes it; ok is false when ctx ended.

@@ -28,7 +28,11 @@ func (g *group) work(ctx context.Context) error {
 		if err := g.w.hook("applied"); err != nil {
 			return err
 		}
-		g.ack(ctx, outbox.Stream(outbox.Partition(j.tenant)), g.lanes.done(j, done, wait))
+		stream, ids := outbox.Stream(outbox.Partition(j.tenant)), g.lanes.done(j, done, wait)
+		if j.deleted {
+			g.erase(ctx, stream, ids)
+		}
+		g.ack(ctx, stream, ids)
 	}
 }
 
@@ -50,6 +54,7 @@ func (g *group) do(ctx context.Context, j *job) (done int64, wait time.Duration)
 		case isRefused && refused.State == fence.Active && refused.Epoch > j.epoch:
 			j.epoch = refused.Epoch
 		case isRefused && (refused.State == fence.Moved || refused.State == fence.Deleted):
+			j.deleted = refused.State == fence.Deleted
 			return j.upto, 0 // its rows, and what is to be done, are elsewhere now, or for nobody
 		case isRefused:
 			return 0, store.Jitter(g.w.o.Sweep) // not an attempt: the tenant may not act at the moment
