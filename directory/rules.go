@@ -76,6 +76,8 @@ func (t NewTenant) Validate() error {
 	var bad fieldErrors
 	bad.check(slugForm.MatchString(t.Slug), "/slug", "must match "+slugForm.String())
 	bad.check(!slices.Contains(reservedSlugs, t.Slug), "/slug", "is reserved")
+	// As a label of a host such a one stands for other letters (RFC 5891): browsers show xn--pple-43d as a twin of apple.
+	bad.check(len(t.Slug) < 4 || t.Slug[2:4] != "--", "/slug", "must not have hyphens in both the third and the fourth place")
 	bad.check(len(t.Name) <= 200 && plain(t.Name), "/name", isName)
 	bad.check(t.Locality == "" || labelForm.MatchString(t.Locality), "/locality", "must match "+labelForm.String())
 	bad.check(t.Tier == "" || labelForm.MatchString(t.Tier), "/tier", "must match "+labelForm.String())

@@ -91,6 +91,9 @@ func TestNewTenantValidate(t *testing.T) {
 		{directory.NewTenant{Slug: "a.b"}, "/slug"}, // it becomes a label of a host name
 		{directory.NewTenant{Slug: "a\n"}, "/slug"},
 		{directory.NewTenant{Slug: "www"}, "/slug"},
+		{directory.NewTenant{Slug: "xn--pple-43d"}, "/slug"}, // browsers show it as a twin of apple
+		{directory.NewTenant{Slug: "ab--c"}, "/slug"},
+		{directory.NewTenant{Slug: "ab-c--d"}, ""},
 		{directory.NewTenant{Slug: "a", Name: strings.Repeat("x", 201)}, "/name"},
 		{directory.NewTenant{Slug: "a", Name: "a\x00"}, "/name"},
 		{directory.NewTenant{Slug: "a", Name: "a\xff"}, "/name"},

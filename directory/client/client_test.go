@@ -224,6 +224,35 @@ func TestPathsAreEscaped(t *testing.T) {
 	}
 }
 
+// TestAProxysPageSaysNothingOfTheRecord: what the directory does not say is not so. A cell takes
+// a tenant that is not found for forgotten, and serves it no more.
+func TestAProxysPageSaysNothingOfTheRecord(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusNotFound, http.StatusConflict, http.StatusGone} {
+		var calls atomic.Int32
+		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			if calls.Add(1) == 1 {
+				http.Error(w, "<html>default backend</html>", status)
+				return
+			}
+			fmt.Fprint(w, `{"id":7}`)
+		})
+		if got, err := c.Tenant(t.Context(), "7"); err != nil || got.ID != 7 {
+			t.Errorf("%d, then an answer: got %v, %v, want the answer", status, got, err)
+		}
+		c = serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>default backend</html>", status) })
+		if err := c.Place(t.Context(), directory.Placement{Tenant: 7}); !errors.Is(err, problem.BadGateway) {
+			t.Errorf("%d: got %v, want bad gateway", status, err)
+		}
+	}
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		problem.Write(w, problem.New(problem.NotFound, "no tenant 7"), problem.Where{})
+	})
+	if _, err := c.Tenant(t.Context(), "7"); !errors.Is(err, problem.NotFound) {
+		t.Errorf("the directory's own word: got %v, want not found", err)
+	}
+}
+
 func TestGarbageIsUnavailable(t *testing.T) {
 	t.Parallel()
 	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"version":`) })

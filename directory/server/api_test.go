@@ -85,6 +85,8 @@ func TestBadRequestsNameWhatIsWrong(t *testing.T) {
 		{"POST", "/v1/tenants", `{"slug":"UPPER"}`, 400, "/slug"},
 		{"POST", "/v1/tenants", `{}`, 400, "/slug"},
 		{"POST", "/v1/tenants", `{"slug":"a"`, 400, ""},
+		{"POST", "/v1/tenants", "{\"slug\":\"first\"}\n{\"slug\":\"second\"}", 400, ""},
+		{"POST", "/v1/tenants", `{"slug":"first"}]`, 400, ""},
 		{"POST", "/v1/tenants", ``, 400, ""},
 		{"POST", "/v1/cells", `{"id":"c2","address":"http://c2","capacity":1e3}`, 400, "/capacity"},
 		{"POST", "/v1/cells", `{"id":"c2","address":"http://c2","capacity":1,"healthy":true}`, 400, "/healthy"},

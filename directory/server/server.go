@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,7 +111,19 @@ func (s *Server) handlers() map[string]handler {
 // ServeHTTP serves the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Api-Version"] = s.version
+	if r.ContentLength != 0 {
+		arriveBy(w, time.Now().Add(bodyTime)) // also what nobody reads: net/http does, before it answers
+	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// bodyTime is how long a body may take to arrive: anyone may send one, and what comes byte by
+// byte would hold a connection for days.
+const bodyTime = 10 * time.Second
+
+// arriveBy bounds the reading of w's request; the zero time does not.
+func arriveBy(w http.ResponseWriter, end time.Time) {
+	_ = http.NewResponseController(w).SetReadDeadline(end) // a writer without deadlines is a test's
 }
 
 // maxBody bounds a request's body in bytes; nothing in the contract is larger, but
@@ -131,6 +144,7 @@ func (s *Server) serve(e endpoint) http.Handler {
 		if err := validate(r, e.op); err != nil {
 			return err
 		}
+		arriveBy(w, time.Time{}) // it has; later net/http would take the deadline for the peer's hanging up
 		if err := s.onlyItself(r, e.op.Operation.OperationID, by); err != nil {
 			return err
 		}
@@ -178,7 +192,7 @@ func (s *Server) measure(route string, h handler) http.Handler {
 		sw := &telemetry.StatusWriter{ResponseWriter: w}
 		switch err := h(sw, r); {
 		case err == nil:
-		case r.Context().Err() != nil:
+		case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded): // a body that is late ends it, too
 			sw.WriteHeader(clientGone)
 		default:
 			telemetry.Problem(sw, r, "directory", err)

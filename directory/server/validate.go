@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -32,6 +34,9 @@ func validate(r *http.Request, op *routers.Route) error {
 	}
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem.New(problem.TooLarge, "the body has more than %d bytes", large.Limit)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return problem.Wrap(problem.Timeout, err, "the body did not arrive in time")
 	}
 	fields := findings(err, "")
 	e := problem.New(problem.Invalid, "%s: %s", strings.TrimLeft(fields[0].Pointer, "/"), fields[0].Detail)
@@ -109,13 +114,25 @@ func pathParams(r *http.Request) map[string]string {
 // read fills v from a body that keeps to the contract. What JSON Schema allows
 // and Go does not, such as 1e0 for an integer, is Invalid.
 func read(r *http.Request, v any) error {
-	err := json.NewDecoder(r.Body).Decode(v)
+	dec := json.NewDecoder(r.Body)
+	err := dec.Decode(v)
 	if err == nil {
-		return nil
+		return alone(dec)
 	}
 	e := problem.Wrap(problem.Invalid, err, "the body cannot be read")
 	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		e.Fields = []problem.Field{{Pointer: "/" + strings.ReplaceAll(typed.Field, ".", "/"), Detail: "must be a plain " + typed.Type.Kind().String()}}
 	}
+	return e
+}
+
+// alone is Invalid where more comes after what dec has read: who sends two things must not
+// believe that both are done.
+func alone(dec *json.Decoder) error {
+	if _, err := dec.Token(); errors.Is(err, io.EOF) {
+		return nil
+	}
+	e := problem.New(problem.Invalid, "there is more in the body than one JSON value")
+	e.Fields = []problem.Field{{Pointer: "", Detail: "more comes after the JSON value"}}
 	return e
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -65,5 +66,36 @@ func TestCredentialsAcrossAnOlderRelease(t *testing.T) {
 	}
 	if _, err := s.Credentials(t.Context(), 4, 0); err != nil {
 		t.Errorf("behind it: %v", err)
+	}
+}
+
+// TestAKeyThatHasExpiredIsNoKey: 1970 began with the number that stands for never where times
+// are numbers. A router would have taken such a key for ever, after the record had forgotten it.
+func TestAKeyThatHasExpiredIsNoKey(t *testing.T) {
+	t.Parallel()
+	s, _ := withCell(t)
+	a, err := s.CreateTenant(t.Context(), directory.NewTenant{Slug: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, at := range map[string]time.Time{
+		"in the first second of 1970": time.Unix(0, 0), "at the end of it": time.Unix(0, 999_999_999), "before it": time.Unix(-1, 0), "a minute ago": time.Now().Add(-time.Minute),
+	} {
+		key, record := token.NewAPIKey()
+		record.Tenant, record.Name, record.ExpiresAt = a.ID, "test", at
+		if _, err := s.AddKey(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+		var ring token.Ring
+		all, err := s.Credentials(t.Context(), 0, 0)
+		if err == nil {
+			err = ring.Apply(all)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if of, _, err := ring.Check(key, time.Now()); !errors.Is(err, problem.Unauthenticated) {
+			t.Errorf("a key that expired %s: got tenant %d, %v", name, of, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -161,7 +162,7 @@ func ringKeyOf(k directory.Key) (name keyName, rk ringKey, err error) {
 	copy(rk.hash[:], hash)
 	rk.tenant = k.Tenant
 	if !k.ExpiresAt.IsZero() {
-		rk.expires = k.ExpiresAt.Unix()
+		rk.expires = cmp.Or(k.ExpiresAt.Unix(), 1) // the first second of 1970 is past, and not never
 	}
 	return name, rk, nil
 }

@@ -138,10 +138,11 @@ func (a *app) note(format string, args ...any) {
 // oneLine is a text that came from elsewhere, as it can be shown.
 func oneLine(s string) string { return printable(strings.Join(strings.Fields(s), " ")) }
 
-// printable leaves nothing in s that a terminal obeys: some of what is shown a cell has said.
+// printable leaves nothing in s that a terminal obeys: some of what is shown a cell has said, or
+// who has signed up. What turns the direction of text would show a line otherwise than it is.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return '?'
 		}
 		return r

@@ -62,7 +62,7 @@ func (f fleet) state(budget time.Duration, now time.Time) planner.State {
 			sizes[m.Tenant] = n
 		}
 		if m.Phase == directory.Completed || m.Phase == directory.Undone {
-			moved[m.Tenant] = m.Created
+			moved[m.Tenant] = switched(m)
 		}
 	}
 	var s planner.State
@@ -84,20 +84,32 @@ func (f fleet) state(budget time.Duration, now time.Time) planner.State {
 const day = 24 * time.Hour
 
 // paused is how long moves have made each tenant wait within the last day, by what
-// their movers measured. Where no watch tells when that was, the move's last change
-// does: it is younger, and a pause rather counts for too long.
+// their movers measured.
 func (f fleet) paused(now time.Time) map[directory.TenantID]time.Duration {
 	sum := map[directory.TenantID]time.Duration{}
 	for _, m := range f.recent {
-		at := m.Changed
-		if !m.WatchEnds.IsZero() {
-			at = m.WatchEnds.Add(-m.Watch) // the watch begins when the pause is over
-		}
-		if now.Sub(at) < day {
+		if now.Sub(switched(m)) < day {
 			sum[m.Tenant] += reported(m).Pause
 		}
 	}
 	return sum
+}
+
+// switched is when the pause of a move was over, and its watch began. A watch that was closed
+// tells too early a time: it was not before the move was made, nor before its last round was
+// verified. Where no watch tells, the move's last change does: it is younger, and a pause rather
+// counts for too long.
+func switched(m directory.Move) time.Time {
+	if m.WatchEnds.IsZero() {
+		return m.Changed
+	}
+	at := m.WatchEnds.Add(-m.Watch)
+	for _, later := range []time.Time{m.Created, reported(m).Verified} {
+		if later.After(at) {
+			at = later
+		}
+	}
+	return at
 }
 
 // left is what a tenant that has waited for paused may still suffer.

@@ -52,13 +52,13 @@ func (a *app) keyCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if ttl < 0 {
-				return usage("such as 720h", "--ttl must not be negative")
+			if ttl < 0 || ttl > 0 && ttl < time.Second {
+				return usage("such as 720h", "--ttl must be at least a second")
 			}
 			key, record := token.NewAPIKey()
 			record.Tenant, record.Name = t.ID, name
 			if ttl > 0 {
-				record.ExpiresAt = a.now().Add(ttl).UTC().Truncate(time.Second)
+				record.ExpiresAt = a.now().Add(ttl + time.Second - 1).UTC().Truncate(time.Second) // not before its time
 			}
 			if record, err = d.AddKey(ctx, record); err != nil {
 				return err

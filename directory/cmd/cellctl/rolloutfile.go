@@ -46,6 +46,9 @@ func (a *app) readChanges(ctx context.Context, d api, file string) ([]directory.
 	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
 		return nil, usage("cellctl rollout create --help shows the form", "%s: %s", file, inType.ReplaceAllString(err.Error(), ""))
 	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, usage("put all changes into one list", "%s has more than one document", file)
+	}
 	if len(in.Changes) == 0 || len(in.Changes) > directory.MostChanges {
 		return nil, usage("cellctl rollout create --help shows the form", "%s has %d changes: 1 to %d can be rolled out at once", file, len(in.Changes), directory.MostChanges)
 	}

@@ -11,7 +11,8 @@ import (
 
 const rootHelp = `cellctl shows and changes what the directory records: cells, tenants and who
 owns what. It finds the directory by --addr and --token, CELLCTL_ADDR and
-CELLCTL_TOKEN, or the current context of ~/.config/cellctl/config.yaml.
+CELLCTL_TOKEN, or the current context of ~/.config/cellctl/config.yaml; a context
+that --context names goes before the environment.
 
 Exit codes: ` + exitHelp
 

@@ -30,7 +30,8 @@ type settings struct {
 }
 
 // settings are, for each setting, the flag, else the environment's, else the
-// one of the context.
+// one of the context. A context that a flag names goes before the environment: who
+// names one must not reach another's directory, nor show that one this one's token.
 func (a *app) settings() (settings, error) {
 	f, err := a.readFile()
 	if err != nil {
@@ -44,10 +45,14 @@ func (a *app) settings() (settings, error) {
 			return s, usage("the config file has: "+strings.Join(known, ", "), "unknown context %q", name)
 		}
 	}
+	first, then := settings{Addr: a.getenv("CELLCTL_ADDR"), Router: a.getenv("CELLCTL_ROUTER"), Token: a.getenv("CELLCTL_TOKEN")}, s
+	if a.flags.context != "" {
+		first, then = then, first
+	}
 	return settings{
-		Addr:   cmp.Or(a.flags.addr, a.getenv("CELLCTL_ADDR"), s.Addr),
-		Router: cmp.Or(a.flags.router, a.getenv("CELLCTL_ROUTER"), s.Router),
-		Token:  cmp.Or(a.flags.token, a.getenv("CELLCTL_TOKEN"), s.Token),
+		Addr:   cmp.Or(a.flags.addr, first.Addr, then.Addr),
+		Router: cmp.Or(a.flags.router, first.Router, then.Router),
+		Token:  cmp.Or(a.flags.token, first.Token, then.Token),
 	}, nil
 }
 

@@ -147,6 +147,9 @@ func tenantGoal(ctx context.Context, a *app, d api, name, want string) (goal, er
 	if cell, ok := strings.CutPrefix(want, "cell="); ok {
 		g.met = string(p.Cell) == cell && p.State == directory.Active
 	}
+	if err == nil && p.State == directory.Deleted {
+		return g, problem.New(problem.Conflict, "tenant %s is %s, for good", name, p.State)
+	}
 	return g, err
 }
 
@@ -160,8 +163,12 @@ func moveGoal(ctx context.Context, a *app, d api, name, want string) (goal, erro
 	g := goal{met: met, is: string(m.Phase), show: func() error {
 		return moveView.one(a, m, nextSteps(m, a.now())...)
 	}}
-	if err == nil && !g.met && m.Phase.Ended() {
+	switch {
+	case err != nil || g.met:
+	case m.Phase.Ended():
 		return g, problem.New(problem.Conflict, "move %s is %s, for good", m.ID, m.Phase)
+	case want == string(directory.Aborted) && !m.Phase.BeforeDecision() && m.Phase != directory.Aborting:
+		return g, problem.New(problem.Conflict, "move %s is %s, and is not aborted any more", m.ID, m.Phase)
 	}
 	return g, err
 }

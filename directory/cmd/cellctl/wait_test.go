@@ -85,6 +85,10 @@ func TestAWaitGoesOnWithTheMoveThatTriesAgain(t *testing.T) {
 		{[]directory.Move{as(directory.Undone)}, "watching", false, problem.Conflict},
 		{[]directory.Move{as(directory.Watching)}, "undone", false, ""},
 		{[]directory.Move{as(directory.Completed)}, "undone", false, problem.Conflict},
+		{[]directory.Move{as(directory.Staged)}, "aborted", false, ""},
+		{[]directory.Move{as(directory.Aborting)}, "aborted", false, ""},
+		{[]directory.Move{as(directory.Decided)}, "aborted", false, problem.Conflict},
+		{[]directory.Move{as(directory.Watching)}, "aborted", false, problem.Conflict},
 	} {
 		g, err := moveGoal(t.Context(), a, &told{moves: tt.moves}, "mv_1", tt.want)
 		if g.met != tt.met || (err == nil) != (tt.kind == "") || err != nil && problem.KindOf(err) != tt.kind {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -281,5 +283,33 @@ func TestDeriveKeys(t *testing.T) {
 		if out, err := derive(args[0], args[1]); err == nil || out != "" {
 			t.Errorf("%s: got %q, %v", name, out, err)
 		}
+	}
+}
+
+// TestABodyThatDoesNotArrive holds no connection for good, also where nobody wants it.
+func TestABodyThatDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	d := start(t, "patient", testkit.Postgres(t), token.NewKey("k1"))
+	for path, want := range map[string]int{"/signup": http.StatusGatewayTimeout, "/v1/tenants": http.StatusUnauthorized} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", strings.TrimPrefix(d.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{", path)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("got %d, want %d", resp.StatusCode, want)
+			}
+		})
 	}
 }
