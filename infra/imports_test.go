@@ -33,6 +33,9 @@ func TestImportRule(t *testing.T) {
 	t.Parallel()
 	for _, p := range listPackages(t) {
 		from := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(p.Imports, module+"cell") && !within(from, "cell/cmd/cell") && !slices.ContainsFunc(contexts, func(c string) bool { return within(from, c) }) {
+			t.Errorf("%s imports cell, as bounded contexts do, and is not among them: name it in contexts", from)
+		}
 		for _, to := range ours(p.Imports) {
 			if why := forbidden(from, to, false); why != "" {
 				t.Errorf("%s imports %s: %s", from, to, why)

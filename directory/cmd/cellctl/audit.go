@@ -35,6 +35,9 @@ func (a *app) auditCommand() *cobra.Command {
 		Use: "list", Short: "List the changes: who did what, newest first", Args: names(),
 		Example: "  cellctl audit list --subject tenant/acme -o wide\n  cellctl audit list --after 120 -o json",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			if limit < 0 {
+				return usage("0 is all", "--limit must not be negative")
+			}
 			about, err := auditSubject(ctx, d, subject)
 			if err != nil {
 				return err

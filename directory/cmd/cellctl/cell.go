@@ -129,6 +129,7 @@ func (a *app) cellState(verb, short string, to directory.CellState) *cobra.Comma
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			c, err := d.SetCellState(ctx, directory.CellID(args[0]), to)
 			if err != nil {
+				err = withHint(err, problem.Conflict, "cellctl cell get %s shows its state; one that is retired does not come back: add another, by a new name", args[0])
 				return cellHint(ctx, d, args[0], err)
 			}
 			return cellView.one(a, c)
@@ -185,6 +186,20 @@ func cellHint(ctx context.Context, d api, name string, err error) error {
 		cells, err := d.ListCells(ctx)
 		return ids(cells), err
 	})
+}
+
+// knownCells refuses names of cells that there are not, of which a list has nothing: that reads
+// as if there were nothing to show. A retired one is known.
+func knownCells(ctx context.Context, d api, names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if _, err := d.Cell(ctx, directory.CellID(name)); err != nil {
+			return cellHint(ctx, d, name, err)
+		}
+	}
+	return nil
 }
 
 func ids(cells []directory.Cell) []string {

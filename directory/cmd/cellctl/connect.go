@@ -41,7 +41,7 @@ func (a *app) directory() (api, error) {
 		return nil, err
 	}
 	if s.Addr == "" {
-		return nil, usage("set --addr, CELLCTL_ADDR or a context in "+a.filePath(), "no directory is named")
+		return nil, usage("set --addr, CELLCTL_ADDR or a context in "+a.filePath()+"; after cellway up: CELLCTL_CONFIG=.cellway/cellctl.yaml", "no directory is named")
 	}
 	return client.New(client.Options{URL: s.Addr, Token: s.Token, Timeout: a.flags.timeout, Attempts: 1, HTTP: a.http()})
 }

@@ -46,6 +46,9 @@ func (a *app) tenantDeleted() *cobra.Command {
 		Long:    "Shows when each one's grace ends and which cells have something of it still. One\nthat is purged is in the audit: cellctl audit list --subject tenant/ID.",
 		Example: "  cellctl tenant deleted\n  cellctl tenant deleted --cell c1 -o json",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			if err := knownCells(ctx, d, cell); err != nil {
+				return err
+			}
 			list, err := listDeletions(ctx, d, directory.CellID(cell))
 			if err != nil {
 				return err

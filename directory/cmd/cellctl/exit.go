@@ -119,8 +119,14 @@ func (a *app) report(err error, code int) {
 	}
 	fmt.Fprintln(a.err, a.paint(red, "error:"), oneLine(text))
 	hint := hints[code]
-	if code == exitTimeout && !a.changes.Load() {
+	switch e, _ := errors.AsType[*problem.Error](err); {
+	case code == exitTimeout && !a.changes.Load():
 		hint = "give it more --timeout"
+	case e != nil && e.Kind == problem.RateLimited: // the token is good
+		hint = "try again later"
+		if e.RetryAfter > 0 {
+			hint = "try again in " + e.RetryAfter.String()
+		}
 	}
 	if h, ok := errors.AsType[hinted](err); ok {
 		hint = h.hint

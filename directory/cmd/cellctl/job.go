@@ -91,7 +91,7 @@ func (j *job) refused() error {
 		return nil
 	}
 	return hinted{problem.New(problem.Conflict, "%s: %s, the first because %s", j.subject,
-		count(len(why), "tenant")+" could not be moved", oneLine(why[0].Why)), why[0].instead()}
+		count(len(why), "tenant")+" could not be moved", oneLine(why[0].Why)), why[0].instead(j.verb)}
 }
 
 // each asks for each move of the plan. What the directory refuses becomes a

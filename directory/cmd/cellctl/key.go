@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 var keyView = view[directory.Key]{
@@ -121,7 +122,7 @@ func (a *app) keyRevoke() *cobra.Command {
 				return err
 			}
 			if err := d.RevokeKey(ctx, t.ID, args[0]); err != nil {
-				return err
+				return withHint(err, problem.NotFound, "cellctl key list --tenant %s shows them", t.Slug)
 			}
 			return a.done("key/"+args[0], "revoked")
 		}),

@@ -108,15 +108,7 @@ func (f *moveFilter) check(ctx context.Context, d api) error {
 	if f.limit < 0 {
 		return usage("0 is all", "--limit must not be negative")
 	}
-	for _, id := range []string{f.cell, f.from, f.to} {
-		if id == "" {
-			continue
-		}
-		if _, err := d.Cell(ctx, directory.CellID(id)); err != nil { // a retired one is known
-			return cellHint(ctx, d, id, err)
-		}
-	}
-	return nil
+	return knownCells(ctx, d, f.cell, f.from, f.to)
 }
 
 // find reads page after page until there are enough moves; more reports whether limit cut

@@ -38,7 +38,7 @@ type refusal struct {
 }
 
 // instead is what may be done for a tenant that stays.
-func (r refusal) instead() string {
+func (r refusal) instead(verb string) string {
 	tenant := "cellctl tenant "
 	switch r.Reason {
 	case planner.Pinned:
@@ -52,6 +52,9 @@ func (r refusal) instead() string {
 	case planner.Silent:
 		return "its cell has to be heard of first: cellctl cell list"
 	case planner.NoCell, planner.Bound:
+		if verb == "quarantine" {
+			return "cellctl cell list shows the cells and their room; one that nobody needs otherwise is made one for it: cellctl cell quarantine NAME"
+		}
 		return "cellctl cell list shows the cells and their room; make one that may take it: cellctl cell add --help"
 	}
 	return "mend what WHY says of each, and plan again"

@@ -146,7 +146,8 @@ Tenants whose data may be nowhere else stay, and their cells stay draining.`,
 		return remap{
 			verb: "evacuate", subject: "locality/" + locality, strict: true,
 			plan: func(s planner.State, o planner.Options) (planner.Plan, error) {
-				return planner.Evacuate(s, locality, o)
+				p, err := planner.Evacuate(s, locality, o)
+				return p, withHint(err, problem.NotFound, "cellctl cell list shows each cell's locality")
 			},
 			leaves: func(c directory.Cell) bool { return c.Locality == locality && c.State != directory.Provisioning },
 			adopts: func(m directory.Move) bool { return there[m.Source] && !there[m.Target] },

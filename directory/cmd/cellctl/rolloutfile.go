@@ -14,8 +14,8 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
-// inType is what the decoder says besides of a member that it does not know: a Go type.
-var inType = regexp.MustCompile(` in type .*`)
+// inType is what the decoder says besides of what it does not know or take: a Go type.
+var inType = regexp.MustCompile(` (in type|into) .*`)
 
 // readChanges reads the changes of a roll-out. Tenants are named as people do.
 func (a *app) readChanges(ctx context.Context, d api, file string) ([]directory.RolloutChange, error) {

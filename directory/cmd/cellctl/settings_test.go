@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,24 @@ func TestExitCodesByKindOfError(t *testing.T) {
 	} {
 		if got := exitCode(t.Context(), tt.err); got != tt.want {
 			t.Errorf("exit code of %v: got %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
+
+// TestARateHasNothingToDoWithTheToken: who asks too often is told when to ask again.
+func TestARateHasNothingToDoWithTheToken(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		wait time.Duration
+		want string
+	}{
+		{12 * time.Second, "hint: try again in 12s\n"},
+		{0, "hint: try again later\n"},
+	} {
+		a, said, _ := quiet()
+		a.report(problem.New(problem.RateLimited, "slower").After(tt.wait), exitRefused)
+		if got := said.String(); !strings.HasSuffix(got, tt.want) {
+			t.Errorf("after %v: got %q, want it to end with %q", tt.wait, got, tt.want)
 		}
 	}
 }

@@ -56,7 +56,7 @@ func (a *app) tenantCreate() *cobra.Command {
 			t.Slug, t.Cell = args[0], directory.CellID(cell)
 			created, err := d.CreateTenant(ctx, t)
 			if err != nil {
-				return err
+				return createHint(ctx, d, t, err)
 			}
 			return tenantView.one(a, created, "cellctl token create --tenant "+created.Slug+" --subject NAME")
 		}),
@@ -116,7 +116,7 @@ func (a *app) tenantSet() *cobra.Command {
 			return err
 		}
 		if t, err = d.UpdateTenant(ctx, t.ID, change); err != nil {
-			return err
+			return takenHint(ctx, d, t.ID, "host", hosts, err)
 		}
 		return tenantView.one(a, t)
 	})
@@ -129,6 +129,12 @@ func (a *app) tenantList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the tenants", Args: names(), Example: "  cellctl tenant list --cell c1\n  cellctl tenant list --limit 0 -o name",
 		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
+			if limit < 0 {
+				return usage("0 is all", "--limit must not be negative")
+			}
+			if err := knownCells(ctx, d, cell); err != nil {
+				return err
+			}
 			tenants, more, err := listTenants(ctx, d, directory.CellID(cell), limit)
 			if err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -63,12 +64,10 @@ func things(st stack.State, config, binDir string) []thing {
 
 // quote makes a path one word of the shell.
 func quote(path string) string {
-	for _, c := range path {
-		if c <= ' ' || c == '\'' || c == '"' || c == '$' || c == '\\' || c == '(' || c == ')' || c == '&' || c == ';' {
-			return fmt.Sprintf("%q", path)
-		}
+	if !strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || strings.ContainsRune("'\"\\`$&|;<>()*?[]#~!{}", c) }) {
+		return path
 	}
-	return path
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // sibling is the path of another program of ours, short where it can be.
