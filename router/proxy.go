@@ -222,7 +222,7 @@ func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 // word, which makes the ReverseProxy stop here with nothing written, and headers of ours.
 func modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusMisdirectedRequest {
-		return sign.Refused(resp)
+		return sign.Refused(resp, resp.Request.Method)
 	}
 	for name := range resp.Header {
 		if notForClients(name) {
