@@ -130,8 +130,10 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
 	defer span.End()
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
-	p.reverse.ServeHTTP(w, r.WithContext(ctx))
+	out := &facing{w, w.Header().Clone(), !r.ProtoAtLeast(1, 1)}
+	p.reverse.ServeHTTP(out, r.WithContext(ctx))
 	if f.err != nil {
+		out.restore()
 		if f.said.Load() > maxInterim { // net/http tells of the body instead, where a part of it was yet to be sent
 			f.err = errTooManyInterim
 		}
@@ -142,6 +144,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		}
 		return err
 	}
+	dropOurs(w.Header()) // of trailers, those that were not announced
 	return nil
 }
 
@@ -224,11 +227,8 @@ func modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusMisdirectedRequest {
 		return sign.Refused(resp, resp.Request.Method)
 	}
-	for name := range resp.Header {
-		if notForClients(name) {
-			delete(resp.Header, name)
-		}
-	}
+	dropOurs(resp.Header)
+	dropOurs(resp.Trailer) // those that are announced
 	f := forwardingOf(resp.Request.Context())
 	cell, ok := resp.Body.(io.ReadWriteCloser)
 	if ok && resp.StatusCode == http.StatusSwitchingProtocols {
@@ -288,6 +288,15 @@ func (f *forwarding) stream(resp *http.Response) error {
 	})
 	resp.Body = body
 	return nil
+}
+
+// dropOurs takes out of an answer's header or trailers what is the router's to set.
+func dropOurs(h http.Header) {
+	for name := range h {
+		if notForClients(strings.TrimPrefix(name, http.TrailerPrefix)) {
+			delete(h, name)
+		}
+	}
 }
 
 // notForClients reports whether an answer's header is the router's to set.
