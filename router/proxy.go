@@ -36,14 +36,14 @@ import (
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
 // limit on requests per cell.
 type Proxy struct {
-	pools   *pool.Pools[*http.Transport]
+	pools   *pool.Pools[*cellTransport]
 	reverse httputil.ReverseProxy
 	tracer  trace.Tracer
 }
 
 // NewProxy makes a Proxy.
 func NewProxy(limits pool.Limits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: pool.New(limits, newSecured, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: pool.New(limits, newCellTransport, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),
@@ -56,7 +56,7 @@ func NewProxy(limits pool.Limits, log *slog.Logger) *Proxy {
 }
 
 // Close ends probes and drops the connections that are idle.
-func (p *Proxy) Close() { p.pools.Close((*http.Transport).CloseIdleConnections) }
+func (p *Proxy) Close() { p.pools.Close((*cellTransport).CloseIdleConnections) }
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
@@ -65,7 +65,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
 func (p *Proxy) Collect(ch chan<- prometheus.Metric) { p.pools.Collect(ch) }
 
 // askOver asks the cell at address whether it is there.
-func askOver(ctx context.Context, t *http.Transport, address string) error {
+func askOver(ctx context.Context, t *cellTransport, address string) error {
 	base, err := url.Parse(address)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ type forwarding struct {
 	to    Target
 	w     http.ResponseWriter
 	base  *url.URL
-	pool  *pool.Pool[*http.Transport]
+	pool  *pool.Pool[*cellTransport]
 	leave func()       // gives the place for the request back, once
 	said  atomic.Int32 // 1xx answers
 	cell  io.Closer    // its connection, where it has switched protocols
