@@ -124,7 +124,7 @@ func (g *Guard) Use(p Policy) error {
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	before := g.rules.Load().issuers
-	ru.issuers = issuersOf(p.Issuers, before)
+	ru.issuers = issuersOf(p.Issuers, before, g.metrics.checked)
 	if ru.looks, err = looksOf(&p, g.rules.Load().looks); err != nil {
 		return err
 	}
