@@ -12,7 +12,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/cellway/cellway/router"
 	"github.com/cellway/cellway/router/guard"
 	"github.com/cellway/cellway/router/h1"
+	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
 )
 
@@ -254,6 +257,39 @@ func TestRefusalsLookAlike(t *testing.T) {
 			if got != want || !strings.Contains(got, `"request_id":"abc-1"`) {
 				t.Errorf("%s on %s: got\n%swant\n%s", tt.name, engine, got, want)
 			}
+		}
+	}
+}
+
+// A verifying is an issuer that counts what it verifies.
+type verifying struct {
+	issuer
+	asked *atomic.Int64
+}
+
+// Verify implements identify.Verifier.
+func (v verifying) Verify(bearer, method, path string, now time.Time) (identify.Bearer, error) {
+	v.asked.Add(1)
+	return v.issuer.Verify(bearer, method, path, now)
+}
+
+// TestNoTokenIsVerifiedOverTheRate: an address that asks too often is refused before anybody
+// looks at a signature.
+func TestNoTokenIsVerifiedOverTheRate(t *testing.T) {
+	t.Parallel()
+	for _, engine := range engines {
+		var asked atomic.Int64
+		w := guarded(t, engine, "clients: {requests: 3, window: 1h}", twoCells(), func(o *router.Options) {
+			o.AuthRequired, o.Chain.Others = true, verifying{asked: &asked}
+		})
+		for n := range 10 {
+			a := w.do("GET", "acme."+base, "/x", "", "Authorization", "Bearer nobodys")
+			if want := a.StatusCode == 429; want != (n >= 3) {
+				t.Errorf("%s: request %d: got %d %s", engine, n, a.StatusCode, a.body)
+			}
+		}
+		if n := asked.Load(); n > 3 {
+			t.Errorf("%s: %d were verified, want 3 at most", engine, n)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func TestEachCellGetsATokenOfItsOwn(t *testing.T) {
 				got <- [2]string{string(id), strings.Join(r.Header["Authorization"], ", ")}
 				if id == "c2" && moved.CompareAndSwap(false, true) {
 					w.placed(place(2, "c1", int(epoch.Add(1)), directory.Active), "bolt")
-					rw.WriteHeader(http.StatusMisdirectedRequest)
+					stale(rw, "moved")
 				}
 			})
 		}

@@ -459,7 +459,7 @@ func TestWhatACellAnswersWrongly(t *testing.T) {
 		"two lengths":          {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 502, problem.BadGateway},
 		"nothing":              {"", 503, problem.CellUnavailable},
 		"part of a head":       {"HTTP/1.1 200 OK\r\nX: ", 503, problem.CellUnavailable},
-		"421 that is no JSON":  {"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n", 503, problem.TenantMoving},
+		"421 that is no JSON":  {"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n", 502, problem.BadGateway},
 		"a problem of its own": {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

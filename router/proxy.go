@@ -36,14 +36,14 @@ import (
 // A Proxy is a Forwarder over net/http's ReverseProxy, with connections and a
 // limit on requests per cell.
 type Proxy struct {
-	pools   *pool.Pools[*http.Transport]
+	pools   *pool.Pools[*cellTransport]
 	reverse httputil.ReverseProxy
 	tracer  trace.Tracer
 }
 
 // NewProxy makes a Proxy.
 func NewProxy(limits pool.Limits, log *slog.Logger) *Proxy {
-	p := &Proxy{pools: pool.New(limits, newSecured, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
+	p := &Proxy{pools: pool.New(limits, newCellTransport, askOver), tracer: otel.Tracer("github.com/cellway/cellway/router")}
 	p.reverse = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      roundTripper(p.roundTrip),
@@ -56,7 +56,7 @@ func NewProxy(limits pool.Limits, log *slog.Logger) *Proxy {
 }
 
 // Close ends probes and drops the connections that are idle.
-func (p *Proxy) Close() { p.pools.Close((*http.Transport).CloseIdleConnections) }
+func (p *Proxy) Close() { p.pools.Close((*cellTransport).CloseIdleConnections) }
 
 // Describe implements prometheus.Collector.
 func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
@@ -65,7 +65,7 @@ func (p *Proxy) Describe(ch chan<- *prometheus.Desc) { pool.Describe(ch) }
 func (p *Proxy) Collect(ch chan<- prometheus.Metric) { p.pools.Collect(ch) }
 
 // askOver asks the cell at address whether it is there.
-func askOver(ctx context.Context, t *http.Transport, address string) error {
+func askOver(ctx context.Context, t *cellTransport, address string) error {
 	base, err := url.Parse(address)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ type forwarding struct {
 	to    Target
 	w     http.ResponseWriter
 	base  *url.URL
-	pool  *pool.Pool[*http.Transport]
+	pool  *pool.Pool[*cellTransport]
 	leave func()       // gives the place for the request back, once
 	said  atomic.Int32 // 1xx answers
 	cell  io.Closer    // its connection, where it has switched protocols
@@ -130,8 +130,10 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		trace.WithAttributes(telemetry.CellKey.String(string(to.Cell)), telemetry.EpochKey.Int64(int64(to.Epoch))))
 	defer span.End()
 	ctx = httptrace.WithClientTrace(context.WithValue(ctx, forwardingKey{}, f), &httptrace.ClientTrace{Got1xxResponse: f.interim})
-	p.reverse.ServeHTTP(w, r.WithContext(ctx))
+	out := &facing{w, w.Header().Clone(), !r.ProtoAtLeast(1, 1)}
+	p.reverse.ServeHTTP(out, r.WithContext(ctx))
 	if f.err != nil {
+		out.restore()
 		if f.said.Load() > maxInterim { // net/http tells of the body instead, where a part of it was yet to be sent
 			f.err = errTooManyInterim
 		}
@@ -142,6 +144,7 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, to Target) error
 		}
 		return err
 	}
+	dropOurs(w.Header()) // of trailers, those that were not announced
 	return nil
 }
 
@@ -222,13 +225,10 @@ func (*Proxy) roundTrip(r *http.Request) (*http.Response, error) {
 // word, which makes the ReverseProxy stop here with nothing written, and headers of ours.
 func modifyResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusMisdirectedRequest {
-		return sign.Refused(resp)
+		return sign.Refused(resp, resp.Request.Method)
 	}
-	for name := range resp.Header {
-		if notForClients(name) {
-			delete(resp.Header, name)
-		}
-	}
+	dropOurs(resp.Header)
+	dropOurs(resp.Trailer) // those that are announced
 	f := forwardingOf(resp.Request.Context())
 	cell, ok := resp.Body.(io.ReadWriteCloser)
 	if ok && resp.StatusCode == http.StatusSwitchingProtocols {
@@ -288,6 +288,15 @@ func (f *forwarding) stream(resp *http.Response) error {
 	})
 	resp.Body = body
 	return nil
+}
+
+// dropOurs takes out of an answer's header or trailers what is the router's to set.
+func dropOurs(h http.Header) {
+	for name := range h {
+		if notForClients(strings.TrimPrefix(name, http.TrailerPrefix)) {
+			delete(h, name)
+		}
+	}
 }
 
 // notForClients reports whether an answer's header is the router's to set.

@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/pool"
+	"github.com/cellway/cellway/router/sign"
 )
 
 // A Relay is a Forwarder over our own HTTP/1.1 engine. It forwards what an
@@ -110,7 +111,8 @@ type outgoing struct {
 
 var outgoings = sync.Pool{New: func() any {
 	o := &outgoing{}
-	o.Drop, o.DropAnswer, o.Misdirected = o.drops, notForClients, modifyResponse
+	o.Drop, o.DropAnswer = o.drops, notForClients
+	o.Misdirected = func(resp *http.Response) error { return sign.Refused(resp, o.request.Method) }
 	o.Answered = o.answered
 	o.Stream, o.Slow = o.stream, o.slowly
 	o.Again = func() bool { return o.pool.Again() }

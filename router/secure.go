@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/certs"
@@ -55,27 +57,65 @@ func proto(conn *tls.ConnectionState) string {
 	return "https"
 }
 
-// newSecured is a transport to one cell, which makes TLS where the cell's address
-// is https: whoever answers must prove that it is this cell.
-func newSecured(id directory.CellID, l pool.Limits) *http.Transport {
-	t := newTransport(l)
-	dial := t.DialContext
-	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if l.Trust == nil {
-			return nil, pool.Unavailable(pool.ErrNoIdentity, "the owning cell does not answer")
-		}
-		nc, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, l.Connect)
-		defer cancel()
-		tc := tls.Client(nc, l.Trust(id))
-		if err := tc.HandshakeContext(ctx); err != nil {
-			_ = nc.Close()
-			return nil, &net.OpError{Op: "tls handshake", Net: network, Addr: nc.RemoteAddr(), Err: err}
-		}
-		return tc, nil
+// A cellTransport is a transport to one cell, which makes TLS where the cell's address is https:
+// whoever answers must prove that it is this cell. Another one takes its place when a certificate
+// ends by which a connection was opened, as net/http would go on using it.
+type cellTransport struct {
+	cell   directory.CellID
+	limits pool.Limits
+	mu     sync.Mutex
+	now    *http.Transport
+	end    time.Time // zero: none is near
+}
+
+func newCellTransport(id directory.CellID, l pool.Limits) *cellTransport {
+	c := &cellTransport{cell: id, limits: l}
+	l.Files.Join(c)
+	return c
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *cellTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return c.current().RoundTrip(r)
+}
+
+// CloseIdleConnections closes those that are idle.
+func (c *cellTransport) CloseIdleConnections() { c.current().CloseIdleConnections() }
+
+func (c *cellTransport) current() *http.Transport {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil && !c.end.IsZero() && time.Now().After(c.end) {
+		c.now.CloseIdleConnections() // and those in use when they would be idle: nobody asks it for one any more
+		c.now, c.end = nil, time.Time{}
 	}
-	return t
+	if c.now == nil {
+		c.now = newTransport(c.limits)
+		dial := c.now.DialContext
+		c.now.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) { return c.dialTLS(ctx, dial, addr) }
+	}
+	return c.now
+}
+
+func (c *cellTransport) dialTLS(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) (net.Conn, error) {
+	if c.limits.Trust == nil {
+		return nil, pool.Unavailable(pool.ErrNoIdentity, "the owning cell does not answer")
+	}
+	nc, err := dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.limits.Connect)
+	defer cancel()
+	tc, end, err := h1.Handshake(ctx, nc, c.limits.Trust(c.cell))
+	if err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end.IsZero() || end.Before(c.end) {
+		c.end = end
+	}
+	return tc, nil
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cellway/cellway/router/h1"
 	"github.com/cellway/cellway/router/pool"
 )
 
@@ -28,21 +27,14 @@ func newTransport(l pool.Limits) *http.Transport {
 		MaxResponseHeaderBytes: pool.MaxHead,
 		DisableCompression:     true, // the answer is relayed as it is
 	}
-	l.Files.Join(&keeper{t, l.Files})
 	return t
 }
 
-// A keeper has a transport's idle connections, of which it can only close all.
-type keeper struct {
-	transport *http.Transport
-	files     *h1.Files
-}
-
-// DropIdle implements h1.Keeper.
-func (k *keeper) DropIdle() int {
-	before, _, _, _ := k.files.Counts()
-	k.transport.CloseIdleConnections()
-	after, _, _, _ := k.files.Counts()
+// DropIdle implements h1.Keeper. A transport can only close all that are idle.
+func (c *cellTransport) DropIdle() int {
+	before, _, _, _ := c.limits.Files.Counts()
+	c.CloseIdleConnections()
+	after, _, _, _ := c.limits.Files.Counts()
 	return int(max(before-after, 0)) // others come and go meanwhile: who was told too few asks the next
 }
 

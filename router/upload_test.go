@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -145,7 +146,8 @@ func refuser(t *testing.T) (addr string) {
 		t.Fatal(err)
 	}
 	each(t, ln, func(c net.Conn) {
-		_, _ = io.WriteString(c, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n")
+		const said = `{"code":"stale_epoch"}`
+		_, _ = fmt.Fprintf(c, "HTTP/1.1 421 Misdirected Request\r\nContent-Length: %d\r\n\r\n%s", len(said), said)
 		_, _ = io.Copy(io.Discard, c)
 	})
 	return ln.Addr().String()

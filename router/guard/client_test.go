@@ -125,6 +125,20 @@ func isReset(err error) bool {
 	return ok
 }
 
+// TestAMappedHopIsTrusted: an address of IPv4 may be written as some logs have it.
+func TestAMappedHopIsTrusted(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t, "trusted: ['::ffff:10.0.0.0/104', '::ffff:192.0.2.1']")
+	for peer, want := range map[string]bool{"10.1.2.3": true, "::ffff:10.1.2.3": true, "192.0.2.1": true, "11.0.0.1": false, "192.0.2.2": false, "::1": false} {
+		if got := g.Trusts(netip.MustParseAddr(peer)); got != want {
+			t.Errorf("%s: got %v, want %v", peer, got, want)
+		}
+	}
+	if _, err := Parse([]byte("trusted: ['::ffff:0.0.0.0/90']")); err == nil {
+		t.Error("a prefix of more than IPv4 was taken")
+	}
+}
+
 // TestALinkLocalHopIsTrusted, whether its address comes with the zone, as flights have it,
 // or without, as requests do.
 func TestALinkLocalHopIsTrusted(t *testing.T) {

@@ -124,7 +124,7 @@ func (g *Guard) Use(p Policy) error {
 	}
 	slices.SortStableFunc(ru.routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	before := g.rules.Load().issuers
-	ru.issuers = issuersOf(p.Issuers, before)
+	ru.issuers = issuersOf(p.Issuers, before, g.metrics.checked)
 	if ru.looks, err = looksOf(&p, g.rules.Load().looks); err != nil {
 		return err
 	}
@@ -164,6 +164,7 @@ func (g *Guard) client(ru *rules, client netip.Addr) (v Verdict, reason string) 
 	if most := ru.clients.Concurrent; most > 0 {
 		k.limit = placeOfClient
 		if !g.clients.enter(k, most) {
+			g.back(clientBucket(client), ru.client)
 			v.Err = tooMany("more than %d requests of this address at once", most, time.Second)
 			return v, "client_concurrency"
 		}
@@ -183,14 +184,15 @@ func (g *Guard) Check(r *Request) Verdict {
 func (g *Guard) Idle() bool { return g.rules.Load().idle }
 
 func (g *Guard) tenant(ru *rules, r *Request) (v Verdict, reason string) {
+	var class *limit
 	if at := ru.route(r.Method, r.Path); at != nil {
 		v.Class, v.MaxBody = at.Name, at.MaxBody
 		if at.MaxBody > 0 && r.Length > at.MaxBody {
 			v.Err = problem.New(problem.TooLarge, "a body of %s is at most %d bytes", at.Name, at.MaxBody)
 			return v, "body"
 		}
-		if at.limit != nil {
-			if v.charge(g, tenantBucket(r.Tenant, at.limit.id), at.limit); v.Err != nil {
+		if class = at.limit; class != nil {
+			if v.charge(g, tenantBucket(r.Tenant, class.id), class); v.Err != nil {
 				return v, "route_rate"
 			}
 		}
@@ -198,12 +200,14 @@ func (g *Guard) tenant(ru *rules, r *Request) (v Verdict, reason string) {
 	t := ru.tierOf(r.Tenant)
 	if t.limit != nil {
 		if v.charge(g, tenantBucket(r.Tenant, t.limit.id), t.limit); v.Err != nil {
+			g.back(tenantBucket(r.Tenant, 0), class)
 			return v, "tenant_rate"
 		}
 	}
 	if t.most > 0 {
 		k := tenantBucket(r.Tenant, placeOfTenant)
 		if !g.tenants.enter(k, t.most) {
+			g.back(tenantBucket(r.Tenant, 0), class, t.limit)
 			v.Err = tooMany("more than %d requests of this tenant at once", t.most, time.Second)
 			return v, "tenant_concurrency"
 		}
@@ -240,6 +244,16 @@ func (v *Verdict) charge(g *Guard, k bucket, l *limit) {
 	}
 	if v.limit == nil || !a.ok || a.remaining < v.left.remaining {
 		v.limit, v.left = l, a
+	}
+}
+
+// back gives back what was taken of k's allowances, of which those that are nil are none.
+func (g *Guard) back(k bucket, limits ...*limit) {
+	for _, l := range limits {
+		if l != nil {
+			k.limit = l.id
+			g.buckets.back(k, l)
+		}
 	}
 }
 

@@ -213,6 +213,52 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
+// TestWhatIsRefusedIsNotCounted: a request that one limit refuses takes nothing of the others,
+// so that who is refused again and again within a second has not used up what is for an hour.
+func TestWhatIsRefusedIsNotCounted(t *testing.T) {
+	t.Parallel()
+	addr := netip.MustParseAddr("192.0.2.1")
+	const route = "routes: [{name: exports, prefix: /v1/exports, requests: 5, window: 1h}]"
+	tenant := func(g *Guard) Verdict { return g.Check(&Request{Path: "/v1/exports", Tenant: 1}) }
+	for name, tt := range map[string]struct {
+		policy string
+		first  func(g *Guard) Verdict // after it the others are refused for a while
+		ask    func(g *Guard) Verdict
+		want   int // how many go on then
+	}{
+		"a route, by the tier": {
+			"tiers: {default: {requests: 1, window: 1s}}\n" + route,
+			func(g *Guard) Verdict { return g.Check(&Request{Path: "/x", Tenant: 1}) }, tenant, 5,
+		},
+		"a route, by what is at once": {"tiers: {default: {concurrent: 1}}\n" + route, tenant, tenant, 4},
+		"a tier, by what is at once":  {"tiers: {default: {requests: 5, window: 1h, concurrent: 1}}", tenant, tenant, 4},
+		"an address, by what is at once": {
+			"clients: {requests: 5, window: 1h, concurrent: 1}",
+			func(g *Guard) Verdict { return g.CheckClient(addr) }, func(g *Guard) Verdict { return g.CheckClient(addr) }, 4,
+		},
+	} {
+		g := newGuard(t, tt.policy)
+		first := tt.first(g)
+		for range 10 {
+			if v := tt.ask(g); first.Err != nil || !errors.Is(v.Err, problem.RateLimited) {
+				t.Fatalf("%s: got %v and %v", name, first.Err, v.Err)
+			}
+		}
+		g.Done(first)
+		n := 0
+		for range 10 {
+			g.began = g.began.Add(-time.Second) // a second later
+			v := tt.ask(g)
+			if g.Done(v); v.Err == nil {
+				n++
+			}
+		}
+		if n != tt.want {
+			t.Errorf("%s: %d went on after the refusals, want %d", name, n, tt.want)
+		}
+	}
+}
+
 // TestManyAtOnce: under a limit of n, of many that ask at once exactly n go on.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()

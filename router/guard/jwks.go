@@ -18,6 +18,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // FetchKeys keeps the issuers' keys fresh until ctx ends. An issuer that does not
@@ -93,7 +94,7 @@ func (is *issuer) runOnce(ctx context.Context, now time.Time, log *slog.Logger) 
 	}
 	is.keys.Store(ks)
 	if ks.left > 0 && (before == nil || before.left != ks.left) && ctx.Err() == nil {
-		log.WarnContext(ctx, "keys of an issuer left out: of kinds that verify nothing here, or too many", "issuer", is.Issuer.Issuer, "left_out", ks.left, "kept", len(ks.published), "most", mostKeys)
+		log.WarnContext(ctx, "keys of an issuer left out: of kinds or sizes that do not count here, or too many", "issuer", is.Issuer.Issuer, "left_out", ks.left, "kept", len(ks.published), "most", mostKeys)
 	}
 }
 
@@ -128,15 +129,20 @@ func (is *issuer) fetch(ctx context.Context, now time.Time) (*keySet, error) {
 	slices.SortStableFunc(keys, func(a, b jose.JSONWebKey) int { return strings.Compare(a.KeyID, b.KeyID) }) // some tell them in another order each time
 	ks := is.keySet(keys, now)
 	ks.left = left
-	if len(ks.byID) == 0 {
+	if len(ks.by) == 0 {
 		return nil, fmt.Errorf("no key to verify with among %d", len(set.Keys))
 	}
 	return ks, nil
 }
 
-// mostKeys is how many keys of an issuer count. A token that names none is tried with
-// each of them.
-const mostKeys = 64
+const (
+	mostKeys  = 64 // of an issuer count
+	mostTried = 4  // a token is tried with: of more it must name one (OpenID Connect Core 1.0, 10.1)
+
+	// Bits of an RSA key: fewer are not safe (RFC 7518, 3.3), and more take long, as crypto/tls has it.
+	leastRSA = 2048
+	mostRSA  = 8192
+)
 
 // usable is the published keys that can verify at all, mostKeys at most, and how many
 // are left out. One of a kind that nobody here knows spoils no other (RFC 7517, 5).
@@ -144,6 +150,10 @@ func usable(published []json.RawMessage) (keys []jose.JSONWebKey, left int) {
 	for i, raw := range published {
 		var k jose.JSONWebKey
 		if json.Unmarshal(raw, &k) != nil {
+			left++
+			continue
+		}
+		if r, ok := k.Key.(*rsa.PublicKey); ok && (r.N.BitLen() < leastRSA || r.N.BitLen() > mostRSA) {
 			left++
 			continue
 		}
@@ -161,28 +171,34 @@ func usable(published []json.RawMessage) (keys []jose.JSONWebKey, left int) {
 	return keys, left
 }
 
-// keySet is those of an issuer's keys that verify what it asks for now.
+// keySet is those of an issuer's keys that verify what it asks for now. Keys of different
+// kinds may have one name (RFC 7517, 4.5).
 func (is *issuer) keySet(published []jose.JSONWebKey, fetched time.Time) *keySet {
-	ks := &keySet{published: published, byID: map[string]*oidc.IDTokenVerifier{}}
+	ks := &keySet{published: published, by: map[asked]*oidc.IDTokenVerifier{}}
 	ks.fetched.Store(&fetched)
-	var public []crypto.PublicKey
-	named := map[string][]crypto.PublicKey{} // keys of different kinds may have one name (RFC 7517, 4.5)
+	public := map[asked][]crypto.PublicKey{}
 	for _, k := range published {
-		if slices.ContainsFunc(is.algorithms(), func(alg string) bool { return fits(k.Key, alg) }) {
-			public = append(public, k.Key)
-			named[k.KeyID] = append(named[k.KeyID], k.Key)
+		for _, alg := range slices.Compact(slices.Sorted(slices.Values(is.algorithms()))) {
+			if !fits(&k, alg) {
+				continue
+			}
+			for _, kid := range slices.Compact([]string{"", k.KeyID}) {
+				public[asked{kid, alg}] = append(public[asked{kid, alg}], k.Key)
+			}
 		}
 	}
-	for id, keys := range named {
-		ks.byID[id] = is.verifier(keys...)
+	for key, keys := range public {
+		ks.by[key] = is.verifier(key.alg, keys)
 	}
-	ks.all = is.verifier(public...)
 	return ks
 }
 
-// fits reports whether a key is of the kind that an algorithm signs with.
-func fits(key any, alg string) bool {
-	switch k := key.(type) {
+// fits reports whether a key is of the kind that an algorithm signs with, and for it.
+func fits(key *jose.JSONWebKey, alg string) bool {
+	if own := key.Algorithm; own != "" && own != alg && !(own == "Ed25519" && alg == "EdDSA") { // RFC 9864
+		return false
+	}
+	switch k := key.Key.(type) {
 	case *rsa.PublicKey:
 		return alg[:2] == "RS" || alg[:2] == "PS"
 	case *ecdsa.PublicKey:
@@ -191,7 +207,34 @@ func fits(key any, alg string) bool {
 	return alg == "EdDSA"
 }
 
-func (is *issuer) verifier(keys ...crypto.PublicKey) *oidc.IDTokenVerifier {
-	return oidc.NewVerifier(is.Issuer.Issuer, &oidc.StaticKeySet{PublicKeys: keys},
-		&oidc.Config{ClientID: is.Audience, SupportedSigningAlgs: is.algorithms()})
+// verifier is nil where the keys are more than a token is tried with: anybody can show one that
+// none of them has signed.
+func (is *issuer) verifier(alg string, keys []crypto.PublicKey) *oidc.IDTokenVerifier {
+	if len(keys) > mostTried {
+		return nil
+	}
+	return oidc.NewVerifier(is.Issuer.Issuer, &trial{jose.SignatureAlgorithm(alg), keys, is.checked},
+		&oidc.Config{ClientID: is.Audience, SupportedSigningAlgs: []string{alg}})
+}
+
+// A trial is the keys of which one must have signed a token.
+type trial struct {
+	alg     jose.SignatureAlgorithm
+	keys    []crypto.PublicKey
+	checked prometheus.Counter
+}
+
+// VerifySignature implements oidc.KeySet.
+func (t *trial) VerifySignature(_ context.Context, jwt string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(jwt, []jose.SignatureAlgorithm{t.alg})
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range t.keys {
+		t.checked.Inc()
+		if payload, err := jws.Verify(key); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, errJWT
 }

@@ -5,10 +5,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -49,42 +52,110 @@ func TestAKeyOfAnUnknownKindSpoilsNoOther(t *testing.T) {
 	}
 }
 
-// TestKeysOfAnIssuerAreBounded: a token that names none is tried with so many at most,
-// those among them that can have signed it; what is left out is said once.
+// curveKey makes a key of P-256.
+func curveKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestKeysOfAnIssuerAreBounded: what is left out is said once, and proves nothing.
 func TestKeysOfAnIssuerAreBounded(t *testing.T) {
 	t.Parallel()
-	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
-		k, err := ecdsa.GenerateKey(c, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	first, other, last, key := curve(elliptic.P256()), curve(elliptic.P384()), curve(elliptic.P256()), rsaKey(t)
-	keys := []jose.JSONWebKey{public("first", &first.PublicKey), public("p384", &other.PublicKey), public("r", &key.PublicKey)}
-	for i := len(keys); i < mostKeys; i++ {
-		keys = append(keys, public(fmt.Sprint(i), &curve(elliptic.P256()).PublicKey))
+	first, last, small := curveKey(t), curveKey(t), weakKey(t)
+	keys := []jose.JSONWebKey{public("first", &first.PublicKey), public("small", &small.PublicKey), public("huge", hugeKey())}
+	for i := range mostKeys - 1 {
+		keys = append(keys, public(fmt.Sprint(i), &curveKey(t).PublicKey))
 	}
 	is := newIssuer(t, append(keys, public("last", &last.PublicKey), public("more", &last.PublicKey))...)
-	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org, algorithms: [ES256]}]", is.URL))
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org}]", is.URL))
 	var out bytes.Buffer
 	for range 3 {
 		g.rules.Load().issuers[is.URL].runOnce(t.Context(), time.Now(), slog.New(slog.NewTextHandler(&out, nil)))
 	}
-	if n := strings.Count(out.String(), "left_out=2"); n != 1 {
+	if n := strings.Count(out.String(), "left_out=4"); n != 1 {
 		t.Errorf("said %d times, want once:\n%s", n, &out)
 	}
-	if n := len(g.rules.Load().issuers[is.URL].keys.Load().byID); n != mostKeys-2 {
-		t.Errorf("%d keys are tried, want %d", n, mostKeys-2)
+	if _, err := g.Verify(sign(t, jose.ES256, "first", first, claims(is)), "GET", "/", time.Now()); err != nil {
+		t.Error(err)
 	}
-	for _, kid := range []string{"", "first"} {
-		if _, err := g.Verify(sign(t, jose.ES256, kid, first, claims(is)), "GET", "/", time.Now()); err != nil {
-			t.Errorf("kid %q of the first: %v", kid, err)
+	for kid, bearer := range map[string]string{
+		"last": sign(t, jose.ES256, "last", last, claims(is)), "small": sign(t, jose.RS256, "small", small, claims(is)),
+	} {
+		if _, err := g.Verify(bearer, "GET", "/", time.Now()); !errors.Is(err, problem.Unauthenticated) {
+			t.Errorf("%s: got %v", kid, err)
 		}
 	}
-	for _, kid := range []string{"", "last"} {
-		if _, err := g.Verify(sign(t, jose.ES256, kid, last, claims(is)), "GET", "/", time.Now()); !errors.Is(err, problem.Unauthenticated) {
-			t.Errorf("kid %q of one too many: got %v", kid, err)
+}
+
+// weakKey makes an RSA key of 1024 bits.
+func weakKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// hugeKey is an RSA key whose signatures fit into a token, and take a second to check.
+func hugeKey() *rsa.PublicKey {
+	n := new(big.Int).Lsh(big.NewInt(1), 64<<10)
+	return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 1<<31 - 1}
+}
+
+// TestATokenIsTriedWithFewKeys: those that may have signed it, by its algorithm and the keys'
+// own, and where those are more, none: who shows tokens that are not signed at all has no
+// more work done than that.
+func TestATokenIsTriedWithFewKeys(t *testing.T) {
+	t.Parallel()
+	forRS, forPS := rsaKey(t), rsaKey(t)
+	curves := []*ecdsa.PrivateKey{curveKey(t), curveKey(t), curveKey(t), curveKey(t), curveKey(t)}
+	stranger, other := curveKey(t), rsaKey(t)
+	of := func(key jose.JSONWebKey, alg jose.SignatureAlgorithm) jose.JSONWebKey {
+		key.Algorithm = string(alg)
+		return key
+	}
+	keys := []jose.JSONWebKey{of(public("rs", &forRS.PublicKey), jose.RS256), of(public("ps", &forPS.PublicKey), jose.PS256)}
+	for i, key := range curves {
+		keys = append(keys, public(fmt.Sprint("e", i), &key.PublicKey), public("same", &key.PublicKey))
+	}
+	for range 3 {
+		keys = append(keys, public("three", &curveKey(t).PublicKey))
+	}
+	keys = append(keys, public("three", &curves[0].PublicKey))
+	is := newIssuer(t, keys...)
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, audience: cellway, tenant_claim: org, algorithms: [RS256, PS256, ES256, RS256]}]", is.URL))
+	fetchAll(t, g)
+	for _, tt := range []struct {
+		alg jose.SignatureAlgorithm
+		kid string
+		key any
+		ok  bool
+		n   float64 // signatures that are checked
+	}{
+		{jose.RS256, "rs", forRS, true, 1},
+		{jose.RS256, "", forRS, true, 1},
+		{jose.PS256, "", forPS, true, 1},
+		{jose.RS256, "", other, false, 1},
+		{jose.PS256, "rs", forRS, false, 0}, // which is for the other algorithm
+		{jose.ES256, "rs", stranger, false, 0},
+		{jose.RS512, "rs", forRS, false, 0},
+		{jose.ES256, "e4", curves[4], true, 1},
+		{jose.ES256, "e4", stranger, false, 1},
+		{jose.ES256, "three", curves[0], true, 4},
+		{jose.ES256, "three", stranger, false, 4},
+		{jose.ES256, "same", curves[0], false, 0}, // five
+		{jose.ES256, "", curves[0], false, 0},     // more than five
+		{jose.ES256, "", stranger, false, 0},
+	} {
+		before := testutil.ToFloat64(g.metrics.checked)
+		_, err := g.Verify(sign(t, tt.alg, tt.kid, tt.key, claims(is)), "GET", "/", time.Now())
+		if n := testutil.ToFloat64(g.metrics.checked) - before; (err == nil) != tt.ok || err != nil && !errors.Is(err, problem.Unauthenticated) || n != tt.n {
+			t.Errorf("%s by %q: got %v and %v signatures checked, want ok %v and %v", tt.alg, tt.kid, err, n, tt.ok, tt.n)
 		}
 	}
 }

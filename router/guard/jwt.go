@@ -12,6 +12,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router/identify"
@@ -21,6 +22,7 @@ import (
 // never fetches while a request waits.
 type issuer struct {
 	Issuer
+	checked prometheus.Counter // signatures
 	keys    atomic.Pointer[keySet]
 	order   order       // of its tokens that are known
 	wanted  atomic.Bool // a token named a key that is not there
@@ -31,12 +33,14 @@ type issuer struct {
 
 // A keySet is what one fetch brought.
 type keySet struct {
-	published []jose.JSONWebKey                // those that can verify
-	left      int                              // others: of kinds that are not known, or too many
-	byID      map[string]*oidc.IDTokenVerifier // of the keys with the id
-	all       *oidc.IDTokenVerifier            // of any, for tokens that name none
-	fetched   atomic.Pointer[time.Time]        // when that was said last
+	published []jose.JSONWebKey // those that can verify
+	left      int               // others: of kinds or sizes that do not count, or too many
+	by        map[asked]*oidc.IDTokenVerifier
+	fetched   atomic.Pointer[time.Time] // when that was said last
 }
+
+// An asked is what a token says of its key. Who names none ("") may mean each that signs by alg.
+type asked struct{ kid, alg string }
 
 const (
 	fetchTimeout = 5 * time.Second
@@ -63,7 +67,7 @@ func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bea
 	if b, sure := g.recall(ru, bearer, now); sure {
 		return b, nil
 	}
-	name, kid, ok := peek(bearer)
+	name, key, ok := peek(bearer)
 	if !ok {
 		return identify.Bearer{}, nil
 	}
@@ -80,12 +84,15 @@ func (g *Guard) Verify(bearer, method, path string, now time.Time) (identify.Bea
 		g.metrics.refused.WithLabelValues("jwt_no_keys").Inc()
 		return identify.Bearer{Known: true}, errNoKeys(name)
 	}
-	with := ks.all
-	if kid != "" {
-		if with = ks.byID[kid]; with == nil {
-			is.wanted.Store(true) // it may be new; the token can be shown again
-			return g.bad("jwt_key")
-		}
+	with, there := ks.by[key]
+	switch {
+	case !there && key.kid != "":
+		is.wanted.Store(true) // it may be new; the token can be shown again
+		return g.bad("jwt_key")
+	case !there:
+		return g.bad("jwt")
+	case with == nil:
+		return g.bad("jwt_many_keys")
 	}
 	v, err := is.verify(with, bearer, now)
 	if err != nil {
@@ -125,13 +132,14 @@ func looksLikeJWT(s string) bool {
 }
 
 // peek is what an unverified JWT says of its issuer and key.
-func peek(bearer string) (issuer, kid string, ok bool) {
+func peek(bearer string) (issuer string, key asked, ok bool) {
 	part := strings.Split(bearer, ".")
 	if len(part) != 3 {
-		return "", "", false
+		return "", asked{}, false
 	}
 	var head struct {
-		KeyID string `json:"kid"`
+		KeyID     string `json:"kid"`
+		Algorithm string `json:"alg"`
 	}
 	var body struct {
 		Issuer string `json:"iss"`
@@ -139,10 +147,10 @@ func peek(bearer string) (issuer, kid string, ok bool) {
 	for i, v := range []any{&head, &body} {
 		b, err := base64.RawURLEncoding.DecodeString(part[i])
 		if err != nil || json.Unmarshal(b, v) != nil {
-			return "", "", false
+			return "", asked{}, false
 		}
 	}
-	return body.Issuer, head.KeyID, true
+	return body.Issuer, asked{head.KeyID, head.Algorithm}, true
 }
 
 // verify checks signature, algorithm, audience and time, and maps the claims.
@@ -172,7 +180,7 @@ func (is *issuer) verify(with *oidc.IDTokenVerifier, bearer string, now time.Tim
 
 // issuersOf makes the policy's issuers. One whose keys come from where they came from
 // before keeps them; if something else of it has changed they are fetched at once, too.
-func issuersOf(list []Issuer, before map[string]*issuer) map[string]*issuer {
+func issuersOf(list []Issuer, before map[string]*issuer, checked prometheus.Counter) map[string]*issuer {
 	all := map[string]*issuer{}
 	for _, is := range list {
 		old := before[is.Issuer]
@@ -180,7 +188,7 @@ func issuersOf(list []Issuer, before map[string]*issuer) map[string]*issuer {
 			all[is.Issuer] = old
 			continue
 		}
-		one := &issuer{Issuer: is}
+		one := &issuer{Issuer: is, checked: checked}
 		if old != nil && old.JWKS == is.JWKS {
 			if ks := old.keys.Load(); ks != nil {
 				one.keys.Store(one.keySet(ks.published, *ks.fetched.Load()))

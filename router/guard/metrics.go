@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	refused *prometheus.CounterVec
 	reloads *prometheus.CounterVec
+	checked prometheus.Counter
 
 	violations, looked, findings *prometheus.CounterVec
 }
@@ -18,6 +19,9 @@ func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_guard_reloads_total", Help: "Readings of a changed policy file, by outcome (ok, refused).",
 		}, []string{"outcome"}),
+		checked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "router_jwt_signatures_checked_total", Help: "Signatures of issuers' tokens that were held against a key.",
+		}),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_contract_violations_total", Help: "Requests that are not as the contract has it, by part and by what became of them (refused, passed).",
 		}, []string{"part", "outcome"}),
@@ -31,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, g *Guard) *metrics {
 	for _, outcome := range []string{"ok", "refused"} { // an alert sees the first one only where there was a 0 before
 		m.reloads.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.violations, m.looked, m.findings, m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(m.checked, m.violations, m.looked, m.findings, m.refused, m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "router_guard_buckets", Help: "Rate limit allowances that are kept in memory.",
 	}, func() float64 { return float64(g.buckets.len()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "router_guard_clients", Help: "Addresses that have a connection now.",

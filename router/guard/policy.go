@@ -235,6 +235,12 @@ func prefixes(list []string) ([]netip.Prefix, error) {
 			}
 			p = netip.PrefixFrom(addr, addr.BitLen())
 		}
+		if addr := p.Addr(); addr.Is4In6() { // as some logs have IPv4; peers are compared without
+			if p.Bits() < 96 {
+				return nil, bad("trusted: %q is of IPv4 in part only", s)
+			}
+			p = netip.PrefixFrom(addr.Unmap(), p.Bits()-96)
+		}
 		out = append(out, p.Masked())
 	}
 	return out, nil

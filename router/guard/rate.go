@@ -86,6 +86,16 @@ func (b *buckets) take(k bucket, l *limit, now int64) allowance {
 	return allowance{ok: true, remaining: int(left / int64(l.interval)), reset: time.Duration(next - now)}
 }
 
+// back gives one back that take gave, of a request that does not go on.
+func (b *buckets) back(k bucket, l *limit) {
+	s := &b.shards[k.hash()&63]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, known := s.full[k]; known {
+		s.full[k] = at - int64(l.interval)
+	}
+}
+
 // forget makes room for one: of a few buckets (a map's order is random) those
 // that are full again, else the one that is so first.
 func (s *bucketShard) forget(now int64) {

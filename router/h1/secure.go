@@ -3,7 +3,9 @@ package h1
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
+	"math/rand/v2"
 	"net"
 	"os"
 	"syscall"
@@ -17,14 +19,43 @@ func (u *Upstream) secure(ctx context.Context, l *link, within time.Duration) er
 	defer cancel()
 	nc := l.Conn
 	s := &secured{records: records{Conn: nc}}
-	s.Conn = tls.Client(&s.records, u.TLS)
-	if err := s.HandshakeContext(ctx); err != nil {
+	var err error
+	if s.Conn, l.end, err = Handshake(ctx, &s.records, u.TLS); err != nil {
 		_ = l.Close()
-		return &net.OpError{Op: "tls handshake", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
+		return err
 	}
 	l.ground(nc)
 	l.Conn, l.tls = s.Conn, s
 	return nil
+}
+
+// Handshake makes TLS of a connection, as a client. No request may begin on it after end: the
+// sooner end of the two certificates, or a little before, for not all connections that were
+// opened with one must be opened again at once.
+func Handshake(ctx context.Context, nc net.Conn, c *tls.Config) (conn *tls.Conn, end time.Time, err error) {
+	c = c.Clone()
+	var own *x509.Certificate
+	if show := c.GetClientCertificate; show != nil {
+		c.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			shown, err := show(asked)
+			if err == nil {
+				own = shown.Leaf
+			}
+			return shown, err
+		}
+	}
+	conn = tls.Client(nc, c)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, end, &net.OpError{Op: "tls handshake", Net: "tcp", Addr: nc.RemoteAddr(), Err: err}
+	}
+	end = conn.ConnectionState().PeerCertificates[0].NotAfter
+	if own != nil && own.NotAfter.Before(end) {
+		end = own.NotAfter
+	}
+	if left := time.Until(end); left > 0 {
+		end = end.Add(-rand.N(left/8 + 1)) //nolint:gosec // nobody gains by guessing it
+	}
+	return conn, end, nil
 }
 
 // A secured is a TLS connection of which it is known whether bytes that were

@@ -44,7 +44,11 @@ type link struct {
 	used  bool // it has served an exchange
 	since time.Time
 	until time.Time // the deadline that extend set; zero where another one was
+	end   time.Time // after which no request begins on it; zero: none is near
 }
+
+// over reports whether l has reached its end. Wall clocks are compared: a certificate has no other.
+func (l *link) over() bool { return !l.end.IsZero() && time.Now().After(l.end) }
 
 const (
 	defaultKept = 64
@@ -61,7 +65,7 @@ func (u *Upstream) get(ctx context.Context, fresh bool) (*link, error) {
 		if l == nil {
 			break
 		}
-		if time.Since(l.since) < u.maxAge() && l.alive() {
+		if time.Since(l.since) < u.maxAge() && !l.over() && l.alive() {
 			return l, nil
 		}
 		_ = l.Close()
@@ -162,7 +166,7 @@ func (u *Upstream) put(l *link) {
 	l.used, l.since = true, time.Now()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed || len(u.links) >= most {
+	if u.closed || len(u.links) >= most || l.over() {
 		_ = l.Close()
 		return
 	}

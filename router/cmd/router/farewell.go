@@ -35,7 +35,10 @@ func (f *farewell) wait(told, serving context.Context, taken <-chan struct{}) {
 	case <-taken:
 		f.begin("another router has taken over")
 		f.rt.EndStreams()
-		f.untilAlone(told)
+		ctx, cancel := context.WithTimeout(told, f.RetireTime)
+		defer cancel()
+		run.Pause(ctx, aloneEvery)
+		untilAlone(ctx, f.guard)
 	}
 }
 
@@ -54,16 +57,21 @@ func (f *farewell) begin(why string) {
 // that one needs which was just accepted.
 const aloneEvery = 50 * time.Millisecond
 
-// untilAlone waits until nobody is connected, but no longer than RETIRE_TIME.
-func (f *farewell) untilAlone(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, f.RetireTime)
-	defer cancel()
-	for {
-		run.Pause(ctx, aloneEvery)
-		if ctx.Err() != nil || f.guard.Connected() == 0 {
-			return
-		}
+// untilAlone waits until nobody is connected, or ctx ends.
+func untilAlone(ctx context.Context, g *guard.Guard) {
+	for g.Connected() > 0 && run.Pause(ctx, aloneEvery) {
 	}
+}
+
+// goodbyes is the time that WebSockets have that were told to end when the servers are over: net/http
+// does not wait for them.
+const goodbyes = 3 * time.Second
+
+// afterGoodbyes waits for them.
+func afterGoodbyes(g *guard.Guard) {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyes)
+	defer cancel()
+	untilAlone(ctx, g)
 }
 
 // A keeper runs the jobs that write the files of this router, of which only one

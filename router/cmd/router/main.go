@@ -147,6 +147,7 @@ func serve(ctx context.Context, s settings) (err error) {
 		admin.SetReady(true)
 		tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
 		err = serveAll(serving, entries, s.StopGrace)
+		afterGoodbyes(o.Guard)
 	}
 	stop()
 	rt.Close()
