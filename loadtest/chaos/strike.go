@@ -153,12 +153,16 @@ func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 // statementPatience is how long a fault waits for its statement.
 const statementPatience = 4 * time.Second
 
-// breakStatement arms the proxy before a database and waits for it to strike.
+// breakStatement arms the proxy before a database, or a transfer endpoint, and waits for it to
+// strike, and until a slow network is quick again.
 func (r *run) breakStatement(ctx context.Context, name string, f Fault) bool {
 	proxy := r.proxies.before(strings.TrimSuffix(name, "-postgres"))
-	fired := proxy.Arm(pgproxy.Fault{Kind: pgproxy.Kind(f.Verb), Nth: f.Nth, Commits: f.Commits, Stall: f.Down})
+	fired := proxy.Arm(pgproxy.Fault{Kind: pgproxy.Kind(f.Verb), Nth: f.Nth, Commits: f.Commits, Stall: f.Down, Pace: f.Pace})
 	select {
 	case <-fired:
+		if f.Verb == Verb(pgproxy.Slow) {
+			loadtest.Pause(ctx, f.Down)
+		}
 		return true
 	case <-time.After(statementPatience):
 	case <-ctx.Done():
