@@ -75,9 +75,7 @@ func (r *run) kill(ctx context.Context, name string, down time.Duration) (bool, 
 	if r.stack.Kill(name) != nil {
 		return false, nil // another fault was quicker
 	}
-	if cell, ok := strings.CutSuffix(name, "-redis"); ok {
-		r.died(death{directory.CellID(cell), before, time.Now()})
-	}
+	r.died(name, before, time.Now())
 	loadtest.Pause(ctx, down)
 	return true, r.restart(ctx, name)
 }
