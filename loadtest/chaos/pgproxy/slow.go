@@ -81,7 +81,7 @@ func (p *Proxy) relay(to, from net.Conn, asks bool) {
 		n, err := from.Read(buf)
 		if n > 0 {
 			if asks {
-				p.strikes(p.take(false))
+				p.strikes(p.take(true)) // there are no commits to tell from others
 			}
 			if !w.pass(n, true) {
 				return

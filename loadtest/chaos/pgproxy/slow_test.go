@@ -59,7 +59,7 @@ func TestSlowOfAnyProtocol(t *testing.T) {
 	}
 	defer p.Close()
 	const latency = 30 * time.Millisecond
-	fired := p.Arm(pgproxy.Fault{Kind: pgproxy.Slow, Stall: time.Hour, Pace: pgproxy.Pace{Latency: latency}})
+	fired := p.Arm(pgproxy.Fault{Kind: pgproxy.Slow, Commits: true, Stall: time.Hour, Pace: pgproxy.Pace{Latency: latency}})
 	url, err := p.URL("http://" + server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
