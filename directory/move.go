@@ -107,6 +107,8 @@ const (
 	Verify   Wish = "verify"   // compare both cells' copies; only while Watching. The mover's report takes it back
 	Close    Wish = "close"    // let the watch end now, as it does by time: compared, then completed; not kept as a wish, and not for what stops at Watching
 	Complete Wish = "complete" // end the watch: purge the source, compared or not; only while Watching, and not while an undo is under way
+	// CompleteSame is Complete of who has not heard that the copies differ: then it is a Conflict. It is kept as Complete.
+	CompleteSame Wish = "complete_same"
 )
 
 // NewMove is what is asked for when a move is made.

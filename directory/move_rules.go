@@ -210,6 +210,10 @@ func EndWithout(ctx context.Context, d Moves, open []Move) error {
 // change. The error is AskMove's.
 func (m Move) Ask(w Wish, now time.Time) (Move, error) {
 	var may, fulfilled bool
+	unheard := w == CompleteSame && m.Wish != Complete && differs(m.Report)
+	if w == CompleteSame {
+		w = Complete
+	}
 	switch w {
 	case Proceed:
 		switched := m.StopAt == CaughtUp && (m.Phase == Frozen || m.Phase == Staged) // it does not wait there any more
@@ -229,12 +233,14 @@ func (m Move) Ask(w Wish, now time.Time) (Move, error) {
 		may, fulfilled = m.Phase == Watching && m.UndoneBy == "", m.Phase == Completed
 	default:
 		e := problem.New(problem.Invalid, "%q is not a wish", w)
-		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel, verify, close or complete`}}
+		e.Fields = []problem.Field{{Pointer: "/wish", Detail: `must be "", switch, cancel, verify, close, complete or complete_same`}}
 		return Move{}, e
 	}
 	switch {
 	case fulfilled:
 		return m, nil
+	case may && unheard:
+		return Move{}, problem.New(problem.Conflict, "move %s is not completed: its copies differ", m.ID)
 	case !may && m.UndoneBy != "" && m.Phase == Watching:
 		return Move{}, problem.New(problem.Conflict, "move %s is being undone by move %s", m.ID, m.UndoneBy)
 	case !may && w == Close && m.Phase == Watching:

@@ -48,6 +48,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Differ", testDiffer},
 		{"Close", testClose},
 		{"DifferBeatsComplete", testDifferBeatsComplete},
+		{"CompleteSame", testCompleteSame},
 		{"Retry", testRetry},
 		{"RetryCancelled", testRetryCancelled},
 		{"RetryUndo", testRetryUndo},

@@ -152,3 +152,37 @@ func testDifferBeatsComplete(t *testing.T, s *suite) {
 		}
 	}
 }
+
+// testCompleteSame: who has not heard that the copies differ completes no move of which that was found meanwhile;
+// who says so knowing it does.
+func testCompleteSame(t *testing.T, s *suite) {
+	same := func(id directory.MoveID) func() error {
+		return func() error { _, err := s.AskMove(s.ctx, id, directory.CompleteSame); return err }
+	}
+	a := s.resident(t)
+	early := s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"})
+	s.refuseMove(t, "complete what does not watch", problem.Conflict, early.ID, same(early.ID))
+	m := s.take(t, s.hold(t, early.ID, "m1"), directory.Watching)
+	report := func(r []byte) {
+		m.Report = r
+		if err := s.Advance(s.ctx, m, directory.Watching); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(failed)
+	report(found)
+	s.refuseMove(t, "complete what differs", problem.Conflict, m.ID, same(m.ID))
+	if got := s.stored(t, m.ID); got.Wish != directory.Proceed {
+		t.Errorf("refused: got %s", text(got))
+	}
+	s.expect(t, "complete it all the same", 0, 1, func() error { _, err := s.AskMove(s.ctx, m.ID, directory.Complete); return err })
+	s.expect(t, "complete what is to be completed", 0, 0, same(m.ID))
+
+	b := s.create(t, directory.NewTenant{Slug: "b", Cell: "c1"})
+	m = s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: b.ID, Target: "c2"}).ID, "m1"), directory.Watching)
+	report(failed)
+	s.expect(t, "complete what is not known to differ", 0, 1, same(m.ID))
+	if got := s.stored(t, m.ID); got.Wish != directory.Complete {
+		t.Errorf("wished for: got %s", text(got))
+	}
+}

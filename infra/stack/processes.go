@@ -192,6 +192,10 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	if err != nil {
 		return err
 	}
+	adminURL, err := s.opts.route(cell.ID+"-link", cell.Admin)
+	if err != nil {
+		return err
+	}
 	tokens, err1 := s.derive(ctx, s.plan.TokenKeys, "tenants", "cell/"+cell.ID)
 	assertions, err2 := s.derive(ctx, s.plan.AssertionKeys, "cell/"+cell.ID)
 	control, err3 := s.derive(ctx, s.plan.TokenKeys, "movers", "public")
@@ -208,7 +212,7 @@ func (s *Stack) startCell(ctx context.Context, cell Cell) error {
 	if err != nil {
 		return err
 	}
-	api := append(append(secure, "CELL_ROLE=api", "CELL_LISTEN_ADDR="+hostOf(cell.URL), "CELL_ADMIN_ADDR="+admin), common...)
+	api := append(append(secure, "CELL_ROLE=api", "CELL_LISTEN_ADDR="+hostOf(cell.URL), "CELL_ADMIN_ADDR="+admin, "CELL_ADMIN_ADDRESS="+adminURL), common...)
 	if err := s.startOurs(ctx, cell.ID, s.programs.cell, "CELL_", admin, api...); err != nil {
 		return err
 	}

@@ -42,21 +42,22 @@ type Options struct {
 
 	EnvOf map[string][]string // further settings of one process, by its name ("mover-1"), over Env
 
-	// Route, unless nil, gives the URL by which a database is reached where its own
+	// Route, unless nil, gives the URL by which something is reached where its own
 	// is url: a proxy's, in tests. It is asked for the directory's database
-	// ("directory") and for what a cell's transfer endpoint uses ("c1"); State
-	// keeps the databases' own URLs.
+	// ("directory"), for that which a cell's transfer endpoint uses ("c1"), and for a cell's
+	// admin listener ("c1-link"), where, without TLS, movers and other cells find that endpoint; State
+	// keeps their own URLs.
 	Route func(name, url string) (string, error)
 }
 
-// route is the URL by which the database called name is reached.
+// route is the URL by which what is called name is reached.
 func (o Options) route(name, url string) (string, error) {
 	if o.Route == nil {
 		return url, nil
 	}
 	routed, err := o.Route(name, url)
 	if err != nil {
-		return "", fmt.Errorf("route to the database of %s: %w", name, err)
+		return "", fmt.Errorf("route to %s: %w", name, err)
 	}
 	return routed, nil
 }

@@ -37,11 +37,16 @@ type kept struct {
 	place  directory.Placement // where it was last
 	writes int                 // begun
 	acked  int
-	words  map[string]word // by name
+	words  map[string]word               // by name
+	came   arrival                       // to where it is, as of the last look
+	left   map[directory.CellID][]string // keys that were found at a cell where it is not, and that may be there
 }
 
 func newKept(t *loadtest.Tenant, seed uint64) *kept {
-	return &kept{tenant: t, rng: rand.New(rand.NewPCG(seed, uint64(t.ID))), words: map[string]word{}}
+	return &kept{
+		tenant: t, rng: rand.New(rand.NewPCG(seed, uint64(t.ID))), words: map[string]word{},
+		came: arrival{cell: t.Placement.Cell}, left: map[directory.CellID][]string{},
+	}
 }
 
 // names are the keys that were written so far, in a fixed order.
@@ -117,6 +122,9 @@ func (r *run) setKey(ctx context.Context, k *kept, name, value string, ttl time.
 		if err != nil {
 			return err
 		}
+		if err := r.receive(ctx, k, at.Cell); err != nil {
+			return err
+		}
 		k.place = at
 	}
 	err := r.keepers[k.place.Cell].Set(ctx, k.tenant.ID, k.place.Epoch, name, value, ttl)
@@ -182,7 +190,15 @@ func (r *run) checkKeys(ctx context.Context, t *loadtest.Tenant, began time.Time
 	if err != nil {
 		return err
 	}
-	h := hop{from: r.placed[t.ID], to: owner.Cell, began: began, over: r.switchedAt(t.ID, began), without: r.without[t.ID]}
+	h := hop{from: r.placed[t.ID], to: owner.Cell, began: began, over: r.switchedAt(t.ID, began)}
+	if err := r.receive(ctx, k, owner.Cell); err != nil {
+		return err
+	}
+	if h.moved() {
+		if h.without, err = r.withoutKeys(ctx, k); err != nil {
+			return err
+		}
+	}
 	names, cell := k.names(), r.keepers[owner.Cell]
 	asked := time.Now()
 	values, err := cell.Read(ctx, t.ID, names)

@@ -1,9 +1,6 @@
 package chaos
 
 import (
-	"os"
-	"path/filepath"
-	"reflect"
 	"testing"
 	"time"
 
@@ -94,37 +91,6 @@ func TestWhatRedisMayLose(t *testing.T) {
 		}
 		if got := tt.hop.mayLoseLimit(loadtest.GivenBack{Since: at(3), At: at(6)}, tt.deaths); got != tt.limit {
 			t.Errorf("%s: a limit may be lost: %v", name, got)
-		}
-	}
-}
-
-func TestReadLog(t *testing.T) {
-	t.Parallel()
-	const lost, other = `{"msg":"` + wentWithout + `","tenant":7,"move":"mv_1","final":true}` + "\n",
-		`{"msg":"` + wentWithout + `","tenant":8,"move":"mv_2","final":false}` + "\n" + `{"msg":"request","tenant":9}` + "\n"
-	path := filepath.Join(t.TempDir(), "c1.log")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	read := int64(0)
-	for _, tt := range []struct {
-		write string
-		want  map[directory.TenantID]bool
-	}{
-		{other + lost, map[directory.TenantID]bool{7: true}},
-		{other, map[directory.TenantID]bool{}},
-		{lost[:20], map[directory.TenantID]bool{}},
-		{lost[20:], map[directory.TenantID]bool{7: true}},
-		{lost[:20] + "\n" + other, map[directory.TenantID]bool{}}, // of one that was killed
-	} {
-		if _, err := f.WriteString(tt.write); err != nil {
-			t.Fatal(err)
-		}
-		got := map[directory.TenantID]bool{}
-		if read, err = readLog(path, read, got); err != nil || !reflect.DeepEqual(got, tt.want) {
-			t.Errorf("after %q: got %v, %v, want %v", tt.write, got, err, tt.want)
 		}
 	}
 }

@@ -1,14 +1,7 @@
 package chaos
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -24,19 +17,26 @@ import (
 // (appendfsync everysec): a second, or two where the disk is busy.
 const unwritten = 2 * time.Second
 
-// A death is a Redis that was killed, between two instants.
+// A death is a process of a cell that was killed, between two instants.
 type death struct {
 	cell          directory.CellID
 	before, after time.Time
 }
 
-// died notes a Redis that was killed.
-func (r *run) died(d death) {
+// died notes a process that was killed: of Redis ("c1-redis") and of APIs ("c1") it is asked again.
+func (r *run) died(process string, before, after time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.dead = append(r.dead, d)
+	cell, isRedis := strings.CutSuffix(process, "-redis")
+	d := death{directory.CellID(cell), before, after}
+	if isRedis {
+		r.dead = append(r.dead, d)
+	} else {
+		r.fallen = append(r.fallen, d)
+	}
 }
 
+// deaths are those of Redis.
 func (r *run) deaths() []death {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,7 +47,7 @@ func (r *run) deaths() []death {
 type hop struct {
 	from, to    directory.CellID // the owner before and after it
 	began, over time.Time        // the move lies between
-	without     bool             // it said that it went on without all of the keys
+	without     bool             // it went on without all of the keys
 }
 
 func (h hop) moved() bool { return h.from != h.to }
@@ -86,52 +86,4 @@ func (r *run) switchedAt(t directory.TenantID, began time.Time) time.Time {
 		return at
 	}
 	return time.Now()
-}
-
-// wentWithout is what a cell logs of a move whose keys did not come in time.
-const wentWithout = "the move goes on without all of the tenant's redis keys"
-
-// readLosses reads in the cells' logs, from where it ended last, which tenants' last rounds
-// went on without all of their keys. Their counters do not outlive a cell that is killed.
-func (r *run) readLosses() (map[directory.TenantID]bool, error) {
-	found := map[directory.TenantID]bool{}
-	for _, id := range r.cellIDs() {
-		n, err := readLog(filepath.Join(r.state.Dir, "log", string(id)+".log"), r.read[id], found)
-		if err != nil {
-			return nil, fmt.Errorf("read the log of %s: %w", id, err)
-		}
-		r.read[id] = n
-	}
-	return found, nil
-}
-
-// readLog adds the tenants that a log tells of after the first bytes, and returns where its
-// last whole line ends.
-func readLog(path string, after int64, found map[directory.TenantID]bool) (int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return after, err
-	}
-	defer f.Close()
-	if _, err := f.Seek(after, io.SeekStart); err != nil {
-		return after, err
-	}
-	for lines := bufio.NewReader(f); ; {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return after, nil // the rest of the line is still to come
-		}
-		if err != nil {
-			return after, err
-		}
-		after += int64(len(line))
-		var told struct {
-			Tenant directory.TenantID `json:"tenant"`
-			Final  bool               `json:"final"`
-		}
-		// A line that is not whole is one of a process that was killed.
-		if bytes.Contains(line, []byte(wentWithout)) && json.Unmarshal(line, &told) == nil && told.Final {
-			found[told.Tenant] = true
-		}
-	}
 }

@@ -105,12 +105,12 @@ func twoOwners(ids []directory.CellID, first, again []fences) []string {
 
 // check holds, when no move is under way, everything that must then be so. began is when
 // the round did.
-func (r *run) check(ctx context.Context, began time.Time) (err error) {
-	if r.without, err = r.readLosses(); err != nil {
+func (r *run) check(ctx context.Context, began time.Time) error {
+	if err := r.readLosses(); err != nil {
 		return err
 	}
 	for _, t := range r.movers {
-		if err := r.checkFences(ctx, t); err != nil {
+		if err := r.checkFences(ctx, t, began); err != nil {
 			return fmt.Errorf("check the fences of %s: %w", t.Slug, err)
 		}
 		if err := r.checkWrites(ctx, t); err != nil {
@@ -132,7 +132,7 @@ func (r *run) check(ctx context.Context, began time.Time) (err error) {
 // checkFences holds I1, I12 and I11: the directory's owner serves at its epoch
 // and nobody else does; nothing is left where the tenant is not, but what an open
 // way back needs.
-func (r *run) checkFences(ctx context.Context, t *loadtest.Tenant) error {
+func (r *run) checkFences(ctx context.Context, t *loadtest.Tenant, began time.Time) error {
 	owner, err := r.owner(ctx, t.ID)
 	if err != nil {
 		return err
@@ -151,6 +151,7 @@ func (r *run) checkFences(ctx context.Context, t *loadtest.Tenant) error {
 			r.violate(what.Invariant, "%s: %s", t.Slug, what.What)
 		}
 		if id == owner.Cell || id == watching.Source {
+			delete(r.kept[t.ID].left, id)
 			continue
 		}
 		left, err := rowsOf(ctx, r.cells[id], t.ID)
@@ -159,6 +160,9 @@ func (r *run) checkFences(ctx context.Context, t *loadtest.Tenant) error {
 		}
 		if left > 0 {
 			r.violate("I11", "%s: %d rows are left on %s, the owner is %s", t.Slug, left, id, owner.Cell)
+		}
+		if err := r.checkLeftKeys(ctx, t, id, began); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -189,39 +193,6 @@ func wrongFence(id directory.CellID, f fence, known bool, owner directory.Placem
 		wrong("I11", "%d noted keys are left on %s", f.Noted, id)
 	}
 	return found
-}
-
-// tenantTables lists the tables that hold tenants' rows.
-const tenantTables = `
-	SELECT c.oid::regclass::text
-	  FROM pg_class c
-	  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
-	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
-	 ORDER BY 1`
-
-func tables(ctx context.Context, db *pgxpool.Pool) ([]string, error) {
-	rows, err := db.Query(ctx, tenantTables)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-// rowsOf counts what a cell holds of a tenant.
-func rowsOf(ctx context.Context, db *pgxpool.Pool, t directory.TenantID) (int64, error) {
-	list, err := tables(ctx, db)
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	for _, name := range list {
-		var n int64
-		if err := db.QueryRow(ctx, "SELECT count(*) FROM "+name+" WHERE tenant_id = $1", int64(t)).Scan(&n); err != nil {
-			return 0, err
-		}
-		total += n
-	}
-	return total, nil
 }
 
 // checkWrites holds I2, I5 and, of jobs, I14: every acknowledged write is there once, every event

@@ -38,6 +38,8 @@ const (
 	TargetRedis       Part = "target-redis"
 	Directory         Part = "directory"
 	DirectoryPostgres Part = "directory-postgres"
+	SourceLink        Part = "source-link" // by which movers, and the target, reach its transfer endpoint
+	TargetLink        Part = "target-link"
 )
 
 // A Blow is one kind of fault.
@@ -67,7 +69,8 @@ func Blows() []Blow {
 			all = append(all, Blow{Verb(k), p})
 		}
 	}
-	return append(all, Blow{Suspend, Mover}, Blow{Flood, SourcePostgres})
+	slow := Verb(pgproxy.Slow)
+	return append(all, Blow{Suspend, Mover}, Blow{Flood, SourcePostgres}, Blow{slow, SourceLink}, Blow{slow, TargetLink})
 }
 
 // attacked is the databases that have a proxy before them.
@@ -93,9 +96,10 @@ type Fault struct {
 	Tenant  int             `json:"tenant"`            // the blow is aimed at the move of this tenant
 	Phase   directory.Phase `json:"phase,omitempty"`   // strike when the move is there; "" is any moment
 	Delay   time.Duration   `json:"delay_ns"`          // and so long after
-	Down    time.Duration   `json:"down_ns"`           // how long the process stays dead, or the statement stalls
+	Down    time.Duration   `json:"down_ns"`           // how long the process stays dead, the statement stalls, or the network is slow
 	Nth     int             `json:"nth"`               // which statement from then on; which router
 	Commits bool            `json:"commits,omitempty"` // of commits only
+	Pace    pgproxy.Pace    `json:"pace,omitzero"`     // of a slow network
 }
 
 // An Errand is what a tenant's move of one round is, depending on where the last
@@ -161,10 +165,20 @@ func (p *plan) fault() Fault {
 		f.Delay = time.Duration(p.rng.Int64N(int64(400 * time.Millisecond)))
 	}
 	f.Down = time.Duration(p.rng.Int64N(int64(400 * time.Millisecond)))
-	if f.Verb == Verb(pgproxy.Stall) {
+	switch f.Verb {
+	case Verb(pgproxy.Stall):
 		f.Down *= 4
+	case Verb(pgproxy.Slow):
+		f.Down *= 10
+		f.Pace = p.pace()
 	}
 	return f
+}
+
+// pace is a slow network: of 1 to 256 ms, up to twice that now and then, and 16 KB to 2 MB a second.
+func (p *plan) pace() pgproxy.Pace {
+	latency := time.Millisecond << p.rng.IntN(9)
+	return pgproxy.Pace{Latency: latency, Jitter: latency, Rate: 16_000 << p.rng.IntN(8), Seed: p.rng.Uint64()}
 }
 
 // deal takes the top of the deck.

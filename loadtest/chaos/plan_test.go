@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
 )
 
 func TestPlanFollowsFromTheSeed(t *testing.T) {
@@ -39,6 +40,9 @@ func TestPlanLeavesNothingOut(t *testing.T) {
 		for _, f := range r.Faults {
 			if f.Tenant < 0 || f.Tenant >= len(r.Errands) || f.Nth < 1 {
 				t.Errorf("round %d: %+v", i, f)
+			}
+			if slow := f.Verb == Verb(pgproxy.Slow); slow != (f.Pace.Latency > 0 && f.Pace.Rate > 0) {
+				t.Errorf("round %d: %v has the pace %+v", i, f, f.Pace)
 			}
 			if f.Phase == directory.Aborting && r.Errands[f.Tenant].Cancel == "" {
 				t.Errorf("round %d: %v, and nobody cancels", i, f)
@@ -89,7 +93,7 @@ func TestProcess(t *testing.T) {
 	m := directory.Move{Source: "c2", Target: "c1", Holder: "mover-2"}
 	for part, want := range map[Part]string{
 		Mover: "mover-2", Router: "router-2", Source: "c2", SourceWorker: "c2-worker", SourcePostgres: "c2-postgres", SourceRedis: "c2-redis",
-		Target: "c1", TargetPostgres: "c1-postgres", Directory: "directory", DirectoryPostgres: "directory-postgres",
+		Target: "c1", TargetPostgres: "c1-postgres", SourceLink: "c2-link", TargetLink: "c1-link", Directory: "directory", DirectoryPostgres: "directory-postgres",
 	} {
 		if got := r.process(Fault{Blow: Blow{Kill, part}, Nth: 1}, m); got != want {
 			t.Errorf("%s: got %s, want %s", part, got, want)

@@ -9,8 +9,8 @@ import (
 	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
 )
 
-// proxies stand before the directory's database and before what each cell's
-// transfer endpoint uses.
+// proxies stand before the directory's database, before what each cell's transfer
+// endpoint uses, and before that itself.
 type proxies struct {
 	mu sync.Mutex
 	of map[string]*pgproxy.Proxy
@@ -22,9 +22,13 @@ func newProxies() *proxies { return &proxies{of: map[string]*pgproxy.Proxy{}} }
 func (p *proxies) route(name, raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", fmt.Errorf("database url of %s is malformed", name) // it holds a password
+		return "", fmt.Errorf("url of %s is malformed", name) // it may hold a password
 	}
-	proxy, err := pgproxy.Listen(u.Host)
+	listen := pgproxy.Listen
+	if u.Scheme == "http" {
+		listen = pgproxy.ListenOpaque
+	}
+	proxy, err := listen(u.Host)
 	if err != nil {
 		return "", err
 	}
@@ -34,14 +38,14 @@ func (p *proxies) route(name, raw string) (string, error) {
 	return proxy.URL(raw)
 }
 
-// before is the proxy before the database of name: "directory", "c1".
+// before is the proxy before what stack.Options.Route knows as name: "directory", "c1", "c1-link".
 func (p *proxies) before(name string) *pgproxy.Proxy {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.of[name]
 }
 
-// disarm takes back every fault that has not struck.
+// disarm takes back every fault that has not struck, or is still under way.
 func (p *proxies) disarm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

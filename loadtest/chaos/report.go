@@ -59,13 +59,14 @@ type KeyCheck struct {
 	Lost          int `json:"lost"`           // not the last acknowledged word
 	Allowed       int `json:"allowed"`        // not that either, with a Redis that was killed or a move that went on without it
 	LimitsAllowed int `json:"limits_allowed"` // limits that were forgotten in the same way
-	Without       int `json:"moves_without"`  // last rounds that went on without all keys, by tenant and round
+	Without       int `json:"moves_without"`  // moves that arrived without all keys
+	Back          int `json:"back"`           // keys that a Redis that was killed has again, where their tenant is not
 }
 
 func (c KeyCheck) plus(d KeyCheck) KeyCheck {
 	return KeyCheck{
 		c.Acknowledged + d.Acknowledged, c.Compared + d.Compared, c.Lost + d.Lost, c.Allowed + d.Allowed,
-		c.LimitsAllowed + d.LimitsAllowed, c.Without + d.Without,
+		c.LimitsAllowed + d.LimitsAllowed, c.Without + d.Without, c.Back + d.Back,
 	}
 }
 
@@ -217,8 +218,8 @@ func (rep *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n", rep.Writes.Acknowledged, rep.Writes.Lost, rep.Writes.Doubled, rep.Writes.Unknown)
 	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", rep.Events.Written, rep.Events.Consumed, rep.Events.Faults)
 	fmt.Fprintf(t, "durable keys\t%d writes acknowledged, %d looks at one; %d lost\n", rep.Keys.Acknowledged, rep.Keys.Compared, rep.Keys.Lost)
-	fmt.Fprintf(t, "\tmay be lost, with a Redis that was killed or a move that went on without (%d last rounds): %d keys, %d limits\n",
-		rep.Keys.Without, rep.Keys.Allowed, rep.Keys.LimitsAllowed)
+	fmt.Fprintf(t, "\tmay be lost, with a Redis that was killed or a move that went on without (%d moves): %d keys, %d limits; back where their tenant is not: %d\n",
+		rep.Keys.Without, rep.Keys.Allowed, rep.Keys.LimitsAllowed, rep.Keys.Back)
 	fmt.Fprintf(t, "event streams\t%d listeners heard %d events in order over %d connections\n", rep.Streams.Listeners, rep.Streams.Heard, rep.Streams.Connections)
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print report: %w", err)

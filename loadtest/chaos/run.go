@@ -36,7 +36,7 @@ type run struct {
 	// Of the tenants that move.
 	kept      map[directory.TenantID]*kept            // their durable keys
 	placed    map[directory.TenantID]directory.CellID // their owners at the last check
-	without   map[directory.TenantID]bool             // whose last rounds went on without keys since then
+	told      map[directory.MoveID]bool               // whose last rounds went on without keys, as their targets have said
 	read      map[directory.CellID]int64              // how far each cell's log was read for those
 	audiences map[directory.TenantID]*audience
 
@@ -44,7 +44,8 @@ type run struct {
 	seen     map[directory.TenantID]directory.Move
 	switched map[directory.TenantID]time.Time // when their newest move was first seen to be activated
 	healed   time.Time                        // when everything ran again
-	dead     []death
+	dead     []death                          // of Redis
+	fallen   []death                          // of cells' APIs
 }
 
 // prepareTimeout bounds what is done before the first round.
@@ -60,7 +61,7 @@ func newRun(ctx context.Context, o Options, s *stack.Stack, p *proxies) (*run, e
 		cells: map[directory.CellID]*pgxpool.Pool{}, busy: map[directory.CellID]directory.TenantID{}, report: newReport(o),
 		seen: map[directory.TenantID]directory.Move{}, switched: map[directory.TenantID]time.Time{},
 		keepers: map[directory.CellID]*keeper.Cell{}, kept: map[directory.TenantID]*kept{}, placed: map[directory.TenantID]directory.CellID{},
-		read: map[directory.CellID]int64{}, audiences: map[directory.TenantID]*audience{},
+		told: map[directory.MoveID]bool{}, read: map[directory.CellID]int64{}, audiences: map[directory.TenantID]*audience{},
 	}
 	var err error
 	if r.record, err = open(ctx, st.Directory.DatabaseURL); err != nil {

@@ -75,9 +75,7 @@ func (r *run) kill(ctx context.Context, name string, down time.Duration) (bool, 
 	if r.stack.Kill(name) != nil {
 		return false, nil // another fault was quicker
 	}
-	if cell, ok := strings.CutSuffix(name, "-redis"); ok {
-		r.died(death{directory.CellID(cell), before, time.Now()})
-	}
+	r.died(name, before, time.Now())
 	loadtest.Pause(ctx, down)
 	return true, r.restart(ctx, name)
 }
@@ -153,12 +151,16 @@ func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 // statementPatience is how long a fault waits for its statement.
 const statementPatience = 4 * time.Second
 
-// breakStatement arms the proxy before a database and waits for it to strike.
+// breakStatement arms the proxy before a database, or a transfer endpoint, and waits for it to
+// strike, and until a slow network is quick again.
 func (r *run) breakStatement(ctx context.Context, name string, f Fault) bool {
 	proxy := r.proxies.before(strings.TrimSuffix(name, "-postgres"))
-	fired := proxy.Arm(pgproxy.Fault{Kind: pgproxy.Kind(f.Verb), Nth: f.Nth, Commits: f.Commits, Stall: f.Down})
+	fired := proxy.Arm(pgproxy.Fault{Kind: pgproxy.Kind(f.Verb), Nth: f.Nth, Commits: f.Commits, Stall: f.Down, Pace: f.Pace})
 	select {
 	case <-fired:
+		if f.Verb == Verb(pgproxy.Slow) {
+			loadtest.Pause(ctx, f.Down)
+		}
 		return true
 	case <-time.After(statementPatience):
 	case <-ctx.Done():

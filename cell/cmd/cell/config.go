@@ -23,6 +23,7 @@ type Config struct {
 	ListenAddr       string           `env:"LISTEN_ADDR" envDefault:"127.0.0.1:7100" help:"address of the tenant API"`
 	AdminAddr        string           `env:"ADMIN_ADDR" envDefault:"127.0.0.1:7101" help:"address of health, metrics and profiles"`
 	Address          string           `env:"ADDRESS" help:"base URL at which routers reach the API; empty is http:// and LISTEN_ADDR, https:// with TLS_IDENTITY_DIR; needed where that listens on all addresses"`
+	AdminAddress     string           `env:"ADMIN_ADDRESS" help:"base URL at which movers and other cells reach the admin listener, where it is not that of ADMIN_ADDR; empty is that, on the host of ADDRESS where it listens on all addresses"`
 	TLSIdentityDir   string           `env:"TLS_IDENTITY_DIR" help:"tls.crt, tls.key and ca.crt by which routers, movers and other cells know this cell; empty serves without TLS"`
 	OwnerDatabaseURL config.Secret    `env:"OWNER_DATABASE_URL" help:"Postgres URL of the owner, used at start to bring the schema up to date and then closed; empty where that is done already"`
 	DatabaseURL      config.Secret    `env:"DATABASE_URL,required" help:"Postgres URL of the role that the cell runs as"`
@@ -75,6 +76,9 @@ func (c *Config) Validate() error {
 	if u, err := url.Parse(c.Address); c.servesAPI() && (err != nil || directory.Nowhere(u.Hostname())) {
 		return fmt.Errorf("ADDRESS is needed, with the host by which routers reach the cell: %s is none", c.Address)
 	}
+	if u, err := url.Parse(c.AdminAddress); c.AdminAddress != "" && (err != nil || u.Scheme != "http" || directory.Nowhere(u.Hostname())) {
+		return errors.New("ADMIN_ADDRESS must be an http URL, with the host by which others reach the admin listener")
+	}
 	if err := c.cell("").Validate(); err != nil || !c.servesAPI() {
 		return err
 	}
@@ -126,6 +130,9 @@ func (c *Config) cell(incarnation string) directory.Cell {
 // adminURL is where operators reach the admin listener: on the API's host, where
 // it listens on all addresses.
 func (c *Config) adminURL() string {
+	if c.AdminAddress != "" {
+		return c.AdminAddress
+	}
 	host, port, err := net.SplitHostPort(c.AdminAddr)
 	if err != nil {
 		return ""

@@ -104,6 +104,8 @@ func TestConfiguration(t *testing.T) {
 		{"CELL_LISTEN_ADDR=0.0.0.0:7100", "ADDRESS is needed"},
 		{"CELL_LISTEN_ADDR=:7100", "ADDRESS is needed"},
 		{"CELL_ADDRESS=http://[::]:7100", "ADDRESS is needed"},
+		{"CELL_ADMIN_ADDRESS=http://:7101", "ADMIN_ADDRESS must be"},
+		{"CELL_ADMIN_ADDRESS=c1:7101", "ADMIN_ADDRESS must be"},
 	} {
 		err := command(t.Context(), nil, append(base, tt.set), &bytes.Buffer{}, &bytes.Buffer{})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -134,5 +136,9 @@ func TestTheAdminAddressIsOneThatOthersReach(t *testing.T) {
 		if got := c.adminURL(); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.admin, got, tt.want)
 		}
+	}
+	c := Config{AdminAddr: "127.0.0.1:7101", AdminAddress: "http://c1.example:9101", Address: "http://c1:7100"}
+	if got := c.adminURL(); got != c.AdminAddress {
+		t.Errorf("said otherwise: got %s, want %s", got, c.AdminAddress)
 	}
 }

@@ -87,7 +87,8 @@ func (a *app) moveComplete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "complete MOVE", Short: "End the watch of a move: its source's copy is purged, and there is no way back", Args: names("MOVE"),
 		Long: "Ends the watch of a move. The copy that its source kept is purged, for good, and is not\n" +
-			"compared before: cellctl move verify does that. So it asks for the tenant's name, unless\n--yes says that nobody is to be asked.",
+			"compared before: cellctl move verify does that. So it asks for the tenant's name, unless\n--yes says that nobody is to be asked. " +
+			"Copies that are found to differ meanwhile stay.",
 		Example: "  cellctl move complete mv_01k9 --dry-run\n  cellctl move complete mv_01k9\n  cellctl move complete mv_01k9 --yes --detach",
 		RunE: a.asks(func(ctx context.Context, d api, args []string) error {
 			if yes && dryRun {
@@ -113,7 +114,11 @@ func (a *app) moveComplete() *cobra.Command {
 					return err
 				}
 			}
-			return a.wish(ctx, d, m.ID, directory.Complete, detach)
+			wish := directory.CompleteSame // what is found meanwhile, nobody has been told
+			if len(reported(m).Comparison.Differ) > 0 {
+				wish = directory.Complete
+			}
+			return a.wish(ctx, d, m.ID, wish, detach)
 		}),
 	}
 	addYes(cmd, &yes)

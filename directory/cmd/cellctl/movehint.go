@@ -66,15 +66,26 @@ func (a *app) undoHint(ctx context.Context, d api, m directory.Move, err error) 
 	return moveHint(err, string(m.ID))
 }
 
-// wishHint says of a move that waits, caught up, and must not be switched that it waits on.
+// wishHint says of a move that waits, caught up, and must not be switched that it waits on, and of one whose
+// copies were just found to differ what to do about it.
 func wishHint(ctx context.Context, d api, id directory.MoveID, wish directory.Wish, err error) error {
-	if wish != directory.Switch || !errors.Is(err, problem.Conflict) {
+	if wish != directory.Switch && wish != directory.CompleteSame || !errors.Is(err, problem.Conflict) {
 		return err
 	}
-	if m, moveErr := d.Move(ctx, id); moveErr != nil || m.Phase != directory.CaughtUp || m.Wish == directory.Cancel {
-		return err
+	m, moveErr := d.Move(ctx, id)
+	switch {
+	case moveErr != nil:
+	case wish == directory.CompleteSame && m.Phase == directory.Watching && len(reported(m).Comparison.Differ) > 0:
+		return withHint(err, problem.Conflict, "%s", keptHint(id))
+	case wish == directory.Switch && m.Phase == directory.CaughtUp && m.Wish != directory.Cancel:
+		return withHint(err, problem.Conflict, "it waits on, caught up: mend that and switch it again, or cellctl move cancel %s", id)
 	}
-	return withHint(err, problem.Conflict, "it waits on, caught up: mend that and switch it again, or cellctl move cancel %s", id)
+	return err
+}
+
+// keptHint is what to do about a move whose copies differ.
+func keptHint(id directory.MoveID) string {
+	return "find out which side is damaged, then cellctl move undo " + string(id) + ", or the same command again"
 }
 
 // abortedHint is where to look for what is against a move that was aborted: nowhere, where a

@@ -11,7 +11,7 @@ func verdict(w directory.Wish) func(directory.Move) error {
 	switch w {
 	case directory.Cancel:
 		return cancelled
-	case directory.Complete:
+	case directory.Complete, directory.CompleteSame:
 		return completed
 	}
 	return arrived
@@ -49,7 +49,7 @@ func completed(m directory.Move) error {
 	case m.Phase == directory.Watching && m.StopAt == directory.Watching:
 		return hinted{
 			problem.New(problem.Conflict, "move %s is not completed: %s", m.ID, whyKept(m)),
-			"find out which side is damaged, then cellctl move undo " + string(m.ID) + ", or the same command again",
+			keptHint(m.ID),
 		}
 	}
 	return problem.New(problem.Conflict, "move %s is %s: it was not completed", m.ID, m.Phase)

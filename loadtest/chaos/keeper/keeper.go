@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,6 +102,47 @@ func (c *Cell) Read(ctx context.Context, t directory.TenantID, names []string) (
 		}
 	}
 	return values, nil
+}
+
+// Durable is the names, as Redis has them, of all durable keys of the tenant here, whoever may be
+// served by the cell.
+func (c *Cell) Durable(ctx context.Context, t directory.TenantID) ([]string, error) {
+	var all []string
+	prefix := keep.NewKey(&store.Tx{Tenant: t}, "").String()
+	for cursor := uint64(0); ; {
+		found, next, err := c.redis.Scan(ctx, cursor, prefix+"*", 500).Result()
+		if err != nil {
+			return nil, fmt.Errorf("look for durable keys: %w", err)
+		}
+		all = append(all, found...)
+		if cursor = next; cursor == 0 {
+			slices.Sort(all)
+			return slices.Compact(all), nil // a scan may say a name twice
+		}
+	}
+}
+
+// A Receipt is what a cell's Redis has noted of the move that brought the tenant's keys.
+type Receipt struct {
+	Move directory.MoveID
+	All  bool // the end of its last round has come
+}
+
+// Received is the Receipt of the tenant's last arrival. Its first durable write at the cell
+// removes it.
+func (c *Cell) Received(ctx context.Context, t directory.TenantID) (r Receipt, err error) {
+	name := fmt.Sprintf("{t:%d}:move:received", t)
+	var noted *redis.SliceCmd
+	var ends *redis.DurationCmd
+	_, err = c.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		noted, ends = p.HMGet(ctx, name, "move", "version"), p.PTTL(ctx, name)
+		return nil
+	})
+	if err != nil {
+		return r, fmt.Errorf("read what a move has brought: %w", err)
+	}
+	move, _ := noted.Val()[0].(string) // nil: there is none
+	return Receipt{directory.MoveID(move), ends.Val() > 0 && noted.Val()[1] != "0"}, nil
 }
 
 // LimitEnds reports whether the state of the tenant's limit ends by itself, as it is

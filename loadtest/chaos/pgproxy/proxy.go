@@ -1,6 +1,7 @@
 // Package pgproxy stands between a client and its Postgres server and breaks one
 // statement when it is told to: before the server sees it, half way, or after the
-// server has executed it and before the client learns of it.
+// server has executed it and before the client learns of it. Or the network between
+// them is slow from a statement on, which it can be before other servers, too.
 //
 // It reads the wire protocol (version 3) only as far as it has to: where a message
 // ends, which messages make the server act, and when the server is ready again.
@@ -25,10 +26,11 @@ const (
 	Stall  Kind = "stall"  // the statement waits for Fault.Stall and goes on
 	Cut    Kind = "cut"    // half of the statement's last message arrives, then the connection ends
 	Answer Kind = "answer" // the server executes it; the connection ends instead of its answer
+	Slow   Kind = "slow"   // from it on, for Fault.Stall, every connection has Fault.Pace
 )
 
 // Kinds is all of them.
-func Kinds() []Kind { return []Kind{Before, Stall, Cut, Answer} }
+func Kinds() []Kind { return []Kind{Before, Stall, Cut, Answer, Slow} }
 
 // A Fault is what to do to one statement: a message that makes the server act,
 // which is a simple query, a Sync (the end of Parse, Bind, Execute) or the end of
@@ -37,15 +39,18 @@ type Fault struct {
 	Kind    Kind
 	Nth     int           // of the statements from now on, over all connections; 0 is 1
 	Commits bool          // count transactions' commits only: where an answer matters most
-	Stall   time.Duration // how long, where Kind is Stall
+	Stall   time.Duration // how long, where Kind is Stall or Slow
+	Pace    Pace          // where Kind is Slow
 }
 
 // A Proxy forwards connections to one server. Its methods may be called concurrently.
 type Proxy struct {
 	server string
+	opaque bool // it is no Postgres server
 	ln     net.Listener
 	wg     sync.WaitGroup
 	done   chan struct{} // closed by Close: ends stalls
+	line   line
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -56,21 +61,27 @@ type Proxy struct {
 
 // Listen starts a Proxy for the server at host:port, on a free port of the
 // loopback interface. Close ends it.
-func Listen(server string) (*Proxy, error) {
+func Listen(server string) (*Proxy, error) { return listen(server, false) }
+
+// ListenOpaque is Listen for a server that speaks any protocol. Of faults it knows Slow only, and
+// takes what a client sends at once for a statement.
+func ListenOpaque(server string) (*Proxy, error) { return listen(server, true) }
+
+func listen(server string, opaque bool) (*Proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", server, err)
 	}
-	p := &Proxy{server: server, ln: ln, done: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &Proxy{server: server, opaque: opaque, ln: ln, done: make(chan struct{}), conns: map[net.Conn]bool{}}
 	p.wg.Go(p.accept)
 	return p, nil
 }
 
-// URL is the database URL raw, of the proxy's server, by way of the proxy.
+// URL is raw, a URL of the proxy's server, by way of the proxy.
 func (p *Proxy) URL(raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", errors.New("parse database url: it is malformed") // it holds a password
+		return "", errors.New("parse url: it is malformed") // it may hold a password
 	}
 	u.Host = p.ln.Addr().String()
 	return u.String(), nil
@@ -85,11 +96,12 @@ func (p *Proxy) Arm(f Fault) <-chan struct{} {
 	return p.fired
 }
 
-// Disarm takes back a fault that has not struck.
+// Disarm takes back a fault that has not struck, and ends one that makes slow.
 func (p *Proxy) Disarm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fault = nil
+	p.line.slow(Pace{}, time.Time{})
 }
 
 // take counts a statement and gives the fault that it meets, nil where none.
@@ -173,15 +185,31 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	s := &session{proxy: p, client: client, server: server}
-	var back sync.WaitGroup
-	back.Go(func() {
-		s.answers()
+	there, back := s.statements, s.answers
+	if p.opaque {
+		there, back = func() { p.relay(server, client, true) }, func() { p.relay(client, server, false) }
+	}
+	var answers sync.WaitGroup
+	answers.Go(func() {
+		back()
 		p.drop(client) // the other direction must end too
 		p.drop(server)
 	})
-	s.statements()
+	there()
 	if !s.awaitsAnswer() {
 		p.drop(server)
 	}
-	back.Wait()
+	answers.Wait()
+}
+
+// stall waits; false where the proxy is closed meanwhile.
+func (p *Proxy) stall(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.done:
+		return false
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"time"
 )
 
 // The messages that the proxy tells apart; see the protocol's documentation.
@@ -44,7 +43,7 @@ type session struct {
 
 // statements forwards what the client says, until it ends or a fault ends it.
 func (s *session) statements() {
-	in := bufio.NewReader(s.client)
+	in, w := bufio.NewReader(s.client), way{proxy: s.proxy}
 	if s.start(in) != nil {
 		return
 	}
@@ -53,7 +52,7 @@ func (s *session) statements() {
 		if err != nil {
 			return
 		}
-		if !s.forward(msg) {
+		if !s.forward(msg, &w) {
 			return
 		}
 	}
@@ -85,11 +84,15 @@ func (s *session) start(in *bufio.Reader) error {
 }
 
 // forward sends one message on, unless a fault meets it; false ends the connection.
-func (s *session) forward(msg []byte) bool {
+func (s *session) forward(msg []byte, w *way) bool {
 	var f *Fault
-	switch msg[0] {
-	case query, endQuery, copyDone:
+	statement := msg[0] == query || msg[0] == endQuery || msg[0] == copyDone
+	if statement {
 		f = s.proxy.take(isCommit(msg))
+		s.proxy.strikes(f)
+	}
+	if !w.pass(len(msg), statement) {
+		return false
 	}
 	if f != nil {
 		switch f.Kind {
@@ -99,7 +102,7 @@ func (s *session) forward(msg []byte) bool {
 			_, _ = s.server.Write(msg[:len(msg)/2]) // the connection ends either way
 			return false
 		case Stall:
-			if !s.stall(f.Stall) {
+			if !s.proxy.stall(f.Stall) {
 				return false
 			}
 		}
@@ -121,17 +124,6 @@ func isCommit(msg []byte) bool {
 	}
 	sql := strings.TrimRight(string(msg[5:min(len(msg), 32)]), "\x00; ")
 	return strings.EqualFold(sql, "commit")
-}
-
-func (s *session) stall(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.proxy.done:
-		return false
-	}
 }
 
 func (s *session) count() {
@@ -159,7 +151,7 @@ func (s *session) awaitsAnswer() bool {
 // when the server has done the statement whose answer is kept back.
 func (s *session) answers() {
 	in := bufio.NewReader(s.server)
-	out := bufio.NewWriter(s.client)
+	out, w := bufio.NewWriter(s.client), way{proxy: s.proxy}
 	for {
 		msg, err := message(in)
 		if err != nil {
@@ -171,6 +163,9 @@ func (s *session) answers() {
 		}
 		if keep {
 			continue
+		}
+		if !w.pass(len(msg), in.Buffered() == 0) {
+			return
 		}
 		if _, err := out.Write(msg); err != nil {
 			return
