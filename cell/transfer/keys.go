@@ -107,15 +107,16 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 
 // keysAgain brings the tenant's keys in a last round that is asked for again, once its rows
 // are here: whoever stored those may have been killed, or its mover, before the keys had come.
-// Nothing is brought to a tenant that is served here.
-func (s *Server) keysAgain(ctx context.Context, r Request, have Received) {
+// Nothing is brought to a tenant that is served here. The error says that this could not be told.
+func (s *Server) keysAgain(ctx context.Context, r Request, have Received) error {
 	if !r.Final || !have.Final {
-		return
+		return nil
 	}
 	f, err := fence.Get(ctx, s.Pool, r.Tenant)
 	if err == nil && f.State == fence.Incoming && f.Move == string(r.ID) {
 		s.startKeys(ctx, r, false)(true, 0)
 	}
+	return err
 }
 
 // arrived is what done says, if it does within d. What is there already counts also where

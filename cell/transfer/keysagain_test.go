@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/cellway/cellway/cell/client"
 	"github.com/cellway/cellway/cell/keep"
+	"github.com/cellway/cellway/cell/transfer"
 )
 
 // TestALastRoundThatIsAskedForAgainBringsTheKeys: whoever asked for it is gone when its rows are
@@ -64,4 +69,37 @@ func TestALastRoundThatIsAskedForAgainBringsTheKeys(t *testing.T) {
 	if got := b.raw.Get(ctx, keep.Rate(mover)).Val(); got != "2" {
 		t.Errorf("the limit at the target is %q, want 2", got)
 	}
+}
+
+// TestWhoCannotLookDoesNotSayThatTheKeysCame: the rows of a last round are here, the keys are not, and the cell cannot tell
+// whether the tenant is served already. That is an error, so that the mover asks again.
+func TestWhoCannotLookDoesNotSayThatTheKeysCame(t *testing.T) {
+	t.Parallel()
+	a, b := keyedPair(t)
+	ctx := t.Context()
+	toFrozen(t, a, b, there)
+	must(t, a.keep.Set(ctx, durable(1, "late"), []byte("1"), time.Hour)) // let in before the freeze
+	gone, err := pgxpool.NewWithConfig(ctx, b.mover.Config())
+	must(t, err)
+	gone.Close()
+	final := func(pool *pgxpool.Pool, side *transfer.Keys) (transfer.Received, error) {
+		server := httptest.NewServer((&transfer.Server{
+			Steps: b.Steps, Source: b.source, Target: b.target, Purger: b.purger, Redis: side, Pool: pool,
+			Keys: b.keys.Public(), Client: &http.Client{}, Log: slog.New(slog.DiscardHandler),
+		}).Handler())
+		defer server.Close()
+		return client.New(client.Mover{ID: "mover-1", Keys: b.keys}, "b", server.URL, server.Client()).Pull(ctx, there, a.url, true)
+	}
+	got, err := final(b.mover, nil) // ended between the rows and the keys
+	must(t, err)
+	if !got.Final {
+		t.Fatal("the last round is not final")
+	}
+	if got, err := final(gone, b.side); err == nil {
+		t.Errorf("got %+v and no error, as if the keys were here", got)
+	}
+	_, err = final(b.mover, b.side)
+	must(t, err)
+	must(t, b.Client.Activate(ctx, there))
+	b.want(t, 2, "late", "1")
 }

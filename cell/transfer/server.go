@@ -152,8 +152,10 @@ func (s *Server) answer(f call) http.Handler {
 // the source is when it is frozen, for which it waits.
 func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	have, err := s.Target.Received(ctx, r.target())
+	if err == nil && have.Final {
+		err = s.keysAgain(ctx, r, have)
+	}
 	if err != nil || have.Final {
-		s.keysAgain(ctx, r, have)
 		return have, err
 	}
 	keys := s.startKeys(ctx, r, have.Round <= 0 && !r.Final)
