@@ -184,7 +184,8 @@ type Moves interface {
 	// wish any more: it is heard first. A wish that changes ends the rest.
 	RestMove(ctx context.Context, m Move, d time.Duration) error
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
-	// stored phase is from and m.Lease is the stored lease. To Decided it also
+	// stored phase is from and m.Lease is the stored lease. From Planned to Reserved only where the target may
+	// take the tenant still, as in CreateMove: of that Conflict TurnedAway is true, and the lease stays. To Decided it also
 	// gives the tenant to the target at Base+1; to Aborting it gives the tenant
 	// back to the source at Base+2, whatever phase it was in, so that what a mover
 	// says late finds another epoch; each by compare-and-set on the epoch in the same

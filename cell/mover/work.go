@@ -199,6 +199,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.facts.Refused++
 		} else {
 			w.facts.Refused = 0 // freezes count for themselves
+		if err = w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target); err != nil {
+			return err // as the directory would, which knows the tenant too; and neither cell is asked in vain
+		}
 		}
 	case Copy:
 		err = w.pull(ctx, longTimeout, m, dst, false)
@@ -543,11 +546,12 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 // note records how far the rounds are.
 func (w *work) note(ctx context.Context) error { return w.advance(ctx, w.move.Phase) }
 
-// lostOr tells a directory that contradicts from one that does not answer. What
+// lostOr tells a directory that contradicts from one that does not answer, and from one that only does not
+// let the move begin. What
 // was asked of one that did not answer is in doubt: run reads the record again
 // before it does anything else.
 func lostOr(err error) error {
-	if errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound) {
+	if !directory.TurnedAway(err) && (errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound)) {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err
