@@ -148,7 +148,7 @@ var table = []mutant{
 	},
 	{
 		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
-		in: "cell/transfer/target.go", edit: []edit{{"return s.raiseSequences(ctx, tx, t, from, args...)", "return nil"}},
+		in: "cell/transfer/target.go", edit: []edit{{"return s.raiseSequences(ctx, tx, p, from, args...)", "return nil"}},
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
@@ -158,7 +158,7 @@ var table = []mutant{
 	},
 	{
 		name: "a-sequence-used-up", why: "a tenant with a number at the end of a sequence ends everybody's inserts at the target",
-		in: "cell/transfer/target.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
+		in: "cell/transfer/numbers.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
 		pkg: transferPkg, test: "TestASequenceNearItsEndIsRaised",
 	},
 	{
