@@ -86,7 +86,7 @@ type Move struct {
 	Created   time.Time       `json:"created_at"`
 	Changed   time.Time       `json:"changed_at"`
 	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes; zero before Watching and where it stops there for the operator
-	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds), not by a finding or an operator
+	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds) or a table that was rewritten meanwhile, not by a finding or an operator
 	Attempt   int             `json:"attempt"`             // 1, and one more for each move that this one tries again
 	Attempts  int             `json:"attempts"`            // after so many no other follows
 	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins; while Watching, when its copies are compared next

@@ -139,7 +139,7 @@ func (w *work) failed(err error) {
 	switch {
 	case passes(err):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
-		w.facts.Broken = err.Error()
+		w.facts.Broken, w.facts.Passing = err.Error(), errors.Is(err, errRewritten)
 	}
 }
 
@@ -334,7 +334,7 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 	}
 	now := files{m.Source: here.Files, m.Target: there.Files}
 	if c := w.report.Files.rewritten(now); c != "" {
-		return here, problem.New(problem.Conflict, "preflight: a table of %s was rewritten during the move, and nobody noted which rows that has changed (fix: move again)", c)
+		return here, problem.Wrap(problem.Conflict, errRewritten, fmt.Sprintf("preflight: a table of %s was rewritten during the move, and nobody noted which rows that has changed (fix: move again)", c))
 	}
 	w.facts.Schema, w.report.Schema, w.report.Files = here.Fingerprint, here.Fingerprint, now
 	return here, nil
