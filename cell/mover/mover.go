@@ -220,7 +220,9 @@ func (v *Mover) work(ctx, taking context.Context, m directory.Move, leased time.
 	defer cancel()
 	w := &work{Mover: v, move: m, taking: taking, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
-	w.report.Coming = transfer.Coming{}     // what came to a mover before is recorded, or lost
+	w.ahead = m.Leased.Add(-v.cfg.LeaseTTL).Sub(leased)
+	w.report = w.report.shifted(-w.ahead)
+	w.report.Coming = transfer.Coming{} // what came to a mover before is recorded, or lost
 	w.facts.Schema = w.report.Schema
 	wg.Go(func() {
 		v.keep(ctx, cancel, leased, func(ctx context.Context) error {

@@ -24,7 +24,7 @@ type Report struct {
 	Rounds    int           `json:"rounds"`                  // without the copy and the last
 	LastRound time.Duration `json:"last_round_ns"`           // how long the newest round took
 	Pause     time.Duration `json:"pause_ns"`                // from the freeze until a cell served the tenant again
-	Frozen    time.Time     `json:"frozen_at,omitzero"`      // when a pause began that is not over, by the clock of the mover then
+	Frozen    time.Time     `json:"frozen_at,omitzero"`      // when a pause began that is not over, by the directory's clock
 	Verified  time.Time     `json:"verified_at,omitzero"`    // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
@@ -35,6 +35,14 @@ type Report struct {
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
 
 	Coming transfer.Coming `json:"coming,omitzero"` // of the round that is under way, besides Rows and Bytes
+}
+
+// shifted is r, of which a clock that is so far ahead tells the time: who takes over in a pause has another one.
+func (r Report) shifted(ahead time.Duration) Report {
+	if !r.Frozen.IsZero() {
+		r.Frozen = r.Frozen.Add(ahead)
+	}
+	return r
 }
 
 // A work is one move in one mover's hands.
@@ -50,6 +58,7 @@ type work struct {
 	own            bool            // it was taken over where its tenant waits: until that is over it needs no slot
 	heir           bool            // it was taken over where a freeze was recorded: who recorded it may still make it
 	released       bool            // the source of an aborted move serves again
+	ahead          time.Duration   // how far the directory's clock is ahead of this one
 	told           string          // why the move waits, as the record has it
 	cancelled      cancelled
 	log            *slog.Logger
@@ -190,6 +199,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
+		if err = w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target); err != nil {
+			return err // as the directory would, which knows the tenant too; and neither cell is asked in vain
+		}
 		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
 			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
 		}
@@ -199,9 +211,6 @@ func (w *work) do(ctx context.Context, a Action) error {
 			w.facts.Refused++
 		} else {
 			w.facts.Refused = 0 // freezes count for themselves
-		if err = w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target); err != nil {
-			return err // as the directory would, which knows the tenant too; and neither cell is asked in vain
-		}
 		}
 	case Copy:
 		err = w.pull(ctx, longTimeout, m, dst, false)
@@ -532,7 +541,7 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if to != directory.Aborting && to != directory.Aborted {
 		next.Error = ""
 	}
-	next.Report, _ = json.Marshal(w.report) // plain numbers and times: it cannot fail
+	next.Report, _ = json.Marshal(w.report.shifted(w.ahead)) // plain numbers and times: it cannot fail
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if err := w.dir.Advance(ctx, next, w.move.Phase); err != nil {
