@@ -86,7 +86,7 @@ type Move struct {
 	Created   time.Time       `json:"created_at"`
 	Changed   time.Time       `json:"changed_at"`
 	WatchEnds time.Time       `json:"watch_ends,omitzero"` // when the way back closes; zero before Watching and where it stops there for the operator
-	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds), not by a finding or an operator
+	Transient bool            `json:"transient,omitempty"` // aborted by a bound (the pause, the wait of the freeze, the rounds) or a table that was rewritten meanwhile, not by a finding or an operator
 	Attempt   int             `json:"attempt"`             // 1, and one more for each move that this one tries again
 	Attempts  int             `json:"attempts"`            // after so many no other follows
 	NotBefore time.Time       `json:"not_before,omitzero"` // when a move that tries again begins; while Watching, when its copies are compared next
@@ -186,7 +186,8 @@ type Moves interface {
 	// wish any more: it is heard first. A wish that changes ends the rest.
 	RestMove(ctx context.Context, m Move, d time.Duration) error
 	// Advance records that m.Phase was reached, with m.Report and m.Error, if the
-	// stored phase is from and m.Lease is the stored lease. To Decided it also
+	// stored phase is from and m.Lease is the stored lease. From Planned to Reserved only where the target may
+	// take the tenant still, as in CreateMove: of that Conflict TurnedAway is true, and the lease stays. To Decided it also
 	// gives the tenant to the target at Base+1; to Aborting it gives the tenant
 	// back to the source at Base+2, whatever phase it was in, so that what a mover
 	// says late finds another epoch; each by compare-and-set on the epoch in the same

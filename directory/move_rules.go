@@ -284,14 +284,43 @@ func (m Move) Rest(said Move, d time.Duration, now time.Time) (Move, error) {
 // MaySwitch reports, as a Conflict, why a move that may have waited for long must not
 // be let go on: what CreateMove asked of the tenant and the target does not hold any more.
 func (m Move) MaySwitch(t Tenant, to Cell) error {
-	switch {
-	case t.Placement.State == Suspended:
+	if t.Placement.State == Suspended {
 		return problem.New(problem.Conflict, "tenant %d is %s", t.ID, t.Placement.State)
-	case m.Undoes != "":
-		return to.MayOwn()
+	}
+	return m.mayGo(t, to)
+}
+
+// MayReach reports, as a Conflict of which TurnedAway is true, that a move which has waited its turn must not leave
+// Planned any more: its target may not take the tenant, as in CreateMove. That the tenant was
+// suspended meanwhile does not matter: it arrives so.
+func (m Move) MayReach(p Phase, t Tenant, to Cell) error {
+	if m.Phase != Planned || p != Reserved {
+		return nil
+	}
+	err := m.mayGo(t, to)
+	if e, ok := errors.AsType[*problem.Error](err); ok {
+		return e.With(turnedAway, string(to.ID))
+	}
+	return err
+}
+
+// mayGo reports, as a Conflict, that the target may not take the tenant.
+func (m Move) mayGo(t Tenant, to Cell) error {
+	if err := to.MayOwn(); err != nil || m.Undoes != "" {
+		return err
 	}
 	_, err := chooseNamed(NewTenant{Cell: to.ID, Locality: t.Locality, Tier: t.Tier}, []Cell{to})
 	return err
+}
+
+// turnedAway is the member of the problem of a move that may not begin; it names the target.
+const turnedAway = "turned_away"
+
+// TurnedAway reports whether err is the directory's word that a move may not begin, also on the far side of
+// an HTTP hop: the move is its mover's as before.
+func TurnedAway(err error) bool {
+	p, ok := errors.AsType[*problem.Error](err)
+	return ok && p.Extra[turnedAway] != ""
 }
 
 func orProceed(w Wish) string {

@@ -123,6 +123,42 @@ func TestNoMoveGoesOnOverAnotherSchema(t *testing.T) {
 	}
 }
 
+// TestAMoveOverARewrittenTableIsTriedAgain: VACUUM FULL or the like, at a moment when the move had caught up, ends the attempt and
+// not the move: the next one copies everything, and arrives. A schema that was altered ends it for good.
+func TestAMoveOverARewrittenTableIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, files := range map[string]bool{"rewritten": true, "altered": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				w := newWorld(func() fault { return none })
+				dir, m := moving(t, directory.NewMove{Watch: time.Hour})
+				var since atomic.Bool
+				v := mover.New(settings("m1"), dir, func(c directory.Cell) mover.Cell { return migrated{w.cells[c.ID], &since, files} }, slog.New(slog.DiscardHandler))
+				go func() { _ = v.Run(ctx) }()
+				m, err := settle(ctx, dir, m.ID)
+				if err != nil || m.Phase != directory.Aborted || m.Transient != files || (m.RetriedBy != "") != files {
+					t.Fatalf("got %s (%s), transient %v, tried again by %q, %v", m.Phase, m.Error, m.Transient, m.RetriedBy, err)
+				}
+				if !files {
+					return
+				}
+				if m, err = settle(ctx, dir, m.RetriedBy); err != nil || m.Phase != directory.Watching {
+					t.Fatalf("tried again: got %s (%s), %v", m.Phase, m.Error, err)
+				}
+				tenant, err := dir.Tenant(ctx, "acme")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.check(tenant.Placement); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // An impatient notes how long the tenant's lock is waited for: behind that wait, the
 // tenant's own requests wait.
 type impatient struct {

@@ -32,34 +32,44 @@ func (c killed) Pull(ctx context.Context, m transfer.Move, url string, final boo
 	return c.pausing.Pull(ctx, m, url, final)
 }
 
-// A muted is the directory of a mover that says nothing more once it is dead, not even that it is.
+// A muted is the directory of a mover that says nothing more once it is dead, not even that it is. Its clock is
+// ahead of everybody's: the other way round, the directory's is behind for it.
 type muted struct {
 	*directorytest.Memory
-	dead *atomic.Bool
+	dead  *atomic.Bool
+	ahead time.Duration
 }
 
 func (d muted) LeaseMove(ctx context.Context, id directory.MoveID, holder string, ttl time.Duration) (directory.Move, error) {
 	if d.dead.Load() {
 		return directory.Move{}, errNet
 	}
-	return d.Memory.LeaseMove(ctx, id, holder, ttl)
+	m, err := d.Memory.LeaseMove(ctx, id, holder, ttl)
+	m.Leased = m.Leased.Add(-d.ahead)
+	return m, err
 }
 
 func (d muted) Advance(ctx context.Context, m directory.Move, from directory.Phase) error {
 	if d.dead.Load() {
 		return errNet
 	}
+	var report mover.Report
+	if err := json.Unmarshal(m.Report, &report); err == nil && !report.Frozen.IsZero() {
+		report.Frozen = report.Frozen.Add(d.ahead)
+		m.Report, _ = json.Marshal(report)
+	}
 	return d.Memory.Advance(ctx, m, from)
 }
 
 // TestEveryPauseIsMeasured: what a tenant waited is in the report and in the metric once, however its pause ended and
-// whoever began it; where it did not wait, nothing is.
+// whoever began it, by whatever clock; where it did not wait, nothing is.
 func TestEveryPauseIsMeasured(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		p       *pause
-		killed  bool // the mover that froze the tenant
-		cancels bool // long before the pause
+		killed  bool          // the mover that froze the tenant
+		ahead   time.Duration // its clock
+		cancels bool          // long before the pause
 		want    directory.Phase
 		least   time.Duration
 	}{
@@ -68,6 +78,8 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 		"and the source hears late":       {p: &pause{dead: true, refuses: 60}, want: directory.Aborted, least: time.Second},
 		"and a million keys were noted":   {p: &pause{dead: true, forgets: 30 * time.Second}, want: directory.Aborted, least: 300 * time.Millisecond},
 		"taken over, and arrives":         {p: &pause{}, killed: true, want: directory.Watching, least: time.Second},
+		"from one whose clock is ahead":   {p: &pause{}, killed: true, ahead: time.Hour, want: directory.Watching, least: time.Second},
+		"from one whose clock is behind":  {p: &pause{}, killed: true, ahead: -time.Hour, want: directory.Watching, least: time.Second},
 		"taken over, the target is dead":  {p: &pause{dead: true}, killed: true, want: directory.Aborted, least: time.Second},
 		"the freeze is not recorded":      {p: &pause{recordFails: true}, want: directory.Watching},
 		"cancelled before it was to wait": {p: &pause{}, cancels: true, want: directory.Aborted},
@@ -82,7 +94,7 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 				if tt.killed {
 					life, die := context.WithCancel(ctx)
 					var dead atomic.Bool
-					first := mover.New(settings("m1"), muted{dir, &dead}, func(c directory.Cell) mover.Cell {
+					first := mover.New(settings("m1"), muted{dir, &dead, tt.ahead}, func(c directory.Cell) mover.Cell {
 						return killed{pausing{w.cells[c.ID], p}, func() { dead.Store(true); die() }}
 					}, slog.New(slog.DiscardHandler))
 					if err := first.Run(life); err != nil {

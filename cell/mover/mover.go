@@ -98,6 +98,8 @@ type Mover struct {
 	silent  *silence // of the cells that moves need
 	unheard *silence // of those that rehearsals need: no move rests because of them
 	misses  int      // answers in a row that do not come, before a step that may have taken hours is ended
+
+	hands sync.Map // directory.MoveID: the moves that a work is at
 }
 
 // leasesPerSlot bounds the moves that a mover holds and that wait: for a cell that
@@ -203,13 +205,24 @@ func (v *Mover) lease(ctx context.Context, id directory.MoveID) (directory.Move,
 // work takes a leased move, which has a slot or a place of its own, as far as it can go: to its
 // end, to a wait, to the end of taking, but for its pause, or to the loss of the lease, which was asked for at leased.
 func (v *Mover) work(ctx, taking context.Context, m directory.Move, leased time.Time, slotted bool) {
+	if _, has := v.hands.LoadOrStore(m.ID, true); has {
+		// That one has lost its lease, as in a process that was suspended, and is on its way out. Both leases are of one
+		// holder: letting go that one's gives this one back, and then the move is taken anew.
+		if slotted {
+			<-v.slots
+		}
+		return
+	}
+	defer v.hands.Delete(m.ID)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	w := &work{Mover: v, move: m, taking: taking, told: m.Error, slotted: slotted, own: !slotted, log: v.log.With("move", m.ID, "tenant", m.Tenant)}
 	_ = json.Unmarshal(m.Report, &w.report) // a report that cannot be read begins anew
-	w.report.Coming = transfer.Coming{}     // what came to a mover before is recorded, or lost
+	w.ahead = m.Leased.Add(-v.cfg.LeaseTTL).Sub(leased)
+	w.report = w.report.shifted(-w.ahead)
+	w.report.Coming = transfer.Coming{} // what came to a mover before is recorded, or lost
 	w.facts.Schema = w.report.Schema
 	wg.Go(func() {
 		v.keep(ctx, cancel, leased, func(ctx context.Context) error {

@@ -96,6 +96,7 @@ type Facts struct {
 	Frozen   time.Time         // when the pause began, or may have begun, or this mover took over in it; zero outside it
 	Refused  int               // freezes, or before them tries to arm, that did not get through: open transactions, or too much was written right before; long rounds of a move that had caught up
 	Broken   string            // a reason to give up: a finding, a mismatch
+	Passing  bool              // another attempt may not meet Broken: it copies everything anew
 	Checked  bool              // Check was done by this mover, and the move has not waited for its operator since
 	Schema   string            // fingerprint of both cells, when the first mover looked first
 	WorkedAt time.Time         // when the last round was made
@@ -174,7 +175,7 @@ func watch(m directory.Move, now time.Time) Action {
 }
 
 // giveUp says why a move that is not decided should be aborted, or "". What only
-// a bound forbade, another attempt may reach.
+// a bound forbade, or a table that was rewritten meanwhile, another attempt may reach.
 func giveUp(m directory.Move, f Facts, l Limits, now time.Time) (why string, transient bool) {
 	switch {
 	case !m.Phase.BeforeDecision():
@@ -182,7 +183,7 @@ func giveUp(m directory.Move, f Facts, l Limits, now time.Time) (why string, tra
 	case m.Wish == directory.Cancel:
 		return "cancelled", false
 	case f.Broken != "":
-		return f.Broken, false
+		return f.Broken, f.Passing
 	case !f.Frozen.IsZero() && now.Sub(f.Frozen) > l.Pause:
 		return fmt.Sprintf("the pause exceeded its budget of %v", l.Pause), true
 	case f.Refused >= l.FreezeTry:

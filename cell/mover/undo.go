@@ -3,6 +3,7 @@ package mover
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/cellway/cellway/cell/transfer"
@@ -43,6 +44,10 @@ func (w *work) checkKept(ctx context.Context, m transfer.Move) error {
 	}
 	return problem.New(problem.Conflict, "the undo began with the copy that %s kept: %s (fix: undo again, it copies everything then)", m.Target, why)
 }
+
+// errRewritten says that a move has met another table than it began with, under the same schema: VACUUM FULL, CLUSTER, pg_repack
+// and ALTER ... SET TABLESPACE do that, and whoever does has no move in mind. It is tried again from its beginning.
+var errRewritten = errors.New("a table was rewritten")
 
 // files are what each cell said of where the rows of its tables are.
 type files map[directory.CellID]string

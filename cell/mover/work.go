@@ -24,7 +24,7 @@ type Report struct {
 	Rounds    int           `json:"rounds"`                  // without the copy and the last
 	LastRound time.Duration `json:"last_round_ns"`           // how long the newest round took
 	Pause     time.Duration `json:"pause_ns"`                // from the freeze until a cell served the tenant again
-	Frozen    time.Time     `json:"frozen_at,omitzero"`      // when a pause began that is not over, by the clock of the mover then
+	Frozen    time.Time     `json:"frozen_at,omitzero"`      // when a pause began that is not over, by the directory's clock
 	Verified  time.Time     `json:"verified_at,omitzero"`    // when everything at the target was last known to be equal
 	Purged    int64         `json:"purged_rows,omitempty"`
 	Schema    string        `json:"schema,omitempty"` // fingerprint of both cells before the copy
@@ -35,6 +35,14 @@ type Report struct {
 	Comparison transfer.Comparison `json:"comparison,omitzero"`
 
 	Coming transfer.Coming `json:"coming,omitzero"` // of the round that is under way, besides Rows and Bytes
+}
+
+// shifted is r, of which a clock that is so far ahead tells the time: who takes over in a pause has another one.
+func (r Report) shifted(ahead time.Duration) Report {
+	if !r.Frozen.IsZero() {
+		r.Frozen = r.Frozen.Add(ahead)
+	}
+	return r
 }
 
 // A work is one move in one mover's hands.
@@ -50,6 +58,7 @@ type work struct {
 	own            bool            // it was taken over where its tenant waits: until that is over it needs no slot
 	heir           bool            // it was taken over where a freeze was recorded: who recorded it may still make it
 	released       bool            // the source of an aborted move serves again
+	ahead          time.Duration   // how far the directory's clock is ahead of this one
 	told           string          // why the move waits, as the record has it
 	cancelled      cancelled
 	log            *slog.Logger
@@ -139,7 +148,7 @@ func (w *work) failed(err error) {
 	switch {
 	case passes(err):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
-		w.facts.Broken = err.Error()
+		w.facts.Broken, w.facts.Passing = err.Error(), errors.Is(err, errRewritten)
 	}
 }
 
@@ -190,6 +199,9 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
+		if err = w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target); err != nil {
+			return err // as the directory would, which knows the tenant too; and neither cell is asked in vain
+		}
 		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
 			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
 		}
@@ -335,7 +347,7 @@ func (w *work) preflight(ctx context.Context, m transfer.Move, src, dst Source, 
 	}
 	now := files{m.Source: here.Files, m.Target: there.Files}
 	if c := w.report.Files.rewritten(now); c != "" {
-		return here, problem.New(problem.Conflict, "preflight: a table of %s was rewritten during the move, and nobody noted which rows that has changed (fix: move again)", c)
+		return here, problem.Wrap(problem.Conflict, errRewritten, fmt.Sprintf("preflight: a table of %s was rewritten during the move, and nobody noted which rows that has changed (fix: move again)", c))
 	}
 	w.facts.Schema, w.report.Schema, w.report.Files = here.Fingerprint, here.Fingerprint, now
 	return here, nil
@@ -533,7 +545,7 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if to != directory.Aborting && to != directory.Aborted {
 		next.Error = ""
 	}
-	next.Report, _ = json.Marshal(w.report) // plain numbers and times: it cannot fail
+	next.Report, _ = json.Marshal(w.report.shifted(w.ahead)) // plain numbers and times: it cannot fail
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if err := w.dir.Advance(ctx, next, w.move.Phase); err != nil {
@@ -547,11 +559,12 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 // note records how far the rounds are.
 func (w *work) note(ctx context.Context) error { return w.advance(ctx, w.move.Phase) }
 
-// lostOr tells a directory that contradicts from one that does not answer. What
+// lostOr tells a directory that contradicts from one that does not answer, and from one that only does not
+// let the move begin. What
 // was asked of one that did not answer is in doubt: run reads the record again
 // before it does anything else.
 func lostOr(err error) error {
-	if errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound) {
+	if !directory.TurnedAway(err) && (errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound)) {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	return err

@@ -127,7 +127,7 @@ func (c *fakeCell) Preflight(context.Context, transfer.Move, bool) (r transfer.R
 func (c *fakeCell) Reserve(_ context.Context, m transfer.Move) error {
 	return c.w.call(func() error {
 		f := c.fence
-		kept := m.Undoes != "" && f.State == fence.Moved && f.Move == string(m.Undoes)
+		kept := m.Undoes != "" && f.State == fence.Moved && f.Move == string(m.Undoes) && f.Epoch < m.Base+1
 		if kept {
 			c.received[string(m.ID)] = transfer.Received{Snapshot: transfer.Everything}
 		}

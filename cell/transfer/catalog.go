@@ -24,6 +24,8 @@ type Table struct {
 	Numbers  []string // those sequences, qualified and quoted
 	Types    string   // stands for the types of Columns
 	Parted   bool     // it is partitioned: a row's place does not say which partition's it is
+
+	given map[string]int64 // at a source: by counted column, what its sequence has given last
 }
 
 // tables lists the tenant tables. Values of types that a cell made itself travel
@@ -167,7 +169,7 @@ func (t Table) hashes() (a, b string) {
 
 // head announces the table in a round.
 func (t Table) head() tableHead {
-	return tableHead{Name: t.Label, Columns: t.Columns, Format: t.format(), Types: t.Types}
+	return tableHead{Name: t.Label, Columns: t.Columns, Format: t.format(), Types: t.Types, Given: t.given}
 }
 
 // format names COPY's form for the table.

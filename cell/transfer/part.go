@@ -20,16 +20,17 @@ import (
 // A part is what a round brings of one table.
 type part struct {
 	table Table
-	keys  []string   // JSON arrays of keys whose rows are deleted first
-	data  []byte     // COPY data, as far as it was read
-	rows  [][][]byte // data, row by row; only where few
-	few   bool       // data is all there is, and little
-	sent  Digest     // of the rows, by the source; only where few
+	keys  []string         // JSON arrays of keys whose rows are deleted first
+	data  []byte           // COPY data, as far as it was read
+	rows  [][][]byte       // data, row by row; only where few
+	few   bool             // data is all there is, and little
+	given map[string]int64 // tableHead's
+	sent  Digest           // of the rows, by the source; only where few
 }
 
 // readPart reads a table of a round up to its end, or as far as it may be kept.
-func readPart(in *frameReader, t Table) (part, error) {
-	p := part{table: t}
+func readPart(in *frameReader, p part) (part, error) {
+	t := p.table
 	size := 0
 	for {
 		kind, payload, err := in.next()

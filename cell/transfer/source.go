@@ -106,6 +106,9 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 			return err
 		}
 		list, keys, err := s.changed(ctx, tx, tenant, since, !head.Frozen, dirty)
+		if err == nil {
+			list, err = withGiven(ctx, tx, list)
+		}
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -238,9 +237,9 @@ func (t *Target) apply(ctx context.Context, tx pgx.Tx, in *frameReader, s Step, 
 		}
 		sum.Tables++
 		in.rows = countRows(table)
-		p := part{table: table}
+		p := part{table: table, given: head.Given}
 		if !whole {
-			if p, err = readPart(in, table); err != nil {
+			if p, err = readPart(in, p); err != nil {
 				return sum, err
 			}
 		}
@@ -274,7 +273,7 @@ func receiveFew(ctx context.Context, tx pgx.Tx, parts []part, s Step) (Totals, e
 	for i, p := range parts {
 		keys, err := p.keyList()
 		if err == nil {
-			err = s.settle(ctx, tx, p.table, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), s.Tenant, string(keys))
+			err = s.settle(ctx, tx, p, p.sent, stored[i], p.table.lookedUp(aKeyList, "$1"), s.Tenant, string(keys))
 		}
 		if err != nil {
 			return n, p.table.refused(err)
@@ -324,57 +323,16 @@ func receiveTable(ctx context.Context, tx pgx.Tx, in *frameReader, p part, s Ste
 		return n, fmt.Errorf("hash: %w", err)
 	}
 	n.Rows = have.Rows
-	return n, s.settle(ctx, tx, t, sent, have, stored, args...)
+	return n, s.settle(ctx, tx, p, sent, have, stored, args...)
 }
 
 // settle ends a table: what is stored, the rows t of from with its args, is what was sent, and
 // its sequences go on from there.
-func (s Step) settle(ctx context.Context, tx pgx.Tx, t Table, sent, stored Digest, from string, args ...any) error {
+func (s Step) settle(ctx context.Context, tx pgx.Tx, p part, sent, stored Digest, from string, args ...any) error {
 	if stored != sent {
-		return problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", t.Label, sent.Rows, stored.Rows)
+		return problem.New(problem.Conflict, "rows of %s differ after they were stored: %d sent, %d stored", p.table.Label, sent.Rows, stored.Rows)
 	}
-	return s.raiseSequences(ctx, tx, t, from, args...)
-}
-
-// sequenceMargin is added when a sequence is raised, because others in the cell
-// draw from it between our look and our step: it must never be set back. A thousand times
-// as much, or a tenth of a small sequence, must be left behind the tenant's numbers: a
-// move must not use up what is everybody's. An undo must leave them one: the way back
-// stays open.
-const sequenceMargin = 1000
-
-// raiseSequences makes every number that the table's own sequences will give
-// here greater than those that came with the round: what came before was raised for then,
-// and no index has to know the greatest of all. Near its end a sequence is raised
-// by half of what it has left at most; at its end, which nobody could take back, it is
-// left as it is, and the round is a Conflict.
-func (s Step) raiseSequences(ctx context.Context, tx pgx.Tx, t Table, from string, args ...any) error {
-	for i, col := range t.Counted {
-		var raised *int64
-		err := tx.QueryRow(ctx, t.raise(i, from, len(args)), append(args[:len(args):len(args)], t.Numbers[i], sequenceMargin, s.Undo)...).Scan(&raised)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows): // it is above them
-		case err != nil:
-			return fmt.Errorf("raise the sequence of %s: %w", col, err)
-		case raised == nil:
-			return problem.New(problem.Conflict, "the tenant's numbers in %s of %s are near the end of its sequence, and would leave the target's other tenants next to none "+
-				"(fix: make column and sequence bigint, or give those rows other numbers)", col, t.Label)
-		}
-	}
-	return nil
-}
-
-// raise is raiseSequences for the i-th counted column and the rows t of from, which has n parameters; the sequence,
-// the margin and whether it is an undo follow. No row: there is nothing to raise; NULL: it would be used up. What the sequence
-// has given last, or begins with where it has given none, is read when the tenant's greatest number is known: others draw meanwhile.
-func (t Table) raise(i int, from string, n int) string {
-	return fmt.Sprintf(`
-		SELECT CASE WHEN q.seqmax::numeric - m.max >= CASE WHEN $%[6]d THEN 3 ELSE least(1000 * $%[5]d::bigint, (q.seqmax::numeric - q.seqmin) / 10) END
-		            THEN pg_catalog.setval(q.seqrelid, m.max + least($%[5]d, (q.seqmax - greatest(m.max, 0)) / 2 + 1, q.seqmax - greatest(m.max, 0))) END
-		  FROM pg_catalog.pg_sequence q
-		 CROSS JOIN LATERAL (SELECT (max(t.%[1]s) FILTER (WHERE t.%[1]s BETWEEN q.seqmin AND q.seqmax))::bigint FROM %[2]s) AS m (max)
-		 WHERE q.seqrelid = $%[4]d::text::regclass
-		   AND m.max >= (SELECT last_value FROM %[3]s)`, t.Counted[i], from, t.Numbers[i], n+1, n+2, n+3)
+	return s.raiseSequences(ctx, tx, p, from, args...)
 }
 
 // clear deletes the tenant's rows from every table: a kept copy, or what an earlier attempt left.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/problem"
 )
 
@@ -61,7 +62,9 @@ func TestAVoidCopyStaysVoid(t *testing.T) {
 // that was aborted, in its pause or before, no undo begins with that copy any more, also where the one that was told so is aborted.
 func TestACopyBegunAnewIsVoid(t *testing.T) {
 	t.Parallel()
-	for name, final := range map[string]bool{"before its pause": false, "in its pause": true} {
+	for name, tt := range map[string]struct{ final, late bool }{
+		"before its pause": {}, "in its pause": {final: true}, "in its pause, and its mover reserves it once more": {final: true, late: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a, b := keyedPairOf(t, oneTable+`k integer NOT NULL, PRIMARY KEY (tenant_id, k));`, "app.one")
@@ -73,13 +76,19 @@ func TestACopyBegunAnewIsVoid(t *testing.T) {
 			must(t, b.Client.Arm(ctx, back, wait))
 			_, err := a.Pull(ctx, back, b.url, false)
 			must(t, err)
-			if final {
+			if tt.final {
 				must(t, b.Client.Freeze(ctx, back, wait))
 				_, err = a.Pull(ctx, back, b.url, true)
 				must(t, err)
 			}
 			must(t, b.Client.Release(ctx, back))
 			must(t, a.Client.Discard(ctx, back))
+			if tt.late {
+				if err := a.Client.Reserve(ctx, back); !errors.Is(err, problem.Conflict) {
+					t.Errorf("a late reservation: got %v, want a conflict", err)
+				}
+				a.wantRecord(t, "kept:mv_1")
+			}
 			for _, lost := range []string{ // as cell.reconcile leaves it
 				`UPDATE cell.serving SET generation = generation + 1`, `DELETE FROM cell.dirty WHERE tenant_id = 7 AND pk = '["2"]'`,
 				`BEGIN; SELECT set_config('cell.tenant', '7', true); DELETE FROM app.one WHERE tenant_id = 7 AND k = 2; COMMIT`,
@@ -108,6 +117,38 @@ func TestACopyBegunAnewIsVoid(t *testing.T) {
 			same(t, "at the target of the undo", contents(t, a.cell, mover), contents(t, b.cell, mover))
 		})
 	}
+}
+
+// TestALateReservationLeavesTheCopy: a mover that was suspended before it reserved the target says so when its successor has
+// copied everything. The copy stays, for a move and for an undo that copies everything.
+func TestALateReservationLeavesTheCopy(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	ctx := t.Context()
+	late := func(from, to *cell, m transfer.Move) {
+		t.Helper()
+		whole := m
+		whole.Undoes = ""
+		must(t, to.Reserve(ctx, whole))
+		must(t, from.Arm(ctx, m, wait))
+		first, err := round(t, from, to, m, false)
+		must(t, err)
+		must(t, to.Reserve(ctx, whole))
+		next, err := round(t, from, to, m, false)
+		must(t, err)
+		if first.Round != 0 || first.Totals.Rows == 0 || next.Round != 1 || next.Totals.Rows != 0 {
+			t.Errorf("%s: got %+v, then %+v, want a copy and a round of nothing", m.ID, first, next)
+		}
+		must(t, from.Freeze(ctx, m, wait))
+		_, err = round(t, from, to, m, true)
+		must(t, err)
+		must(t, to.Activate(ctx, m))
+		must(t, from.Retire(ctx, m))
+	}
+	late(a, b, there)
+	must(t, a.Reserve(ctx, back)) // with the kept copy, and then that is not to count
+	late(b, a, back)
+	same(t, "after the undo", contents(t, a, mover), contents(t, b, mover))
 }
 
 // wantRecord checks whose copy the cell says it has of the tenant.

@@ -48,6 +48,8 @@ type tableHead struct {
 	Columns []string `json:"columns"`
 	Format  string   `json:"format"`
 	Types   string   `json:"types,omitempty"` // Table.Types; a source of an older release does not tell
+
+	Given map[string]int64 `json:"given,omitempty"` // Table.given, as Types
 }
 
 // Totals count what a stream brought.

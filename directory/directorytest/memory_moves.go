@@ -187,6 +187,9 @@ func (m *Memory) Advance(ctx context.Context, said directory.Move, from director
 
 // reach writes a phase, and the placement that belongs to it.
 func (m *Memory) reach(ctx context.Context, v *directory.Move, next directory.Move) error {
+	if err := v.MayReach(next.Phase, m.tenants[next.Tenant].Tenant, m.cell(next.Target)); err != nil {
+		return err
+	}
 	if p, gives := next.Gives(); gives {
 		r := m.tenants[next.Tenant]
 		if err := next.Owns(r.Placement); err != nil {

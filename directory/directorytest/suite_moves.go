@@ -28,6 +28,7 @@ func RunMoves(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"List", testListMoves},
 		{"Ask", testAskMove},
 		{"Switch", testSwitchMove},
+		{"Begin", testBeginMove},
 		{"Guards", testMoveGuards},
 		{"Rest", testRestMove},
 		{"GuardCells", testMoveGuardsCells},

@@ -179,11 +179,11 @@ func testMoveGuards(t *testing.T, s *suite) {
 
 func testMoveGuardsCells(t *testing.T, s *suite) {
 	a := s.resident(t)
-	m := s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1")
+	m := s.take(t, s.hold(t, s.begin(t, directory.NewMove{Tenant: a.ID, Target: "c2"}).ID, "m1"), directory.Reserved)
 	set := func(id directory.CellID, to directory.CellState) func() error {
 		return func() error { _, err := s.SetCellState(s.ctx, id, to); return err }
 	}
-	s.expect(t, "cordon the target", 1, 1, set("c2", directory.Cordoned)) // the move goes on
+	s.expect(t, "cordon the target", 1, 1, set("c2", directory.Cordoned)) // the move, which has begun, goes on
 	s.refuse(t, "drained, and one is coming", problem.Conflict, set("c2", directory.Drained))
 	s.refuse(t, "retired, and one is coming", problem.Conflict, set("c2", directory.Retired))
 	s.take(t, m, directory.Watching)

@@ -23,7 +23,11 @@ func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wi
 			return nil, err
 		}
 		if w == directory.Switch {
-			if err := maySwitch(ctx, tx, old); err != nil {
+			t, to, err := parties(ctx, tx, old)
+			if err == nil {
+				err = old.MaySwitch(t, to)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -33,17 +37,14 @@ func (s *Store) AskMove(ctx context.Context, id directory.MoveID, w directory.Wi
 	return out, err
 }
 
-// maySwitch is MaySwitch of the tenant and the target as they are now.
-func maySwitch(ctx context.Context, tx pgx.Tx, m directory.Move) error {
+// parties are the tenant and the target of a move as they are now.
+func parties(ctx context.Context, tx pgx.Tx, m directory.Move) (directory.Tenant, directory.Cell, error) {
 	t, err := getTenant(ctx, tx, ` WHERE t.id = $1`, int64(m.Tenant))
 	if err != nil {
-		return err
+		return directory.Tenant{}, directory.Cell{}, err
 	}
 	to, err := getCell(ctx, tx, m.Target, "")
-	if err != nil {
-		return err
-	}
-	return m.MaySwitch(t.Tenant, to)
+	return t.Tenant, to, err
 }
 
 // lockMove keeps every other change of the move waiting, its lease included, and
@@ -218,6 +219,15 @@ func queueGiven(b *pgx.Batch, id directory.MoveID, to *recipient) {
 // phase gives it a placement, to is what is locked for it.
 func (s *Store) reach(ctx context.Context, tx pgx.Tx, old, next directory.Move, to recipient) (*change, error) {
 	did := &change{action: "move.advance", subject: directory.MoveSubject(next.ID), before: old, after: next}
+	if old.Phase == directory.Planned {
+		t, to, err := parties(ctx, tx, old)
+		if err == nil {
+			err = old.MayReach(next.Phase, t, to)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	// First the move that is undone: one at a time watches over a tenant.
 	if err := follow(ctx, tx, next); err != nil {
 		return nil, err

@@ -52,12 +52,12 @@ var table = []mutant{
 	},
 	{
 		name: "undo-of-a-copy-that-is-another's", why: "an undo begins with rows that are not those of the move it takes back",
-		in: "cell.reserve", edit: []edit{{"SELECT f.move_id = undoes AND f.state = 'moved' INTO", "SELECT f.state = 'moved' INTO"}},
+		in: "cell.reserve", edit: []edit{{"SELECT f.move_id = undoes AND f.state = 'moved' AND", "SELECT f.state = 'moved' AND"}},
 		pkg: transferPkg, test: "TestReserveLeavesWhoServesAlone",
 	},
 	{
 		name: "undo-from-nothing", why: "an undo copies the whole tenant instead of what changed",
-		in: "cell.reserve", edit: []edit{{"VALUES (tenant, move, 0, '3:3:')", "VALUES (tenant, move, 0, '')"}},
+		in: "cell.reserve", edit: []edit{{"VALUES (tenant, move, 0, '3:3:', '-infinity')", "VALUES (tenant, move, 0, '', '-infinity')"}},
 		pkg: transferPkg, test: "TestUndoBringsOnlyWhatChanged",
 	},
 	{
@@ -148,7 +148,7 @@ var table = []mutant{
 	},
 	{
 		name: "sequences-not-raised", why: "the target gives numbers that the tenant has already",
-		in: "cell/transfer/target.go", edit: []edit{{"return s.raiseSequences(ctx, tx, t, from, args...)", "return nil"}},
+		in: "cell/transfer/target.go", edit: []edit{{"return s.raiseSequences(ctx, tx, p, from, args...)", "return nil"}},
 		pkg: transferPkg, test: "TestMoveBringsEveryTypeAndLeavesTheNeighbourAlone",
 	},
 	{
@@ -158,7 +158,7 @@ var table = []mutant{
 	},
 	{
 		name: "a-sequence-used-up", why: "a tenant with a number at the end of a sequence ends everybody's inserts at the target",
-		in: "cell/transfer/target.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
+		in: "cell/transfer/numbers.go", edit: []edit{{"(q.seqmax::numeric - q.seqmin) / 10)", "0)"}},
 		pkg: transferPkg, test: "TestASequenceNearItsEndIsRaised",
 	},
 	{
@@ -215,6 +215,16 @@ var table = []mutant{
 		name: "reserve-forgets-that-a-copy-is-void", why: "after an undo that was aborted before its copy the next one begins with what a failover has left: acknowledged writes are lost",
 		in: "cell.reserve", edit: []edit{{"\n         WHERE r.move_id <> 'void:' || undoes", ""}},
 		pkg: transferPkg, test: "TestAVoidCopyStaysVoid",
+	},
+	{
+		name: "late-reservation-of-a-kept-copy", why: "an undo that is over takes the kept copy: after a failover of the source the next one begins with what that has lost",
+		in: "cell.reserve", edit: []edit{{" AND f.epoch < base + 1 INTO kept", " INTO kept"}},
+		pkg: transferPkg, test: "TestACopyBegunAnewIsVoid",
+	},
+	{
+		name: "late-reservation-of-a-copy", why: "a mover that has lost its move has all of it copied again, in the pause too",
+		in: "cell.reserve", edit: []edit{{" AND r.at = '-infinity'", ""}},
+		pkg: transferPkg, test: "TestALateReservationLeavesTheCopy",
 	},
 	{
 		name: "what-a-pause-has-brought-counts-for-ever", why: "after a failover of the source an undo begins with a copy that has what the source has lost",

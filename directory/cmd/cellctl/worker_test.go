@@ -154,7 +154,12 @@ func (w worker) finish(ctx context.Context, m directory.Move) error {
 		from := m.Phase
 		m.Phase = next[0]
 		m.Report = fmt.Appendf(nil, `{"size_bytes":2000000,"rows":120,"keys":7,"bytes":2000000,"rounds":2,"last_round_ns":4000000,"pause_ns":12000000}`)
-		if err := w.Advance(ctx, m, from); err != nil {
+		err := w.Advance(ctx, m, from)
+		if directory.TurnedAway(err) {
+			m.Phase, m.Error = directory.Aborting, err.Error()
+			err = w.Advance(ctx, m, from)
+		}
+		if err != nil {
 			return err
 		}
 		if m, err = w.Move(ctx, m.ID); err != nil {
