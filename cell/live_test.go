@@ -7,23 +7,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/worker"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/testkit"
 )
 
 // live starts what a cell does besides serving requests, until the end of the test.
 func (h *harness) live() {
 	h.t.Helper()
-	o, err := redis.ParseURL(h.redisURL)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	rdb := redis.NewClient(o)
+	rdb := testkit.RedisClient(h.t, h.redisURL)
 	quiet, m := slog.New(slog.DiscardHandler), projects.New(nil, nil)
 	w, err := worker.New(h.store, rdb, m.Consumers(), worker.Options{Log: quiet})
 	if err != nil {
@@ -46,7 +41,6 @@ func (h *harness) live() {
 	h.t.Cleanup(func() {
 		cancel()
 		all.Wait()
-		_ = rdb.Close()
 	})
 }
 

@@ -6,28 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/infra/testkit"
 )
-
-func redisClient(t *testing.T, url string) *redis.Client {
-	t.Helper()
-	opt, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(opt)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
 
 func redisKeys(t *testing.T, url string) []string {
 	t.Helper()
-	all, err := redisClient(t, url).Keys(t.Context(), "*").Result()
+	all, err := testkit.RedisClient(t, url).Keys(t.Context(), "*").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +41,7 @@ func TestTheAPIGoesOnWithoutRedis(t *testing.T) {
 	useEverything(h)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	_ = redisClient(t, h.redisURL).ShutdownNoSave(ctx).Err() // the answer is the closed connection
+	_ = testkit.RedisClient(t, h.redisURL).ShutdownNoSave(ctx).Err() // the answer is the closed connection
 	for range 3 {
 		useEverything(h)
 	}
@@ -63,7 +51,7 @@ func TestTheAPIGoesOnWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	useEverything(h)
-	if err := redisClient(t, h.redisURL).Do(t.Context(), "CLIENT", "PAUSE", "60000", "ALL").Err(); err != nil {
+	if err := testkit.RedisClient(t, h.redisURL).Do(t.Context(), "CLIENT", "PAUSE", "60000", "ALL").Err(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -75,7 +63,7 @@ func TestEveryKeyHasATTL(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	useEverything(h)
-	c := redisClient(t, h.redisURL)
+	c := testkit.RedisClient(t, h.redisURL)
 	all := redisKeys(t, h.redisURL)
 	if !slices.ContainsFunc(all, func(k string) bool { return len(k) > 24 && k[:24] == "{t:101}:projects:summary" }) {
 		t.Errorf("no summary among %v", all)
@@ -99,7 +87,7 @@ func TestWhatIsCachedEndsWithItsEpoch(t *testing.T) {
 		return decode[projects.ProjectSummary](t, h.want(200, request{method: "GET", path: path, epoch: epoch})).Total
 	}
 	total(1)
-	c := redisClient(t, h.redisURL)
+	c := testkit.RedisClient(t, h.redisURL)
 	for _, k := range redisKeys(t, h.redisURL) { // however long this takes
 		if err := c.Persist(t.Context(), k).Err(); err != nil {
 			t.Fatal(err)

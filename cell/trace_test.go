@@ -19,12 +19,13 @@ import (
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/worker"
 	"github.com/cellway/cellway/infra/run"
+	"github.com/cellway/cellway/infra/testkit"
 )
 
 // work runs the relay and the consumers of the cell until the test ends.
 func (h *harness) work() {
 	h.t.Helper()
-	rdb, log := redisClient(h.t, h.redisURL), slog.New(slog.DiscardHandler)
+	rdb, log := testkit.RedisClient(h.t, h.redisURL), slog.New(slog.DiscardHandler)
 	if err := keep.Trace(rdb); err != nil {
 		h.t.Fatal(err)
 	}

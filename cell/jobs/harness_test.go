@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,23 +89,7 @@ func (w *world) runner(tb testing.TB, o Options, kinds ...Kind) *Runner {
 	return r
 }
 
-// start runs r until the returned function, or the end of the test, stops it.
-func start(tb testing.TB, r *Runner) (stop func()) {
-	tb.Helper()
-	ctx, cancel := context.WithCancel(tb.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := r.Run(ctx); err != nil {
-			tb.Error(err)
-		}
-	})
-	stop = func() {
-		cancel()
-		wg.Wait()
-	}
-	tb.Cleanup(stop)
-	return stop
-}
+var start = testkit.Start
 
 func (w *world) admit(tb testing.TB, tenants ...directory.TenantID) {
 	tb.Helper()

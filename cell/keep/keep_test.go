@@ -38,11 +38,8 @@ func newCellWith(t *testing.T, o keep.Options) cell {
 	url := testkit.Redis(t)
 	k, err := keep.Open(url, o)
 	must(t, err)
-	opt, err := redis.ParseURL(url)
-	must(t, err)
-	raw := redis.NewClient(opt)
-	t.Cleanup(func() { _, _ = k.Close(), raw.Close() })
-	return cell{k, raw}
+	t.Cleanup(func() { _ = k.Close() })
+	return cell{k, testkit.RedisClient(t, url)}
 }
 
 func must(t *testing.T, err error) {

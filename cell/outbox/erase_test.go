@@ -8,18 +8,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/cellway/cellway/directory"
-	"github.com/cellway/cellway/infra/testkit"
 )
 
 // TestEraseLeavesTheNeighboursEvents: in the stream that they share, over several pages.
 func TestEraseLeavesTheNeighboursEvents(t *testing.T) {
 	t.Parallel()
-	opt, err := redis.ParseURL(testkit.Redis(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rdb := redis.NewClient(opt)
-	t.Cleanup(func() { rdb.Close() })
+	rdb := openRedis(t)
 	ctx := t.Context()
 	gone := directory.TenantID(1)
 	stays := gone + 1

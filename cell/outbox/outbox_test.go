@@ -48,15 +48,11 @@ func open(tb testing.TB) (*store.Store, *pgx.Conn) {
 	return s, conn
 }
 
+var start = testkit.Start
+
 func openRedis(tb testing.TB) *redis.Client {
 	tb.Helper()
-	o, err := redis.ParseURL(testkit.Redis(tb))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	rdb := redis.NewClient(o)
-	tb.Cleanup(func() { rdb.Close() })
-	return rdb
+	return testkit.RedisClient(tb, testkit.Redis(tb))
 }
 
 // write appends n events in one transaction each, admitting the tenant first, and

@@ -20,26 +20,6 @@ import (
 	"github.com/cellway/cellway/directory"
 )
 
-// start runs relays until the returned function, or the end of the test, stops them.
-func start(tb testing.TB, relays ...*Relay) (stop func()) {
-	tb.Helper()
-	ctx, cancel := context.WithCancel(tb.Context())
-	var wg sync.WaitGroup
-	for _, r := range relays {
-		wg.Go(func() {
-			if err := r.Run(ctx); err != nil {
-				tb.Error(err)
-			}
-		})
-	}
-	stop = func() {
-		cancel()
-		wg.Wait()
-	}
-	tb.Cleanup(stop)
-	return stop
-}
-
 // published is what the streams hold of a tenant, repeated events dropped. It
 // fails where a repetition differs from the first, or an order is wrong.
 func published(tb testing.TB, rdb *redis.Client, t directory.TenantID) (events []Event, repeated int) {

@@ -2,9 +2,7 @@ package store_test
 
 import (
 	"context"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,37 +16,13 @@ import (
 	"github.com/cellway/cellway/infra/testkit"
 )
 
-// benchDatabase names a superuser's URL of a server with fsync on; without it
-// the tests' own server, which has it off, is measured.
-const benchDatabase = "CELLWAY_BENCH_DATABASE_URL"
-
-func benchURL(b *testing.B) string {
-	b.Helper()
-	url := os.Getenv(benchDatabase)
-	if url == "" {
-		return testkit.Postgres(b)
-	}
-	conn, err := pgx.Connect(b.Context(), url)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer conn.Close(b.Context())
-	for _, sql := range []string{`DROP DATABASE IF EXISTS cellway_bench WITH (FORCE)`, `CREATE DATABASE cellway_bench`} {
-		if _, err := conn.Exec(b.Context(), sql); err != nil {
-			b.Fatal(err)
-		}
-	}
-	cfg := conn.Config()
-	return "postgres://" + cfg.User + ":" + cfg.Password + "@" + cfg.Host + ":" + strconv.Itoa(int(cfg.Port)) + "/cellway_bench?sslmode=disable"
-}
-
 // BenchmarkInTenant compares a transaction (an insert and a read) of a tenant,
 // with fence, row security and guard, with the same one on a bare table. The two
 // take turns within one run; ratio is the median of the turns' ratios of
 // transactions per second, 1 being free of charge.
 func BenchmarkInTenant(b *testing.B) {
 	const tenants, clients, turns = 64, 8, 15
-	owner := benchURL(b)
+	owner := testkit.BenchPostgres(b)
 	if err := store.Prepare(b.Context(), owner, appURL(b, owner), notes{}); err != nil {
 		b.Fatal(err)
 	}

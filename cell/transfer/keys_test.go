@@ -54,9 +54,7 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 		url := testkit.Redis(t)
 		c.keep, err = keep.Open(url, keep.Options{Timeout: 30 * time.Second})
 		must(t, err)
-		opt, err := redis.ParseURL(url)
-		must(t, err)
-		c.raw = redis.NewClient(opt)
+		c.raw = testkit.RedisClient(t, url)
 		side := transfer.NewKeys(c.keep, slog.New(slog.DiscardHandler))
 		side.Wait, c.side = 30*time.Second, side
 		side.Register(c.reg)
@@ -66,7 +64,7 @@ func keyedPairOf(t *testing.T, ddl string, tables ...string) (a, b *keyed) {
 		}).Handler())
 		t.Cleanup(func() {
 			server.Close()
-			_, _ = c.keep.Close(), c.raw.Close()
+			_ = c.keep.Close()
 		})
 		c.url, c.keys = server.URL, keys
 		c.Client = client.New(client.Mover{ID: "mover-1", Keys: keys}, id, c.url, server.Client())

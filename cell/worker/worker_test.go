@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -75,13 +74,8 @@ func openAt(tb testing.TB, owner string) *stack {
 	if st.store, err = store.Open(tb.Context(), st.url, store.Options{Cell: "c1"}); err != nil {
 		tb.Fatal(err)
 	}
-	o, err := redis.ParseURL(st.bus)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	st.redis = redis.NewClient(o)
+	st.redis = testkit.RedisClient(tb, st.bus)
 	tb.Cleanup(func() {
-		st.redis.Close()
 		conn.Close(context.Background())
 		st.store.Close()
 	})
@@ -122,28 +116,7 @@ func (st *stack) relay() *outbox.Relay {
 	return outbox.NewRelay(st.store, st.redis, outbox.RelayOptions{Poll: 100 * time.Millisecond})
 }
 
-// start runs things until the returned function, or the end of the test, stops them.
-func start(tb testing.TB, things ...interface {
-	Run(ctx context.Context) error
-},
-) (stop func()) {
-	tb.Helper()
-	ctx, cancel := context.WithCancel(tb.Context())
-	var wg sync.WaitGroup
-	for _, r := range things {
-		wg.Go(func() {
-			if err := r.Run(ctx); err != nil {
-				tb.Error(err)
-			}
-		})
-	}
-	stop = func() {
-		cancel()
-		wg.Wait()
-	}
-	tb.Cleanup(stop)
-	return stop
-}
+var start = testkit.Start
 
 // admit lets tenants in at epoch 1.
 func (st *stack) admit(tb testing.TB, tenants ...directory.TenantID) {

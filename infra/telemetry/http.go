@@ -76,7 +76,7 @@ func HTTP(log *slog.Logger, source string, trust bool, next http.Handler) http.H
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req := &Request{}
 		if trust {
-			req.ID = cleanID(r.Header.Get(RequestIDHeader))
+			req.ID = CallersID(r.Header.Get(RequestIDHeader))
 		}
 		if req.ID == "" {
 			req.ID = NewID()
@@ -119,8 +119,9 @@ func logRequest(ctx context.Context, log *slog.Logger, r *http.Request, req *Req
 	log.LogAttrs(ctx, level, "request", attrs...)
 }
 
-// cleanID keeps an id that is safe to log and to send on.
-func cleanID(id string) string {
+// CallersID is id, if a caller's may be taken over, because it is safe to log and to send
+// on, or "".
+func CallersID(id string) string {
 	if len(id) == 0 || len(id) > 64 {
 		return ""
 	}

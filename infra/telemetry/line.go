@@ -72,9 +72,6 @@ func (l *Line) fill() ([]slog.Attr, slog.Level) {
 	return attrs, level
 }
 
-// CallersID is id, if a caller's may be taken over, or "".
-func CallersID(id string) string { return cleanID(id) }
-
 // AppendID appends a new request id. It is unique, and no secret.
 func AppendID(dst []byte) []byte {
 	return AppendHex(AppendHex(dst, rand.Uint64(), 16), rand.Uint64(), 8) //nolint:gosec // as said

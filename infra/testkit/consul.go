@@ -26,15 +26,7 @@ func Consul(tb testing.TB) string {
 	if errors.As(err, &missing) {
 		tb.Skip(missing.Error())
 	}
-	if err != nil {
-		tb.Fatalf("start consul: %v", err)
-	}
-	tb.Cleanup(func() {
-		if err := stop(); err != nil {
-			tb.Errorf("stop consul: %v", err)
-		}
-	})
-	return addr
+	return kept(tb, "consul", addr, stop, err)
 }
 
 // noConsul says why there is no agent.

@@ -44,6 +44,31 @@ func Postgres(tb testing.TB) string {
 	return database(tb, "template0")
 }
 
+// benchDatabase names a superuser's URL of a server with fsync on.
+const benchDatabase = "CELLWAY_BENCH_DATABASE_URL"
+
+// BenchPostgres is Postgres for a benchmark: its database is on the server that
+// CELLWAY_BENCH_DATABASE_URL names, or without it on the tests' own, which has fsync off.
+func BenchPostgres(tb testing.TB) string {
+	tb.Helper()
+	base := os.Getenv(benchDatabase)
+	if base == "" {
+		return Postgres(tb)
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		tb.Fatalf("parse %s: %v", benchDatabase, err)
+	}
+	at := func(database string) string { to := *u; to.Path = "/" + database; return to.String() }
+	srv := &postgresServer{url: at}
+	for _, sql := range []string{`DROP DATABASE IF EXISTS cellway_bench WITH (FORCE)`, `CREATE DATABASE cellway_bench`} {
+		if err := srv.exec(tb.Context(), sql); err != nil {
+			tb.Fatalf("make the benchmark's database: %v", err)
+		}
+	}
+	return at("cellway_bench")
+}
+
 // A mould is a database that others are copies of.
 type mould struct {
 	once sync.Once

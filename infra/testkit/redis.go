@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/cellway/cellway/infra/local"
 )
 
@@ -26,15 +28,19 @@ func Redis(tb testing.TB) string {
 		start = func(ctx context.Context) (string, func() error, error) { return containerRedis(ctx, where.Image) }
 	}
 	url, stop, err := start(ctx)
+	return kept(tb, "redis", url, stop, err)
+}
+
+// RedisClient is a client of the server at url, which ends with the test.
+func RedisClient(tb testing.TB, url string) *redis.Client {
+	tb.Helper()
+	o, err := redis.ParseURL(url)
 	if err != nil {
-		tb.Fatalf("start redis: %v", err)
+		tb.Fatalf("connect to redis: %v", err)
 	}
-	tb.Cleanup(func() {
-		if err := stop(); err != nil {
-			tb.Errorf("stop redis: %v", err)
-		}
-	})
-	return url
+	c := redis.NewClient(o)
+	tb.Cleanup(func() { _ = c.Close() }) // a test may have done it, or killed the server
+	return c
 }
 
 // localRedis starts a server that keeps nothing on disk.

@@ -80,3 +80,40 @@ func begin(tb testing.TB) (context.Context, context.CancelFunc) {
 	}
 	return context.WithTimeout(context.Background(), startTimeout)
 }
+
+// kept ends a server that was started, which is at addr, with the test.
+func kept(tb testing.TB, what, addr string, stop func() error, err error) string {
+	tb.Helper()
+	if err != nil {
+		tb.Fatalf("start %s: %v", what, err)
+	}
+	tb.Cleanup(func() {
+		if err := stop(); err != nil {
+			tb.Errorf("stop %s: %v", what, err)
+		}
+	})
+	return addr
+}
+
+// Start runs things until the returned function, or the end of the test, stops them.
+func Start(tb testing.TB, things ...interface {
+	Run(ctx context.Context) error
+},
+) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
+	var wg sync.WaitGroup
+	for _, thing := range things {
+		wg.Go(func() {
+			if err := thing.Run(ctx); err != nil {
+				tb.Error(err)
+			}
+		})
+	}
+	stop = func() {
+		cancel()
+		wg.Wait()
+	}
+	tb.Cleanup(stop)
+	return stop
+}

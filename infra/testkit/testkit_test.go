@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -90,7 +89,7 @@ func TestPostgresWantsARoleAndItsPassword(t *testing.T) {
 
 func TestEachRedisIsAServerOfItsOwn(t *testing.T) {
 	t.Parallel()
-	first, second := dial(t, Redis(t)), dial(t, Redis(t))
+	first, second := RedisClient(t, Redis(t)), RedisClient(t, Redis(t))
 	if err := first.Set(t.Context(), "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +165,7 @@ func TestServersInContainers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stop(t, end)
-		if err := dial(t, url).Ping(t.Context()).Err(); err != nil {
+		if err := RedisClient(t, url).Ping(t.Context()).Err(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -200,15 +199,4 @@ func open(t *testing.T, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	return conn
-}
-
-func dial(t *testing.T, url string) *redis.Client {
-	t.Helper()
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := redis.NewClient(opts)
-	t.Cleanup(func() { c.Close() })
-	return c
 }

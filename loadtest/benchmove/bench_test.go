@@ -1,13 +1,11 @@
 package benchmove
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cellway/cellway/infra/testkit/product"
 	"github.com/cellway/cellway/loadtest/figure"
 )
 
@@ -62,14 +60,9 @@ func TestFiguresOfARealStack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs a whole stack")
 	}
-	bin := os.Getenv("BIN_DIR")
-	if bin == "" {
-		bin = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./directory/cmd/...", "./router/cmd/...", "./cell/cmd/...")
-		cmd.Dir = filepath.Join("..", "..")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the product: %v: %s", err, out)
-		}
+	bin, err := product.In(t.TempDir(), "directory", "router", "cell")
+	if err != nil {
+		t.Fatal(err)
 	}
 	r, err := Run(t.Context(), Options{
 		Only: []string{"pause", "drain", "undo"}, Rounds: 1, Moves: 2, Rate: 20, Tenants: 2, Bytes: 1 << 14, Changed: 100, Quick: true,

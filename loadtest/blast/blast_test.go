@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cellway/cellway/infra/testkit/product"
 )
 
 // TestMain lets this binary be a cell of the benchmark.
@@ -31,14 +31,9 @@ func TestShortRun(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("needs Linux, and processes")
 	}
-	bin := os.Getenv("BIN_DIR")
-	if bin == "" {
-		bin = t.TempDir()
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
-		cmd.Dir = filepath.Join("..", "..")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build the router: %v: %s", err, out)
-		}
+	bin, err := product.In(t.TempDir(), "router")
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, only := range [][]string{nil, {overloadName(5), "killed"}} {
 		shortRun(t, Options{Only: only, Requests: 40, Rounds: 1, Window: 100 * time.Millisecond, Herd: 200, Source: "../..", BinDir: bin, Progress: t.Output()})

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,10 +10,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cellway/cellway/infra/stack"
+	"github.com/cellway/cellway/infra/testkit/product"
 )
 
-// binaries is a directory with the product's programs: the one that BIN_DIR
-// names (make test builds it), else one made here, once.
+// binaries is a directory with the product's programs.
 func binaries(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -27,39 +28,27 @@ func binaries(t *testing.T) string {
 	return dir
 }
 
-var built = sync.OnceValues(func() (string, error) {
-	if dir := os.Getenv("BIN_DIR"); dir != "" {
-		return dir, nil
-	}
-	dir, err := os.MkdirTemp("", "cellway-bin-")
-	if err != nil {
+// own is the directory that the programs are built into, "" where none are.
+var own string
+
+var built = sync.OnceValues(func() (dir string, err error) {
+	if own, err = os.MkdirTemp("", "cellway-bin-"); err != nil {
 		return "", err
 	}
-	const module = "github.com/cellway/cellway/"
-	cmd := exec.Command("go", "build", "-o", dir+"/", module+"directory/cmd/...", module+"router/cmd/...",
-		module+"cell/cmd/...", module+"infra/cmd/...")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.New("build the binaries: " + string(out))
-	}
-	return dir, nil
+	return product.In(own, "directory", "router", "cell", "infra")
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := built(); os.Getenv("BIN_DIR") == "" && !testing.Short() && err == nil {
-		os.RemoveAll(dir)
-	}
+	os.RemoveAll(own)
 	os.Exit(code)
 }
 
 // dataDir is a directory that Postgres's user can reach, unlike t.TempDir's.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cellway up-") // a path with a space
+	dir, err := stack.TempDir("", "cellway up-") // a path with a space
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
