@@ -122,7 +122,7 @@ func TestEveryAnswerSaysWhichContractItKeeps(t *testing.T) {
 	h := start(t)
 	for path, want := range map[string]int{"/v1/projects": 200, "/nowhere": 404} {
 		got := h.want(want, request{method: "GET", path: path}).header.Get("Api-Version")
-		if !strings.Contains(string(cell.Contract), "\n  version: "+got+"\n") || got == "" {
+		if !strings.Contains(string(cell.Contract), "\n  version: '"+got+"'\n") || got == "" {
 			t.Errorf("%s: got Api-Version %q, which is not the contract's", path, got)
 		}
 	}

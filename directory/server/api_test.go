@@ -138,7 +138,7 @@ func TestVersion(t *testing.T) {
 	}
 	for _, path := range []string{"/v1/version", "/nowhere"} {
 		v := b.call(t, "GET", path, "").header.Get("Api-Version")
-		if !strings.Contains(string(server.Contract), "\n  version: "+v+"\n") || v == "" {
+		if !strings.Contains(string(server.Contract), "\n  version: '"+v+"'\n") || v == "" {
 			t.Errorf("%s: got Api-Version %q, which is not the contract's", path, v)
 		}
 	}
