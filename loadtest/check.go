@@ -116,11 +116,7 @@ func (t *Tenant) list(ctx context.Context, path string) ([]row, error) {
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
-		a, err := t.Do(ctx, Request{Path: path + "?" + query.Encode()})
-		if err == nil {
-			err = a.Decode(&page)
-		}
-		if err != nil {
+		if err := t.get(ctx, path+"?"+query.Encode(), &page); err != nil {
 			return nil, fmt.Errorf("list %s of %s: %w", path, t.Slug, err)
 		}
 		all = append(all, page.Items...)

@@ -88,23 +88,24 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
-	Took   time.Duration
-	Router string // base URL of the router that was asked
+}
+
+// router is the base URL of a router, from 1; 0 takes them in turn.
+func (e *Endpoint) router(n int) string {
+	if n == 0 {
+		n = int(e.next.Add(1)) //nolint:gosec // a count of requests
+	}
+	return e.urls[(n-1)%len(e.urls)]
 }
 
 // Do makes one attempt. The error says that no whole answer came; a status of
 // 400 and more is an Answer.
 func (e *Endpoint) Do(ctx context.Context, r Request) (Answer, error) {
-	base := e.urls[(int(e.next.Add(1))+max(r.Router, 0))%len(e.urls)]
-	if r.Router > 0 {
-		base = e.urls[r.Router-1]
-	}
-	out := Answer{Router: base}
-	req, err := newRequest(ctx, base, r)
+	var out Answer
+	req, err := newRequest(ctx, e.router(r.Router), r)
 	if err != nil {
 		return out, err
 	}
-	start := time.Now()
 	resp, err := e.http.Do(req)
 	if err != nil {
 		return out, fmt.Errorf("send %s %s: %w", req.Method, r.Path, err)
@@ -112,7 +113,6 @@ func (e *Endpoint) Do(ctx context.Context, r Request) (Answer, error) {
 	defer resp.Body.Close()
 	out.Status, out.Header = resp.StatusCode, resp.Header
 	out.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	out.Took = time.Since(start)
 	if err != nil {
 		return out, fmt.Errorf("read answer to %s %s: %w", req.Method, r.Path, err)
 	}

@@ -59,23 +59,13 @@ func (c *EventCheck) fault(format string, args ...any) {
 	}
 }
 
-// A Position says how far a tenant's events are.
-type Position struct {
-	Last      int64 `json:"last"`      // written with the data
-	Published int64 `json:"published"` // handed to the consumers
-}
-
-// Position asks the tenant's cell how far its events are.
-func (t *Tenant) Position(ctx context.Context) (Position, error) {
-	var p Position
-	a, err := t.Do(ctx, Request{Path: "/v1/events/position"})
-	if err == nil {
-		err = a.Decode(&p)
+// LastEvent is the number of the last event that the tenant's cell has written with the data.
+func (t *Tenant) LastEvent(ctx context.Context) (int64, error) {
+	var p struct{ Last int64 }
+	if err := t.get(ctx, "/v1/events/position", &p); err != nil {
+		return 0, fmt.Errorf("ask for the event position of %s: %w", t.Slug, err)
 	}
-	if err != nil {
-		return p, fmt.Errorf("ask for the event position of %s: %w", t.Slug, err)
-	}
-	return p, nil
+	return p.Last, nil
 }
 
 // Activity is every event consumed with a sequence number above after.
@@ -83,14 +73,9 @@ func (t *Tenant) Activity(ctx context.Context, after int64) ([]Event, error) {
 	var all []Event
 	for {
 		var page struct {
-			Items     []Event `json:"items"`
-			NextAfter int64   `json:"next_after"`
+			Items []Event `json:"items"`
 		}
-		a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=%d", after, pageSize)})
-		if err == nil {
-			err = a.Decode(&page)
-		}
-		if err != nil {
+		if err := t.get(ctx, fmt.Sprintf("/v1/activity?after=%d&limit=%d", after, pageSize), &page); err != nil {
 			return nil, fmt.Errorf("read the activity of %s: %w", t.Slug, err)
 		}
 		all = append(all, page.Items...)
@@ -106,11 +91,7 @@ func (t *Tenant) Seen(ctx context.Context, seq int64) (bool, error) {
 	var page struct {
 		Items []Event `json:"items"`
 	}
-	a, err := t.Do(ctx, Request{Path: fmt.Sprintf("/v1/activity?after=%d&limit=1", seq-1)})
-	if err == nil {
-		err = a.Decode(&page)
-	}
-	if err != nil {
+	if err := t.get(ctx, fmt.Sprintf("/v1/activity?after=%d&limit=1", seq-1), &page); err != nil {
 		return false, fmt.Errorf("ask for event %d of %s: %w", seq, t.Slug, err)
 	}
 	return len(page.Items) > 0, nil
@@ -144,12 +125,12 @@ func (t *Tenant) AwaitConsumed(ctx context.Context) error {
 	if err := t.awaitDue(ctx); err != nil {
 		return err
 	}
-	p, err := t.Position(ctx)
-	if err != nil || p.Last == 0 {
+	last, err := t.LastEvent(ctx)
+	if err != nil || last == 0 {
 		return err
 	}
-	what := fmt.Sprintf("event %d of %s to be consumed", p.Last, t.Slug)
-	return Until(ctx, what, 20*time.Millisecond, func(ctx context.Context) (bool, error) { return t.Seen(ctx, p.Last) })
+	what := fmt.Sprintf("event %d of %s to be consumed", last, t.Slug)
+	return Until(ctx, what, 20*time.Millisecond, func(ctx context.Context) (bool, error) { return t.Seen(ctx, last) })
 }
 
 // CheckEvents compares the tenant's writes with what its cell says was written
@@ -158,7 +139,7 @@ func (t *Tenant) AwaitConsumed(ctx context.Context) error {
 // each task with a date has fallen due, once. It must not be called while Work runs.
 func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
 	var c EventCheck
-	p, err := t.Position(ctx)
+	last, err := t.LastEvent(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -166,13 +147,13 @@ func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
 	if err != nil {
 		return c, err
 	}
-	c.Written, c.Consumed = p.Last, int64(len(events))
+	c.Written, c.Consumed = last, int64(len(events))
 	writes, dated := int64(len(t.Writes())), int64(0)
 	for _, l := range t.lanes {
 		dated += int64(len(l.dated))
 	}
-	if p.Last != writes+dated {
-		c.fault("%s: %d writes were acknowledged, %d tasks fall due and %d events written", t.Slug, writes, dated, p.Last)
+	if last != writes+dated {
+		c.fault("%s: %d writes were acknowledged, %d tasks fall due and %d events written", t.Slug, writes, dated, last)
 	}
 	c.checkNumbers(t.Slug, events)
 	for _, l := range t.lanes {

@@ -13,17 +13,15 @@ import (
 
 // A Write is one acknowledged write.
 type Write struct {
-	Key     string // its Idempotency-Key
 	Subject string // the row it changed, as its event names it: "project/<id>", "task/<id>"
 	Verb    string // the end of its event's type: Created or Transitioned
 	Name    string // the project's name or the task's title, unique in the run
-	Project string // id of the project that the row belongs to
 	State   string // of a task, after the write
 }
 
 // A task is a task as its lane knows it: nobody else touches it.
 type task struct {
-	id, project, title, state string
+	id, title, state string
 }
 
 // A lane is one thread of a tenant's work: one request at a time, on rows that
@@ -94,7 +92,7 @@ func (l *lane) createProject(ctx context.Context) error {
 		return fmt.Errorf("create project %q: answer is another: %+v", name, made)
 	}
 	l.projects = append(l.projects, made.ID)
-	l.remember(Write{Subject: "project/" + made.ID, Verb: Created, Name: name, Project: made.ID})
+	l.remember(Write{Subject: "project/" + made.ID, Verb: Created, Name: name})
 	return nil
 }
 
@@ -116,9 +114,9 @@ func (l *lane) createTask(ctx context.Context) error {
 	if dated {
 		l.dated = append(l.dated, "task/"+made.ID)
 	} else {
-		l.tasks = append(l.tasks, &task{id: made.ID, project: project, title: title, state: made.State})
+		l.tasks = append(l.tasks, &task{id: made.ID, title: title, state: made.State})
 	}
-	l.remember(Write{Subject: "task/" + made.ID, Verb: Created, Name: title, Project: project, State: made.State})
+	l.remember(Write{Subject: "task/" + made.ID, Verb: Created, Name: title, State: made.State})
 	return nil
 }
 
@@ -142,7 +140,7 @@ func (l *lane) transition(ctx context.Context) error {
 		return fmt.Errorf("move task %s to %s: answer is %+v", t.id, to, after)
 	}
 	t.state = to
-	l.remember(Write{Subject: "task/" + t.id, Verb: Transitioned, Name: t.title, Project: t.project, State: to})
+	l.remember(Write{Subject: "task/" + t.id, Verb: Transitioned, Name: t.title, State: to})
 	return nil
 }
 
@@ -167,10 +165,7 @@ func (l *lane) read(ctx context.Context) error {
 
 func (l *lane) key() string { return fmt.Sprintf("%s-%d", l.name, l.ops) }
 
-func (l *lane) remember(w Write) {
-	w.Key = l.key()
-	l.writes = append(l.writes, w)
-}
+func (l *lane) remember(w Write) { l.writes = append(l.writes, w) }
 
 func (l *lane) write(ctx context.Context, path string, body, into any) error {
 	a, err := l.send(ctx, Request{Method: http.MethodPost, Path: path, Key: l.key(), Body: body})

@@ -3,6 +3,7 @@ package loadtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -66,19 +67,11 @@ func (m Metrics) Histogram(name string) Histogram {
 }
 
 // Plus adds up the histograms of two processes.
-func (h Histogram) Plus(g Histogram) Histogram { return h.combine(g, 1) }
-
-// Minus is what was observed between g, the older one, and h.
-func (h Histogram) Minus(g Histogram) Histogram { return h.combine(g, math.MaxUint64) }
-
-// combine adds sign times g; MaxUint64 is -1 in the arithmetic of uint64.
-func (h Histogram) combine(g Histogram, sign uint64) Histogram {
-	out := Histogram{Count: h.Count + sign*g.Count, Buckets: map[float64]uint64{}}
-	for le, n := range h.Buckets {
-		out.Buckets[le] = n
-	}
+func (h Histogram) Plus(g Histogram) Histogram {
+	out := Histogram{Count: h.Count + g.Count, Buckets: map[float64]uint64{}}
+	maps.Copy(out.Buckets, h.Buckets)
 	for le, n := range g.Buckets {
-		out.Buckets[le] += sign * n
+		out.Buckets[le] += n
 	}
 	return out
 }
@@ -90,13 +83,8 @@ func (h Histogram) Quantile(q float64) float64 {
 	if h.Count == 0 {
 		return math.NaN()
 	}
-	bounds := make([]float64, 0, len(h.Buckets))
-	for le := range h.Buckets {
-		bounds = append(bounds, le)
-	}
-	slices.Sort(bounds)
 	rank, low, below := q*float64(h.Count), 0.0, uint64(0)
-	for _, le := range bounds {
+	for _, le := range slices.Sorted(maps.Keys(h.Buckets)) {
 		if n := h.Buckets[le]; float64(n) >= rank {
 			if math.IsInf(le, 1) {
 				return low

@@ -48,13 +48,8 @@ func (f *Follower) Run(ctx context.Context, seen func(Event)) error {
 
 // connect follows one stream to its end.
 func (f *Follower) connect(ctx context.Context, seen func(Event)) error {
-	ep := f.tenant.ep
-	base := ep.urls[(max(f.router, 1)-1)%len(ep.urls)]
-	if f.router == 0 {
-		base = ep.urls[int(ep.next.Add(1))%len(ep.urls)]
-	}
-	header := http.Header{"Last-Event-Id": {f.id}}
-	req, err := newRequest(ctx, base, Request{Path: "/v1/activity/stream", Token: f.tenant.Token, Header: header})
+	ep, header := f.tenant.ep, http.Header{"Last-Event-Id": {f.id}}
+	req, err := newRequest(ctx, ep.router(f.router), Request{Path: "/v1/activity/stream", Token: f.tenant.Token, Header: header})
 	if err != nil {
 		return err
 	}

@@ -126,6 +126,15 @@ func (t *Tenant) Do(ctx context.Context, r Request) (Answer, error) {
 	})
 }
 
+// get reads the answer to a question into into.
+func (t *Tenant) get(ctx context.Context, path string, into any) error {
+	a, err := t.Do(ctx, Request{Path: path})
+	if err != nil {
+		return err
+	}
+	return a.Decode(into)
+}
+
 // Work lets the tenant's lanes work until stop is closed. A lane finishes the
 // operation that it has begun: it repeats a write with the same Idempotency-Key
 // until it is acknowledged, so that after an orderly end written and

@@ -4,11 +4,10 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -47,34 +46,11 @@ func Names() []string {
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Rounds == 0 {
-		o.Rounds = 3
-	}
-	if o.Source == "" {
-		o.Source = "."
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
+	o.Rounds, o.Source, o.Progress = cmp.Or(o.Rounds, 3), cmp.Or(o.Source, "."), cmp.Or(o.Progress, io.Discard)
 	if o.Rounds < 1 {
 		return o, fmt.Errorf("rounds must be positive, got %d", o.Rounds)
 	}
-	for _, name := range o.Only {
-		if !slices.Contains(Names(), name) {
-			return o, fmt.Errorf("no figure %q; there are %v", name, Names())
-		}
-	}
-	if o.BinDir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-		o.BinDir = filepath.Dir(self)
-	}
-	if _, err := os.Stat(filepath.Join(o.Source, "go.mod")); err != nil {
-		return o, fmt.Errorf("the benchmarks need the source tree: %w", err)
-	}
-	return o, nil
+	return o, figure.Check(o.Only, Names(), o.Source)
 }
 
 // Run measures. Nothing is left running, however it ends.
@@ -85,14 +61,9 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 	}
 	began := time.Now()
 	l := newLab(o)
-	defer func() { err = firstOf(err, l.close(ctx)) }()
+	defer func() { err = cmp.Or(err, l.close(ctx)) }()
 	r = figure.NewReport(ctx, "make bench", o.Source, o.Rounds)
-	var chosen []*measure
-	for _, m := range measures() {
-		if len(o.Only) == 0 || slices.Contains(o.Only, m.Name) {
-			chosen = append(chosen, m)
-		}
-	}
+	chosen := slices.DeleteFunc(measures(), func(m *measure) bool { return !m.Wanted(o.Only) })
 	for round := range o.Rounds {
 		for _, m := range chosen {
 			start := time.Now()
@@ -111,11 +82,4 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 		return r, r.WriteDoc(o.Source, "bench")
 	}
 	return r, nil
-}
-
-func firstOf(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -197,7 +198,7 @@ func hammer(ctx context.Context, n int, d time.Duration, f func(ctx context.Cont
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all, fail = append(all, mine...), firstOf(fail, err)
+			all, fail = append(all, mine...), cmp.Or(fail, err)
 		})
 	}
 	wg.Wait()

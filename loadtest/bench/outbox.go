@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -145,7 +146,7 @@ func delays(ctx context.Context, l *lab) ([]time.Duration, error) {
 	}
 	took, err := sampleDelays(gctx, l)
 	close(stop)
-	return took, firstOf(g.Wait(), err)
+	return took, cmp.Or(g.Wait(), err)
 }
 
 func sampleDelays(ctx context.Context, l *lab) ([]time.Duration, error) {

@@ -4,13 +4,11 @@
 package benchmove
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/cellway/cellway/loadtest"
@@ -61,53 +59,26 @@ func Names() []string {
 	return names
 }
 
-// size takes the default where nothing is said.
-func size(v *int, quick bool, whole, short int) {
-	switch {
-	case *v != 0:
-	case quick:
-		*v = short
-	default:
-		*v = whole
-	}
-}
-
 func (o Options) withDefaults() (Options, error) {
-	size(&o.Rounds, o.Quick, 3, 1)
-	size(&o.Moves, o.Quick, 200, 10)
-	size(&o.Rate, o.Quick, 250, 200)
-	size(&o.Rows, o.Quick, 100_000, 10_000)
-	size(&o.Others, o.Quick, 200_000, 20_000)
-	size(&o.Tenants, o.Quick, 200, 8)
-	size(&o.Bytes, o.Quick, 1<<20, 1<<18)
-	size(&o.Changed, o.Quick, 100_000, 5_000)
-	if o.Source == "" {
-		o.Source = "."
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	for _, n := range []int{o.Rounds, o.Moves, o.Rate, o.Rows, o.Others, o.Tenants, o.Bytes, o.Changed} {
-		if n < 1 {
+	for _, size := range []struct {
+		of           *int
+		whole, short int
+	}{
+		{&o.Rounds, 3, 1},
+		{&o.Moves, 200, 10},
+		{&o.Rate, 250, 200},
+		{&o.Rows, 100_000, 10_000},
+		{&o.Others, 200_000, 20_000},
+		{&o.Tenants, 200, 8},
+		{&o.Bytes, 1 << 20, 1 << 18},
+		{&o.Changed, 100_000, 5_000},
+	} {
+		if *size.of = figure.Size(*size.of, o.Quick, size.whole, size.short); *size.of < 1 {
 			return o, errors.New("sizes, rates and rounds must be positive")
 		}
 	}
-	for _, name := range o.Only {
-		if !slices.Contains(Names(), name) {
-			return o, fmt.Errorf("no figure %q; there are %v", name, Names())
-		}
-	}
-	if o.BinDir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-		o.BinDir = filepath.Dir(self)
-	}
-	if _, err := os.Stat(filepath.Join(o.Source, "go.mod")); err != nil {
-		return o, fmt.Errorf("bench-move needs the source tree: %w", err)
-	}
-	return o, nil
+	o.Source, o.Progress = cmp.Or(o.Source, "."), cmp.Or(o.Progress, io.Discard)
+	return o, figure.Check(o.Only, Names(), o.Source)
 }
 
 // Run measures. Nothing is left running, however it ends. A figure that fails
@@ -124,7 +95,7 @@ func Run(ctx context.Context, o Options) (r *figure.Report, err error) {
 	r = figure.NewReport(ctx, "make bench-move", o.Source, o.Rounds)
 	r.Warnings = quiet(o, r.Load)
 	for _, m := range measures() {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, m.Name) {
+		if !m.Wanted(o.Only) {
 			continue
 		}
 		start := time.Now()

@@ -9,10 +9,6 @@ import (
 	"github.com/cellway/cellway/directory"
 )
 
-// A side is one place where a tenant may be served: a database, as the role that
-// its cell runs as.
-type side struct{ url string }
-
 // A sqlAck is one committed write of a mobile client.
 type sqlAck struct {
 	at     time.Time
@@ -27,7 +23,7 @@ type sqlAck struct {
 type mobile struct {
 	tenant directory.TenantID
 	epoch  directory.Epoch
-	sides  [2]side
+	sides  [2]string // where the tenant may be served: URLs, of the role that cells run as
 
 	mu   sync.Mutex
 	acks []sqlAck
@@ -38,7 +34,7 @@ type mobile struct {
 const mobileClients = 4
 
 func startMobile(ctx context.Context, tenant directory.TenantID, epoch directory.Epoch, source, target string, rate int) *mobile {
-	m := &mobile{tenant: tenant, epoch: epoch, sides: [2]side{{source}, {target}}}
+	m := &mobile{tenant: tenant, epoch: epoch, sides: [2]string{source, target}}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var failed error

@@ -110,7 +110,7 @@ func (c *mobileClient) conn(ctx context.Context, i int) (*pgx.Conn, error) {
 	if c.conns[i] != nil && !c.conns[i].IsClosed() {
 		return c.conns[i], nil
 	}
-	conn, err := pgx.Connect(ctx, c.sides[i].url)
+	conn, err := pgx.Connect(ctx, c.sides[i])
 	if err == nil {
 		c.conns[i] = conn
 	}

@@ -36,28 +36,35 @@ type moved struct {
 // attempts bounds how often a move that a bound aborts is asked for again.
 const attempts = 25
 
-// move makes a move and waits for its watch. What a bound aborts is asked for
-// again at once, and counted: the product would wait between two attempts, which
-// measures nothing. A move that ends otherwise is an error.
+// errBound says that a move was aborted by a bound: it may be asked for again.
+var errBound = errors.New("aborted by a bound")
+
+// again makes a move again at once where a bound has aborted it, and counts that: the
+// product would wait between two attempts, which measures nothing.
+func again(move func(aborted int) (moved, error)) (moved, error) {
+	for aborted := 0; ; aborted++ {
+		out, err := move(aborted)
+		out.aborted = aborted
+		if !errors.Is(err, errBound) || aborted+1 >= attempts {
+			return out, err
+		}
+	}
+}
+
+// move makes a move and waits for its watch. A move that ends otherwise is an error.
 func (w *world) move(ctx context.Context, n directory.NewMove) (moved, error) {
 	began := time.Now()
 	n.Attempts = 1
-	for aborted := 0; ; aborted++ {
+	out, err := again(func(int) (moved, error) {
 		m, err := w.begin(ctx, n)
 		if err != nil {
 			return moved{}, err
 		}
-		out, err := w.finish(ctx, m)
-		if errors.Is(err, errBound) && aborted+1 < attempts {
-			continue
-		}
-		out.took, out.aborted = time.Since(began), aborted
-		return out, err
-	}
+		return w.finish(ctx, m)
+	})
+	out.took = time.Since(began)
+	return out, err
 }
-
-// errBound says that a move was aborted by a bound: it may be asked for again.
-var errBound = errors.New("aborted by a bound")
 
 func (w *world) begin(ctx context.Context, n directory.NewMove) (directory.Move, error) {
 	var m directory.Move

@@ -84,7 +84,7 @@ func (n *nativeMove) subscribe(ctx context.Context) error {
 	})
 }
 
-// synced is how many tables are not yet copied and caught up with.
+// notReady is how many tables are not yet copied and caught up with.
 const notReady = `SELECT count(*) FILTER (WHERE srsubstate <> 'r') + CASE WHEN count(*) = 0 THEN 1 ELSE 0 END FROM pg_subscription_rel`
 
 func (n *nativeMove) cutover(ctx context.Context, from, at *pgx.Conn) error {

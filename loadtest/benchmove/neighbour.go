@@ -2,7 +2,6 @@ package benchmove
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -153,21 +152,16 @@ func (w *world) switched(ctx context.Context, tenant directory.TenantID, meanwhi
 
 // alone is switched with nothing meanwhile.
 func (w *world) alone(ctx context.Context, tenant directory.TenantID) (moved, error) {
-	for aborted := 0; ; aborted++ {
-		out, err := w.switched(ctx, tenant, func(context.Context) error { return nil })
-		out.aborted = aborted
-		if !errors.Is(err, errBound) || aborted+1 >= attempts {
-			return out, err
-		}
-	}
+	return again(func(int) (moved, error) {
+		return w.switched(ctx, tenant, func(context.Context) error { return nil })
+	})
 }
 
 // besides is switched with a neighbour that commits many rows at the moment of
 // the switch. Where a bound aborts the move, both begin again.
 func (w *world) besides(ctx context.Context, tenant, neighbour directory.TenantID, name string, rows int, took *time.Duration) (moved, error) {
-	for aborted := 0; ; aborted++ {
-		var out moved
-		err := w.commitBig(ctx, neighbour, fmt.Sprintf("%s%d-", name, aborted), rows, func(commit func(ctx context.Context) error) (err error) {
+	return again(func(aborted int) (out moved, err error) {
+		err = w.commitBig(ctx, neighbour, fmt.Sprintf("%s%d-", name, aborted), rows, func(commit func(ctx context.Context) error) (err error) {
 			out, err = w.switched(ctx, tenant, func(ctx context.Context) error {
 				began := time.Now()
 				defer func() { *took = time.Since(began) }()
@@ -175,11 +169,8 @@ func (w *world) besides(ctx context.Context, tenant, neighbour directory.TenantI
 			})
 			return err
 		})
-		out.aborted = aborted
-		if !errors.Is(err, errBound) || aborted+1 >= attempts {
-			return out, err
-		}
-	}
+		return out, err
+	})
 }
 
 // commitBig inserts rows in the neighbour's name, in one transaction under its

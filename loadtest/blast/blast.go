@@ -6,19 +6,18 @@
 package blast
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // Options say how much is measured. The zero Options are a full run.
@@ -44,7 +43,7 @@ var faults = []string{none, "killed", "hung", slow, garbage, cut, interim}
 
 // Faults are the names of the report's lines, in order.
 func Faults() []string {
-	names := append([]string(nil), faults...)
+	names := slices.Clone(faults)
 	for _, times := range overloads {
 		names = append(names, overloadName(times))
 	}
@@ -77,46 +76,21 @@ const (
 	wellConns  = 4
 )
 
-func (o Options) withDefaults() (Options, error) {
-	full := func(n *int, quick, whole int) {
-		if *n == 0 {
-			*n = whole
-			if o.Quick {
-				*n = quick
-			}
-		}
-	}
-	full(&o.Requests, 10_000, 100_000)
-	full(&o.Rounds, 3, 9)
-	full(&o.Herd, 5_000, 50_000)
-	if o.Window == 0 {
-		o.Window = 3 * time.Second
-	}
-	if o.Source == "" {
-		o.Source = "."
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
+func (o Options) withDefaults() (_ Options, err error) {
+	o.Requests = figure.Size(o.Requests, o.Quick, 100_000, 10_000)
+	o.Rounds = figure.Size(o.Rounds, o.Quick, 9, 3)
+	o.Herd = figure.Size(o.Herd, o.Quick, 50_000, 5_000)
+	o.Window, o.Source, o.Progress = cmp.Or(o.Window, 3*time.Second), cmp.Or(o.Source, "."), cmp.Or(o.Progress, io.Discard)
 	switch {
 	case o.Requests < 1 || o.Rounds < 1 || o.Window < 0 || o.Herd < 1:
 		return o, errors.New("requests, rounds, window and herd must be positive")
 	case runtime.GOOS != "linux":
 		return o, errors.New("blast needs Linux: it reads the router's memory from /proc")
 	}
-	err := Check(o.Only)
-	if err != nil {
+	if err := Check(o.Only); err != nil {
 		return o, err
 	}
-	if o.self == "" {
-		if o.self, err = os.Executable(); err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-	}
-	if o.BinDir == "" {
-		o.BinDir = filepath.Dir(o.self)
-	}
-	o.BinDir, err = filepath.Abs(o.BinDir)
+	o.self, o.BinDir, err = figure.Programs(o.self, o.BinDir)
 	return o, err
 }
 
@@ -146,26 +120,8 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.close(ctx)) }()
-	loading, stop := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
+	m, stop := l.loaded(ctx)
 	defer stop()
-	m := &measurement{lab: l}
-	for n := range cells {
-		one := &load{router: l.addr, cell: nameOf(n), conns: wellConns, rate: o.rate()}
-		if n == victim {
-			one.conns, one.rate, one.skips = int(victimRate*connsFor.Seconds()), victimRate, true
-			m.victim = one
-		} else {
-			m.well = append(m.well, one)
-		}
-		victims := loading
-		if n == victim {
-			victims, m.stopVictim = context.WithCancel(loading)
-		}
-		running.Go(func() { one.run(victims) })
-	}
-	defer m.stopVictim()
 	if err := m.settle(ctx, 2*o.Window); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/cellway/cellway/loadtest"
 )
 
 // Part is the hidden subcommand that is one cell of the benchmark.
@@ -73,11 +75,11 @@ func RunPart(ctx context.Context, args []string) error {
 func (c *cell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch c.mode.Load() {
 	case slow:
-		c.wait(r.Context(), slowDelay)
+		loadtest.Pause(r.Context(), slowDelay)
 	case busy:
 		select {
 		case c.places <- struct{}{}:
-			c.wait(r.Context(), work)
+			loadtest.Pause(r.Context(), work)
 			<-c.places
 		case <-r.Context().Done():
 			return
@@ -94,15 +96,6 @@ func (c *cell) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	_, _ = io.WriteString(w, c.name)
-}
-
-func (*cell) wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // raw says text n times, or until nobody listens, and resets the connection.

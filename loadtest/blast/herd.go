@@ -84,7 +84,7 @@ func (m *measurement) herd(ctx context.Context, n int) (*Line, error) {
 // cool kills the victim for a window in which it is asked, so that its circuit is
 // open when it comes back.
 func (m *measurement) cool(ctx context.Context) error {
-	one := &load{router: m.addr, cell: nameOf(victim), conns: int(victimRate * connsFor.Seconds()), rate: victimRate, skips: true}
+	one := m.toVictim()
 	asking, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { one.run(asking) })

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,7 +30,7 @@ const (
 type lab struct {
 	o           Options
 	dir         string
-	feed        *http.Server
+	feed        *loadtest.Feed
 	router      *local.Process
 	addr, admin string // the router's
 	cells       [cells]*local.Process
@@ -65,11 +63,10 @@ func newLab(ctx context.Context, o Options) (l *lab, err error) {
 			return l, err
 		}
 	}
-	url, err := l.startFeed()
-	if err != nil {
+	if l.feed, err = loadtest.NewFeed(l.table()); err != nil {
 		return l, err
 	}
-	return l, l.startRouter(ctx, url)
+	return l, l.startRouter(ctx)
 }
 
 func freeAddr() (string, error) {
@@ -77,48 +74,21 @@ func freeAddr() (string, error) {
 	return "127.0.0.1:" + strconv.Itoa(port), err
 }
 
-// startFeed starts a directory with one table that never changes.
-func (l *lab) startFeed() (url string, err error) {
-	u := directory.Update{Version: 1}
+// table is what the directory tells the router.
+func (l *lab) table() (all []directory.CellRoute, routes []directory.Route) {
 	for n := range cells {
 		id := directory.CellID(nameOf(n))
-		u.Cells = append(u.Cells, directory.CellRoute{ID: id, Address: "http://" + l.at[n], State: directory.Ready})
-		u.Routes = append(u.Routes, directory.Route{
+		all = append(all, directory.CellRoute{ID: id, Address: "http://" + l.at[n], State: directory.Ready})
+		routes = append(routes, directory.Route{
 			Slug: nameOf(n), Placement: directory.Placement{Tenant: directory.TenantID(n + 1), Cell: id, Epoch: 1, State: directory.Active},
 		})
 	}
-	whole, err := json.Marshal(u)
-	if err != nil {
-		return "", err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/table", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(whole) })
-	mux.HandleFunc("GET /v1/table/changes", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("since") != "1" {
-			_, _ = w.Write(whole)
-			return
-		}
-		wait, _ := time.ParseDuration(r.URL.Query().Get("wait"))
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-		}
-		_ = json.NewEncoder(w).Encode(directory.Update{Since: 1, Version: 1})
-	})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	l.feed = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = l.feed.Serve(ln) }() // until close
-	return "http://" + ln.Addr().String(), nil
+	return all, routes
 }
 
 // startRouter starts the router as it comes: what is not needed to find
 // the lab is its default, or the caller's environment.
-func (l *lab) startRouter(ctx context.Context, feed string) (err error) {
+func (l *lab) startRouter(ctx context.Context) (err error) {
 	if l.addr, err = freeAddr(); err != nil {
 		return err
 	}
@@ -135,7 +105,7 @@ func (l *lab) startRouter(ctx context.Context, feed string) (err error) {
 			env = append(env, v)
 		}
 	}
-	env = append(env, "ROUTER_LISTEN_ADDR="+l.addr, "ROUTER_ADMIN_ADDR="+admin, "ROUTER_DIRECTORY_URL="+feed,
+	env = append(env, "ROUTER_LISTEN_ADDR="+l.addr, "ROUTER_ADMIN_ADDR="+admin, "ROUTER_DIRECTORY_URL="+l.feed.URL,
 		"ROUTER_TABLE_FILE="+filepath.Join(l.dir, "table"), "ROUTER_AUTH=optional", "ROUTER_BASE_DOMAIN="+baseDomain,
 		"ROUTER_ASSERTION_KEYS=blast:"+base64.StdEncoding.EncodeToString(key))
 	l.router, err = l.start(ctx, local.Command{Name: "router", Path: filepath.Join(l.o.BinDir, "router"), Env: env}, func(ctx context.Context) error {

@@ -3,8 +3,7 @@ package blast
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/cellway/cellway/loadtest"
@@ -18,16 +17,33 @@ type measurement struct {
 	stopVictim context.CancelFunc
 }
 
+// toVictim is a load of the victim's usual rate.
+func (l *lab) toVictim() *load {
+	return &load{router: l.addr, cell: nameOf(victim), conns: int(victimRate * connsFor.Seconds()), rate: victimRate, skips: true}
+}
+
+// loaded puts load on all cells; stop ends it.
+func (l *lab) loaded(ctx context.Context) (m *measurement, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	asking, stopVictim := context.WithCancel(ctx)
+	m = &measurement{lab: l, victim: l.toVictim(), stopVictim: stopVictim}
+	var running sync.WaitGroup
+	running.Go(func() { m.victim.run(asking) })
+	for n := range victim { // it is the last one
+		one := &load{router: l.addr, cell: nameOf(n), conns: wellConns, rate: l.o.rate()}
+		m.well = append(m.well, one)
+		running.Go(func() { one.run(ctx) })
+	}
+	return m, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
 // settle lets d pass, while the loads go on.
 func (*measurement) settle(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	loadtest.Pause(ctx, d)
+	return ctx.Err()
 }
 
 // others ends the window of the cells that are well, and sums it up.
@@ -51,77 +67,89 @@ func (m *measurement) start() {
 	m.victim.window()
 }
 
-// fault lets one fault come and go.
+// rounds is what one fault's rounds showed.
+type rounds struct {
+	ratios, before, during, fails, backs []float64
+	sent, attempts                       float64 // requests to the victim, and tries at it
+	memory                               float64 // of the router, at the end of the last one
+}
+
+// fault lets one fault come and go, several times.
 func (m *measurement) fault(ctx context.Context, fault string) (*Line, error) {
 	line := &Line{Fault: fault}
-	var ratios, before, during, fails, backs []float64
 	base, err := m.memory()
 	if err != nil {
 		return nil, err
 	}
-	var sent, attempts float64
+	var all rounds
 	for range m.o.Rounds {
-		m.start()
-		if err := m.settle(ctx, m.o.Window); err != nil {
+		if err := m.round(ctx, line, &all); err != nil {
 			return nil, err
 		}
-		calm := m.others()
-		line.count(calm, false)
-		asked, tried := m.victim.sent(), 0.0
-		if tried, err = m.attempts(ctx); err != nil {
-			return nil, err
-		}
-		m.start()
-		if err := m.strike(ctx, fault); err != nil {
-			return nil, err
-		}
-		if err := m.settle(ctx, m.o.Window); err != nil {
-			return nil, err
-		}
-		rough, own := m.others(), m.victim.window()
-		line.count(rough, true)
-		line.VictimAnswered += own.good
-		line.VictimFailed += own.bad + own.shed
-		n, err := m.attempts(ctx)
-		if err != nil {
-			return nil, err
-		}
-		sent, attempts = sent+float64(m.victim.sent()-asked), attempts+n-tried
-		grown, err := m.memory()
-		if err != nil {
-			return nil, err
-		}
-		line.MemoryGrowth = max(line.MemoryGrowth, grown-base)
-		if own.fastFail > 0 {
-			fails = append(fails, ms(own.fastFail))
-		}
-		p, q := p99(calm), p99(rough)
-		if p > 0 && q > 0 {
-			ratios, before, during = append(ratios, q/p), append(before, p), append(during, q)
-		}
-		if err := m.heal(ctx, fault); err != nil {
-			return nil, err
-		}
-		m.victim.window()
-		back, err := m.back(ctx)
-		if err != nil {
-			return nil, err
-		}
-		backs = append(backs, ms(back))
-		// What came too late for its window counts, too.
-		line.count(m.others(), false)
+		line.MemoryGrowth = max(line.MemoryGrowth, all.memory-base)
 	}
-	line.P99Ratios, line.P99Ratio = ratios, loadtest.Median(ratios)
-	line.P99Before, line.P99During = loadtest.Median(before), loadtest.Median(during)
-	if len(fails) > 0 {
-		line.FastFail = new(loadtest.Median(fails))
+	line.P99Ratios, line.P99Ratio = all.ratios, loadtest.Median(all.ratios)
+	line.P99Before, line.P99During = loadtest.Median(all.before), loadtest.Median(all.during)
+	if len(all.fails) > 0 {
+		line.FastFail = new(loadtest.Median(all.fails))
 	}
-	line.Back = new(loadtest.Median(backs))
-	if sent > 0 {
-		line.Attempts = attempts / sent
+	line.Back = new(loadtest.Median(all.backs))
+	if all.sent > 0 {
+		line.Attempts = all.attempts / all.sent
 	}
 	line.judge()
 	return line, nil
+}
+
+// round is a window without the fault, one with it, and the time until the victim is back.
+func (m *measurement) round(ctx context.Context, line *Line, all *rounds) error {
+	m.start()
+	if err := m.settle(ctx, m.o.Window); err != nil {
+		return err
+	}
+	calm := m.others()
+	line.count(calm, false)
+	asked := m.victim.sent()
+	tried, err := m.attempts(ctx)
+	if err != nil {
+		return err
+	}
+	m.start()
+	if err := m.strike(ctx, line.Fault); err != nil {
+		return err
+	}
+	if err := m.settle(ctx, m.o.Window); err != nil {
+		return err
+	}
+	rough, own := m.others(), m.victim.window()
+	line.count(rough, true)
+	line.VictimAnswered += own.good
+	line.VictimFailed += own.bad + own.shed
+	n, err := m.attempts(ctx)
+	if err != nil {
+		return err
+	}
+	all.sent, all.attempts = all.sent+float64(m.victim.sent()-asked), all.attempts+n-tried
+	if all.memory, err = m.memory(); err != nil {
+		return err
+	}
+	if own.fastFail > 0 {
+		all.fails = append(all.fails, ms(own.fastFail))
+	}
+	if p, q := p99(calm), p99(rough); p > 0 && q > 0 {
+		all.ratios, all.before, all.during = append(all.ratios, q/p), append(all.before, p), append(all.during, q)
+	}
+	if err := m.heal(ctx, line.Fault); err != nil {
+		return err
+	}
+	m.victim.window()
+	back, err := m.back(ctx)
+	if err != nil {
+		return err
+	}
+	all.backs = append(all.backs, ms(back))
+	line.count(m.others(), false) // what came too late for its window counts, too
+	return nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -143,82 +171,4 @@ func (m *measurement) back(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return 0, errors.New("its traffic did not come back within a minute")
-}
-
-var overloads = []int{2, 5, 10}
-
-func overloadName(times int) string { return fmt.Sprintf("overload-%dx", times) }
-
-// overload measures the peak of a cell with a small capacity, and what of it is
-// left when more is asked. What an answer is worth ends with usefulWithin.
-func (m *measurement) overload(ctx context.Context) ([]*Line, error) {
-	asked := slices.DeleteFunc(slices.Clone(overloads), func(times int) bool { return !m.o.wants(overloadName(times)) })
-	if len(asked) == 0 {
-		return nil, nil
-	}
-	if err := m.tell(ctx, busy); err != nil {
-		return nil, err
-	}
-	capacity := float64(width) / work.Seconds()
-	var lines []*Line
-	peaks, shares := map[int][]float64{}, map[int][]float64{}
-	for _, times := range asked {
-		lines = append(lines, &Line{Fault: overloadName(times)})
-	}
-	base, err := m.memory()
-	if err != nil {
-		return nil, err
-	}
-	for range max(1, m.o.Rounds/3) {
-		peak, _, err := m.goodput(ctx, 2*width, 100*capacity)
-		if err != nil {
-			return nil, err
-		}
-		for i, times := range asked {
-			rate := capacity * float64(times)
-			good, others, err := m.goodput(ctx, int(rate), rate)
-			if err != nil {
-				return nil, err
-			}
-			lines[i].count(others, true)
-			peaks[times], shares[times] = append(peaks[times], peak), append(shares[times], good/max(peak, 1))
-			grown, err := m.memory()
-			if err != nil {
-				return nil, err
-			}
-			lines[i].MemoryGrowth = max(lines[i].MemoryGrowth, grown-base)
-		}
-	}
-	for i, times := range asked {
-		lines[i].Peak, lines[i].Goodput = new(loadtest.Median(peaks[times])), new(loadtest.Median(shares[times]))
-		lines[i].judge()
-	}
-	return lines, m.tell(ctx, well)
-}
-
-// goodput is the useful answers a second of a load on the victim, once it has had
-// a third of a window to find its limit.
-func (m *measurement) goodput(ctx context.Context, conns int, rate float64) (float64, outcome, error) {
-	one := &load{router: m.addr, cell: nameOf(victim), conns: conns, rate: rate, skips: true}
-	loading, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		one.run(loading)
-	}()
-	defer func() {
-		stop()
-		<-ended
-	}()
-	if err := m.settle(ctx, m.o.Window/3); err != nil {
-		return 0, outcome{}, err
-	}
-	one.window()
-	m.others()
-	began := time.Now()
-	if err := m.settle(ctx, m.o.Window); err != nil {
-		return 0, outcome{}, err
-	}
-	o := one.window()
-	return float64(o.useful) / time.Since(began).Seconds(), m.others(), nil
 }

@@ -3,16 +3,16 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/cellway/cellway/infra/stack"
 	"github.com/cellway/cellway/loadtest"
+	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // Options say how a demo runs. The zero value of each field means its default.
@@ -28,22 +28,9 @@ type Options struct {
 	Progress io.Writer
 }
 
-func (o Options) withDefaults() (Options, error) {
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	def(&o.Cells, 3)
-	def(&o.Routers, 2)
-	def(&o.Tenants, 4*o.Cells)
-	def(&o.Changes, 50)
-	if o.Seed == 0 {
-		o.Seed = 1
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
+func (o Options) withDefaults() (_ Options, err error) {
+	o.Cells, o.Routers, o.Changes = cmp.Or(o.Cells, 3), cmp.Or(o.Routers, 2), cmp.Or(o.Changes, 50)
+	o.Tenants, o.Seed, o.Progress = cmp.Or(o.Tenants, 4*o.Cells), cmp.Or(o.Seed, 1), cmp.Or(o.Progress, io.Discard)
 	switch {
 	case o.Cells < 2:
 		return o, errors.New("a demo needs at least 2 cells: one is killed, the others must not notice")
@@ -52,14 +39,8 @@ func (o Options) withDefaults() (Options, error) {
 	case o.Routers < 1 || o.Changes < 1:
 		return o, errors.New("routers and changes must be positive")
 	}
-	if o.BinDir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-		o.BinDir = filepath.Dir(self)
-	}
-	return o, nil
+	_, o.BinDir, err = figure.Programs("", o.BinDir)
+	return o, err
 }
 
 // pauseBudget is what a move may take of a tenant's patience here: less than the

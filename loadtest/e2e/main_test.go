@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/stack"
+	"github.com/cellway/cellway/infra/testkit/product"
 	"github.com/cellway/cellway/loadtest"
 )
 
@@ -41,24 +40,12 @@ func TestMain(m *testing.M) {
 // built is the directory that binaries are built into, "" where none are.
 var built string
 
-// binaries is where the product's binaries are: BIN_DIR, or a directory that
-// they are built into once.
-var binaries = sync.OnceValues(func() (string, error) {
-	if dir := os.Getenv("BIN_DIR"); dir != "" {
-		return dir, nil
-	}
-	dir, err := os.MkdirTemp("", "cellway-e2e-bin-")
-	if err != nil {
+// binaries is where the product's binaries are.
+var binaries = sync.OnceValues(func() (dir string, err error) {
+	if built, err = os.MkdirTemp("", "cellway-e2e-bin-"); err != nil {
 		return "", err
 	}
-	built = dir
-	cmd := exec.Command("go", "build", "-o", dir+"/", "./directory/cmd/...", "./router/cmd/...", "./cell/cmd/...")
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the product: %w: %s", err, out)
-	}
-	return dir, nil
+	return product.In(built, "directory", "router", "cell")
 })
 
 // A shared stack is started by the first story that asks for it. A story that

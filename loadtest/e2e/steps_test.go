@@ -119,11 +119,11 @@ func wantStatus(t *testing.T, a loadtest.Answer, status int) {
 // nothing leaves as it is.
 func events(t *testing.T, tenant *loadtest.Tenant) int64 {
 	t.Helper()
-	p, err := tenant.Position(within(t, patience))
+	last, err := tenant.LastEvent(within(t, patience))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Last
+	return last
 }
 
 // names is every project of the tenant, by name.

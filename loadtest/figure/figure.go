@@ -4,6 +4,7 @@ package figure
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ type Value struct {
 // or "" where there is none.
 func Describe(name, unit, goal string) Value { return Value{Name: name, Unit: unit, Goal: goal} }
 
-// A Figure is what one measurement gives.
+// A Figure is what one measurement gives; each benchmark embeds it in how it measures.
 type Figure struct {
 	Name   string   `json:"name"`
 	Title  string   `json:"title"`
@@ -34,6 +35,9 @@ type Figure struct {
 	Values []Value  `json:"values"`
 	Notes  []string `json:"notes,omitempty"` // what a reader must know of this run
 }
+
+// Wanted reports whether the figure is one of only, which names all where it is empty.
+func (f *Figure) Wanted(only []string) bool { return len(only) == 0 || slices.Contains(only, f.Name) }
 
 // Add keeps one round's result of a value that is described.
 func (f *Figure) Add(name string, v float64) {
@@ -49,12 +53,9 @@ func (f *Figure) Add(name string, v float64) {
 // Note adds a note, unless it is there.
 func (f *Figure) Note(format string, args ...any) {
 	note := fmt.Sprintf(format, args...)
-	for _, n := range f.Notes {
-		if n == note {
-			return
-		}
+	if !slices.Contains(f.Notes, note) {
+		f.Notes = append(f.Notes, note)
 	}
-	f.Notes = append(f.Notes, note)
 }
 
 // Conclude takes the median of each value's rounds and compares it with the goal.

@@ -11,7 +11,7 @@ import (
 // that all speak TLS 1.3 (nginx does by itself from 1.23.4 on).
 
 func nginx(path string) *contender {
-	return program("nginx", path, "a map of the tenants' names, one worker a core", func(l *lab, c *contender, dir string) (map[string]string, []string) {
+	return program("nginx", path, func(l *lab, c *contender, dir string) (map[string]string, []string) {
 		user := ""
 		if os.Getuid() == 0 {
 			user = "user root;\n" // the workers' directories are ours
@@ -51,7 +51,7 @@ http {
 const openFiles = 16384
 
 func haproxy(path string) *contender {
-	return program("haproxy", path, "a map file of the tenants' names, one thread a core", func(l *lab, c *contender, dir string) (map[string]string, []string) {
+	return program("haproxy", path, func(l *lab, c *contender, dir string) (map[string]string, []string) {
 		conf := fmt.Sprintf(`global
 	nbthread %d
 	maxconn 7000
@@ -75,8 +75,9 @@ backend origin
 	})
 }
 
+// caddy has one route for all tenants: its map is a list that is searched from the front.
 func caddy(path string) *contender {
-	return program("caddy", path, "one route for all tenants: its map is a list that is searched from the front", func(l *lab, c *contender, dir string) (map[string]string, []string) {
+	return program("caddy", path, func(l *lab, c *contender, dir string) (map[string]string, []string) {
 		routes := fmt.Sprintf(`[{"handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": %q}],
 			"transport": {"protocol": "http", "compression": false, "keep_alive": {"max_idle_conns": 1024, "max_idle_conns_per_host": 1024}}}]}]`, l.originAddr)
 		conf := fmt.Sprintf(`{"admin": {"disabled": true}, "logging": {"logs": {"default": {"level": "ERROR"}}}, "apps": {
@@ -90,8 +91,9 @@ func caddy(path string) *contender {
 	})
 }
 
+// traefik has one route for all tenants: a hundred thousand rules are not what its router is for.
 func traefik(path string) *contender {
-	return program("traefik", path, "one route for all tenants: a hundred thousand rules are not what its router is for", func(l *lab, c *contender, dir string) (map[string]string, []string) {
+	return program("traefik", path, func(l *lab, c *contender, dir string) (map[string]string, []string) {
 		static := fmt.Sprintf(`log: {level: ERROR}
 global: {checkNewVersion: false, sendAnonymousUsage: false}
 entryPoints: {plain: {address: %q}, tls: {address: %q}}

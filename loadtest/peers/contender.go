@@ -19,10 +19,9 @@ import (
 
 // A contender is one proxy under test.
 type contender struct {
-	name  string
-	about string // what of it a reader of the figures must know
+	name string
 	// plan writes what the proxy reads into dir and says how it is started.
-	plan func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error)
+	plan func(l *lab, c *contender, dir string) (local.Command, error)
 	// settle, where there is one, asks of the proxy what can be asked only when it runs.
 	settle func(ctx context.Context, c *contender) error
 
@@ -62,7 +61,7 @@ func (c *contender) start(ctx context.Context, l *lab) error {
 		}
 		*addr = "127.0.0.1:" + strconv.Itoa(port)
 	}
-	cmd, err := c.plan(ctx, l, c, dir)
+	cmd, err := c.plan(l, c, dir)
 	if err != nil {
 		return err
 	}
@@ -143,17 +142,14 @@ func engines(ctx context.Context, router string) []string {
 
 // cellway is our router with an engine.
 func cellway(engine string) *contender {
-	return &contender{name: "cellway-" + engine, settle: logNothing, plan: func(ctx context.Context, l *lab, c *contender, dir string) (local.Command, error) {
+	return &contender{name: "cellway-" + engine, settle: logNothing, plan: func(l *lab, c *contender, dir string) (local.Command, error) {
 		policy := filepath.Join(dir, "policy.yaml")
 		if err := os.WriteFile(policy, []byte(limits), 0o600); err != nil {
 			return local.Command{}, fmt.Errorf("write the policy: %w", err)
 		}
-		env := append(routerEnv(c.plain, l.feed.url, filepath.Join(dir, "table")), "ROUTER_ENGINE="+engine, "ROUTER_ADMIN_ADDR="+c.admin, "ROUTER_POLICY_FILE="+policy)
-		tlsEnv := l.routerTLS(ctx, c)
-		if tlsEnv == nil {
-			c.tls = ""
-		}
-		return local.Command{Path: l.router(), Env: append(env, tlsEnv...)}, nil
+		env := append(routerEnv(c.plain, l.feed.URL, filepath.Join(dir, "table")), "ROUTER_ENGINE="+engine, "ROUTER_ADMIN_ADDR="+c.admin, "ROUTER_POLICY_FILE="+policy,
+			"ROUTER_TLS_LISTEN_ADDR="+c.tls, "ROUTER_TLS_HOSTS_DIR="+l.cert.hostsDir)
+		return local.Command{Path: l.router(), Env: env}, nil
 	}}
 }
 
@@ -191,9 +187,9 @@ func routerEnv(listen, directory, table string) []string {
 	}
 }
 
-// reverseProxy is net/http's, tuned, with the same map: see part.go.
+// reverseProxy is net/http's, tuned, with the same map: see serveReverseProxy.
 func reverseProxy() *contender {
-	return &contender{name: "reverseproxy", about: "httputil.ReverseProxy with pooled buffers and 1,024 idle connections", plan: func(_ context.Context, l *lab, c *contender, _ string) (local.Command, error) {
+	return &contender{name: "reverseproxy", plan: func(l *lab, c *contender, _ string) (local.Command, error) {
 		return local.Command{Path: l.o.self, Args: []string{
 			Part, "proxy", c.plain, c.tls, l.originAddr, l.cert.certFile, l.cert.keyFile, strconv.Itoa(l.o.Tenants),
 		}}, nil
@@ -205,17 +201,14 @@ const floorName = "floor"
 
 // floor is what remains where nothing is decided: see serveFloor.
 func floor() *contender {
-	return &contender{
-		name: floorName, about: "reads no request and chooses nothing: plain, a relay of bytes by epoll; over TLS, net/http with an answer of its own, without an origin",
-		plan: func(_ context.Context, l *lab, c *contender, _ string) (local.Command, error) {
-			return local.Command{Path: l.o.self, Args: []string{Part, "floor", c.plain, c.tls, l.originAddr, l.cert.certFile, l.cert.keyFile}}, nil
-		},
-	}
+	return &contender{name: floorName, plan: func(l *lab, c *contender, _ string) (local.Command, error) {
+		return local.Command{Path: l.o.self, Args: []string{Part, "floor", c.plain, c.tls, l.originAddr, l.cert.certFile, l.cert.keyFile}}, nil
+	}}
 }
 
 // program is a contender that a binary and a configuration make.
-func program(name, path, about string, configure func(l *lab, c *contender, dir string) (files map[string]string, args []string)) *contender {
-	return &contender{name: name, about: about, plan: func(_ context.Context, l *lab, c *contender, dir string) (local.Command, error) {
+func program(name, path string, configure func(l *lab, c *contender, dir string) (files map[string]string, args []string)) *contender {
+	return &contender{name: name, plan: func(l *lab, c *contender, dir string) (local.Command, error) {
 		files, args := configure(l, c, dir)
 		for file, text := range files {
 			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil { //nolint:gosec // workers of another user read it

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -63,6 +64,41 @@ func (p *poller) wait(d time.Duration) ([]syscall.EpollEvent, error) {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("wait for sockets (needs Linux 5.11): %w", errno)
+}
+
+// A server is what is done with connections. All of it is done on one thread.
+type server interface {
+	accept(p *poller, ln int)
+	happened(fd int32)
+}
+
+// serve lets s serve addr for ever.
+func serve(addr string, s server) error {
+	runtime.LockOSThread()
+	ln, err := listen(addr)
+	if err != nil {
+		return err
+	}
+	p, err := newPoller()
+	if err != nil {
+		return err
+	}
+	if err := p.add(ln); err != nil {
+		return err
+	}
+	for {
+		events, err := p.wait(-1)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if int(e.Fd) == ln {
+				s.accept(p, ln)
+			} else {
+				s.happened(e.Fd)
+			}
+		}
+	}
 }
 
 // listen is a listening socket that does not block.

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cellway/cellway/loadtest/figure"
@@ -57,7 +58,7 @@ func rateFigure() *measure {
 	m.run = func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
 		r, err := l.wrk(ctx, c, "http://"+c.plain+kilobyte)
 		got := map[string]float64{perCore: 1e6 / max(r.perRequest(), 1e-9)}
-		if b := (bottleneck{}); asBottleneck(err, &b) {
+		if b, refused := errors.AsType[bottleneck](err); refused {
 			m.refuse(c.name, b.who)
 			return got, nil
 		}
@@ -75,7 +76,7 @@ func rateFigure() *measure {
 func (l *lab) carries(ctx context.Context, c *contender) (float64, error) {
 	if l.most[c.name] == 0 {
 		o, err := l.offer(ctx, c, loadSpec{Path: kilobyte, For: l.o.For / 2})
-		if b := (bottleneck{}); err != nil && !asBottleneck(err, &b) {
+		if err != nil && !isBottleneck(err) {
 			return 0, err
 		}
 		l.most[c.name] = max(100, o.perSecond())
@@ -141,7 +142,7 @@ func latencyFigure() *measure {
 			for try := 0; ; try++ {
 				o, err := l.offer(ctx, &contender{name: "direct", plain: l.originAddr, process: l.origin}, loadSpec{Path: kilobyte, Rate: rate})
 				direct = o.loadResult
-				if b := (bottleneck{}); try == 2 || !asBottleneck(err, &b) {
+				if try == 2 || !isBottleneck(err) {
 					return err
 				}
 				rate = max(1, rate/2)

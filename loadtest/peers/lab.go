@@ -1,19 +1,20 @@
 package peers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/local"
+	"github.com/cellway/cellway/loadtest"
 )
 
 // A lab is what the figures are measured in.
@@ -21,7 +22,7 @@ type lab struct {
 	o          Options
 	dir        string
 	cert       certificate
-	feed       *feed
+	feed       *loadtest.Feed
 	originAddr string
 	origin     *local.Process
 	proxyCore  string // "" while nothing is pinned
@@ -89,28 +90,16 @@ func (l *lab) find(ctx context.Context) error {
 	for _, e := range ours {
 		l.take(cellway(e))
 	}
+	here := func(_ context.Context, name string) (string, error) { return installed(name) }
 	for _, p := range []struct {
 		name string
+		find func(ctx context.Context, name string) (path string, err error)
 		make func(path string) *contender
-	}{{"nginx", nginx}, {"haproxy", haproxy}} {
+	}{{"nginx", here, nginx}, {"haproxy", here, haproxy}, {"caddy", l.built, caddy}, {"traefik", l.built, traefik}} {
 		if !l.wanted(p.name) {
 			continue
 		}
-		path, err := installed(p.name)
-		if err != nil {
-			l.skip("%s: %v", p.name, err)
-			continue
-		}
-		l.take(p.make(path))
-	}
-	for _, p := range []struct {
-		name string
-		make func(path string) *contender
-	}{{"caddy", caddy}, {"traefik", traefik}} {
-		if !l.wanted(p.name) {
-			continue
-		}
-		path, err := l.built(ctx, p.name)
+		path, err := p.find(ctx, p.name)
 		if err != nil {
 			l.skip("%s: %v", p.name, err)
 			continue
@@ -130,48 +119,6 @@ func (l *lab) take(c *contender) {
 	if l.wanted(c.name) {
 		l.contenders = append(l.contenders, c)
 	}
-}
-
-// debian has the packages of what is not built here.
-var debian = map[string]string{
-	"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "strace": "strace", "taskset": "util-linux",
-}
-
-// installed is where a program of Debian is.
-func installed(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	if info, err := os.Stat("/usr/sbin/" + name); err == nil && info.Mode()&0o111 != 0 {
-		return "/usr/sbin/" + name, nil
-	}
-	return "", fmt.Errorf("%s is not on this machine: run `apt-get install %s` (in a clone: `./infra/deps.sh peers`)", name, debian[name])
-}
-
-// buildTime bounds the build of a peer: Traefik's takes a quarter of an hour on two cores.
-const buildTime = 40 * time.Minute
-
-// peerModules are the packages that nested modules pin.
-var peerModules = map[string]string{"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy", "traefik": "github.com/traefik/traefik/v3/cmd/traefik"}
-
-// built is where a peer is that is a Go module, built if it has to be.
-func (l *lab) built(ctx context.Context, name string) (string, error) {
-	path := filepath.Join(l.o.BinDir, "peers", name)
-	if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-		return path, nil
-	}
-	if !l.o.Build {
-		return "", errors.New("it is not built; without --build=false it would be")
-	}
-	l.say("building %s, once", name)
-	ctx, cancel := context.WithTimeout(ctx, buildTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-o", path, peerModules[name]) //nolint:gosec // constants
-	cmd.Dir = filepath.Join(l.o.Source, "infra", "tools", name)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w: %s", err, bytes.TrimSpace(out[max(0, len(out)-300):]))
-	}
-	return path, nil
 }
 
 // begin starts origin, feed and contenders for a phase. A contender that does not
@@ -201,7 +148,7 @@ func (l *lab) begin(ctx context.Context, pin bool) error {
 	}); err != nil {
 		return err
 	}
-	if l.feed, err = startFeed(l.o.Tenants, l.originAddr); err != nil {
+	if l.feed, err = loadtest.NewFeed(l.table()); err != nil {
 		return err
 	}
 	var running []*contender
@@ -221,6 +168,18 @@ func (l *lab) begin(ctx context.Context, pin bool) error {
 	return nil
 }
 
+// table is what the directory tells the router: every tenant is in one cell, the origin.
+func (l *lab) table() ([]directory.CellRoute, []directory.Route) {
+	var routes []directory.Route
+	for n := range l.o.Tenants {
+		slug, _, _ := strings.Cut(host(n), ".")
+		routes = append(routes, directory.Route{
+			Slug: slug, Placement: directory.Placement{Tenant: directory.TenantID(n + 1), Cell: "c1", Epoch: 1, State: directory.Active},
+		})
+	}
+	return []directory.CellRoute{{ID: "c1", Address: "http://" + l.originAddr, State: directory.Ready}}, routes
+}
+
 // end stops what begin started. ctx may have ended: the processes still have to.
 func (l *lab) end(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -230,7 +189,7 @@ func (l *lab) end(ctx context.Context) error {
 		err = errors.Join(err, c.stop(ctx))
 	}
 	if l.feed != nil {
-		err = errors.Join(err, l.feed.close(ctx))
+		err = errors.Join(err, l.feed.Close())
 		l.feed = nil
 	}
 	if l.origin != nil {
@@ -250,16 +209,4 @@ func (l *lab) byName(name string) *contender {
 		}
 	}
 	return nil
-}
-
-// routerTLS is what makes the router listen with TLS on c.tls, nil where it cannot.
-func (l *lab) routerTLS(ctx context.Context, c *contender) []string {
-	cmd := exec.CommandContext(ctx, l.router(), "--print-config")
-	cmd.Env = routerEnv("127.0.0.1:1", "http://127.0.0.1:1", "table")
-	out, err := cmd.Output()
-	if err != nil || !bytes.Contains(out, []byte("ROUTER_TLS_LISTEN_ADDR")) {
-		l.skip("TLS and h2 of %s: this router has no ROUTER_TLS_LISTEN_ADDR yet", c.name)
-		return nil
-	}
-	return []string{"ROUTER_TLS_LISTEN_ADDR=" + c.tls, "ROUTER_TLS_HOSTS_DIR=" + l.cert.hostsDir}
 }

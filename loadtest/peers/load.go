@@ -21,7 +21,6 @@ type loadResult struct {
 	Done   int           `json:"done"` // answered with 200
 	Failed int           `json:"failed"`
 	Took   time.Duration `json:"took"`
-	CPU    time.Duration `json:"cpu"` // of the generator itself
 	P50    time.Duration `json:"p50"`
 	P99    time.Duration `json:"p99"`
 	P999   time.Duration `json:"p999"`

@@ -45,7 +45,6 @@ type generator struct {
 	sent    int
 	done    int
 	failed  int
-	cpu     time.Duration
 	took    time.Duration
 }
 
@@ -90,8 +89,6 @@ func (g *generator) run() error {
 		interval = time.Second / time.Duration(g.Rate)
 	}
 	g.base = time.Now()
-	began := threadCPU()
-	defer func() { g.cpu = threadCPU() - began }()
 	var next time.Duration
 	for {
 		now := time.Since(g.base)
@@ -238,16 +235,7 @@ func (g *generator) result() loadResult {
 		g.failed++
 	}
 	return loadResult{
-		Done: g.done, Failed: g.failed + g.busy(), Took: g.took, CPU: g.cpu,
+		Done: g.done, Failed: g.failed + g.busy(), Took: g.took,
 		P50: g.hist.quantile(0.5), P99: g.hist.quantile(0.99), P999: g.hist.quantile(0.999),
 	}
-}
-
-// threadCPU is the processor time of this thread.
-func threadCPU() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(1 /* RUSAGE_THREAD */, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

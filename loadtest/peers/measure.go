@@ -35,7 +35,7 @@ type ratio struct{ kind, peer, goal string }
 func (m *measure) round(ctx context.Context, l *lab, round int) error {
 	if m.first != nil {
 		if err := m.first(ctx, l); err != nil {
-			if b := (bottleneck{}); errors.As(err, &b) {
+			if b, refused := errors.AsType[bottleneck](err); refused {
 				m.refuse("all", b.who)
 				return nil
 			}
@@ -50,28 +50,24 @@ func (m *measure) round(ctx context.Context, l *lab, round int) error {
 			continue
 		}
 		values, err := m.run(ctx, l, c)
-		var b bottleneck
-		if m.self && errors.As(err, &b) { // what is counted for each request is the same at a half
+		if m.self && isBottleneck(err) { // what is counted for each request is the same at a half
 			whole := l.o.Rate
 			l.o.Rate = max(1, whole/2)
 			values, err = m.run(ctx, l, c)
 			l.o.Rate = whole
 		}
-		var none notApplicable
+		b, refused := errors.AsType[bottleneck](err)
+		_, none := errors.AsType[notApplicable](err)
 		switch {
-		case errors.As(err, &b):
+		case err == nil:
+			got[c.name] = values
+		case refused:
 			m.refuse(c.name, b.who)
-			continue
-		case errors.As(err, &none):
-			m.fail(c.name, none.why)
-			continue
-		case err != nil && ctx.Err() == nil:
+		case none || ctx.Err() == nil:
 			m.fail(c.name, err.Error())
-			continue
-		case err != nil:
+		default:
 			return err
 		}
-		got[c.name] = values
 	}
 	m.keep(l, got)
 	return nil
@@ -153,7 +149,7 @@ func (m *measure) keep(l *lab, got map[string]map[string]float64) {
 		if !ok {
 			continue
 		}
-		for _, kind := range m.kinds(values) {
+		for _, kind := range slices.Sorted(maps.Keys(values)) {
 			goal := ""
 			if c.name == l.ours {
 				goal = m.goals[kind]
@@ -170,15 +166,6 @@ func (m *measure) keep(l *lab, got map[string]map[string]float64) {
 			m.put(join(floorName+" / "+r.peer, r.kind), "x", "", floor[r.kind]/theirs[r.kind])
 		}
 	}
-}
-
-func (*measure) kinds(values map[string]float64) []string {
-	var kinds []string
-	for k := range values {
-		kinds = append(kinds, k)
-	}
-	slices.Sort(kinds)
-	return kinds
 }
 
 func join(name, kind string) string {
@@ -198,16 +185,7 @@ func (m *measure) put(name, unit, goal string, v float64) {
 
 // chosen are the measures that the options ask for.
 func (l *lab) chosen(all []*measure) []*measure {
-	if len(l.o.Only) == 0 {
-		return all
-	}
-	var chosen []*measure
-	for _, m := range all {
-		if slices.Contains(l.o.Only, m.Name) {
-			chosen = append(chosen, m)
-		}
-	}
-	return chosen
+	return slices.DeleteFunc(all, func(m *measure) bool { return !m.Wanted(l.o.Only) })
 }
 
 // Names is the name of every figure.

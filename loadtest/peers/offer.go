@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,11 @@ type bottleneck struct{ who string }
 
 // Error says who it was.
 func (b bottleneck) Error() string { return b.who }
+
+func isBottleneck(err error) bool {
+	_, is := errors.AsType[bottleneck](err)
+	return is
+}
 
 const maxShare = 0.8
 
@@ -54,7 +60,7 @@ func (l *lab) load(ctx context.Context, c *contender, part string, spec loadSpec
 	}
 	var o offered
 	out, refused := l.against(ctx, c, &o.cost, l.o.self, Part, part, string(text))
-	if b := (bottleneck{}); refused != nil && !asBottleneck(refused, &b) {
+	if refused != nil && !isBottleneck(refused) {
 		return o, refused
 	}
 	if err := json.Unmarshal(out, &o.loadResult); err != nil {
@@ -75,11 +81,7 @@ func (l *lab) against(ctx context.Context, c *contender, cost *time.Duration, pr
 	if err != nil {
 		return nil, err
 	}
-	before, err := loadtest.ProcessorTime(c.process.PID)
-	if err != nil {
-		return nil, err
-	}
-	originBefore, err := loadtest.ProcessorTime(l.origin.PID)
+	before, originBefore, err := l.spent(c)
 	if err != nil {
 		return nil, err
 	}
@@ -92,17 +94,21 @@ func (l *lab) against(ctx context.Context, c *contender, cost *time.Duration, pr
 	if err != nil {
 		return nil, fmt.Errorf("%s against %s: %w: %s", filepath.Base(program), c.name, err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	after, err := loadtest.ProcessorTime(c.process.PID)
-	if err != nil {
-		return nil, err
-	}
-	originAfter, err := loadtest.ProcessorTime(l.origin.PID)
+	after, originAfter, err := l.spent(c)
 	if err != nil {
 		return nil, err
 	}
 	*cost = after - before
 	load := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return out, l.fair(took, load, originAfter-originBefore)
+}
+
+// spent is the processor time of a contender and of the origin so far.
+func (l *lab) spent(c *contender) (proxy, origin time.Duration, err error) {
+	if proxy, err = loadtest.ProcessorTime(c.process.PID); err == nil {
+		origin, err = loadtest.ProcessorTime(l.origin.PID)
+	}
+	return proxy, origin, err
 }
 
 // fair refuses a run whose load or origin had no room left on its core. While

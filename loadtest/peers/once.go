@@ -187,7 +187,7 @@ func idleFigure() *measure {
 				"Measured "+settles.String()+" after the last answer: our goroutines give connections up within 2 s."),
 		unit: "KB", rounds: 1, goals: map[string]string{"": "<= 4"}, ratios: []ratio{{"", "nginx", ""}, {"", "haproxy", ""}},
 		run: func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-			return l.idle(ctx, c, c.plain)
+			return l.idle(ctx, c, c.plain, "plain")
 		},
 	}
 }
@@ -209,14 +209,14 @@ func idleTLSFigure() *measure {
 const settles = 4 * time.Second
 
 // idle holds connections and gives the proxy's memory for each.
-func (l *lab) idle(ctx context.Context, c *contender, addr string, kind ...string) (map[string]float64, error) {
+func (l *lab) idle(ctx context.Context, c *contender, addr, kind string) (map[string]float64, error) {
 	before, err := loadtest.MemoryOf(c.process.PID)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, l.o.self, append([]string{Part, "hold", addr, strconv.Itoa(l.o.Idle)}, append(kind, "plain")[0])...) //nolint:gosec // this program
+	cmd := exec.CommandContext(ctx, l.o.self, Part, "hold", addr, strconv.Itoa(l.o.Idle), kind) //nolint:gosec // this program
 	release, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

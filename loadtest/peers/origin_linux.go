@@ -3,7 +3,6 @@ package peers
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -12,37 +11,10 @@ import (
 // chunks of 4 KiB, whatever was sent. One thread, one loop: it must cost less
 // than any proxy.
 func origin(addr string) error {
-	runtime.LockOSThread()
-	ln, err := listen(addr)
-	if err != nil {
-		return err
-	}
-	p, err := newPoller()
-	if err != nil {
-		return err
-	}
-	if err := p.add(ln); err != nil {
-		return err
-	}
-	o := &originLoop{p: p, answers: map[string][]byte{}, in: make([]byte, 256<<10)}
-	for {
-		events, err := p.wait(-1)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			if int(e.Fd) == ln {
-				o.accept(ln)
-			} else if c := o.conns[e.Fd]; c != nil && !o.drive(c) {
-				o.conns[e.Fd] = nil
-				_ = syscall.Close(c.fd)
-			}
-		}
-	}
+	return serve(addr, &originLoop{answers: map[string][]byte{}, in: make([]byte, 256<<10)})
 }
 
 type originLoop struct {
-	p       *poller
 	conns   []*originConn // by file descriptor
 	answers map[string][]byte
 	in      []byte
@@ -53,7 +25,7 @@ type originConn struct {
 	framing
 }
 
-func (o *originLoop) accept(ln int) {
+func (o *originLoop) accept(p *poller, ln int) {
 	for {
 		fd, ok := accept(ln)
 		if !ok {
@@ -63,10 +35,17 @@ func (o *originLoop) accept(ln int) {
 			o.conns = append(o.conns, nil)
 		}
 		o.conns[fd] = &originConn{outlet: outlet{fd: fd}}
-		if o.p.add(fd) != nil {
+		if p.add(fd) != nil {
 			o.conns[fd] = nil
 			_ = syscall.Close(fd)
 		}
+	}
+}
+
+func (o *originLoop) happened(fd int32) {
+	if c := o.conns[fd]; c != nil && !o.drive(c) {
+		o.conns[fd] = nil
+		_ = syscall.Close(c.fd)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // Part is the hidden subcommand that is one process of the benchmark.
 const Part = "peers-part"
 
-// RunPart is that process: "origin ADDR", "load SPEC", "handshake SPEC", "hold ADDR N [tls]",
+// RunPart is that process: "origin ADDR", "load SPEC", "handshake SPEC", "hold ADDR N plain|tls",
 // "floor PLAIN TLS ORIGIN CERT KEY" or "proxy PLAIN TLS ORIGIN CERT KEY TENANTS". What it found goes to out as JSON.
 func RunPart(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
 	switch {

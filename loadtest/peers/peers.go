@@ -9,14 +9,12 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/cellway/cellway/loadtest"
@@ -45,53 +43,22 @@ type Options struct {
 	self string // the program that has the subcommand Part
 }
 
-func size[T int | time.Duration](v *T, quick bool, whole, short T) {
-	switch {
-	case *v != 0:
-	case quick:
-		*v = short
-	default:
-		*v = whole
-	}
-}
-
-func (o Options) withDefaults() (Options, error) {
-	size(&o.Rounds, o.Quick, 7, 2)
-	size(&o.For, o.Quick, 3*time.Second, time.Second)
-	size(&o.Rate, o.Quick, 10_000, 10_000)
-	size(&o.Conns, o.Quick, 64, 64)
-	size(&o.Idle, o.Quick, 5_000, 1_000)
-	size(&o.Tenants, o.Quick, 100_000, 100_000)
-	if o.Source == "" {
-		o.Source = "."
-	}
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
+func (o Options) withDefaults() (_ Options, err error) {
+	o.Rounds = figure.Size(o.Rounds, o.Quick, 7, 2)
+	o.For = figure.Size(o.For, o.Quick, 3*time.Second, time.Second)
+	o.Rate, o.Conns, o.Tenants = cmp.Or(o.Rate, 10_000), cmp.Or(o.Conns, 64), cmp.Or(o.Tenants, 100_000)
+	o.Idle = figure.Size(o.Idle, o.Quick, 5_000, 1_000)
+	o.Source, o.Progress = cmp.Or(o.Source, "."), cmp.Or(o.Progress, io.Discard)
 	if min(o.Rounds, o.Rate, o.Conns, o.Idle, o.Tenants) < 1 || o.For < 0 || o.Tenants > 1_000_000 {
 		return o, errors.New("sizes, rates and rounds must be positive, and tenants at most 1,000,000")
 	}
-	for _, name := range o.Only {
-		if !slices.Contains(Names(), name) {
-			return o, fmt.Errorf("no figure %q; there are %v", name, Names())
-		}
-	}
-	if _, err := os.Stat(filepath.Join(o.Source, "go.mod")); err != nil {
-		return o, fmt.Errorf("bench-peers needs the source tree: %w", err)
+	if err := figure.Check(o.Only, Names(), o.Source); err != nil {
+		return o, err
 	}
 	if runtime.NumCPU() < 2 {
 		return o, errors.New("bench-peers needs two cores: one for the proxies and one for origin and load")
 	}
-	var err error
-	if o.self == "" {
-		if o.self, err = os.Executable(); err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-	}
-	if o.BinDir == "" {
-		o.BinDir = filepath.Dir(o.self)
-	}
-	o.BinDir, err = filepath.Abs(o.BinDir) // proxies have working directories of their own
+	o.self, o.BinDir, err = figure.Programs(o.self, o.BinDir)
 	return o, err
 }
 

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cellway/cellway/infra/testkit/product"
 	"github.com/cellway/cellway/loadtest/figure"
 )
 
@@ -61,17 +60,12 @@ func TestShortRun(t *testing.T) {
 	}
 }
 
-// binaries is where the router is, built if it has to be.
+// binaries is where the router is.
 func binaries(t *testing.T) string {
 	t.Helper()
-	if bin := os.Getenv("BIN_DIR"); bin != "" {
-		return bin
-	}
-	bin := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./router/cmd/...")
-	cmd.Dir = filepath.Join("..", "..")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the router: %v: %s", err, out)
+	bin, err := product.In(t.TempDir(), "router")
+	if err != nil {
+		t.Fatal(err)
 	}
 	return bin
 }
@@ -231,7 +225,7 @@ func TestARunThatTheLoadLimitedIsRefused(t *testing.T) {
 		{"", 810 * time.Millisecond, 0, true},
 	} {
 		err := (&lab{loadCore: tt.core}).fair(time.Second, tt.load, tt.origin)
-		if b := (bottleneck{}); asBottleneck(err, &b) != tt.refused {
+		if isBottleneck(err) != tt.refused {
 			t.Errorf("%+v: got %v", tt, err)
 		}
 	}

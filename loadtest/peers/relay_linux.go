@@ -2,7 +2,6 @@ package peers
 
 import (
 	"bytes"
-	"runtime"
 	"syscall"
 )
 
@@ -10,36 +9,10 @@ import (
 // and a connection of its own to the origin. It reads no request, chooses nothing, and
 // asks the kernel for no more than anybody must who speaks to both sides by epoll.
 func relay(addr, origin string) error {
-	runtime.LockOSThread()
-	ln, err := listen(addr)
-	if err != nil {
-		return err
-	}
-	p, err := newPoller()
-	if err != nil {
-		return err
-	}
-	if err := p.add(ln); err != nil {
-		return err
-	}
-	r := &relayLoop{p: p, origin: origin, in: make([]byte, 64<<10)}
-	for {
-		events, err := p.wait(-1)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			if int(e.Fd) == ln {
-				r.accept(ln)
-			} else if c := r.conns[e.Fd]; c != nil && !r.drive(c) {
-				r.close(c)
-			}
-		}
-	}
+	return serve(addr, &relayLoop{origin: origin, in: make([]byte, 64<<10)})
 }
 
 type relayLoop struct {
-	p      *poller
 	origin string
 	conns  []*relayConn // by file descriptor
 	in     []byte
@@ -51,7 +24,7 @@ type relayConn struct {
 	peer *relayConn
 }
 
-func (r *relayLoop) accept(ln int) {
+func (r *relayLoop) accept(p *poller, ln int) {
 	for {
 		fd, ok := accept(ln)
 		if !ok {
@@ -69,11 +42,17 @@ func (r *relayLoop) accept(ln int) {
 				r.conns = append(r.conns, nil)
 			}
 			r.conns[c.fd] = c
-			if r.p.add(c.fd) != nil {
+			if p.add(c.fd) != nil {
 				r.close(a)
 				break
 			}
 		}
+	}
+}
+
+func (r *relayLoop) happened(fd int32) {
+	if c := r.conns[fd]; c != nil && !r.drive(c) {
+		r.close(c)
 	}
 }
 

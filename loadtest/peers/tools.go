@@ -6,13 +6,56 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-func asBottleneck(err error, b *bottleneck) bool { return errors.As(err, b) }
+// debian has the packages of what is not built here.
+var debian = map[string]string{
+	"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "strace": "strace", "taskset": "util-linux",
+}
+
+// installed is where a program of Debian is.
+func installed(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	if info, err := os.Stat("/usr/sbin/" + name); err == nil && info.Mode()&0o111 != 0 {
+		return "/usr/sbin/" + name, nil
+	}
+	return "", fmt.Errorf("%s is not on this machine: run `apt-get install %s` (in a clone: `./infra/deps.sh peers`)", name, debian[name])
+}
+
+// buildTime bounds the build of a peer: Traefik's takes a quarter of an hour on two cores.
+const buildTime = 40 * time.Minute
+
+// peerModules are the packages that nested modules pin.
+var peerModules = map[string]string{"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy", "traefik": "github.com/traefik/traefik/v3/cmd/traefik"}
+
+// built is where a peer is that is a Go module, built if it has to be.
+func (l *lab) built(ctx context.Context, name string) (string, error) {
+	path := filepath.Join(l.o.BinDir, "peers", name)
+	if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
+		return path, nil
+	}
+	if !l.o.Build {
+		return "", errors.New("it is not built; without --build=false it would be")
+	}
+	l.say("building %s, once", name)
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-o", path, peerModules[name]) //nolint:gosec // constants
+	cmd.Dir = filepath.Join(l.o.Source, "infra", "tools", name)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, bytes.TrimSpace(out[max(0, len(out)-300):]))
+	}
+	return path, nil
+}
 
 // wrk keeps 64 connections busy, closed loop: for the most that a proxy carries. What it
 // brought is there also beside a bottleneck.
@@ -25,7 +68,7 @@ func (l *lab) wrk(ctx context.Context, c *contender, url string) (offered, error
 	args := []string{"-t1", "-c" + strconv.Itoa(l.o.Conns), "-d" + strconv.Itoa(seconds) + "s", "-H", "Host: " + host(1), url}
 	var o offered
 	out, refused := l.against(ctx, c, &o.cost, path, args...)
-	if b := (bottleneck{}); refused != nil && !asBottleneck(refused, &b) {
+	if refused != nil && !isBottleneck(refused) {
 		return o, refused
 	}
 	if o.loadResult, err = parseWrk(out); err != nil {

@@ -24,17 +24,13 @@ says so where the machine does.`,
 		Example: "  loadtest bench-move\n  loadtest bench-move --quick\n  loadtest bench-move --only pause --moves 1000 -o json\n  loadtest bench-move --only drain --tenants 1000",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := benchmove.Run(cmd.Context(), o)
-			switch {
-			case report == nil:
+			if report == nil {
 				return err
-			case out == "json":
-				return errors.Join(printJSON(report), err)
 			}
-			return errors.Join(report.WriteTable(os.Stdout), err)
+			return errors.Join(out.print(report), err)
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(benchmove.Names(), ", "))
 	f.BoolVar(&o.Quick, "quick", false, "a minute or two, to see that it works")
 	f.IntVar(&o.Rounds, "rounds", 0, "interleaved rounds of what is compared (default 3)")
@@ -46,7 +42,6 @@ says so where the machine does.`,
 	f.IntVar(&o.Bytes, "bytes", 0, "bytes of each of them (default 1048576)")
 	f.IntVar(&o.Changed, "changed", 0, "rows that an undo has to take back (default 100000)")
 	f.StringVar(&o.Source, "source", ".", "the source tree")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
 	f.StringVar(&o.Dir, "data", "", "where the data goes, on a disk (default: the system's directory for temporary files)")
 	f.StringArrayVar(&o.Env, "env", nil, "a setting of the product's processes that is not the default (MOVER_PARALLEL=8)")
 	f.BoolVar(&o.Write, "write", true, "write the result into docs/BENCHMARKS.md, where all figures were measured and --quick is off")

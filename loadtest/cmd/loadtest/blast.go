@@ -32,19 +32,16 @@ six minutes.`,
 			if err != nil {
 				return err
 			}
-			if out == "json" {
-				err = printJSON(report)
-			} else {
-				err = report.WriteTable(os.Stdout)
+			if err := out.print(report); err != nil {
+				return err
 			}
-			if missed := report.Missed(); err == nil && len(missed) > 0 {
-				err = fmt.Errorf("missed: %s", strings.Join(missed, "; "))
+			if missed := report.Missed(); len(missed) > 0 {
+				return fmt.Errorf("missed: %s", strings.Join(missed, "; "))
 			}
-			return err
+			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these, at the rate of a full run: "+strings.Join(blast.Faults(), ", "))
 	f.IntVar(&o.Requests, "requests", 0, "requests to each of the other cells while one is broken (default 100000)")
 	f.IntVar(&o.Rounds, "rounds", 0, "times that each fault comes and goes; the median counts (default 9)")
@@ -52,7 +49,6 @@ six minutes.`,
 	f.IntVar(&o.Herd, "herd", 0, "clients that come back at once, as far as open files allow (default 50000)")
 	f.BoolVar(&o.Quick, "quick", false, "three rounds and a tenth of the requests, to see that it works")
 	f.StringVar(&o.Source, "source", ".", "the source tree, whose version is named")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the router is (default: beside this program)")
 	return cmd
 }
 

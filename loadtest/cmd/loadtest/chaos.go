@@ -33,19 +33,16 @@ broke; the data and the logs are kept then.`,
 			if err != nil {
 				return err
 			}
-			if out == "json" {
-				err = printJSON(report)
-			} else {
-				err = report.WriteTable(os.Stdout)
+			if err := out.print(report); err != nil {
+				return err
 			}
-			if err == nil && !report.OK {
-				err = fmt.Errorf("%d violations; data and logs are in %s; again: loadtest chaos --seed %d", len(report.Violations), report.Data, report.Seed)
+			if !report.OK {
+				return fmt.Errorf("%d violations; data and logs are in %s; again: loadtest chaos --seed %d", len(report.Violations), report.Data, report.Seed)
 			}
-			return err
+			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.Uint64Var(&o.Seed, "seed", 1, "the plan of the faults follows from it")
 	f.IntVar(&o.Kills, "kills", 0, "go on until so many processes were killed; 0: until every kind of fault was aimed once")
 	f.DurationVar(&o.For, "for", 0, "begin no round after so long; 0 sets no bound")
@@ -55,7 +52,6 @@ broke; the data and the logs are kept then.`,
 	f.IntVar(&o.Flood, "flood", 50_000, "rows that the busy neighbour commits in one transaction")
 	f.StringVar(&o.Dir, "data", "", "directory for data and logs (default: a fresh one, removed unless something broke)")
 	f.BoolVar(&o.Keep, "keep", false, "leave the directory in any case")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
 	f.IntVar(&plan, "plan", 0, "print the plan of so many rounds and do nothing")
 	return cmd
 }

@@ -9,10 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cellway/cellway/infra/run"
 	"github.com/cellway/cellway/loadtest/bench"
@@ -68,10 +70,26 @@ func (o *output) Set(s string) error {
 // Type is shown in the help.
 func (*output) Type() string { return "table|json" }
 
+// print shows a report in the form that was asked for.
+func (o output) print(report interface{ WriteTable(w io.Writer) error }) error {
+	if o == "json" {
+		return printJSON(report)
+	}
+	return report.WriteTable(os.Stdout)
+}
+
 func printJSON(v any) error {
 	enc := json.NewEncoder(os.Stdout)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// flags are a command's, with those that all have.
+func flags(cmd *cobra.Command, out *output, binDir *string) *pflag.FlagSet {
+	f := cmd.Flags()
+	f.VarP(out, "output", "o", "how to print the result")
+	f.StringVar(binDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
+	return f
 }
 
 func demoCommand() *cobra.Command {
@@ -91,19 +109,16 @@ promise held.`,
 			if err != nil {
 				return err
 			}
-			if out == "json" {
-				err = printJSON(report)
-			} else {
-				err = report.WriteTable(os.Stdout)
+			if err := out.print(report); err != nil {
+				return err
 			}
-			if err == nil && !report.OK {
-				err = fmt.Errorf("broken promise: %s", strings.Join(report.Broken(), "; "))
+			if !report.OK {
+				return fmt.Errorf("broken promise: %s", strings.Join(report.Broken(), "; "))
 			}
-			return err
+			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.IntVar(&o.Cells, "cells", 3, "cells to start with; one more is added")
 	f.IntVar(&o.Routers, "routers", 2, "routers behind the one endpoint")
 	f.IntVar(&o.Tenants, "tenants", 12, "tenants that work")
@@ -111,7 +126,6 @@ promise held.`,
 	f.Uint64Var(&o.Seed, "seed", 1, "what the tenants do follows from it")
 	f.StringVar(&o.Dir, "data", "", "directory for data and logs (default: a fresh one, removed at the end)")
 	f.BoolVar(&o.Keep, "keep", false, "leave the directory")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
 	return cmd
 }
 
@@ -128,18 +142,13 @@ tree and the go command, for the benchmarks that are Go tests.`,
 			if err != nil {
 				return err
 			}
-			if out == "json" {
-				return printJSON(report)
-			}
-			return report.WriteTable(os.Stdout)
+			return out.print(report)
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(bench.Names(), ", "))
 	f.IntVar(&o.Rounds, "rounds", 3, "interleaved rounds of each figure; the median counts")
 	f.StringVar(&o.Source, "source", ".", "the source tree")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
 	f.BoolVar(&o.Write, "write", true, "write the result into docs/BENCHMARKS.md")
 	return cmd
 }

@@ -30,17 +30,13 @@ says so; a run that origin or load limited is refused.`,
 		Example: "  loadtest peers\n  loadtest peers --quick\n  loadtest peers --only P1-cpu,P3-latency --peers cellway-h1,nginx -o json\n  loadtest peers --from docs/bench-peers.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := measureOrDraw(cmd, o, from)
-			switch {
-			case report == nil || err != nil:
+			if err != nil {
 				return err
-			case out == "json":
-				return printJSON(report)
 			}
-			return report.WriteTable(os.Stdout)
+			return out.print(report)
 		},
 	}
-	f := cmd.Flags()
-	f.VarP(&out, "output", "o", "how to print the result")
+	f := flags(cmd, &out, &o.BinDir)
 	f.StringVar(&from, "from", "", "measure nothing: draw table and plot anew from a whole run's JSON")
 	f.StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(peers.Names(), ", "))
 	f.StringSliceVar(&o.Peers, "peers", nil, "measure only these proxies: cellway-ENGINE, nginx, haproxy, caddy, traefik, reverseproxy, floor")
@@ -54,7 +50,6 @@ says so; a run that origin or load limited is refused.`,
 	f.BoolVar(&o.Unpinned, "unpinned", true, "measure a part again with nothing pinned")
 	f.BoolVar(&o.Build, "build", true, "build Caddy and Traefik where they are not built")
 	f.StringVar(&o.Source, "source", ".", "the source tree")
-	f.StringVar(&o.BinDir, "bin-dir", "", "where the product's binaries are (default: beside this one)")
 	f.BoolVar(&o.Write, "write", true, "write the result into docs/, where all figures and proxies were measured and --quick is off")
 	return cmd
 }

@@ -1,0 +1,49 @@
+package figure
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Size is v, or its default where it is not set: short for a quick look, else whole.
+func Size[T comparable](v T, quick bool, whole, short T) T {
+	var unset T
+	switch {
+	case v != unset:
+		return v
+	case quick:
+		return short
+	}
+	return whole
+}
+
+// Check refuses names that are no figure's, and a source that is no source tree.
+func Check(only, names []string, source string) error {
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("no figure %q; there are %v", name, names)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
+		return fmt.Errorf("a benchmark needs the source tree: %w", err)
+	}
+	return nil
+}
+
+// Programs gives self, or this program where it is "", and the whole path of binDir, where
+// "" is the directory of self: processes have working directories of their own.
+func Programs(self, binDir string) (string, string, error) {
+	var err error
+	if self == "" {
+		if self, err = os.Executable(); err != nil {
+			return "", "", fmt.Errorf("find the binaries: %w", err)
+		}
+	}
+	if binDir == "" {
+		binDir = filepath.Dir(self)
+	}
+	binDir, err = filepath.Abs(binDir)
+	return self, binDir, err
+}
