@@ -89,8 +89,8 @@ func (r *run) placed(cell directory.CellID) int {
 	return n
 }
 
-// addCell starts one more cell and signs up tenants, which must land there: it
-// is the emptiest. The routers must be the processes that they were.
+// addCell starts one more cell and signs up tenants, of whom the first must land there: it
+// is the emptiest, and among few tenants not any more for the next. The routers must be the processes that they were.
 func (r *run) addCell(ctx, work context.Context) error {
 	before := pids(r.stack)
 	cell, err := r.stack.AddCell(ctx)
@@ -109,7 +109,7 @@ func (r *run) addCell(ctx, work context.Context) error {
 		same = same && before[router.ID] == pids(r.stack)[router.ID]
 	}
 	landed := r.placed(r.added)
-	r.report.promise("a cell is added without touching a router", same && landed == newcomers,
+	r.report.promise("a cell is added without touching a router", same && landed > 0,
 		"%d of %d new tenants landed on %s; routers are the same processes: %v", landed, newcomers, r.added, same)
 	return nil
 }
