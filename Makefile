@@ -24,7 +24,7 @@ demo: deps build ## start the whole product, put it to work, break it, and print
 
 test: deps build ## every test, with the race detector, in random order; allocations are counted without it
 	@./infra/deps.sh origins || echo "TestOrigins goes without those; CI does not" >&2
-	BIN_DIR=$(CURDIR)/bin $(GO) test -race -shuffle=on -timeout 20m ./...
+	BIN_DIR=$(CURDIR)/bin $(GO) test -race -shuffle=on -vet=off -timeout 20m ./... # lint vets
 	$(GO) test -run Allocates ./router ./router/h1 # the race detector allocates itself
 
 short: ## the tests that need no server, in under half a minute

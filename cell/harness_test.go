@@ -20,6 +20,7 @@ import (
 	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/projects"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/testkit"
@@ -112,7 +113,7 @@ func openStore(t *testing.T) *store.Store {
 // openOwned is openStore, with the URL of the database's owner.
 func openOwned(t *testing.T) (s *store.Store, owner string) {
 	t.Helper()
-	owner = testkit.Postgres(t)
+	owner = storetest.Postgres(t)
 	u, err := url.Parse(owner)
 	if err != nil {
 		t.Fatal(err)

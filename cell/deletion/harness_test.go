@@ -18,6 +18,7 @@ import (
 	"github.com/cellway/cellway/cell/keep"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
@@ -88,7 +89,7 @@ const ddl = `
 func (w *world) open(t *testing.T, id directory.CellID) *cell {
 	t.Helper()
 	ctx := t.Context()
-	owner := testkit.Postgres(t)
+	owner := storetest.Postgres(t)
 	conn, err := pgx.Connect(ctx, owner)
 	must(t, err)
 	t.Cleanup(func() { conn.Close(context.WithoutCancel(ctx)) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // open is a prepared database of its own, with its owner's connection.
 func open(tb testing.TB) (*store.Store, *pgx.Conn) {
 	tb.Helper()
-	owner := testkit.Postgres(tb)
+	owner := storetest.Postgres(tb)
 	conn, err := pgx.Connect(tb.Context(), owner)
 	if err != nil {
 		tb.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -41,7 +42,7 @@ const effects = `
 
 func open(tb testing.TB) *world {
 	tb.Helper()
-	owner := testkit.Postgres(tb)
+	owner := storetest.Postgres(tb)
 	conn, err := pgx.Connect(tb.Context(), owner)
 	if err != nil {
 		tb.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -28,7 +29,7 @@ const created = "com.cellway.projects.task.created.v1"
 // open is a prepared database of its own, with the owner's connection.
 func open(tb testing.TB) (*store.Store, *pgx.Conn) {
 	tb.Helper()
-	owner := testkit.Postgres(tb)
+	owner := storetest.Postgres(tb)
 	conn, err := pgx.Connect(tb.Context(), owner)
 	if err != nil {
 		tb.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -30,7 +31,7 @@ func appURL(tb testing.TB, owner string) string {
 // gets past row security, not past the guard.
 func open(tb testing.TB, modules ...store.Schema) (*store.Store, *pgx.Conn) {
 	tb.Helper()
-	owner := testkit.Postgres(tb)
+	owner := storetest.Postgres(tb)
 	app := appURL(tb, owner)
 	if err := store.Prepare(tb.Context(), owner, app, modules...); err != nil {
 		tb.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/testkit"
@@ -45,7 +46,7 @@ func as(t *testing.T, raw, user string) string {
 func newCell(t *testing.T, id directory.CellID, ddl string, tables ...string) *cell {
 	t.Helper()
 	ctx := t.Context()
-	owner := testkit.Postgres(t)
+	owner := storetest.Postgres(t)
 	app, mover := as(t, owner, "app_"+string(id)), as(t, owner, "mover_"+string(id))
 	conn, err := pgx.Connect(ctx, owner)
 	if err != nil {

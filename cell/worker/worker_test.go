@@ -17,6 +17,7 @@ import (
 	"github.com/cellway/cellway/cell/fence"
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
+	"github.com/cellway/cellway/cell/store/storetest"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/infra/testkit"
 )
@@ -55,7 +56,7 @@ const effects = `
 
 func open(tb testing.TB) *stack {
 	tb.Helper()
-	return openAt(tb, testkit.Postgres(tb))
+	return openAt(tb, storetest.Postgres(tb))
 }
 
 func openAt(tb testing.TB, owner string) *stack {

@@ -32,7 +32,7 @@ import (
 	"github.com/cellway/cellway/infra/testkit"
 )
 
-// TestMain is also cellctl itself, for the scripts that run it.
+// TestMain is also cellctl itself, for the scripts that run it where nobody has built it.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "cellctl" {
 		main()
@@ -44,13 +44,16 @@ func TestMain(m *testing.M) {
 // against a directory of its own.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	bin := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(self, filepath.Join(bin, "cellctl")); err != nil {
-		t.Fatal(err)
+	bin := os.Getenv("BIN_DIR") // the program itself, as make test has built it: some 500 commands start ten times as fast as with the race detector
+	if bin == "" {
+		bin = t.TempDir()
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(self, filepath.Join(bin, "cellctl")); err != nil {
+			t.Fatal(err)
+		}
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
