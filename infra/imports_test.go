@@ -99,8 +99,7 @@ func forbidden(from, to string, test bool) string {
 	switch {
 	case strings.Contains("/"+to+"/", "/cmd/") && !within(to, parentCmd(from)):
 		return "nobody imports a cmd"
-	case (within(to, "infra/testkit") || within(to, "directory/directorytest")) && !test &&
-		!within(from, "infra/testkit") && !within(from, "directory/directorytest"):
+	case forTests(to) && !test && !forTests(from):
 		return "for tests only"
 	}
 	if i := slices.IndexFunc(contexts, func(c string) bool { return within(to, c) }); i >= 0 && !within(from, contexts[i]) && !within(from, "cell/cmd/cell") &&
@@ -136,4 +135,9 @@ func parentCmd(from string) string {
 		return strings.Join(parts[:i+2], "/")
 	}
 	return "\x00"
+}
+
+// forTests reports whether a package is there for tests.
+func forTests(path string) bool {
+	return within(path, "infra/testkit") || within(path, "directory/directorytest") || within(path, "cell/store/storetest")
 }
