@@ -511,45 +511,6 @@ func TestAClientThatLeavesIsNoFaultOfTheCell(t *testing.T) {
 	eventually(t, "the log line", func() bool { return strings.Contains(w.log.String(), `"status":499`) })
 }
 
-func TestSignupGoesToTheDirectory(t *testing.T) {
-	t.Parallel()
-	dir := httptest.NewServer(named("directory"))
-	t.Cleanup(dir.Close)
-	w := newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) {
-		o.Directory, o.AuthRequired = parseURL(t, dir.URL), true
-	})
-	for _, host := range []string{base, "127.0.0.1:8080", "localhost"} {
-		if a := w.do("POST", host, "/signup", `{"slug":"x"}`); a.StatusCode != 200 || !strings.HasSuffix(a.body, `/signup {"slug":"x"}`) {
-			t.Errorf("%s: got %d %q", host, a.StatusCode, a.body)
-		}
-	}
-	w.want(w.do("POST", base, "/signup", strings.Repeat("x", 65<<10)), 413, problem.TooLarge)
-	w.want(w.do("POST", base, "/signup", "{}", "Cell-Id", "c1"), 400, problem.ReservedHeader)
-	dir.Close()
-	w.want(w.do("POST", base, "/signup", "{}"), 503, problem.Unavailable)
-}
-
-// TestANewTenantIsKnownWhenItIsTold: who has signed up may go on at once.
-func TestANewTenantIsKnownWhenItIsTold(t *testing.T) {
-	t.Parallel()
-	dir := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
-	t.Cleanup(dir.Close)
-	var w *world
-	w = newWorld(t, twoCells(), func(o *router.Options, _ *pool.Limits) {
-		o.Directory = parseURL(t, dir.URL)
-		o.Refresh = func(context.Context) error {
-			w.placed(place(7, "c1", 1, directory.Active), "newcomer")
-			return nil
-		}
-	})
-	if a := w.do("POST", base, "/signup", `{"slug":"newcomer"}`); a.StatusCode != 201 {
-		t.Fatalf("got %d %q", a.StatusCode, a.body)
-	}
-	if a := w.do("GET", "newcomer."+base, "/v1", ""); a.StatusCode != 200 {
-		t.Errorf("got %d %q", a.StatusCode, a.body)
-	}
-}
-
 func TestOneLogLinePerRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, twoCells(), nil)

@@ -61,16 +61,18 @@ func (e Event) entry() ([]any, error) {
 
 // FromEntry reads the event from a stream's entry. Data is nil where it is not there.
 func FromEntry(values map[string]any) (e Event, err error) {
-	body, ok := values[field].(string)
-	apart, isApart := values[fieldApart].(string)
-	if !ok && !isApart {
-		return e, fmt.Errorf("read stream entry: it has no field %q", field)
+	body, whole := values[field].(string)
+	if !whole {
+		var apart bool
+		if body, apart = values[fieldApart].(string); !apart {
+			return e, fmt.Errorf("read stream entry: it has no field %q", field)
+		}
 	}
-	if err := json.Unmarshal([]byte(body+apart), &e); err != nil {
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
 		return e, fmt.Errorf("read stream entry: %w", err)
 	}
-	if isApart {
-		e.Data = nil
+	if !whole {
+		e.Data = nil // JSON has null
 	}
 	return e, nil
 }

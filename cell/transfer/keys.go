@@ -108,8 +108,8 @@ func (s *Server) startKeys(ctx context.Context, r Request, first bool) (wait fun
 // keysAgain brings the tenant's keys in a last round that is asked for again, once its rows
 // are here: whoever stored those may have been killed, or its mover, before the keys had come.
 // Nothing is brought to a tenant that is served here. The error says that this could not be told.
-func (s *Server) keysAgain(ctx context.Context, r Request, have Received) error {
-	if !r.Final || !have.Final {
+func (s *Server) keysAgain(ctx context.Context, r Request) error {
+	if !r.Final {
 		return nil
 	}
 	f, err := fence.Get(ctx, s.Pool, r.Tenant)

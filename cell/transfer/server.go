@@ -153,7 +153,7 @@ func (s *Server) answer(f call) http.Handler {
 func (s *Server) pull(ctx context.Context, r Request) (_ any, err error) {
 	have, err := s.Target.Received(ctx, r.target())
 	if err == nil && have.Final {
-		err = s.keysAgain(ctx, r, have)
+		err = s.keysAgain(ctx, r)
 	}
 	if err != nil || have.Final {
 		return have, err

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/infra/config"
+	"github.com/cellway/cellway/loadtest"
 	"github.com/cellway/cellway/loadtest/figure"
 )
 
@@ -90,7 +91,7 @@ func (o Options) withDefaults() (_ Options, err error) {
 	if err := Check(o.Only); err != nil {
 		return o, err
 	}
-	o.self, o.BinDir, err = figure.Programs(o.self, o.BinDir)
+	o.self, o.BinDir, err = loadtest.Programs(o.self, o.BinDir)
 	return o, err
 }
 

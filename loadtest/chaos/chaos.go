@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/cellway/cellway/infra/stack"
@@ -58,13 +56,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Cells < 2 || o.Tenants < 1 || o.Faults < 1 || o.Flood < 1 || o.Kills < 0 || o.For < 0 {
 		return o, errors.New("chaos needs at least 2 cells, a tenant, a fault a round, and positive bounds")
-	}
-	if o.BinDir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return o, fmt.Errorf("find the binaries: %w", err)
-		}
-		o.BinDir = filepath.Dir(self)
 	}
 	return o, nil
 }

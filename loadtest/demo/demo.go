@@ -12,7 +12,6 @@ import (
 
 	"github.com/cellway/cellway/infra/stack"
 	"github.com/cellway/cellway/loadtest"
-	"github.com/cellway/cellway/loadtest/figure"
 )
 
 // Options say how a demo runs. The zero value of each field means its default.
@@ -39,7 +38,7 @@ func (o Options) withDefaults() (_ Options, err error) {
 	case o.Routers < 1 || o.Changes < 1:
 		return o, errors.New("routers and changes must be positive")
 	}
-	_, o.BinDir, err = figure.Programs("", o.BinDir)
+	_, o.BinDir, err = loadtest.Programs("", o.BinDir)
 	return o, err
 }
 

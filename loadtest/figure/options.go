@@ -31,19 +31,3 @@ func Check(only, names []string, source string) error {
 	}
 	return nil
 }
-
-// Programs gives self, or this program where it is "", and the whole path of binDir, where
-// "" is the directory of self: processes have working directories of their own.
-func Programs(self, binDir string) (string, string, error) {
-	var err error
-	if self == "" {
-		if self, err = os.Executable(); err != nil {
-			return "", "", fmt.Errorf("find the binaries: %w", err)
-		}
-	}
-	if binDir == "" {
-		binDir = filepath.Dir(self)
-	}
-	binDir, err = filepath.Abs(binDir)
-	return self, binDir, err
-}

@@ -58,7 +58,7 @@ func (o Options) withDefaults() (_ Options, err error) {
 	if runtime.NumCPU() < 2 {
 		return o, errors.New("bench-peers needs two cores: one for the proxies and one for origin and load")
 	}
-	o.self, o.BinDir, err = figure.Programs(o.self, o.BinDir)
+	o.self, o.BinDir, err = loadtest.Programs(o.self, o.BinDir)
 	return o, err
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // Postgres is testkit.Postgres with the cell's own schema in it, as store.Prepare leaves it: a copy, which
-// is there in a tenth of the time that all migrations take. A test prepares it for its role and its modules.
+// is there sooner than all migrations are through. A test prepares it for its role and its modules.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
 	url := testkit.PostgresFilled(tb, "cell", func(ctx context.Context, url string) error {

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 // against a directory of its own.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	bin := os.Getenv("BIN_DIR") // the program itself, as make test has built it: some 500 commands start ten times as fast as with the race detector
+	bin := os.Getenv("BIN_DIR") // the program itself, as make test has built it: some 500 commands start faster than with the race detector in them
 	if bin == "" {
 		bin = t.TempDir()
 		self, err := os.Executable()

@@ -16,10 +16,11 @@ func createHint(ctx context.Context, d api, n directory.NewTenant, err error) er
 	if errors.Is(err, problem.NotFound) {
 		return cellHint(ctx, d, string(n.Cell), err)
 	}
-	for kind, names := range map[string][]string{"slug": {n.Slug}, "host": n.Hosts} {
-		if taken := takenHint(ctx, d, 0, kind, names, err); knowsMore(taken) {
-			return taken
-		}
+	if taken := takenHint(ctx, d, 0, "slug", []string{n.Slug}, err); knowsMore(taken) {
+		return taken
+	}
+	if taken := takenHint(ctx, d, 0, "host", n.Hosts, err); knowsMore(taken) {
+		return taken
 	}
 	return withHint(err, problem.Conflict, "cellctl cell list shows each cell's state, room, locality and tier, and whether it is heard of")
 }
