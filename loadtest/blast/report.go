@@ -25,6 +25,7 @@ type Line struct {
 	// Of the other cells: while the fault lasted, and errors at any time.
 	Requests int    `json:"requests"`
 	Errors   int    `json:"errors"`
+	Shed     int    `json:"errors_shed"` // of them: refused by the router with Retry-After
 	Why      string `json:"first_error,omitempty"`
 
 	P99Before float64   `json:"p99_before_ms"`
@@ -58,6 +59,7 @@ func (l *Line) count(o outcome, during bool) {
 		l.Requests += o.sent
 	}
 	l.Errors += o.bad + o.shed
+	l.Shed += o.shed
 	if l.Why == "" {
 		l.Why = o.why
 	}

@@ -168,6 +168,16 @@ func (l *lab) begin(ctx context.Context, pin bool) error {
 	return nil
 }
 
+// again starts a contender anew. One that does not start is left out of the rest.
+func (l *lab) again(ctx context.Context, c *contender) error {
+	err := errors.Join(c.stop(ctx), c.start(ctx, l))
+	if err != nil {
+		l.contenders = slices.DeleteFunc(slices.Clone(l.contenders), func(other *contender) bool { return other == c })
+		l.skip("%s does not start again: %v", c.name, err)
+	}
+	return err
+}
+
 // table is what the directory tells the router: every tenant is in one cell, the origin.
 func (l *lab) table() ([]directory.CellRoute, []directory.Route) {
 	var routes []directory.Route

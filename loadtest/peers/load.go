@@ -11,7 +11,7 @@ type loadSpec struct {
 	Method  string        `json:"method"`
 	Path    string        `json:"path"`
 	Body    int           `json:"body"`
-	Tenants int           `json:"tenants"`
+	Tenants int           `json:"tenants"` // in turn; 0 is all
 	Close   bool          `json:"close"`   // each request has a connection of its own
 	Resumed bool          `json:"resumed"` // of handshakes: by the ticket of the first
 }

@@ -39,7 +39,10 @@ const maxShare = 0.8
 // offer runs our generator against a contender. What it brought is there also beside
 // a bottleneck: a lower bound of what the contender carries.
 func (l *lab) offer(ctx context.Context, c *contender, spec loadSpec) (offered, error) {
-	spec.Addr, spec.Tenants = c.plain, l.o.Tenants
+	spec.Addr = c.plain
+	if spec.Tenants == 0 {
+		spec.Tenants = l.o.Tenants
+	}
 	if spec.For == 0 {
 		spec.For = l.o.For
 	}

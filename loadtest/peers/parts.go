@@ -11,7 +11,10 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/cellway/cellway/infra/local"
 )
 
 // A part is something that the router does beside relaying, as its profile names it:
@@ -20,59 +23,100 @@ type part struct {
 	kind string
 	of   []string
 	goal string
+	few  bool // while few tenants are active
 }
 
 // parts are held to the router's functions by a test.
 var parts = []part{
-	{"P16 look-up", []string{`router/identify\.`, `router/table\.`, `router\.\(\*Router\)\.decide`}, "<= 5"},
-	{"P16 assertion", []string{`router/sign\.\(\*Assertions\)`, `directory/token\.\(\*Signer\)`}, "<= 5"},
-	{"P17 metrics", []string{`router\.\(\*metrics\)`, `infra/telemetry\.\(\*Histogram\)`, `client_golang/prometheus\.`}, "<= 5"},
-	{"P17 limits", []string{`router\.\(\*direct\)\.admit`, `router/guard\.`, `router/pool\.`}, "<= 5"},
-	{"log and span", []string{`infra/telemetry\.\(\*Line\)`, `infra/telemetry\.\(\*sink\)`, `infra/telemetry\.Append`, `log/slog\.`, `go\.opentelemetry\.io/`}, ""},
+	{"P16 look-up", []string{`router/identify\.`, `router/table\.`, `router\.\(\*Router\)\.decide`}, "<= 5", false},
+	{"P16 assertion", []string{`router/sign\.\(\*Assertions\)`, `directory/token\.\(\*Signer\)`}, "<= 5", false},
+	{"P17 metrics", []string{`router\.\(\*metrics\)`, `infra/telemetry\.\(\*Histogram\)`, `client_golang/prometheus\.`}, "<= 5", true},
+	{"P17 limits", []string{`router\.\(\*direct\)\.admit`, `router/guard\.`, `router/pool\.`}, "<= 5", true},
+	{"log and span", []string{`infra/telemetry\.\(\*Line\)`, `infra/telemetry\.\(\*sink\)`, `infra/telemetry\.Append`, `log/slog\.`, `go\.opentelemetry\.io/`}, "", false},
 }
 
 const (
 	// profiled is how many loads long the profile is: a core that works has 100 samples a second,
 	// and a part of one percent of them one.
 	profiled = 10
-	// enough is how many samples a profile must have. The kernel takes them with its tick, which a core that works in
-	// bursts and sleeps between mostly has not, so that one of three times had 31 where 900 were expected.
+	// few is how many tenants are active where the design says how many: what is kept of a hundred thousand is in no cache.
+	few = 10_000
+	// enough is how many samples a profile must have.
 	enough = 400
 )
 
 func partsFigure() *measure {
 	m := &measure{
 		Figure: describe("P16-P17-parts", "what look-up, assertion, limits and metrics cost beside the bare relay",
-			"a CPU profile of our router under ten loads of P1, half a minute, at half as many requests again; of all samples with the part in their stack, the share of those with none of the parts. A part that no sample shows, and a profile of under 400 samples, is not measured."),
+			"a CPU profile of our router under ten loads of P1, half a minute, at half as many requests again, its core kept awake, once of 100,000 tenants in turn and once of 10,000, of which limits and metrics are told; of all samples with the part in their stack, the share of those with none of the parts. A part that no sample shows, and a profile of under 400 samples, is not measured."),
 		unit: "%", rounds: 3, self: true, goals: map[string]string{},
 	}
 	for _, p := range parts {
 		m.goals[p.kind] = p.goal
 	}
 	m.run = func(ctx context.Context, l *lab, c *contender) (map[string]float64, error) {
-		file := filepath.Join(l.dir, "profile-"+c.name)
-		fetched := make(chan error, 1)
-		seconds := max(1, int(profiled*l.o.For.Seconds()))
-		go func() {
-			b, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.admin, seconds))
-			fetched <- errors.Join(err, os.WriteFile(file, b, 0o600))
-		}()
-		rate, err := l.usualRate(ctx, c)
-		if err == nil {
-			_, err = l.offer(ctx, c, loadSpec{Path: kilobyte, Rate: rate + rate/2, For: time.Duration(seconds) * time.Second})
-		}
-		if err := errors.Join(err, <-fetched); err != nil {
+		asleep, err := l.awake()
+		if err != nil {
 			return nil, err
 		}
-		got, err := shares(ctx, file, parts, enough)
-		for _, p := range parts {
-			if _, seen := got[p.kind]; err == nil && !seen {
-				m.fail(join(c.name, p.kind), "not seen: no sample shows it")
+		defer asleep()
+		got := map[string]float64{}
+		for _, fewer := range []bool{false, true} {
+			file, tenants := filepath.Join(l.dir, "profile-"+c.name), l.o.Tenants
+			if fewer {
+				tenants = min(few, tenants)
+			}
+			if err := l.profile(ctx, c, file, tenants); err != nil {
+				return nil, err
+			}
+			part, err := shares(ctx, file, parts, enough)
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range parts {
+				share, seen := part[p.kind]
+				switch {
+				case p.few != fewer:
+				case seen:
+					got[p.kind] = share
+				default:
+					m.fail(join(c.name, p.kind), "not seen: no sample shows it")
+				}
 			}
 		}
-		return got, err
+		return got, nil
 	}
 	return m
+}
+
+// profile profiles the contender while so many tenants ask in turn.
+func (l *lab) profile(ctx context.Context, c *contender, file string, tenants int) error {
+	fetched := make(chan error, 1)
+	seconds := max(1, int(profiled*l.o.For.Seconds()))
+	go func() {
+		b, err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.admin, seconds))
+		fetched <- errors.Join(err, os.WriteFile(file, b, 0o600))
+	}()
+	rate, err := l.usualRate(ctx, c)
+	if err == nil {
+		_, err = l.offer(ctx, c, loadSpec{Path: kilobyte, Rate: rate + rate/2, For: time.Duration(seconds) * time.Second, Tenants: tenants})
+	}
+	return errors.Join(err, <-fetched)
+}
+
+// awake keeps the proxy's core from sleeping, by a loop that runs when nothing else would, until asleep is called. The
+// kernel samples a process with its tick, which a core that sleeps between bursts mostly has not: one of three profiles
+// had 31 samples where 900 were expected.
+func (l *lab) awake() (asleep func(), err error) {
+	path, args, err := pinned(l.proxyCore, "chrt", "--idle", "0", "sh", "-c", "while :; do :; done")
+	if err != nil {
+		return nil, err
+	}
+	loop, err := local.Start(local.Command{Name: "awake", Path: path, Args: args, Env: os.Environ(), Log: filepath.Join(l.dir, "awake.log"), OnOrphan: syscall.SIGKILL})
+	if err != nil {
+		return nil, err
+	}
+	return loop.Kill, nil
 }
 
 // shares has the profile, which must have so many samples, read once for each part.
