@@ -65,6 +65,9 @@ type plan struct {
 	priority, accept string // the fields
 	bearer           string // of kept: what the cell gets instead; "" is nothing
 
+	peer     netip.Addr // of the flights so far, which are mostly of one connection
+	peerText string
+
 	// What the strings are made of, kept from flight to flight.
 	idText, parentText, tenantText, limitText, userText, assertText []byte
 }
@@ -227,10 +230,8 @@ func (d *direct) say(f *h1.Flight, p *plan) {
 		f.Fields = append(f.Fields, h1.Field{Name: "traceparent", Value: p.parent})
 	}
 	if p.said.Limited() {
-		p.limitText = p.said.AppendPolicy(p.limitText[:0])
-		n := len(p.limitText)
-		p.limitText = p.said.AppendLeft(p.limitText)
-		f.Reply = append(f.Reply, h1.Field{Name: "RateLimit-Policy", Value: text(p.limitText[:n])}, h1.Field{Name: "RateLimit", Value: text(p.limitText[n:])})
+		p.limitText = p.said.AppendLeft(p.limitText[:0])
+		f.Reply = append(f.Reply, h1.Field{Name: "RateLimit-Policy", Value: p.said.Policy()}, h1.Field{Name: "RateLimit", Value: text(p.limitText)})
 	}
 	if f.Peer != "" {
 		f.Fields = append(f.Fields, h1.Field{Name: "X-Forwarded-For", Value: f.Peer})
@@ -271,11 +272,16 @@ func (d *direct) admit(f *h1.Flight, p *plan, decided *Decision) (passes bool, e
 		p.know(decided)
 		return true, nil
 	}
-	peer, err := netip.ParseAddr(f.Peer)
-	if err != nil || g.Trusts(peer) {
+	if f.Peer != p.peerText {
+		if p.peer, err = netip.ParseAddr(f.Peer); err != nil {
+			return false, nil
+		}
+		p.peerText = f.Peer
+	}
+	if g.Trusts(p.peer) {
 		return false, nil
 	}
-	p.guard, p.first = g, g.CheckClient(peer)
+	p.guard, p.first = g, g.CheckClient(p.peer)
 	if p.said = p.first; p.first.Err != nil {
 		return true, p.first.Err
 	}

@@ -84,6 +84,6 @@ func tell(w http.ResponseWriter, v *guard.Verdict) {
 		return
 	}
 	var b [64]byte
-	w.Header().Set("RateLimit-Policy", string(v.AppendPolicy(b[:0])))
+	w.Header().Set("RateLimit-Policy", v.Policy())
 	w.Header().Set("RateLimit", string(v.AppendLeft(b[:0])))
 }

@@ -15,11 +15,10 @@ import (
 func clientBucket(a netip.Addr) bucket {
 	a = a.Unmap()
 	b := a.As16()
-	k := bucket{hi: binary.BigEndian.Uint64(b[:8])}
 	if a.Is4() {
-		k.lo = binary.BigEndian.Uint64(b[8:])
+		return bucket{of: binary.BigEndian.Uint64(b[8:]), kind: anIPv4}
 	}
-	return k
+	return bucket{of: binary.BigEndian.Uint64(b[:8]), kind: anIPv6}
 }
 
 // trusts reports whether an address is a hop of ours, on whatever link: no prefix contains

@@ -272,7 +272,7 @@ func (g *Guard) counted(v Verdict, reason string) Verdict {
 }
 
 func tenantBucket(t directory.TenantID, limit uint32) bucket {
-	return bucket{hi: uint64(t), limit: limit}
+	return bucket{of: uint64(t), kind: aTenant, limit: limit}
 }
 
 // tierOf is a tenant's limits.

@@ -47,11 +47,11 @@ func TestBuckets(t *testing.T) {
 		{9 * second, allowance{ok: true, remaining: 2, reset: time.Second}},
 		{8 * second, allowance{ok: true, remaining: 0, reset: 3 * time.Second}}, // a clock that went back gives nothing away
 	} {
-		if got := b.take(bucket{hi: 7}, l, tt.at); got != tt.want {
+		if got := b.take(bucket{of: 7}, l, tt.at); got != tt.want {
 			t.Errorf("at %v: got %+v, want %+v", time.Duration(tt.at), got, tt.want)
 		}
 	}
-	if got := b.take(bucket{hi: 8}, l, 0); got.remaining != 2 {
+	if got := b.take(bucket{of: 8}, l, 0); got.remaining != 2 {
 		t.Errorf("another's bucket: got %+v", got)
 	}
 }
@@ -62,7 +62,7 @@ func TestAShorterLimitUnlocks(t *testing.T) {
 	t.Parallel()
 	b := newBuckets(64)
 	long, short := Rate{Requests: 1, Window: 24 * time.Hour}.limit(2, "x"), Rate{Requests: 2, Window: 2 * time.Second}.limit(2, "x")
-	b.take(bucket{hi: 7}, long, 0)
+	b.take(bucket{of: 7}, long, 0)
 	second := int64(time.Second)
 	for _, tt := range []struct {
 		at   int64
@@ -72,7 +72,7 @@ func TestAShorterLimitUnlocks(t *testing.T) {
 		{second / 2, allowance{reset: 3 * time.Second / 2, retry: time.Second / 2}},
 		{second, allowance{ok: true, remaining: 0, reset: 2 * time.Second}},
 	} {
-		if got := b.take(bucket{hi: 7}, short, tt.at); got != tt.want {
+		if got := b.take(bucket{of: 7}, short, tt.at); got != tt.want {
 			t.Errorf("at %v: got %+v, want %+v", time.Duration(tt.at), got, tt.want)
 		}
 	}
@@ -116,7 +116,7 @@ func TestBucketsAreBounded(t *testing.T) {
 	b := newBuckets(64 * 32)
 	l := Rate{Requests: 1, Window: time.Second}.limit(1, "x")
 	for n := range uint64(100_000) {
-		b.take(bucket{hi: n}, l, int64(n)*1000)
+		b.take(bucket{of: n}, l, int64(n)*1000)
 	}
 	if got := b.len(); got > 64*32 {
 		t.Errorf("got %d buckets, want at most %d", got, 64*32)
@@ -290,11 +290,11 @@ func TestRateLimitHeaders(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t, "tiers: {default: {requests: 100, window: 1m}}\nroutes: [{name: slow, prefix: /slow, requests: 5, window: 10s}]")
 	v := g.Check(&Request{Path: "/x", Tenant: 1})
-	if p, l := string(v.AppendPolicy(nil)), string(v.AppendLeft(nil)); !v.Limited() || p != `"default";q=100;w=60` || l != `"default";r=99;t=1` {
+	if p, l := v.Policy(), string(v.AppendLeft(nil)); !v.Limited() || p != `"default";q=100;w=60` || l != `"default";r=99;t=1` {
 		t.Errorf("got %s and %s", p, l)
 	}
 	v = g.Check(&Request{Path: "/slow", Tenant: 1})
-	if p, l := string(v.AppendPolicy(nil)), string(v.AppendLeft(nil)); p != `"slow";q=5;w=10` || l != `"slow";r=4;t=2` {
+	if p, l := v.Policy(), string(v.AppendLeft(nil)); p != `"slow";q=5;w=10` || l != `"slow";r=4;t=2` {
 		t.Errorf("the nearer limit: got %s and %s", p, l)
 	}
 	if v := newGuard(t, "").Check(&Request{Tenant: 1}); v.Limited() {
@@ -325,7 +325,7 @@ trusted: [10.0.0.0/8]`,
 				t.Fatal(v.Err, client.Err)
 			}
 			if v.Limited() {
-				b = v.AppendLeft(v.AppendPolicy(b[:0]))
+				b = v.AppendLeft(append(b[:0], v.Policy()...))
 			}
 			g.Done(v)
 			g.Done(client)

@@ -16,12 +16,8 @@ func (v Verdict) Tighter(o Verdict) Verdict {
 	return o
 }
 
-// AppendPolicy appends the value of RateLimit-Policy: what is allowed.
-func (v *Verdict) AppendPolicy(b []byte) []byte {
-	b = append(append(append(b, '"'), v.limit.name...), `";q=`...)
-	b = strconv.AppendInt(b, int64(v.limit.quota), 10)
-	return strconv.AppendInt(append(b, ";w="...), seconds(v.limit.window), 10)
-}
+// Policy is the value of RateLimit-Policy: what is allowed.
+func (v *Verdict) Policy() string { return v.limit.policy }
 
 // AppendLeft appends the value of RateLimit: what is left of it.
 func (v *Verdict) AppendLeft(b []byte) []byte {

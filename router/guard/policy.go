@@ -193,7 +193,7 @@ func (r Rate) limit(id uint32, name string) *limit {
 		return nil
 	}
 	return &limit{
-		id: id, name: name, quota: r.Requests, window: r.Window, burst: r.burst(),
+		id: id, name: name, policy: fmt.Sprintf(`"%s";q=%d;w=%d`, name, r.Requests, seconds(r.Window)), burst: r.burst(),
 		interval: r.interval(),
 	}
 }

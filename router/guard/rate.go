@@ -2,20 +2,26 @@ package guard
 
 import (
 	"math"
-	"math/bits"
 	"sync"
 	"time"
 )
 
 // A bucket names one allowance: whose it is (a tenant, or a client's address) and
-// which limit it is of.
+// which limit it is of. It has no gaps, so that maps take it for so many bytes.
 type bucket struct {
-	hi, lo uint64
-	limit  uint32
+	of    uint64
+	kind  uint32 // of owner
+	limit uint32
 }
 
+const (
+	aTenant uint32 = iota
+	anIPv4
+	anIPv6
+)
+
 func (b bucket) hash() uint64 {
-	h := b.hi*0x9e3779b97f4a7c15 ^ bits.RotateLeft64(b.lo*0xbf58476d1ce4e5b9, 31) ^ uint64(b.limit)*0x94d049bb133111eb
+	h := b.of*0x9e3779b97f4a7c15 ^ uint64(b.kind)*0xbf58476d1ce4e5b9 ^ uint64(b.limit)*0x94d049bb133111eb
 	return h ^ h>>29
 }
 
@@ -23,8 +29,7 @@ func (b bucket) hash() uint64 {
 type limit struct {
 	id       uint32
 	name     string // as the RateLimit headers say it
-	quota    int    // per window, for the headers
-	window   time.Duration
+	policy   string // the RateLimit-Policy header
 	interval time.Duration
 	burst    int
 }

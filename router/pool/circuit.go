@@ -62,14 +62,18 @@ func (c *circuit) admits(address string, inside int64) bool {
 	switch {
 	case inside == 0:
 		c.heard.Store(int64(now))
-	case c.silent():
+	case c.silentAt(now):
 		c.suspect(address)
 	}
 	return true
 }
 
 // silent reports whether the cell has said nothing for long enough to be asked.
-func (c *circuit) silent() bool { return c.clock()-time.Duration(c.heard.Load()) > suspectAfter }
+func (c *circuit) silent() bool { return c.silentAt(c.clock()) }
+
+func (c *circuit) silentAt(now time.Duration) bool {
+	return now-time.Duration(c.heard.Load()) > suspectAfter
+}
 
 // elsewhere reports whether address is not the one that is known to be dead. The
 // request that finds out is the first to try it.
