@@ -38,11 +38,15 @@ func TestOnlyARoutersWordComesIn(t *testing.T) {
 		if got := decode[document](t, h.want(421, q)); got.Code != "assertion-refused" { // not 401: a client's token may be good
 			t.Errorf("%s: got code %q", name, got.Code)
 		}
+		q.method = "HEAD"
+		if got := h.want(421, q).header.Get(token.RefusalHeader); got != "assertion-refused" {
+			t.Errorf("%s, to HEAD: got the kind %q", name, got)
+		}
 	}
 	want := `
 		# HELP cell_admission_rejected_total Requests turned away before their operation ran.
 		# TYPE cell_admission_rejected_total counter
-		cell_admission_rejected_total{reason="assertion"} 5
+		cell_admission_rejected_total{reason="assertion"} 9
 		cell_admission_rejected_total{reason="rate"} 0
 		cell_admission_rejected_total{reason="stale_epoch"} 0
 		cell_admission_rejected_total{reason="token"} 0

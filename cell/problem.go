@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/cellway/cellway/directory/token"
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/infra/telemetry"
@@ -27,7 +28,11 @@ const retrySoon = time.Second
 // Problem answers with err: as the problem it is, or as what its cause means to a
 // caller. The text of other errors is logged and not sent.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
-	telemetry.Problem(w, r, source, classify(halfDone(r, err)))
+	err = classify(halfDone(r, err))
+	if r.Method == http.MethodHead { // the answer to which has no document
+		w.Header().Set(token.RefusalHeader, string(problem.KindOf(err)))
+	}
+	telemetry.Problem(w, r, source, err)
 }
 
 // halfDone is what the fence's refusal means to a caller whose request has committed

@@ -194,7 +194,7 @@ func TestStaticStability(t *testing.T) {
 	tab := first.router.Table
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 2)
-	go func() { done <- router.Follow(ctx, dir, "router-1", tab, first.router.Log) }()
+	go func() { done <- first.router.Follow(ctx, polled{dir}, "router-1") }()
 	go func() { done <- table.NewDisk(path, "", tab, first.router.Log).Run(ctx) }()
 	eventually(t, "loading", tab.Loaded)
 	if err := dir.Heartbeat(ctx, "c1", "i"); err != nil {
@@ -223,7 +223,7 @@ func TestStaticStability(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, stop = context.WithCancel(t.Context())
-	go func() { done <- router.Follow(ctx, deadFeed{}, "router-1", again, second.router.Log) }()
+	go func() { done <- second.router.Follow(ctx, polled{deadFeed{}}, "router-1") }()
 	if a := second.do("GET", "acme."+base, "/", ""); a.StatusCode != 200 || !strings.HasPrefix(a.body, "c1 ") {
 		t.Errorf("from disk: got %d %s", a.StatusCode, a.body)
 	}

@@ -89,7 +89,7 @@ func TestF14CutOffForSevenDays(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- router.Follow(ctx, feed, "r1", tab, rt.Log) }()
+		go func() { done <- rt.Follow(ctx, polled{feed}, "r1") }()
 		time.Sleep(time.Second)
 		ask := func(want string) {
 			t.Helper()
@@ -144,11 +144,9 @@ func heap() uint64 {
 func TestF15AFeedThatLies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := directorytest.NewMemory()
-		tab := table.New()
 		feed := &lyingFeed{Feed: m}
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
+		tab, stop := following(t, feed)
+		defer stop()
 		for _, id := range []directory.CellID{"c1", "c2"} {
 			if _, err := m.AddCell(t.Context(), directory.Cell{ID: id, Address: "http://" + string(id), Capacity: 100, Incarnation: "db"}); err != nil {
 				t.Fatal(err)
@@ -196,10 +194,6 @@ func TestF15AFeedThatLies(t *testing.T) {
 				t.Errorf("%s: got %+v, %v, want %+v", r.Slug, e, ok, r.Placement)
 			}
 		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -207,11 +201,10 @@ func TestF15AFeedThatLies(t *testing.T) {
 // none is given up on after two beats, again and again, and asked anew.
 func TestF15ASilentStreamIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, tab := directorytest.NewMemory(), table.New()
+		m := directorytest.NewMemory()
 		feed := &stuckFeed{Feed: m}
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
+		tab, stop := following(t, feed)
+		defer stop()
 		time.Sleep(3 * time.Second)
 		if since := time.Since(tab.Confirmed()); since > time.Second {
 			t.Errorf("idle: last heard of %v ago, want one beat", since)
@@ -228,10 +221,6 @@ func TestF15ASilentStreamIsNoticed(t *testing.T) {
 		time.Sleep(6 * time.Second) // one question may be out yet
 		if tab.View().Version() != 1 {
 			t.Errorf("at version %d, want 1", tab.View().Version())
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }
@@ -266,11 +255,10 @@ func TestF15ARestoredRecordIsTaken(t *testing.T) {
 			}
 			return m
 		}
-		tab, feed := table.New(), &swappedFeed{}
+		feed := &swappedFeed{}
 		feed.at.Store(record(50))
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
+		tab, stop := following(t, feed)
+		defer stop()
 		time.Sleep(3 * time.Second)
 		before := tab.View().Version()
 		restored := record(40)
@@ -286,10 +274,6 @@ func TestF15ARestoredRecordIsTaken(t *testing.T) {
 		}
 		if w, err := restored.Watermark(t.Context()); err != nil || w.Watermark != tab.View().Version() || w.Watermark <= before {
 			t.Errorf("watermark: got %+v, %v, want r1 at the table's version, above %d", w, err, before)
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -29,6 +29,14 @@ import (
 
 var engines = []string{"std", "h1", "loop"}
 
+// once skips a test in which no engine has a part on all of them but the first.
+func once(t *testing.T) {
+	t.Helper()
+	if engine != engines[0] {
+		t.Skip("it is the same on each engine")
+	}
+}
+
 // guarded is a world with a policy.
 func guarded(t *testing.T, engine, policy string, cells map[directory.CellID]http.Handler, changes ...func(*router.Options)) *world {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/cellway/cellway/directory"
@@ -13,33 +12,23 @@ import (
 	"github.com/cellway/cellway/router/table"
 )
 
-// Follow keeps t up to date with feed until ctx ends, acknowledging as router
-// what t serves. A directory that is dead costs a log line now and then.
-func Follow(ctx context.Context, feed directory.Feed, router string, t *table.Table, log *slog.Logger) error {
-	return follow(ctx, feed, client.WatchOptions{Router: router}, t, log)
-}
-
 // A Feed is what a Router follows.
 type Feed interface {
 	directory.Feed
 	Poll(ctx context.Context, router string, since directory.Version, wait time.Duration, has directory.Report) (directory.Update, error)
 }
 
-// Follow is the function of that name for the Router's table, and takes the router's
-// part in roll-outs.
+// Follow keeps the Router's table up to date with feed until ctx ends, acknowledging as id
+// what it serves, and takes the router's part in roll-outs. A directory that is dead costs a
+// log line now and then.
 func (rt *Router) Follow(ctx context.Context, feed Feed, id string) error {
-	fares := &health{cells: rt.metrics.cells}
-	return follow(ctx, feed, client.WatchOptions{
-		Router: id,
-		Poll: func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
-			has := fares.of(rt.Table.Part())
-			has.Refused = rt.Table.Refusal()
-			return feed.Poll(ctx, router, since, wait, has)
-		},
-	}, rt.Table, rt.Log)
-}
-
-func follow(ctx context.Context, feed directory.Feed, o client.WatchOptions, t *table.Table, log *slog.Logger) error {
+	t, log, fares := rt.Table, rt.Log, &health{cells: rt.metrics.cells}
+	o := client.WatchOptions{Router: id}
+	o.Poll = func(ctx context.Context, router string, since directory.Version, wait time.Duration) (directory.Update, error) {
+		has := fares.of(t.Part())
+		has.Refused = t.Refusal()
+		return feed.Poll(ctx, router, since, wait, has)
+	}
 	o.At = func() directory.Version { return t.View().Version() } // RefreshFrom brings it further, too
 	o.Apply = func(ctx context.Context, u directory.Update) error {
 		if err := t.Apply(u); err != nil {

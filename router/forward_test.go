@@ -393,7 +393,7 @@ func TestARefusedAssertionIsNotTheClients(t *testing.T) {
 		asked.Add(1)
 		_, _ = io.Copy(io.Discard, r.Body)
 		if _, err := w.assertion.For(token.OfCell("c1")).CheckAssertion(r.Header.Get(token.AssertionHeader), "c1", time.Now().Add(time.Duration(ahead.Load()))); err != nil {
-			problem.Write(rw, err, problem.Where{Source: "cell"})
+			sendsAway(rw, r, err)
 		}
 	})
 	w = newWorld(t, map[directory.CellID]http.Handler{"c1": checks}, func(o *router.Options, _ *pool.Limits) {
@@ -410,14 +410,20 @@ func TestARefusedAssertionIsNotTheClients(t *testing.T) {
 	}
 	ahead.Store(int64(10 * time.Second))
 	before := asked.Load()
-	for method, body := range map[string]string{"GET": "", "POST": "x", "PUT": strings.Repeat("x", 100<<10)} {
-		a := ask(method, body)
-		if w.want(a, 503, problem.Unavailable); a.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+	for method, body := range map[string]string{"GET": "", "HEAD": "", "POST": "x", "PUT": strings.Repeat("x", 100<<10)} {
+		a, code := ask(method, body), problem.Unavailable
+		if method == "HEAD" {
+			code = "" // without a document
+		}
+		if w.want(a, 503, code); a.Header.Get("Retry-After") == "" || a.Header.Get(token.RefusalHeader) != "" {
+			t.Errorf("%s: got %v", method, a.Header)
 		}
 	}
-	if n := asked.Load() - before; n != 3 || w.metric("router_assertions_refused_total") != 3 {
-		t.Errorf("the cell was asked %d times, and %v refusals were counted, want 3", n, w.metric("router_assertions_refused_total"))
+	if n := asked.Load() - before; n != 4 || w.metric("router_assertions_refused_total") != 4 {
+		t.Errorf("the cell was asked %d times, and %v refusals were counted, want 4", n, w.metric("router_assertions_refused_total"))
+	}
+	if n := w.metric("router_holds_total"); n != 0 {
+		t.Errorf("%v requests were held for a table that nobody will make", n)
 	}
 }
 

@@ -29,7 +29,10 @@ func TestOnlyTheFencesRefusalIsRepeated(t *testing.T) {
 			_, _ = io.WriteString(w, body)
 		}
 	}
-	moved := func(w http.ResponseWriter, _ *http.Request) { stale(w, "moved") }
+	moved := func(w http.ResponseWriter, r *http.Request) { sendsAway(w, r, problem.New(problem.Stale, "not mine")) }
+	another := func(w http.ResponseWriter, r *http.Request) {
+		sendsAway(w, r, problem.New(problem.Misdirected, "not here"))
+	}
 	for name, tt := range map[string]struct {
 		cell   http.HandlerFunc
 		method string
@@ -39,6 +42,8 @@ func TestOnlyTheFencesRefusalIsRepeated(t *testing.T) {
 		"nothing, to DELETE":    {says("", ""), "DELETE", 502},
 		"nothing, to GET":       {says("", ""), "GET", 502},
 		"nothing, to HEAD":      {says("", ""), "HEAD", 502},
+		"another one, to HEAD":  {another, "HEAD", 502},
+		"of before, to HEAD":    {says(problem.ContentType, ""), "HEAD", 503},
 		"a page":                {says("text/html", "<h1>421</h1>"), "POST", 502},
 		"another problem":       {says(problem.ContentType, `{"code":"misdirected"}`), "POST", 502},
 		"a problem's type only": {says(problem.ContentType, ""), "POST", 502},

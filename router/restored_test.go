@@ -9,10 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
 	"github.com/cellway/cellway/infra/problem"
 	"github.com/cellway/cellway/router"
+	"github.com/cellway/cellway/router/identify"
 	"github.com/cellway/cellway/router/table"
 )
 
@@ -31,12 +34,28 @@ func recordOf20(t *testing.T, address string) *directorytest.Memory {
 	return m
 }
 
-func following(t *testing.T, feed directory.Feed) (*table.Table, func()) {
-	tab := table.New()
-	ctx, stop := context.WithCancel(t.Context())
+// A polled is a feed that does not ask how its router fares.
+type polled struct{ directory.Feed }
+
+// Poll implements router.Feed.
+func (f polled) Poll(ctx context.Context, r string, since directory.Version, wait time.Duration, _ directory.Report) (directory.Update, error) {
+	return f.Changes(ctx, r, since, wait)
+}
+
+// following is the table of a router r1 that follows feed until stop is called.
+func following(t *testing.T, feed directory.Feed) (tab *table.Table, stop func()) {
+	t.Helper()
+	rt := router.New(router.Options{Chain: &identify.Chain{}, Table: table.New(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- router.Follow(ctx, feed, "r1", tab, slog.New(slog.DiscardHandler)) }()
-	return tab, func() { stop(); <-done }
+	go func() { done <- rt.Follow(ctx, polled{feed}, "r1") }()
+	return rt.Table, func() {
+		end()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		rt.Close()
+	}
 }
 
 // TestACellStaysWhereItIsUntilItIsHeard: a backup has a cell's address of before.

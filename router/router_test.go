@@ -48,7 +48,7 @@ func (e eachEngine) Run() int {
 	otel.SetTracerProvider(noop.NewTracerProvider())
 	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator())
 	code := 0
-	for _, engine = range []string{"std", "h1", "loop"} {
+	for _, engine = range engines {
 		code = max(code, e.m.Run())
 	}
 	return code
@@ -315,6 +315,14 @@ func twoCells() map[directory.CellID]http.Handler {
 // stale answers as a cell that knows a newer epoch.
 func stale(w http.ResponseWriter, state string) {
 	problem.Write(w, problem.New(problem.Stale, "not mine").With("state", state), problem.Where{Source: "cell"})
+}
+
+// sendsAway answers with a problem as a cell, whatever the method.
+func sendsAway(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Method == http.MethodHead {
+		w.Header().Set(token.RefusalHeader, string(problem.KindOf(err)))
+	}
+	problem.Write(w, err, problem.Where{Source: "cell"})
 }
 
 func parseURL(tb testing.TB, s string) *url.URL {

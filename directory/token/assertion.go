@@ -16,6 +16,10 @@ import (
 // AssertionHeader carries the router's assertion to the cell.
 const AssertionHeader = "Cell-Assertion"
 
+// RefusalHeader carries the kind of a cell's problem where the answer has no document: to
+// HEAD. Routers pass on none of its names.
+const RefusalHeader = "Cell-Refusal"
+
 // ReservedPrefix starts, after folding case and "_" to "-", every header name
 // that is ours; from outside such a header is refused, not stripped.
 const ReservedPrefix = "cell-"

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -112,6 +113,15 @@ func (i *Identity) ServerConfig(roles ...string) *tls.Config {
 	})
 	c.MinVersion, c.CipherSuites, c.SessionTicketsDisabled = tls.VersionTLS12, suites(), true
 	return c
+}
+
+// PeerLeft is how long the certificate goes on counting that a connection was opened with,
+// which a ServerConfig has let in: nobody else looks at that after the handshake.
+func PeerLeft(s *tls.ConnectionState, now time.Time) time.Duration {
+	if s == nil || len(s.PeerCertificates) == 0 {
+		return 0
+	}
+	return s.PeerCertificates[0].NotAfter.Sub(now)
 }
 
 // PeerRole is the role of who is at the other end of a connection that a

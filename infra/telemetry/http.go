@@ -102,6 +102,9 @@ func serve(next http.Handler, w *StatusWriter, r *http.Request, source string, r
 			return
 		case cause == http.ErrAbortHandler: //nolint:errorlint // a value of panic, never wrapped
 			req.Err = http.ErrAbortHandler
+			if left := r.Context().Err(); left != nil { // the client, which is no error of ours
+				req.Err = left
+			}
 			panic(cause)
 		}
 		req.Err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())

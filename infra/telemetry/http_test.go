@@ -184,6 +184,27 @@ func TestPanicAfterTheAnswerBeganCutsIt(t *testing.T) {
 	}
 }
 
+// TestWhoLeavesIsNoErrorOfOurs: an answer that is cut is one, unless its client has left.
+func TestWhoLeavesIsNoErrorOfOurs(t *testing.T) {
+	t.Parallel()
+	for left, want := range map[bool]string{false: "ERROR", true: "INFO"} {
+		ctx, leave := context.WithCancel(t.Context())
+		if left {
+			leave()
+		}
+		var out bytes.Buffer
+		h := HTTP(slog.New(slog.NewJSONHandler(&out, nil)), "router", false, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+		func() {
+			defer func() { _ = recover() }() // as the server does
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/stream", nil))
+		}()
+		leave()
+		if got := lines(t, &out); len(got) != 1 || got[0]["level"] != want || got[0]["error"] == nil {
+			t.Errorf("the client has left: %v: got %v", left, got)
+		}
+	}
+}
+
 func TestStatusWriterPassesInformationalStatuses(t *testing.T) {
 	t.Parallel()
 	w := &StatusWriter{ResponseWriter: httptest.NewRecorder()}

@@ -160,8 +160,10 @@ func (c *conn) landed(t *relay, err error) bool {
 	f.Status, f.Bytes, f.Err = c.w.status, c.w.bytes, nil
 	switch {
 	case err == nil:
-	case c.w.headed:
+	case c.w.headed && !c.parted(err):
 		c.reset, f.Err = true, http.ErrAbortHandler
+	case c.w.headed:
+		c.reset, f.Err = true, context.Canceled
 	default:
 		c.reset, f.Status, f.Err = true, StatusClientLeft, context.Canceled
 	}
@@ -169,6 +171,11 @@ func (c *conn) landed(t *relay, err error) bool {
 	t.free()
 	c.from += int(c.req.Length())
 	return true
+}
+
+// parted reports whether it is its client for which an answer is cut.
+func (c *conn) parted(err error) bool {
+	return c.ctx.Err() != nil || errors.Is(err, context.Canceled) || c.w.err != nil && !errors.Is(c.w.err, ErrSlow)
 }
 
 func (c *conn) panicked(cause any) {

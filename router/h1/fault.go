@@ -96,15 +96,6 @@ var faultInfo = [faults]struct {
 	TooManyInterim:     {"too_many_interim", 502, "there are too many 1xx answers"},
 }
 
-// Faults is every fault, for who counts them.
-func Faults() []Fault {
-	all := make([]Fault, 0, faults-1)
-	for f := None + 1; f < faults; f++ {
-		all = append(all, f)
-	}
-	return all
-}
-
 // Reason is the fault's name for metrics.
 func (f Fault) Reason() string { return faultInfo[f].reason }
 

@@ -69,6 +69,9 @@ func (u *Upstream) Forward(w http.ResponseWriter, r *http.Request, o *Outgoing) 
 		return nil
 	}
 	if c.w.headed || c.w.err != nil { // nothing may follow a part of an answer, an interim one neither
+		if c.parted(err) {
+			c.cancel() // who asks the context why the answer is cut is told that the client has left
+		}
 		panic(http.ErrAbortHandler)
 	}
 	if o.Answered != nil && !t.told && !errors.Is(err, ErrNoFiles) {

@@ -101,16 +101,6 @@ func newGate(most, least int, wait time.Duration, clock func() time.Duration) *g
 	return g
 }
 
-// enter takes a place for a tenant's request that has until deadline, waiting for
-// one for a bounded time among a bounded number of others.
-func (g *gate) enter(ctx context.Context, t directory.TenantID, c class, deadline time.Time) error {
-	w, err := g.arrive(t, c, deadline)
-	if w == nil {
-		return err
-	}
-	return g.await(ctx, w)
-}
-
 // arrive takes a place for a tenant's request that has until deadline, or one in the
 // queue, which is not nil then.
 func (g *gate) arrive(t directory.TenantID, c class, deadline time.Time) (*Turn, error) {

@@ -18,6 +18,15 @@ func testGate(most int) *gate {
 	return newGate(most, 0, time.Second, func() time.Duration { return time.Since(began) })
 }
 
+// enter is arrive and, where that takes no place, await, as Pool.Acquire has them.
+func (g *gate) enter(ctx context.Context, t directory.TenantID, c class, deadline time.Time) error {
+	w, err := g.arrive(t, c, deadline)
+	if w == nil {
+		return err
+	}
+	return g.await(ctx, w)
+}
+
 func soon() time.Time { return time.Now().Add(time.Minute) }
 
 // TestThoseWhoWriteComeFirst: of what waits, writers are let in first, and take

@@ -51,12 +51,6 @@ func (s *shares) of(t directory.TenantID) (a, b *atomic.Int64) {
 	return slot(0), slot(1)
 }
 
-// count is how many the tenant has, or more.
-func (s *shares) count(t directory.TenantID) int64 {
-	a, b := s.of(t)
-	return min(a.Load(), b.Load())
-}
-
 // take reports whether the tenant may have one more, and counts it. The second counter
 // is never behind the first, and is looked at after it, so that of many at once no more
 // come in than may.

@@ -14,6 +14,12 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
+// count is how many the tenant has, or more.
+func (s *shares) count(t directory.TenantID) int64 {
+	a, b := s.of(t)
+	return min(a.Load(), b.Load())
+}
+
 // TestATenantHasItsShareOfACell: what it has too many of wait for its own to end, and
 // then are told that it is the tenant; others find places.
 func TestATenantHasItsShareOfACell(t *testing.T) {

@@ -28,11 +28,18 @@ const (
 type Streams struct {
 	chain  *identify.Chain
 	mu     sync.Mutex
-	open   map[directory.TenantID]map[*stream]struct{}
+	open   map[directory.TenantID]*group
 	closed bool
 	count  *prometheus.GaugeVec
 
 	moved, refused, revoked *reason
+}
+
+// A group is the streams of one tenant. Each of them may go on where the tenant is placed as
+// seen has it.
+type group struct {
+	seen    directory.Placement
+	streams map[*stream]struct{}
 }
 
 // A stream is one that is relayed.
@@ -53,7 +60,7 @@ type reason struct {
 func New(reg prometheus.Registerer, chain *identify.Chain) *Streams {
 	s := &Streams{
 		chain: chain,
-		open:  map[directory.TenantID]map[*stream]struct{}{},
+		open:  map[directory.TenantID]*group{},
 		count: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "router_streams_open", Help: "Event streams and WebSockets that are relayed now, by cell.",
 		}, []string{"cell"}),
@@ -78,14 +85,15 @@ func (s *Streams) Add(t *table.Table, at directory.Placement, shown identify.Cre
 	x := &stream{at: at, shown: shown, end: end}
 	s.mu.Lock()
 	if s.open[at.Tenant] == nil {
-		s.open[at.Tenant] = map[*stream]struct{}{}
+		s.open[at.Tenant] = &group{seen: at, streams: map[*stream]struct{}{}}
 	}
-	s.open[at.Tenant][x] = struct{}{}
+	s.open[at.Tenant].streams[x] = struct{}{}
 	closed := s.closed
 	s.mu.Unlock()
 	s.count.WithLabelValues(string(at.Cell)).Inc()
 	left, _ := s.chain.Counts(shown)
-	if why := s.over(x, t.View()); closed {
+	now, _ := t.View().ByID(at.Tenant)
+	if why := s.over(x, now.Placement); closed {
 		s.finish(x, func() { x.end(h1.Leaving) })
 	} else if why != nil {
 		s.finish(x, func() { x.end(why.said) })
@@ -104,10 +112,12 @@ func (s *Streams) Add(t *table.Table, at directory.Placement, shown identify.Cre
 // finish forgets a stream and calls end, unless that has been done.
 func (s *Streams) finish(x *stream, end func()) {
 	s.mu.Lock()
-	_, there := s.open[x.at.Tenant][x]
-	delete(s.open[x.at.Tenant], x)
-	if len(s.open[x.at.Tenant]) == 0 {
-		delete(s.open, x.at.Tenant)
+	there := false
+	if g := s.open[x.at.Tenant]; g != nil {
+		_, there = g.streams[x]
+		if delete(g.streams, x); len(g.streams) == 0 {
+			delete(s.open, x.at.Tenant)
+		}
 	}
 	s.mu.Unlock()
 	if there {
@@ -115,13 +125,16 @@ func (s *Streams) finish(x *stream, end func()) {
 	}
 }
 
-// Watch ends streams as the table changes, until ctx ends. It looks at the
-// tenants that have streams once for each table, and no tenant's stream has a
-// goroutine of its own for that.
+// Watch ends streams as the table changes, until ctx ends. It asks once for each
+// table where the tenants that have streams are, and looks at the streams of those
+// that are placed anew; at all of them where credentials have changed. No stream has
+// a goroutine of its own for that.
 func (s *Streams) Watch(ctx context.Context, t *table.Table) {
+	var before <-chan struct{}
 	for ctx.Err() == nil {
 		changed := s.chain.Changed()
-		v, gone := s.gone(t)
+		v, gone := s.gone(t, changed != before)
+		before = changed
 		for x, why := range gone {
 			s.finish(x, x.because(why))
 		}
@@ -136,14 +149,20 @@ func (s *Streams) Watch(ctx context.Context, t *table.Table) {
 // gone are the streams that must end now, and why. Those of a tenant that has moved end
 // one after the other: until then each stays known, for it may have to end sooner. v is
 // what they were looked at with: no stream that is known by then was opened by a newer one.
-func (s *Streams) gone(t *table.Table) (v *table.View, gone map[*stream]*reason) {
+// Where all is false, credentials are as they were at the last look.
+func (s *Streams) gone(t *table.Table, all bool) (v *table.View, gone map[*stream]*reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, gone = t.View(), map[*stream]*reason{}
-	for _, open := range s.open {
-		within := min(time.Duration(len(open))*apart, Spread)
-		for x := range open {
-			switch why := s.over(x, v); {
+	for id, g := range s.open {
+		now, _ := v.ByID(id)
+		if !all && now.Placement == g.seen {
+			continue
+		}
+		g.seen = now.Placement
+		within := min(time.Duration(len(g.streams))*apart, Spread)
+		for x := range g.streams {
+			switch why := s.over(x, now.Placement); {
 			case why == nil:
 			case why != s.moved:
 				gone[x] = why
@@ -156,14 +175,14 @@ func (s *Streams) gone(t *table.Table) (v *table.View, gone map[*stream]*reason)
 	return v, gone
 }
 
-// over is why x must end, nil where it may go on.
-func (s *Streams) over(x *stream, v *table.View) *reason {
+// over is why x must end where its tenant is placed so, nil where it may go on. The zero
+// Placement is of a tenant that is gone.
+func (s *Streams) over(x *stream, now directory.Placement) *reason {
 	if _, ok := s.chain.Counts(x.shown); !ok {
 		return s.revoked
 	}
-	now, ok := v.ByID(x.at.Tenant)
 	switch {
-	case !ok || now.State != directory.Active && now.State != directory.Cutover:
+	case now.State != directory.Active && now.State != directory.Cutover:
 		return s.refused
 	case x.at.Cell != now.Cell || x.at.Epoch != now.Epoch:
 		return s.moved
@@ -184,8 +203,8 @@ func (s *Streams) Close() {
 	s.mu.Lock()
 	s.closed = true
 	var all []*stream
-	for _, open := range s.open {
-		for x := range open {
+	for _, g := range s.open {
+		for x := range g.streams {
 			all = append(all, x)
 		}
 	}

@@ -171,3 +171,26 @@ func TestWhoLeavesMayHaveToGoAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestATenantThatIsGoneHasNoStreams: a record that was restored may not have it.
+func TestATenantThatIsGoneHasNoStreams(t *testing.T) { //nolint:paralleltest // benched says so
+	const n = 3
+	benched(t, func(b *bench) {
+		ends, others := b.streams(1, n, identify.Credential{}), b.streams(2, 1, identify.Credential{})
+		b.place(2, "c1", 1, directory.Active) // all were looked at before
+		synctest.Wait()
+		if err := b.table.Apply(directory.Update{
+			Version: b.table.View().Version() + 1, Cells: []directory.CellRoute{{ID: "c1", Address: "http://c1", State: directory.Ready}},
+			Routes: []directory.Route{{Placement: directory.Placement{Tenant: 2, Cell: "c1", Epoch: 1, State: directory.Active}, Slug: "t2"}},
+		}); err != nil {
+			b.t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(ends) != n || len(others) > 0 {
+			b.t.Fatalf("%d streams of a tenant that is gone ended, want %d, and %d of another", len(ends), n, len(others))
+		}
+		if e := <-ends; e.Code != 1008 {
+			b.t.Errorf("got %+v", e)
+		}
+	})
+}

@@ -52,7 +52,7 @@ func TestAnOldTableEndsNoNewStream(t *testing.T) { //nolint:paralleltest // it l
 	b.place(1, "c2", 2, directory.Active)
 	ends := make(chan h1.Ending, 1)
 	x := &stream{at: directory.Placement{Tenant: 1, Cell: "c2", Epoch: 2}, end: func(e h1.Ending) { ends <- e }}
-	b.open[1] = map[*stream]struct{}{x: {}} // as Add does
+	b.open[1] = &group{x.at, map[*stream]struct{}{x: {}}} // as Add does
 	b.mu.Unlock()
 
 	b.place(2, "c1", 1, directory.Suspended)

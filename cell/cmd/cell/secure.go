@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/certs"
 	"github.com/cellway/cellway/infra/problem"
@@ -37,9 +38,29 @@ func (p *process) serveAPI(ctx context.Context, ln net.Listener, api, moves http
 		return run.Serve(ctx, ln, api, p.cfg.StopGrace)
 	}
 	return run.ServeWith(ctx, tls.NewListener(ln, id.ServerConfig(certs.RoleRouter, certs.RoleMover, certs.RoleCell)), &http.Server{
-		Handler: byRole(api, moves), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler:           inTime(byRole(api, moves), time.Now),
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTimeout, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(p.tel.Log.Handler(), slog.LevelDebug), // strangers at the door must not fill the log
 	}, p.cfg.StopGrace)
+}
+
+const idleTimeout = 2 * time.Minute
+
+// inTime refuses who comes by a certificate that has ended since the handshake. Nobody who
+// has a newer one is refused: before its end a connection that is in use is given up, and
+// one that is idle for as long is closed.
+func inTime(next http.Handler, now func() time.Time) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		left := certs.PeerLeft(r.TLS, now())
+		if left < idleTimeout {
+			w.Header().Set("Connection", "close")
+		}
+		if left <= 0 {
+			cell.Problem(w, r, problem.New(problem.AssertionRefused, "the certificate that this connection was opened with has ended"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // byRole lets routers ask for tenants, and movers and cells for moves; nobody for

@@ -36,10 +36,7 @@ func main() {
 	})
 }
 
-// serve runs the router until ctx ends or another process has taken over. The
-// order of stopping: not ready, so that balancers look elsewhere; stop listening
-// and finish the requests, which still need the table; then stop following, save
-// the table, close connections, and send the last spans.
+// serve runs the router until ctx ends or another process has taken over.
 func serve(ctx context.Context, s settings) (err error) {
 	tel, err := telemetry.Start(ctx, "router", s.ID, os.Stderr)
 	if err != nil {
@@ -51,51 +48,80 @@ func serve(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, socks.Close()) }()
-	o, err := s.options()
-	if err != nil {
+	p := &parts{settings: s, tel: tel, socks: socks}
+	if err := p.open(ctx); err != nil {
 		return err
 	}
-	feed, err := client.New(client.Options{URL: s.DirectoryURL, Token: string(s.DirectoryToken)})
-	if err != nil {
+	return p.run(ctx)
+}
+
+// parts are what the process is made of.
+type parts struct {
+	settings
+	tel    *telemetry.Telemetry
+	socks  *handover.Sockets
+	feed   *client.Client
+	made   router.Options
+	disk   *table.Disk // of made.Table
+	keys   *keyring.File
+	policy *guard.File // nil: there is none
+	proofs proofs
+	files  *h1.Files // bounds the connections to cells
+}
+
+// open reads what the router is told by settings and files, and what it knew when it last ran.
+func (p *parts) open(ctx context.Context) (err error) {
+	if p.made, err = p.options(); err != nil {
 		return err
 	}
-	tab := table.New()
-	tab.SetGuard(table.Guard{Share: s.TableMaxTaken, AtMost: 100})
-	disk := table.NewDisk(s.TableFile, s.BaseDomain, tab, tel.Log)
-	if err := disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		tel.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
+	if p.feed, err = client.New(client.Options{URL: p.DirectoryURL, Token: string(p.DirectoryToken)}); err != nil {
+		return err
 	}
-	ring := &token.Ring{}
-	keyFile := keyring.New(s.TableFile+".keys", ring, tel.Log)
-	keyFile.Load(ctx)
-	tel.Registry.MustRegister(keyFile.Metrics()...)
-	o.Chain.Ring = ring
-	o.Table, o.Refresh = tab, router.RefreshFrom(feed, tab)
-	o.Log, o.Registry = tel.Log, tel.Registry
-	o.Guard = guard.New(tel.Registry)
-	tenants, cells := s.connections()
-	o.Guard.Bound(tenants)
-	files := h1.NewFiles(cells)
+	o := &p.made
+	o.Log, o.Registry = p.tel.Log, p.tel.Registry
+	o.Table = table.New()
+	o.Table.SetGuard(table.Guard{Share: p.TableMaxTaken, AtMost: 100})
+	o.Refresh = router.RefreshFrom(p.feed, o.Table)
+	p.disk = p.newDisk()
+	if err := p.disk.Load(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.Log.ErrorContext(ctx, "no good table on disk; waiting for the directory", "error", err)
+	}
+	o.Chain.Ring = &token.Ring{}
+	p.keys = keyring.New(p.TableFile+".keys", o.Chain.Ring, o.Log)
+	p.keys.Load(ctx)
+	o.Registry.MustRegister(p.keys.Metrics()...)
+	o.Guard = guard.New(o.Registry)
 	o.Chain.Others = o.Guard
-	var policy *guard.File
-	if s.PolicyFile != "" {
-		if policy, err = guard.NewFile(s.PolicyFile, o.Guard, tel.Log); err != nil {
+	tenants, cells := p.connections()
+	o.Guard.Bound(tenants)
+	p.files = h1.NewFiles(cells)
+	if p.PolicyFile != "" {
+		if p.policy, err = guard.NewFile(p.PolicyFile, o.Guard, o.Log); err != nil {
 			return err
 		}
 	}
-	proofs, err := openCerts(s, tel)
-	if err != nil {
+	if p.proofs, err = openCerts(p.settings, p.tel); err != nil {
 		return err
 	}
-	proofs.tell(&o)
-	rt, newServer, closeCells := newRouter(o, s, files, proofs.trust())
-	defer closeCells()
+	p.proofs.tell(o)
+	return nil
+}
 
-	entries, err := listen(ctx, socks, s, rt, newServer, proofs, o, files)
+func (p *parts) newDisk() *table.Disk {
+	return table.NewDisk(p.TableFile, p.BaseDomain, p.made.Table, p.made.Log)
+}
+
+// run serves. The order of stopping: not ready, so that balancers look elsewhere; stop listening
+// and finish the requests, which still need the table; then stop following, save
+// the table, and close connections. serve sends the last spans after that.
+func (p *parts) run(ctx context.Context) error {
+	rt, newServer, closeCells := newRouter(p.made, p.settings, p.files, p.proofs.trust())
+	defer closeCells()
+	entries, err := listen(ctx, p.socks, p.settings, rt, newServer, p.proofs, p.made, p.files)
 	if err != nil {
 		return err
 	}
-	adminLn, err := socks.Listen(ctx, s.AdminAddr)
+	adminLn, err := p.socks.Listen(ctx, p.AdminAddr)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for operators: %w", err), closeAll(entries))
 	}
@@ -104,50 +130,25 @@ func serve(ctx context.Context, s settings) (err error) {
 
 	// What requests need outlives ctx; it ends when they have.
 	background := run.NewGroup(context.WithoutCancel(ctx))
-	background.Go("follow directory", func(ctx context.Context) error { return rt.Follow(ctx, feed, s.ID) })
-	background.Go("follow keys", func(ctx context.Context) error { return keyFile.Follow(ctx, feed) })
-	keeper := &keeper{parent: background.Context(), jobs: func(g *run.Group) {
-		g.Go("save table", disk.Run)
-		disk = table.NewDisk(s.TableFile, s.BaseDomain, tab, tel.Log) // for the next time: others may have written
-		g.Go("save keys", keyFile.Run)
-	}}
-	keeper.TakeBack()
-	background.Go("fetch issuers' keys", func(ctx context.Context) error { return o.Guard.FetchKeys(ctx, tel.Log) })
-	background.Go("look at requests", o.Guard.Watch)
-	if policy != nil {
-		hangUp := make(chan os.Signal, 1)
-		signal.Notify(hangUp, syscall.SIGHUP)
-		defer signal.Stop(hangUp)
-		background.Go("follow policy", func(ctx context.Context) error { return policy.Run(ctx, hangUp) })
-	}
-	proofs.run(background)
+	keeper := p.keepUp(background, rt)
 	background.Go("admin", func(ctx context.Context) error {
-		return run.Serve(ctx, run.Reserve(adminLn, adminSpare), tel.Admin(admin), s.StopGrace)
+		return run.Serve(ctx, run.Reserve(adminLn, adminSpare), p.tel.Admin(admin), p.StopGrace)
 	})
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	context.AfterFunc(background.Context(), stop)
-	if err = socks.Begin(ctx, admin.Failing); err == nil {
-		background.Go("hand over", func(ctx context.Context) error {
-			err := socks.Run(ctx, keeper)
-			switch {
-			case err != nil: // no reason to serve nobody
-				tel.Log.ErrorContext(ctx, "no router can take over from this one any more", "error", err)
-			case s.HandoverSocket != "":
-				keeper.LetGo() // another one may start, and write the files
-			}
-			return nil
-		})
+	if err = p.socks.Begin(ctx, admin.Failing); err == nil {
+		background.Go("hand over", func(ctx context.Context) error { p.handOver(ctx, keeper); return nil })
 		background.Go("wait for the end", func(context.Context) error {
 			defer stop()
-			defer socks.Leave()
-			(&farewell{s, rt, entries, admin, o.Guard, tel.Log}).wait(ctx, serving, socks.Taken())
+			defer p.socks.Leave()
+			(&farewell{p.settings, rt, entries, admin, p.made.Guard, p.tel.Log}).wait(ctx, serving, p.socks.Taken())
 			return nil
 		})
 		admin.SetReady(true)
-		tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
-		err = serveAll(serving, entries, s.StopGrace)
-		afterGoodbyes(o.Guard)
+		p.tel.Log.InfoContext(ctx, "router serves", "addr", addresses(entries), "admin", adminLn.Addr().String())
+		err = serveAll(serving, entries, p.StopGrace)
+		afterGoodbyes(p.made.Guard)
 	}
 	stop()
 	rt.Close()
@@ -155,6 +156,41 @@ func serve(ctx context.Context, s settings) (err error) {
 	err = errors.Join(err, background.Wait())
 	keeper.LetGo()
 	return err
+}
+
+// keepUp starts what keeps the router's knowledge fresh. The keeper has what writes its files.
+func (p *parts) keepUp(background *run.Group, rt *router.Router) *keeper {
+	background.Go("follow directory", func(ctx context.Context) error { return rt.Follow(ctx, p.feed, p.ID) })
+	background.Go("follow keys", func(ctx context.Context) error { return p.keys.Follow(ctx, p.feed) })
+	background.Go("fetch issuers' keys", func(ctx context.Context) error { return p.made.Guard.FetchKeys(ctx, p.tel.Log) })
+	background.Go("look at requests", p.made.Guard.Watch)
+	if p.policy != nil {
+		hangUp := make(chan os.Signal, 1)
+		signal.Notify(hangUp, syscall.SIGHUP)
+		background.Go("follow policy", func(ctx context.Context) error {
+			defer signal.Stop(hangUp)
+			return p.policy.Run(ctx, hangUp)
+		})
+	}
+	p.proofs.run(background)
+	k := &keeper{parent: background.Context(), jobs: func(g *run.Group) {
+		g.Go("save table", p.disk.Run)
+		p.disk = p.newDisk() // for the next time: others may have written
+		g.Go("save keys", p.keys.Run)
+	}}
+	k.TakeBack()
+	return k
+}
+
+// handOver lets other routers take over, until ctx ends or one has.
+func (p *parts) handOver(ctx context.Context, k *keeper) {
+	err := p.socks.Run(ctx, k)
+	switch {
+	case err != nil: // no reason to serve nobody
+		p.tel.Log.ErrorContext(ctx, "no router can take over from this one any more", "error", err)
+	case p.HandoverSocket != "":
+		k.LetGo() // another one may start, and write the files
+	}
 }
 
 // newRouter makes the router with the engine that is asked for, what makes servers
