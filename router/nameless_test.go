@@ -27,10 +27,22 @@ func TestWhoShowsNoTokenLearnsNoNames(t *testing.T) {
 			of                 *world
 			host, path, header string
 		}{
-			{w, "acme." + base, "/v1/x", ""}, {w, "stone." + base, "/v1/x", ""}, {w, "lost." + base, "/v1/x", ""}, {w, "nobody." + base, "/v1/x", ""},
-			{w, "www.acme.com", "/v1/x", ""}, {w, "www.nobody.com", "/v1/x", ""}, {w, base, "/v1/x", "acme"}, {w, base, "/v1/x", "nobody"}, {w, base, "/v1/x", ""},
-			{w, "acme." + base, "/v1/x", "bolt"}, {w, "acme." + base, "/v1/x", "nobody"}, {w, base, "/t/acme/v1/x", ""}, {w, base, "/t/nobody/v1/x", ""}, {w, "acme." + base, "/t/bolt/v1/x", ""},
-			{young, "acme." + base, "/v1/x", ""}, {young, "nobody." + base, "/v1/x", ""},
+			{w, "acme." + base, "/v1/x", ""},
+			{w, "stone." + base, "/v1/x", ""},
+			{w, "lost." + base, "/v1/x", ""},
+			{w, "nobody." + base, "/v1/x", ""},
+			{w, "www.acme.com", "/v1/x", ""},
+			{w, "www.nobody.com", "/v1/x", ""},
+			{w, base, "/v1/x", "acme"},
+			{w, base, "/v1/x", "nobody"},
+			{w, base, "/v1/x", ""},
+			{w, "acme." + base, "/v1/x", "bolt"},
+			{w, "acme." + base, "/v1/x", "nobody"},
+			{w, base, "/t/acme/v1/x", ""},
+			{w, base, "/t/nobody/v1/x", ""},
+			{w, "acme." + base, "/t/bolt/v1/x", ""},
+			{young, "acme." + base, "/v1/x", ""},
+			{young, "nobody." + base, "/v1/x", ""},
 		} {
 			headers := []string{"X-Request-Id", "abc-1", "X-Tenant", tt.header}
 			if tt.header == "" {
