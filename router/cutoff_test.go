@@ -71,6 +71,7 @@ func (answering) Forward(w http.ResponseWriter, _ *http.Request, to router.Targe
 // TestF14CutOffForSevenDays: a router without its directory serves after a week as
 // on the first day, has not grown, and knows what is new within a second of healing.
 func TestF14CutOffForSevenDays(t *testing.T) {
+	once(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := directorytest.NewMemory()
 		for _, id := range []directory.CellID{"c1", "c2"} {

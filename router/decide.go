@@ -42,6 +42,8 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	switch {
 	case h.Method == http.MethodConnect || h.Method == http.MethodTrace:
 		err = problem.New(problem.MethodNotAllowed, "method %s is not served", h.Method).Allows(h1.Methods)
+	case rt.AuthRequired && res.Claims == nil && !res.Waived && (err == nil && res.Source != "" || errors.Is(err, problem.TenantNotFound) || errors.Is(err, problem.TenantConflict)):
+		err = errNoToken // whatever the names are: who shows no token does not hear which there are
 	case v.Source() == table.FromNowhere && err == nil, v.Source() != table.FromDirectory && errors.Is(err, problem.TenantNotFound):
 		// Who has no table, or one of before the start, must not say that there is no such
 		// tenant: it may be younger.
@@ -49,8 +51,6 @@ func (rt *Router) decide(h *identify.Head, v *table.View, ask asker) Decision {
 	case err != nil:
 	case res.Source == "":
 		d.Verdict, err = rt.global(h)
-	case rt.AuthRequired && res.Claims == nil && !res.Waived:
-		err = errNoToken
 	default:
 		d.Verdict, err = verdict(res.Entry)
 	}

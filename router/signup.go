@@ -44,7 +44,7 @@ func newSignup(o *Options) http.Handler {
 		},
 		Transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout,
-			ResponseHeaderTimeout: signupTimeout, IdleConnTimeout: pool.IdleTime, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64,
+			ResponseHeaderTimeout: signupTimeout, IdleConnTimeout: pool.IdleTime, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64, DisableCompression: true,
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			resp.Header.Del(telemetry.RequestIDHeader)

@@ -18,7 +18,9 @@ func TestTargetsReachTheCellAsTheyAre(t *testing.T) {
 		t.Skip("net/http's writes some bytes anew, as | in a path")
 	}
 	seen := make(chan string, 1)
-	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.RequestURI })
+	cell := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen <- r.RequestURI + strings.Join(r.Header["Cookie"], "|")
+	})
 	w := newWorld(t, map[directory.CellID]http.Handler{"c1": cell, "c2": cell}, nil)
 	c := &attacker{tb: t, addr: w.addr}
 	defer c.close()
@@ -35,6 +37,10 @@ func TestTargetsReachTheCellAsTheyAre(t *testing.T) {
 		}
 	}
 	sees(t, "/v1/x?"+strings.Repeat("a=1;b&", 2000))
+	sees(t, "/v1/x?"+strings.Repeat("&", 5000)+strings.Repeat(";", 5000)+"a") // 10,001 parameters, however they are told apart
+	if cookies := strings.Repeat(";", 9_999) + "a"; c.send("GET /c HTTP/1.1\r\nHost: acme."+base+"\r\nCookie: "+cookies+"\r\n\r\n") != http.StatusOK || <-seen != "/c"+cookies {
+		t.Error("the cell did not see 10,000 cookies as they were sent")
+	}
 	piece := rapid.SampledFrom([]string{"/", "//", ".", "..", "%2e", "%2F", "%252f", ";", "=", "a", "B", "\\", "%5c", "?", "&", "+", "|", "'", "~", ":", "@", "t", "acme", "bolt", "%00", "*"})
 	rapid.Check(t, func(rt *rapid.T) {
 		sees(rt, "/"+strings.Join(rapid.SliceOfN(piece, 0, 12).Draw(rt, "target"), ""))

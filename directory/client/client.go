@@ -79,7 +79,7 @@ func newHTTP() *http.Client {
 	transport := &http.Transport{ // each call brings its own deadline
 		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16,
+		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16, DisableCompression: true,
 	}
 	return &http.Client{
 		Transport:     otelhttp.NewTransport(transport),

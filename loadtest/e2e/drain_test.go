@@ -31,11 +31,22 @@ type drainPlan struct {
 // cellctl runs the operators' tool as an operator does, and reads its answer.
 func (w *world) cellctl(t *testing.T, args ...string) drainPlan {
 	t.Helper()
+	out := w.says(t, append(args, "-o", "json")...)
+	var p drainPlan
+	if err := json.Unmarshal(out, &p); err != nil && len(out) > 0 {
+		t.Fatalf("cellctl %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return p
+}
+
+// says is what the operators' tool writes.
+func (w *world) says(t *testing.T, args ...string) []byte {
+	t.Helper()
 	bin, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(within(t, 3*patience), filepath.Join(bin, "cellctl"), append(args, "-o", "json")...)
+	cmd := exec.CommandContext(within(t, 3*patience), filepath.Join(bin, "cellctl"), args...)
 	state := w.State()
 	cmd.Env = append(cmd.Environ(), "CELLCTL_ADDR="+state.Directory.URL, "CELLCTL_TOKEN="+state.OperatorToken)
 	var stderr strings.Builder
@@ -44,11 +55,7 @@ func (w *world) cellctl(t *testing.T, args ...string) drainPlan {
 	if err != nil {
 		t.Fatalf("cellctl %s: %v: %s", strings.Join(args, " "), err, stderr.String())
 	}
-	var p drainPlan
-	if err := json.Unmarshal(out, &p); err != nil && len(out) > 0 {
-		t.Fatalf("cellctl %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return p
+	return out
 }
 
 // TestCellIsDrained: a cell whose tenants write all the time is drained by one

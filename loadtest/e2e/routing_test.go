@@ -54,6 +54,7 @@ func TestEachSourceNamesTheTenant(t *testing.T) {
 			}
 		}
 		seen(t, ask(t, tenant, loadtest.Request{Path: "/v1/projects"}))
+		seen(t, ask(t, tenant, loadtest.Request{Path: "/v1%2Fprojects"})) // the same for router and cell
 		for name, r := range sources(tenant, host) {
 			t.Run(string(tenant.Cell())+"/"+name, func(t *testing.T) {
 				seen(t, ask(t, tenant, r))

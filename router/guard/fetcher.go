@@ -12,11 +12,20 @@ import (
 	"syscall"
 )
 
+// plain asks for nothing that is compressed, and undoes no compression.
+var plain = newPlain()
+
 // fetcher follows no redirect: keys come from where the policy says.
-var fetcher = newFetcher(http.DefaultTransport)
+var fetcher = newFetcher(plain)
 
 // outside is fetcher for what an issuer elsewhere names: no name leads it to this machine.
 var outside = newFetcher(newDirect())
+
+func newPlain() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone() // nobody replaces it here
+	t.DisableCompression = true
+	return t
+}
 
 func newFetcher(t http.RoundTripper) *http.Client {
 	return &http.Client{
@@ -44,7 +53,7 @@ func (is *issuer) follower(keys string) *http.Client {
 type direct struct{ *http.Transport }
 
 func newDirect() direct {
-	t := http.DefaultTransport.(*http.Transport).Clone() // nobody replaces it here
+	t := plain.Clone()
 	t.Proxy = nil
 	t.DialContext = (&net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
 		if at, err := netip.ParseAddrPort(address); err != nil || ofThisMachine(at.Addr()) {
@@ -58,7 +67,7 @@ func newDirect() direct {
 // RoundTrip implements http.RoundTripper.
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	if proxy, err := http.ProxyFromEnvironment(r); proxy != nil || err != nil {
-		return http.DefaultTransport.RoundTrip(r)
+		return plain.RoundTrip(r)
 	}
 	return d.Transport.RoundTrip(r)
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -49,6 +50,39 @@ func TestAKeyOfAnUnknownKindSpoilsNoOther(t *testing.T) {
 		if b, err := g.Verify(bearer, "GET", "/", time.Now()); err != nil || b.Slug != "acme" {
 			t.Errorf("%s: got %+v, %v", name, b, err)
 		}
+	}
+}
+
+// TestCompressedKeysAreNotTaken: nobody asks for them, and what comes all the same is not
+// decompressed, whatever a few bytes of it may become (X21).
+func TestCompressedKeysAreNotTaken(t *testing.T) {
+	t.Parallel()
+	known, err := json.Marshal(public("k", &curveKey(t).PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked := r.Header.Get("Accept-Encoding"); asked != "" {
+			t.Errorf("asked for %q", asked)
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		fmt.Fprintf(z, `{"keys":[%s]}`, known)
+		_ = z.Close() // the client may have left
+	}))
+	t.Cleanup(srv.Close)
+	g := newGuard(t, fmt.Sprintf("issuers: [{issuer: %q, jwks: %q, audience: cellway, tenant_claim: org}]", srv.URL, srv.URL))
+	for _, by := range []*http.Client{fetcher, newFetcher(newDirect())} {
+		if tr, ok := by.Transport.(direct); ok {
+			tr.DialContext = nil // the server is on this machine
+		}
+		var set map[string]any
+		if err := get(t.Context(), by, srv.URL, &set); err == nil {
+			t.Errorf("got %v", set)
+		}
+	}
+	if ks, err := g.rules.Load().issuers[srv.URL].fetch(t.Context(), time.Now()); err == nil {
+		t.Errorf("got %+v", ks)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // TestSlowHeadsCostLittle: who has sent a part of a head has no buffers in a loop, and none to
 // write with anywhere. The rest is served when it comes.
 func TestSlowHeadsCostLittle(t *testing.T) {
-	const many = 400
+	const many = 2000
 	for name, tt := range map[string]struct {
 		loops int
 		most  uint64 // bytes of heap for a connection, the client's end too

@@ -149,7 +149,7 @@ func (c *Chain) run(h *Head, v *table.View, answers *[]Answer) (Result, error) {
 		}
 	}
 	if err := orElse(first, orElse(unknown, conflict)); err != nil {
-		return Result{Claims: h.known()}, err
+		return Result{Claims: h.known(), Waived: h.waived}, err
 	}
 	res.Kept, res.key, res.Waived = h.kept, h.key, h.waived
 	if res.Claims = h.known(); h.verified {
