@@ -134,6 +134,7 @@ type Heard struct {
 	Router string
 	Live   bool // heard of within HeartbeatTTL
 	Report
+	Without time.Time // since when it is known to be without its part in the roll-out; zero where nobody knows
 }
 
 // A Tally is the sum of some routers' reports on the open wave.

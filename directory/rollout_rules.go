@@ -162,7 +162,7 @@ func (r Rollout) wrong(t Tallies, routers []Heard, drift string, now time.Time) 
 		switch x := h.Refused; {
 		case !has && x != nil && x.Rollout == r.ID && x.Round == r.Round:
 			return fmt.Sprintf("router %s of the wave cannot serve the changes: %s", id, x.Why)
-		case !has && now.Sub(r.Opened) > takeTime:
+		case !has && min(now.Sub(r.Opened), now.Sub(h.Without)) > takeTime: // one that was started again has to take it anew
 			return fmt.Sprintf("router %s of the wave has not taken the changes in %s: see its log", id, takeTime)
 		}
 	}

@@ -172,6 +172,8 @@ func TestWhatHaltsARollout(t *testing.T) {
 		{what: "few, some failed, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 8, 25, 0) }, after: 61 * time.Second},
 		{what: "hardly any, and the time is over", does: func(f fleet, r directory.Rollout) { f.serves(r, 4, 100, 0) }, after: 61 * time.Second},
 		{what: "the canary does not take it", change: soakLong, does: func(fleet, directory.Rollout) {}, after: 21 * time.Second, want: "has not taken the changes"},
+		{what: "it was started again, a moment ago", change: soakLong, does: withoutSince(time.Hour), after: time.Hour + time.Second},
+		{what: "and does not take it", change: soakLong, does: withoutSince(time.Hour), after: time.Hour + 21*time.Second, want: "has not taken the changes"},
 		{what: "nor has it to yet", change: soakLong, does: func(fleet, directory.Rollout) {}, after: 19 * time.Second},
 		{what: "the canary cannot serve it", change: soakLong, does: refuses(0), want: "cannot serve the changes: no room"},
 		{what: "it could not serve an earlier round", change: soakLong, does: refuses(-1)},
@@ -199,6 +201,11 @@ func TestWhatHaltsARollout(t *testing.T) {
 
 // soakLong lets nothing happen because a wave's time is over.
 func soakLong(n *directory.NewRollout) { n.Soak = 24 * time.Hour }
+
+// withoutSince lets the canary, which had its part, be without it from so long after the beginning on.
+func withoutSince(d time.Duration) func(fleet, directory.Rollout) {
+	return func(f fleet, r directory.Rollout) { f[r.Routers[0]].Without = noon.Add(d) }
+}
 
 // refuses lets the canary say that it could not serve the part of a round, from the open one.
 func refuses(from int) func(fleet, directory.Rollout) {

@@ -199,8 +199,12 @@ func (c *Client) call(ctx context.Context, name string, in transfer.Request, out
 		return problem.Wrap(problem.Unavailable, err, fmt.Sprintf("%s: cell at %s does not answer", name, c.url))
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s: %w", name, problem.Read(resp))
+	done := http.StatusOK
+	if out == nil {
+		done = http.StatusNoContent
+	}
+	if resp.StatusCode != done {
+		return fmt.Errorf("%s: %w", name, transfer.Refusal(resp))
 	}
 	if out == nil {
 		return nil

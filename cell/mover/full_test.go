@@ -11,6 +11,8 @@ import (
 	"github.com/cellway/cellway/cell/mover"
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A fullCell answers what is asked and cannot do its part of a move, until it is mended.
@@ -106,4 +108,37 @@ func TestAMoveOfAFullCellGoesOn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A restless is an owner whose tenant's transactions never end.
+type restless struct{ *fakeCell }
+
+func (c restless) Disarm(_ context.Context, _ transfer.Move, wait time.Duration) error {
+	time.Sleep(wait) // virtual
+	return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
+}
+
+// TestAPurgeWaitsForABusyTenant: it rests, as behind each try to end what is noted the tenant waits, and the kept copy is looked
+// for anew.
+func TestAPurgeWaitsForABusyTenant(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		w := newWorld(func() fault { return none })
+		dir, m := moving(t, directory.NewMove{Watch: time.Hour})
+		v := newMover(settings("m1"), dir, func(c *fakeCell, _ *directorytest.Memory) mover.Cell { return restless{c} }, w)
+		go func() { _ = v.Run(ctx) }()
+		if m, _ = settle(ctx, dir, m.ID); m.Phase != directory.Watching {
+			t.Fatalf("got %s (%s)", m.Phase, m.Error)
+		}
+		if _, err := dir.AskMove(ctx, m.ID, directory.Complete); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute) // virtual
+		m, err := dir.Move(ctx, m.ID)
+		if n := metric(t, v, "move_rests_total").GetCounter().GetValue(); err != nil || n == 0 || m.Phase != directory.Watching || m.Error == "" {
+			t.Errorf("got %s (%q), %v, after %v rests", m.Phase, m.Error, err, n)
+		}
+	})
 }

@@ -80,6 +80,7 @@ func TestEveryPauseIsMeasured(t *testing.T) {
 		"taken over, and arrives":         {p: &pause{}, killed: true, want: directory.Watching, least: time.Second},
 		"from one whose clock is ahead":   {p: &pause{}, killed: true, ahead: time.Hour, want: directory.Watching, least: time.Second},
 		"from one whose clock is behind":  {p: &pause{}, killed: true, ahead: -time.Hour, want: directory.Watching, least: time.Second},
+		"and the freeze was tried before": {p: &pause{busy: 5}, killed: true, want: directory.Watching, least: time.Second},
 		"taken over, the target is dead":  {p: &pause{dead: true}, killed: true, want: directory.Aborted, least: time.Second},
 		"the freeze is not recorded":      {p: &pause{recordFails: true}, want: directory.Watching},
 		"cancelled before it was to wait": {p: &pause{}, cancels: true, want: directory.Aborted},

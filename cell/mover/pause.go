@@ -153,16 +153,19 @@ func (w *work) sameSchema(ctx context.Context, m transfer.Move, src, dst Source)
 	return err
 }
 
-// recordFreeze records that the source is to be frozen.
+// recordFreeze records that the source is to be frozen, before each attempt: where one was refused the tenant was
+// served, and who takes over counts from the one that held.
 func (w *work) recordFreeze(ctx context.Context) error {
 	w.facts.Knows = true // also where the answer is lost: no mover before has frozen it
-	if w.move.Phase == directory.Frozen {
-		return nil
+	if !w.facts.Frozen.IsZero() {
+		return nil // an attempt before may have, and is recorded
 	}
-	w.report.Frozen = time.Now() // nearly: for who takes over in the pause
-	err := w.advance(ctx, directory.Frozen)
-	w.report.Frozen = time.Time{} // as it is
-	return err
+	w.report.Frozen = time.Now()                     // nearly
+	defer func() { w.report.Frozen = time.Time{} }() // as it is
+	if w.move.Phase == directory.Frozen {
+		return w.record(ctx, w.move) // with why it waits
+	}
+	return w.advance(ctx, directory.Frozen)
 }
 
 // look finds out whether a mover before has made the freeze that is recorded.

@@ -13,6 +13,7 @@ import (
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/directorytest"
+	"github.com/cellway/cellway/infra/problem"
 )
 
 // A pause is what tenant 1's cells and its directory do at the freeze.
@@ -20,6 +21,7 @@ type pause struct {
 	freezeLost   bool          // the first freeze is done, and its answer lost
 	recordFails  bool          // the first record of it is not written
 	recordLost   bool          // it is written, and the answer lost
+	busy         int           // how often transactions hold the freeze off
 	dead         bool          // the target does not take the last round
 	refuses      int           // how often the source does not hear the release
 	forgets      time.Duration // how long it takes to remove what was noted
@@ -45,6 +47,10 @@ func (c pausing) Preflight(ctx context.Context, m transfer.Move, measure bool) (
 }
 
 func (c pausing) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
+	if c.p.busy--; c.p.busy >= 0 {
+		time.Sleep(wait) // virtual
+		return problem.New(problem.Unavailable, "its transactions did not end in time").With("step", "busy")
+	}
 	err := c.fakeCell.Freeze(ctx, m, wait)
 	if c.p.began.CompareAndSwap(0, time.Now().UnixNano()) && c.p.freezeLost {
 		return errNet

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -87,13 +88,16 @@ func (w *work) rests(ctx context.Context, a Action) bool {
 	if a == Restore && w.silent.of(w.move.Source) <= 0 {
 		return false // the source first: a restore looks by itself, once that serves
 	}
+	if a == Reserve && w.findCells(ctx) == nil && w.mayReserve() != nil {
+		return false // neither cell is asked: it is not made
+	}
 	return w.leave(ctx)
 }
 
-// restsAfter is rests after actions have failed so often in a row, now with err: it asks the cells whether they are
-// there. Where they are and it fails again and again, for a full disk or the like, the move rests as long as it
-// has stood still.
-func (w *work) restsAfter(ctx context.Context, err error, failed int) bool {
+// restsAfter is rests after actions have failed so often in a row, now a with err: it asks the cells whether they are
+// there. Where they are and it fails again and again, for a full disk or the like, or because the directory
+// does not take that the move is aborted, the move rests as long as it has stood still.
+func (w *work) restsAfter(ctx context.Context, a Action, err error, failed int) bool {
 	if !w.mayRest() || w.source.ID == "" {
 		return false
 	}
@@ -103,7 +107,7 @@ func (w *work) restsAfter(ctx context.Context, err error, failed int) bool {
 			return true
 		}
 	}
-	if failed < restAfter || w.facts.Broken != "" || transfer.IsBusy(err) { // the next action is to abort it; those are counted, and end it
+	if failed < restAfter || w.facts.Broken != "" && a != Abort || transfer.IsBusy(err) && a != Purge { // the next action is to abort it; those are counted, and end it
 		return false
 	}
 	return w.restFor(ctx, min(max(restTime, time.Since(w.move.Changed)), longestRest))
@@ -118,8 +122,8 @@ func (w *work) leave(ctx context.Context) bool {
 		if d <= 0 {
 			continue
 		}
-		if w.move.Phase != directory.Aborting && w.move.Error == "" {
-			w.move.Error = fmt.Sprintf("cell %s does not answer", c)
+		if w.move.Error == "" || w.move.Phase == directory.Aborting && !strings.Contains(w.move.Error, unended) {
+			w.waitsFor(fmt.Sprintf("cell %s does not answer", c))
 		}
 		w.tell(ctx, tellAfter)
 		return w.restFor(ctx, d)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -91,11 +92,11 @@ func (w *work) run(ctx context.Context) {
 			}
 			continue
 		}
-		if !w.goesOn(ctx) || errors.Is(err, errLost) && !w.mayCancel(ctx, action) {
+		if !w.goesOn(ctx) || errors.Is(err, errLost) || errors.Is(err, errRefused) && !w.refused(ctx, reached) {
 			return
 		}
 		w.log.WarnContext(ctx, "move", "action", action, "phase", from, "error", err)
-		w.failed(err)
+		w.failed(action, err)
 		w.doubt()
 		failed++
 		if !w.refresh(ctx) {
@@ -104,7 +105,7 @@ func (w *work) run(ctx context.Context) {
 		if w.move.Phase == reached { // else it was recorded, and only the answer was lost
 			w.tell(ctx, failed)
 		}
-		if w.restsAfter(ctx, err, failed) {
+		if w.restsAfter(ctx, action, err, failed) {
 			return
 		}
 		if !w.pausing() || failed%tellAfter == 0 {
@@ -122,10 +123,10 @@ func (w *work) goesOn(ctx context.Context) bool {
 	return ctx.Err() == nil && (w.taking.Err() == nil || w.waits.Load())
 }
 
-// mayCancel reports whether the directory has refused an action only because an operator
-// wishes to cancel what is still this mover's: then the tenant does not wait for another.
-func (w *work) mayCancel(ctx context.Context, a Action) bool {
-	return a == Decide && w.refresh(ctx) && w.move.Wish == directory.Cancel && w.move.Phase.BeforeDecision()
+// refused reports whether the directory has refused something of what is still this mover's, and where this
+// mover has it: an operator wishes to cancel it, or the record does not fit it. No other mover would get further.
+func (w *work) refused(ctx context.Context, at directory.Phase) bool {
+	return w.refresh(ctx) && w.move.Phase == at
 }
 
 // backoff is short while a tenant waits.
@@ -136,17 +137,18 @@ func (w *work) backoff(failed int) time.Duration {
 	return min(time.Duration(failed)*50*time.Millisecond, 5*time.Second)
 }
 
-// errLost says that the move is another mover's now.
-var errLost = errors.New("the lease is lost")
+// errLost says that the move is another mover's now; errRefused, that the directory contradicts: it may be.
+var (
+	errLost    = errors.New("the lease is lost")
+	errRefused = errors.New("the directory refuses")
+)
 
 // failed notes what an error means for the move. A cell that does not answer is
-// tried again; a cell that contradicts ends a move that is not decided.
-func (w *work) failed(err error) {
-	if w.move.Phase != directory.Aborting { // there it says why the move is aborted
-		w.move.Error = err.Error()
-	}
+// tried again; a cell, or a directory, that contradicts ends a move that is not decided.
+func (w *work) failed(a Action, err error) {
+	w.waitsFor(err.Error())
 	switch {
-	case passes(err):
+	case a == Abort, passes(err):
 	case w.move.Phase.BeforeDecision() && problem.KindOf(err) != problem.Internal:
 		w.facts.Broken, w.facts.Passing = err.Error(), errors.Is(err, errRewritten)
 	}
@@ -199,8 +201,8 @@ func (w *work) do(ctx context.Context, a Action) error {
 		}
 		return nil
 	case Reserve:
-		if err = w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target); err != nil {
-			return err // as the directory would, which knows the tenant too; and neither cell is asked in vain
+		if err = w.mayReserve(); err != nil {
+			return err
 		}
 		if err = w.reserve(ctx, m, src, dst); err == nil && m.Undoes != "" {
 			err = w.forget(ctx, m, dst) // what it noted before it gave the tenant away is no change of what is to come
@@ -295,6 +297,11 @@ func (w *work) lookUp(ctx context.Context) error {
 	}
 	w.source, w.target = source, target
 	return nil
+}
+
+// mayReserve is what the directory, which knows the tenant too, would say: neither cell is asked in vain.
+func (w *work) mayReserve() error {
+	return w.move.MayReach(directory.Reserved, directory.Tenant{}, w.target)
 }
 
 // reserve refuses an unsafe move before anything is done, then makes the target
@@ -506,6 +513,9 @@ func (w *work) restore(ctx context.Context, m transfer.Move, src, dst Cell) erro
 		return err
 	}
 	if w.silent.of(w.move.Target) > 0 {
+		if m.Undoes == "" && w.move.Previous == directory.Planned && !w.target.State.TakesTenants() {
+			return nil // at most a fence there awaits the tenant, whom nobody sends there now; the next move takes it
+		}
 		return problem.New(problem.Unavailable, "discard: cell %s does not answer", w.move.Target)
 	}
 	step, cancel = context.WithTimeout(ctx, stepTimeout)
@@ -542,30 +552,42 @@ func (w *work) advance(ctx context.Context, to directory.Phase) error {
 	if next.Phase = to; to != w.move.Phase {
 		next.Previous = w.move.Phase
 	}
-	if to != directory.Aborting && to != directory.Aborted {
+	switch to {
+	case directory.Aborting:
+	case directory.Aborted:
+		next.Error, _, _ = strings.Cut(next.Error, unended)
+	default:
 		next.Error = ""
 	}
+	err := w.record(ctx, next)
+	if err == nil {
+		w.m.phases.WithLabelValues(string(to)).Inc()
+	}
+	return err
+}
+
+// record records the move as it is next, with the report.
+func (w *work) record(ctx context.Context, next directory.Move) error {
 	next.Report, _ = json.Marshal(w.report.shifted(w.ahead)) // plain numbers and times: it cannot fail
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if err := w.dir.Advance(ctx, next, w.move.Phase); err != nil {
-		return lostOr(fmt.Errorf("record %s: %w", to, err))
+		return refusedOr(fmt.Errorf("record %s: %w", next.Phase, err))
 	}
 	w.move, w.told = next, next.Error
-	w.m.phases.WithLabelValues(string(to)).Inc()
 	return nil
 }
 
 // note records how far the rounds are.
 func (w *work) note(ctx context.Context) error { return w.advance(ctx, w.move.Phase) }
 
-// lostOr tells a directory that contradicts from one that does not answer, and from one that only does not
+// refusedOr tells a directory that contradicts from one that does not answer, and from one that only does not
 // let the move begin. What
 // was asked of one that did not answer is in doubt: run reads the record again
 // before it does anything else.
-func lostOr(err error) error {
+func refusedOr(err error) error {
 	if !directory.TurnedAway(err) && (errors.Is(err, problem.Conflict) || errors.Is(err, problem.NotFound)) {
-		return fmt.Errorf("%w: %w", errLost, err)
+		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return err
 }

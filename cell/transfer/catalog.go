@@ -24,6 +24,7 @@ type Table struct {
 	Numbers  []string // those sequences, qualified and quoted
 	Types    string   // stands for the types of Columns
 	Parted   bool     // it is partitioned: a row's place does not say which partition's it is
+	Versions string   // where its module notes its migrations, quoted; "" where it has none
 
 	given map[string]int64 // at a source: by counted column, what its sequence has given last
 }
@@ -35,7 +36,7 @@ type Table struct {
 // text of xml, also in an array, is what its output makes of it, which is what a copy
 // brings: a cast keeps a declaration that both leave out, and a newline behind it.
 const tables = `
-	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), coalesce(col.numbers, '{}'), col.types, c.relkind = 'p'
+	SELECT format('%I.%I', n.nspname, c.relname), n.nspname || '.' || c.relname, col.names, col.hashed, key.names, key.types, key.ops, col.portable, coalesce(col.counted, '{}'), coalesce(col.numbers, '{}'), col.types, c.relkind = 'p', coalesce(v.name, '')
 	  FROM pg_class c
 	  JOIN pg_namespace n ON n.oid = c.relnamespace
 	 CROSS JOIN LATERAL (
@@ -75,6 +76,11 @@ const tables = `
 	        CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k(attnum, ord)
 	         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attname <> 'tenant_id' AND k.ord <= i.indnkeyatts
 	        WHERE i.indrelid = c.oid AND i.indisprimary) key
+	  LEFT JOIN LATERAL (
+	       SELECT format('%I.%I', n.nspname, s.relname) AS name
+	         FROM pg_class s
+	         JOIN pg_attribute a ON a.attrelid = s.oid AND a.attname = 'version_id'
+	        WHERE s.relnamespace = n.oid AND s.relname = 'schema_version' AND n.nspname <> 'cell' AND has_table_privilege(s.oid, 'SELECT')) v ON true
 	 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relforcerowsecurity
 	   AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 	   AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped)

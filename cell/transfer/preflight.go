@@ -50,16 +50,6 @@ var fingerprintSQL string
 const filesSQL = `
 	SELECT coalesce(md5(string_agg(concat_ws(' ', oid, relfilenode), ',' ORDER BY oid)), '') FROM pg_class WHERE relforcerowsecurity AND relkind = 'r'`
 
-// modulesSQL lists the schemas of modules that have migrations. Those of our own schema
-// change no tenant's rows.
-const modulesSQL = `
-	SELECT n.nspname
-	  FROM pg_class c
-	  JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname <> 'cell'
-	  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_id'
-	 WHERE c.relname = 'schema_version' AND has_table_privilege(c.oid, 'SELECT')
-	 ORDER BY 1`
-
 // SizeLimit is where Preflight stops counting a table's rows: it has to tell small
 // tenants from large ones, not to count the large ones.
 const SizeLimit = 1_000_000
@@ -77,13 +67,21 @@ type Preflight struct {
 
 // Report is that of the database behind db. No findings and equal fingerprints mean
 // that a move may begin. Where measure is set, and it may, how much the tenant has is in it.
+// Unavailable while somebody migrates the database.
 func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.TenantID, measure bool) (Report, error) {
+	var settled bool
+	if err := db.QueryRow(ctx, noneMigrates, pg.MigrateLock).Scan(&settled); err != nil {
+		return Report{}, fmt.Errorf("preflight: %w", err)
+	}
+	if !settled {
+		return Report{}, errMigrates
+	}
 	r, tables, err := p.look(ctx, db)
 	if err != nil {
 		return r, fmt.Errorf("preflight: %w", err)
 	}
-	if r.Migrations, err = applied(ctx, db); err != nil {
-		return r, fmt.Errorf("preflight: read migrations: %w", err)
+	if r.Migrations, err = applied(ctx, db, tables); err != nil {
+		return r, fmt.Errorf("preflight: %w", err)
 	}
 	if r.Migrations != "" {
 		r.Fingerprint = fmt.Sprintf("%x", sha256.Sum256([]byte(r.Fingerprint+" "+r.Migrations)))
@@ -100,24 +98,6 @@ func (p *Preflight) Report(ctx context.Context, db pg.DB, tenant directory.Tenan
 		return r, fmt.Errorf("preflight: measure: %w", err)
 	}
 	return r, nil
-}
-
-// applied is which migrations the modules have. One that changes rows alone leaves no trace
-// in the schema: a tenant that came from a cell without it to one with it would never have it.
-func applied(ctx context.Context, db pg.DB) (string, error) {
-	rows, err := db.Query(ctx, modulesSQL)
-	if err != nil {
-		return "", err
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for i, module := range all {
-		var newest int64
-		if err := db.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+pgx.Identifier{module}.Sanitize()+`.schema_version`).Scan(&newest); err != nil {
-			return "", err
-		}
-		all[i] = fmt.Sprintf("%s %d", module, newest)
-	}
-	return strings.Join(all, ", "), err
 }
 
 // look finds what is to say of the schema, and its tables. It asks the database without

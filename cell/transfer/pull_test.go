@@ -120,6 +120,24 @@ func TestTheLastRoundIsAskedForBeforeTheFreeze(t *testing.T) {
 	}
 }
 
+// TestAProxysPageIsNoWordOfTheSource: a move goes on behind it, which a conflict would end.
+func TestAProxysPageIsNoWordOfTheSource(t *testing.T) {
+	t.Parallel()
+	a, b := keyedPair(t)
+	ctx := t.Context()
+	must(t, b.Client.Reserve(ctx, there))
+	must(t, a.Client.Arm(ctx, there, wait))
+	for _, status := range []int{http.StatusNotFound, http.StatusConflict} {
+		page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>default backend</html>", status) }))
+		defer page.Close()
+		if got, err := b.Pull(ctx, there, page.URL, false); !errors.Is(err, problem.Unavailable) {
+			t.Errorf("%d: got %+v, %v, want unavailable", status, got, err)
+		}
+	}
+	_, err := b.Pull(ctx, there, a.url, false)
+	must(t, err)
+}
+
 // TestACellOfBeforeRefusesToBeAskedEarly: it would take for the last round what comes
 // before the freeze. That a member it does not know is refused, cells have always done.
 func TestACellOfBeforeRefusesToBeAskedEarly(t *testing.T) {

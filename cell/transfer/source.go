@@ -99,6 +99,15 @@ func (s *Source) Stream(ctx context.Context, w io.Writer, move directory.MoveID,
 		case since != "":
 			since = form[2]
 		}
+		if head.Frozen {
+			list, err := s.tables.get(ctx, tx, false)
+			if err == nil {
+				head.Migrations, err = applied(ctx, tx, list)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		take, end := pacing(ctx, s.pace, head.Frozen)
 		defer end()
 		out = newFrameWriter(w, take)

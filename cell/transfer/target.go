@@ -76,12 +76,17 @@ func scanReceived(row pgx.Row) (Received, error) {
 // next, so what holds at the source holds here at every commit. Every table is
 // hashed as it was stored and compared with the source's hash before the commit.
 // A round that was applied before, or a final one, is not applied again; a final one is
-// taken only of a tenant that is frozen at the source.
+// taken only of a tenant that is frozen at the source, while nobody migrates this database, and where
+// both cells have the same migrations.
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
 	began := time.Now()
 	var have, out Received
+	settled := true
 	first := func(b *pgx.Batch) {
 		b.Queue(settings(final))
+		if final {
+			b.Queue(noneMigrates, pg.MigrateLock).QueryRow(func(row pgx.Row) error { return row.Scan(&settled) })
+		}
 		b.Queue(enterRow, s.Tenant, string(s.Move), s.Epoch, []string{"incoming"})
 		b.Queue(receivedRow, s.Tenant, string(s.Move)).QueryRow(func(row pgx.Row) (err error) {
 			have, err = scanReceived(row)
@@ -91,6 +96,9 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 	err := pg.InTxAfter(ctx, t.pool, pgx.TxOptions{}, first, func(tx pgx.Tx) error {
 		if out = have; have.Final {
 			return nil
+		}
+		if !settled {
+			return errMigrates
 		}
 		take, end := pacing(ctx, t.pace, final)
 		defer end()
@@ -119,6 +127,9 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 			began = time.Now() // until then it waited for the freeze
 		}
 		total, err := t.apply(ctx, tx, in, s, head.Since)
+		if err == nil && final {
+			err = t.asMigrated(ctx, tx, head.Migrations)
+		}
 		if err != nil {
 			return err
 		}

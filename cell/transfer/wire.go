@@ -41,6 +41,8 @@ type Header struct {
 	Since    string `json:"since"`
 	Snapshot string `json:"snapshot"`
 	Frozen   bool   `json:"frozen,omitempty"` // the tenant was frozen for the move at Snapshot: it will not change
+
+	Migrations string `json:"migrations,omitempty"` // where Frozen: what the source has, by applied; one of an older release does not tell
 }
 
 type tableHead struct {

@@ -132,12 +132,14 @@ func (s *Store) credentialsSince(ctx context.Context, since directory.Version) (
 }
 
 // pruneCredentials forgets keys that have been revoked, or expired, for longer
-// than a day, and revoked tokens that have expired. Who has not heard of a
+// than a day, and those of deleted tenants of whom no cell has anything any more, and revoked tokens that have
+// expired. Who has not heard of a
 // forgotten key must start again: it could take a revoked one for valid. And who has
 // not heard of a forgotten token would miss it where the chain has it.
 const pruneCredentials = `
-	  WITH gone AS (DELETE FROM directory.keys
+	  WITH gone AS (DELETE FROM directory.keys k
 	                 WHERE revoked_at < now() - interval '1 day' OR expires_at < now() - interval '1 day'
+	                    OR EXISTS (SELECT FROM directory.deletions d WHERE d.tenant = k.tenant AND NOT ` + someCellWaits + `)
 	             RETURNING id, version),
 	       free AS (DELETE FROM directory.claims WHERE kind = 'key' AND name IN (SELECT id FROM gone)),
 	       past AS (DELETE FROM directory.revoked_tokens WHERE expires_at < now() - interval '1 hour' RETURNING version)

@@ -2,9 +2,12 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/directory/token"
@@ -97,5 +100,60 @@ func TestAKeyThatHasExpiredIsNoKey(t *testing.T) {
 		if of, _, err := ring.Check(key, time.Now()); !errors.Is(err, problem.Unauthenticated) {
 			t.Errorf("a key that expired %s: got tenant %d, %v", name, of, err)
 		}
+	}
+}
+
+// TestKeysEndWithTheirTenant: those of a deleted tenant, for whom routers take no request, are forgotten once no cell has
+// anything of it, also where they never expire. Who knows them need not start again.
+func TestKeysEndWithTheirTenant(t *testing.T) {
+	t.Parallel()
+	s, pool := withCell(t)
+	ctx := t.Context()
+	var kept directory.Key
+	var gone directory.Tenant
+	for _, slug := range []string{"gone", "kept"} {
+		a, err := s.CreateTenant(ctx, directory.NewTenant{Slug: slug})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, k := token.NewAPIKey()
+		k.Tenant, k.Name = a.ID, "test"
+		if kept, err = s.AddKey(ctx, k); err != nil {
+			t.Fatal(err)
+		}
+		if slug == "gone" {
+			gone = a
+		}
+	}
+	known, err := s.Credentials(ctx, 0, 0)
+	if err != nil || len(known.Keys) != 2 {
+		t.Fatalf("got %+v, %v", known, err)
+	}
+	if err := s.DeleteTenant(ctx, gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	keys := func() (ids []string) {
+		t.Helper()
+		if _, err := s.Prune(ctx, 1000, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := pool.Query(ctx, `SELECT id FROM directory.keys`)
+		if err == nil {
+			ids, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	if got := keys(); len(got) != 2 {
+		t.Errorf("before its cell has purged it: got %v, want both", got)
+	}
+	exec(t, pool, `DELETE FROM directory.deletion_cells`)
+	if got := keys(); !slices.Equal(got, []string{kept.ID}) {
+		t.Errorf("after that: got %v, want only %s", got, kept.ID)
+	}
+	if _, err := s.Credentials(ctx, known.Version, 0); err != nil {
+		t.Errorf("who knows them: %v", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,6 +36,7 @@ func (s *Store) StepRollout(ctx context.Context) (r directory.Rollout, stepped b
 		if err != nil {
 			return nil, err
 		}
+		s.lacking.note(old, routers, now)
 		if r, stepped = old.Next(routers, drift, now); !stepped {
 			return nil, nil
 		}
@@ -49,6 +52,31 @@ func (s *Store) StepRollout(ctx context.Context) (r directory.Rollout, stepped b
 		return save(ctx, tx, old, r, "rollout.step")
 	})
 	return r, stepped && err == nil, err
+}
+
+// lacking is since when this process knows routers to be without their part in the roll-out that is running. The record
+// does not say: whoever starts to look counts from then.
+type lacking struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+// note notes which routers lack it now, and tells each since when.
+func (l *lacking) note(r directory.Rollout, routers []directory.Heard, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := map[string]time.Time{}
+	for i, h := range routers {
+		if h.Rollout == r.ID && h.Round == r.Round {
+			continue
+		}
+		at, known := l.since[h.Router]
+		if !known {
+			at = now
+		}
+		since[h.Router], routers[i].Without = at, at
+	}
+	l.since = since
 }
 
 // drifted says which subject of r is not as r found it, "" where there is none. Of a

@@ -36,6 +36,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	hub     *hub
 	reading singleflight.Group // what routers are told, by the version that they have
+	lacking lacking
 	stop    context.CancelFunc
 	work    sync.WaitGroup // the hub's loop and what Join keeps alive
 }

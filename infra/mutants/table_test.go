@@ -322,6 +322,16 @@ var table = []mutant{
 		pkg: transferPkg, test: "TestRoundContinuesWhatIsThere",
 	},
 	{
+		name: "round-beside-a-migration", why: "rows come to a cell behind a migration that is under way: they never have it",
+		in: "cell/transfer/target.go", edit: []edit{{"if !settled {", "if false {"}},
+		pkg: transferPkg, test: "TestNoLastRoundMeetsAMigration",
+	},
+	{
+		name: "round-of-other-migrations", why: "rows come to a cell without a migration that it has had, or with one that it has yet to have",
+		in: "cell/transfer/target.go", edit: []edit{{"err = t.asMigrated(ctx, tx, head.Migrations)", "err = nil"}},
+		pkg: transferPkg, test: "TestALastRoundIsOfTheSameMigrations",
+	},
+	{
 		name: "answer-before-the-freeze", why: "the last round is given while the tenant may still write",
 		in: "cell/transfer/frozen.go", edit: []edit{{"if err != nil || f.State != fence.Active || f.Epoch != r.Base {", "if err != nil || f.State != fence.Frozen || f.Epoch != r.Base {"}},
 		pkg: transferPkg, test: "TestTheLastRoundIsAskedForBeforeTheFreeze",

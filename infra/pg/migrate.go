@@ -43,6 +43,9 @@ func BoundLocks(ctx context.Context, db DB, try int) error {
 // each fifth, as everybody else waits behind them.
 func Patient(try int) bool { return try%5 == 2 }
 
+// MigrateLock is the session lock that who migrates a database holds there all the time.
+const MigrateLock = lock.DefaultLockID
+
 // Migrate applies the migrations in files (goose's format, *.sql at its root)
 // that the database does not have yet, under a session lock so that several
 // processes may start at once. table keeps the versions, for example
@@ -61,7 +64,7 @@ func Migrate(ctx context.Context, url, table string, files fs.FS) error {
 	defer db.Close()
 	db.SetMaxIdleConns(-1) // a session for each try
 	// Asked once a second, for ten minutes: a cell's processes start together.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 600))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(MigrateLock), lock.WithLockTimeout(1, 600))
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
