@@ -95,3 +95,30 @@ func TestEventIDTwice(t *testing.T) {
 		t.Errorf("faults: got %d, want 1: %v", c.Faults, c.Named)
 	}
 }
+
+// TestALostEventDoesNotMakeUpForADoubledOne: there are as many as there should be, and the numbers have no gap.
+func TestALostEventDoesNotMakeUpForADoubledOne(t *testing.T) {
+	t.Parallel()
+	again := event(2, "project/p", Created)
+	again.EventID = event(1, "project/p", Created).EventID
+	for _, tt := range []struct {
+		name          string
+		events        []Event
+		lost, doubled int64
+	}{
+		{"all", []Event{event(1, "project/p", Created), event(2, "task/t", Created), event(3, "task/t", Transitioned)}, 0, 0},
+		{"one lost", []Event{event(1, "project/p", Created), event(2, "task/t", Created)}, 1, 0},
+		{"one consumed twice", []Event{event(1, "project/p", Created), again, event(3, "task/t", Transitioned)}, 1, 1},
+		{"one written twice", []Event{event(1, "project/p", Created), event(2, "project/p", Created), event(3, "task/t", Transitioned)}, 1, 1},
+		{"one from nowhere", []Event{event(1, "project/p", Created), event(2, "task/t", Created), event(3, "task/u", Created)}, 1, 1},
+	} {
+		l := &lane{tenant: &Tenant{}, writes: []Write{
+			{Subject: "project/p", Verb: Created}, {Subject: "task/t", Verb: Created}, {Subject: "task/t", Verb: Transitioned},
+		}}
+		var c EventCheck
+		c.count([]*lane{l}, tt.events)
+		if c.Lost != tt.lost || c.Doubled != tt.doubled {
+			t.Errorf("%s: got %d lost and %d doubled, want %d and %d", tt.name, c.Lost, c.Doubled, tt.lost, tt.doubled)
+		}
+	}
+}

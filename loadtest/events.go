@@ -37,7 +37,9 @@ func (e Event) verb() string {
 type EventCheck struct {
 	Written  int64    `json:"written"`
 	Consumed int64    `json:"consumed"`
-	Faults   int      `json:"faults"` // gaps, repetitions, wrong order, events nobody caused
+	Lost     int64    `json:"lost"`    // that a write, or a task's date, caused and nobody consumed
+	Doubled  int64    `json:"doubled"` // consumed again, or caused by no acknowledged write
+	Faults   int      `json:"faults"`  // gaps, repetitions, wrong order, events nobody caused
 	Named    []string `json:"named,omitempty"`
 }
 
@@ -48,7 +50,7 @@ func (c EventCheck) OK() bool { return c.Faults == 0 && c.Written == c.Consumed 
 func (c EventCheck) Plus(d EventCheck) EventCheck {
 	return EventCheck{
 		Written: c.Written + d.Written, Consumed: c.Consumed + d.Consumed,
-		Faults: c.Faults + d.Faults, Named: append(c.Named, d.Named...),
+		Lost: c.Lost + d.Lost, Doubled: c.Doubled + d.Doubled, Faults: c.Faults + d.Faults, Named: append(c.Named, d.Named...),
 	}
 }
 
@@ -155,11 +157,39 @@ func (t *Tenant) CheckEvents(ctx context.Context) (EventCheck, error) {
 	if last != writes+dated {
 		c.fault("%s: %d writes were acknowledged, %d tasks fall due and %d events written", t.Slug, writes, dated, last)
 	}
+	c.count(t.lanes, events)
 	c.checkNumbers(t.Slug, events)
 	for _, l := range t.lanes {
 		c.checkOrder(l, events)
 	}
 	return c, nil
+}
+
+// count looks for each event that was to come, and at each that came: as many of both may be one that is lost and
+// another one that came twice.
+func (c *EventCheck) count(lanes []*lane, events []Event) {
+	type cause struct{ subject, verb string }
+	due := map[cause]int64{}
+	for _, l := range lanes {
+		for _, w := range l.writes {
+			due[cause{w.Subject, w.Verb}]++
+		}
+		for _, subject := range l.dated {
+			due[cause{subject, Due}]++
+		}
+	}
+	seen := map[string]bool{}
+	for _, e := range events {
+		if of := (cause{e.Subject, e.verb()}); !seen[e.EventID] && due[of] > 0 {
+			due[of]--
+		} else {
+			c.Doubled++
+		}
+		seen[e.EventID] = true
+	}
+	for _, n := range due {
+		c.Lost += n
+	}
 }
 
 func (c *EventCheck) checkNumbers(slug string, events []Event) {

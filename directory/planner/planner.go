@@ -99,13 +99,21 @@ type Options struct {
 	PausePerRequest time.Duration // what a request per second adds to the pause
 }
 
-// Default is a plan's options. The speeds are assumptions on the slow side, until moves are measured.
+// Default is a plan's options. What a move takes is assumed, and no bound: on a busy machine it takes several times as
+// long. Who knows how moves went says so in its place.
 func Default() Options {
 	return Options{
 		Cooldown: 24 * time.Hour, Spread: 0.1, MaxShare: 0.1,
 		BytesPerSecond: 10_000_000, Overhead: 500 * time.Millisecond,
 		Pause: 30 * time.Millisecond, PausePerRequest: 100 * time.Microsecond,
 	}
+}
+
+// Slower is o where a move takes factor times as long; its pause is as it was.
+func (o Options) Slower(factor float64) Options {
+	o.Overhead = nanoseconds(float64(o.Overhead) * factor)
+	o.BytesPerSecond = max(1, int64(float64(o.BytesPerSecond)/factor))
+	return o
 }
 
 // Validate reports an option outside its range.

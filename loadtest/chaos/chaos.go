@@ -90,7 +90,8 @@ func Run(ctx context.Context, o Options) (rep *Report, err error) {
 	defer func() { err = errors.Join(err, proxies.close()) }()
 	s, err := stack.Start(ctx, stack.Options{
 		Dir: o.Dir, BinDir: o.BinDir, Cells: o.Cells, Routers: routers, Movers: movers, Log: logOf(o.Progress), Route: proxies.route,
-		// A dead mover's moves are taken over soon; a pause ends before the routers' patience does.
+		// A dead mover's moves are taken over soon, but not before the routers' patience (2 s) ends: clients are refused, and repeat. The pause
+		// of a mover that lives ends before.
 		// A tenant uses up its limit somewhat faster than it comes back, so that moves find some of it used.
 		Env: []string{"MOVER_PAUSE_BUDGET=1200ms", "MOVER_LEASE_TTL=2400ms", "MOVER_POLL=50ms", fmt.Sprintf("CELL_RATE_PER_MINUTE=%d", limit)},
 		// Tenants that are young are copied in their pause by one of the movers; the other may have to end what it began.

@@ -78,12 +78,18 @@ func TestJudgeNamesTheBrokenPromise(t *testing.T) {
 func TestReportAsTableAndJSON(t *testing.T) {
 	t.Parallel()
 	r := played()
+	r.report.Moves = []*MoveAct{{
+		What: "moved", From: "c1", To: "c4", Tenants: 1, Attempts: 2, Aborted: []string{"the pause exceeded its budget of 300ms"}, Rows: 7, Watch: loadtest.Watch{Requests: 3},
+	}}
 	r.judge()
 	var table bytes.Buffer
 	if err := r.report.WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"c1", "killed and restarted", "added", "5 written, 5 consumed", "every promise held"} {
+	for _, want := range []string{
+		"c1", "killed and restarted", "added", "5 written, 5 consumed", "every promise held",
+		"moved, c1 to c4   1         2 ", "moved, c1 to c4: aborted, and tried again: the pause exceeded",
+	} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("no %q in\n%s", want, table.String())
 		}

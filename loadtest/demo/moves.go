@@ -22,10 +22,11 @@ type MoveAct struct {
 	To      directory.CellID `json:"to,omitempty"` // "" where they went to several cells
 	Tenants int              `json:"tenants"`
 	loadtest.Watch
-	Pause    loadtest.Millis `json:"longest_pause_ms"` // from the freeze at the source to the activation at the target
-	Attempts int             `json:"attempts"`         // moves made, with those that a bound aborted and that were tried again
-	Rows     int64           `json:"rows_verified"`    // stored at the target and compared by hash
-	Keys     int64           `json:"keys_followed"`    // changed during the move
+	Pause    loadtest.Millis `json:"longest_pause_ms"`  // from the freeze at the source until a cell served again, of all attempts
+	Attempts int             `json:"attempts"`          // moves made, with those that a bound aborted and that were tried again
+	Aborted  []string        `json:"aborted,omitempty"` // why, of each of those
+	Rows     int64           `json:"rows_verified"`     // stored at the target and compared by hash
+	Keys     int64           `json:"keys_followed"`     // changed during the move
 	Took     loadtest.Millis `json:"took_ms"`
 	Lost     int64           `json:"lost"`    // acknowledged writes and events of these tenants, counted at the end
 	Doubled  int64           `json:"doubled"` // the same
@@ -118,16 +119,37 @@ func (r *run) move(ctx context.Context, act *MoveAct, n directory.NewMove) (dire
 		}
 		return m.RetriedBy == "" && (m.Phase == directory.Watching || m.Phase.Ended()), nil
 	})
-	act.sum(m)
+	if err == nil {
+		err = r.sum(ctx, act, m)
+	}
 	return m, err
 }
 
-// sum adds what a move's mover tells.
-func (a *MoveAct) sum(m directory.Move) {
+// sum adds what movers tell of a move, and of the attempts before it.
+func (r *run) sum(ctx context.Context, act *MoveAct, m directory.Move) (err error) {
+	act.arrived(m)
+	for m.Retries != "" {
+		if m, err = r.console.Move(ctx, m.Retries); err != nil {
+			return err
+		}
+		act.aborted(m)
+	}
+	return nil
+}
+
+func (a *MoveAct) arrived(m directory.Move) {
 	var f followed
 	_ = json.Unmarshal(m.Report, &f) // nothing is told where nothing was reported
 	a.Rows, a.Keys, a.Attempts = a.Rows+f.Rows, a.Keys+f.Keys, a.Attempts+m.Attempt
 	a.Pause = max(a.Pause, loadtest.Millis(f.Pause))
+}
+
+// aborted adds an attempt that a bound ended: its tenant may have waited all the same.
+func (a *MoveAct) aborted(m directory.Move) {
+	var f followed
+	_ = json.Unmarshal(m.Report, &f)
+	a.Pause = max(a.Pause, loadtest.Millis(f.Pause))
+	a.Aborted = append(a.Aborted, m.Error)
 }
 
 // drainCell moves every tenant off one cell, as an operator does.
@@ -155,7 +177,9 @@ func (r *run) drainCell(ctx context.Context) error {
 			return err
 		}
 		for _, m := range list.Items {
-			act.sum(m)
+			if err := r.sum(ctx, act, m); err != nil {
+				return err
+			}
 		}
 	}
 	if err := r.console.Call(ctx, http.MethodGet, "/v1/tenants?limit=1000&cell="+string(from), nil, &on); err != nil {

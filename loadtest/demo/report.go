@@ -91,10 +91,15 @@ func (r *Report) WriteTable(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", c.Cell, c.Fate, c.Tenants, c.Requests, c.Errors, c.P50, c.P99)
 	}
 	fmt.Fprintln(t)
-	fmt.Fprintln(t, "MOVE\tTENANTS\tFAILED REQUESTS\tLONGEST PAUSE\tLONGEST REQUEST\tROWS VERIFIED\tLOST/DOUBLED\tTOOK")
+	fmt.Fprintln(t, "MOVE\tTENANTS\tATTEMPTS\tFAILED REQUESTS\tLONGEST PAUSE\tLONGEST REQUEST\tROWS VERIFIED\tLOST/DOUBLED\tTOOK")
 	for _, m := range r.Moves {
-		fmt.Fprintf(t, "%s, %s\t%d\t%d of %d\t%s\t%s\t%d\t%d/%d\t%s\n",
-			m.What, m.route(), m.Tenants, m.Failed, m.Requests, m.Pause, m.Longest, m.Rows, m.Lost, m.Doubled, m.Took)
+		fmt.Fprintf(t, "%s, %s\t%d\t%d\t%d of %d\t%s\t%s\t%d\t%d/%d\t%s\n",
+			m.What, m.route(), m.Tenants, m.Attempts, m.Failed, m.Requests, m.Pause, m.Longest, m.Rows, m.Lost, m.Doubled, m.Took)
+	}
+	for _, m := range r.Moves {
+		for _, why := range m.Aborted {
+			fmt.Fprintf(t, "%s, %s: aborted, and tried again: %s\n", m.What, m.route(), why)
+		}
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "MEASURED\tVALUE")
@@ -103,7 +108,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 		r.Outage.Killed, r.Outage.Down, r.Outage.Refused, r.Outage.Others)
 	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n",
 		r.Writes.Acknowledged, r.Writes.Lost, r.Writes.Doubled, r.Writes.Unknown)
-	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", r.Events.Written, r.Events.Consumed, r.Events.Faults)
+	fmt.Fprintf(t, "events\t%d written, %d consumed; %d lost, %d doubled, %d faults of them or of their order\n",
+		r.Events.Written, r.Events.Consumed, r.Events.Lost, r.Events.Doubled, r.Events.Faults)
 	fmt.Fprintf(t, "route change\tp50 %s, p99 %s from the directory to every router, over %d changes under load\n",
 		r.Propagation.P50, r.Propagation.P99, r.Propagation.N)
 	fmt.Fprintf(t, "router adds\tp50 %s, p99 %s (router_overhead_seconds, over %d requests)\n", r.Overhead.P50, r.Overhead.P99, r.Overhead.N)

@@ -150,8 +150,8 @@ func (r *run) check(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.lost[t.ID] = int64(writes.Lost) + max(0, events.Written-events.Consumed)
-		r.doubled[t.ID] = int64(writes.Doubled) + max(0, events.Consumed-events.Written)
+		r.lost[t.ID] = int64(writes.Lost) + events.Lost
+		r.doubled[t.ID] = int64(writes.Doubled) + events.Doubled
 		r.report.Writes, r.report.Events = r.report.Writes.Plus(writes), r.report.Events.Plus(events)
 	}
 	overhead, err := r.overhead(ctx)

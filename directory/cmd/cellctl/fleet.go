@@ -11,7 +11,7 @@ import (
 
 // A fleet is what the directory tells of cells, tenants and moves, as far as plans
 // need it. Sizes and pauses it has from the newest thousand moves and all of the
-// last two days, requests from what cells have measured of late; it does without.
+// last two days, times from the newest of them, requests from what cells have measured of late; it does without.
 type fleet struct {
 	cells   []directory.Cell
 	tenants []directory.Tenant
@@ -19,6 +19,7 @@ type fleet struct {
 	recent  []directory.Move // of the last two days, at least the newest thousand, newest first
 	slugs   map[directory.TenantID]string
 	loads   map[directory.CellID][]directory.TenantLoad // of cells that have reported of late
+	times   []float64                                   // see readTimes
 }
 
 // readFleet reads the moves before the tenants: who has arrived meanwhile is then
@@ -49,6 +50,7 @@ func readFleet(ctx context.Context, d api, now time.Time) (fleet, error) {
 		return f, err
 	}
 	f.loads = readLoads(ctx, d, f.cells, now)
+	f.times = readTimes(ctx, d, f.recent)
 	return f, nil
 }
 
@@ -135,23 +137,4 @@ func (f fleet) openByTenant() map[directory.TenantID]planner.Open {
 		}
 	}
 	return open
-}
-
-// enough is how many measured pauses say more than the planner's assumption.
-const enough = 5
-
-// pause is the median of the pauses that the newest moves report, and of how many;
-// 0 where they are too few.
-func (f fleet) pause() (median time.Duration, of int) {
-	var all []time.Duration
-	for _, m := range f.recent {
-		if p := reported(m).Pause; p > 0 {
-			all = append(all, p)
-		}
-	}
-	if len(all) < enough {
-		return 0, 0
-	}
-	slices.Sort(all)
-	return all[len(all)/2], len(all)
 }

@@ -49,12 +49,11 @@ func (j *job) replan(ctx context.Context) (err error) {
 	if j.fleet, err = readFleet(ctx, j.api, j.now()); err != nil {
 		return err
 	}
-	pause, _ := j.fleet.pause()
 	state := j.fleet.state(j.opts.budget, j.now())
 	if j.byLoad {
 		state = j.fleet.weigh(state)
 	}
-	p, err := j.plan(state, j.opts.options(j.now(), pause))
+	p, err := j.plan(state, j.fleet.expects(j.opts.options(j.now())))
 	if err != nil {
 		return err
 	}

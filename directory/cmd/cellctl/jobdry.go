@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/cellway/cellway/directory"
+	"github.com/cellway/cellway/directory/planner"
 )
 
 // atOnce is how many moves of a plan are rehearsed side by side.
@@ -84,5 +85,5 @@ func (j *job) try(ctx context.Context, s step) (step, error) {
 		j.made.Refusals = append(j.made.Refusals, refusal{s.Tenant, s.Slug, "cells", err.Error()})
 		return step{}, nil
 	}
-	return s.sized(r), nil
+	return s.sized(r, j.fleet.expects(planner.Default())), nil
 }

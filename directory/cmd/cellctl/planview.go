@@ -75,15 +75,15 @@ type forecast struct {
 	planner.Forecast      // one after the other; the pause is the longest of one tenant
 	Sized            int  `json:"sized"`              // tenants whose size is known, of those to be moved
 	AtLeast          bool `json:"at_least,omitempty"` // of some, by a dry run, only a part is counted
-	PausesMeasured   int  `json:"pauses_measured"`    // moves that the pause is the median of; 0: it is an assumption
+	known
 }
 
-// sized is the step with what its copy costs by what a rehearsal has measured.
-func (s step) sized(r rehearsed) step {
+// sized is the step with what its copy costs, forecast by o, by what a rehearsal has measured.
+func (s step) sized(r rehearsed, o planner.Options) step {
 	if s.AtLeast = r.AtLeast || r.Unsized; r.Unsized {
 		return s
 	}
-	o, bytes := planner.Default(), r.Bytes
+	bytes := r.Bytes
 	more := o.Forecast(planner.Load{Bytes: bytes}).Duration - o.Forecast(planner.Load{Bytes: s.Forecast.Bytes}).Duration
 	s.Forecast.Bytes, s.Forecast.Duration = bytes, s.Forecast.Duration+more
 	return s
@@ -136,7 +136,7 @@ func newPlan(verb, subject string, f fleet, p planner.Plan, belongs func(directo
 		}
 	}
 	out.Forecast.Forecast = p.Total()
-	_, out.Forecast.PausesMeasured = f.pause()
+	out.Forecast.known = f.known()
 	for _, m := range p.Moves {
 		out.Moves = append(out.Moves, step{Tenant: m.Tenant, Slug: f.slugs[m.Tenant], From: m.From, To: m.To, Why: m.Why, Forecast: m.Forecast})
 		if m.Forecast.Bytes > 0 {
@@ -261,17 +261,14 @@ func (p plan) summary() string {
 	if f.AtLeast {
 		least = "at least "
 	}
-	text += fmt.Sprintf("\nforecast: %s%s one after the other, several go at once; ", least, f.Duration.Round(100*time.Millisecond))
+	text += fmt.Sprintf("\nforecast: %s%s one after the other, %s, several go at once; ", least, f.Duration.Round(100*time.Millisecond), f.time())
 	switch {
 	case f.Sized == 0:
 		text += "no tenant's size is known, so this is what moves cost besides copying"
 	default:
 		text += fmt.Sprintf("to copy: %s%s of the %d tenants whose size is known", least, size(f.Bytes), f.Sized)
 	}
-	if f.PausesMeasured > 0 {
-		return text + fmt.Sprintf("; pause %s, the median of %d moves", pause(f.Pause), f.PausesMeasured)
-	}
-	return text + fmt.Sprintf("; pause %s, assumed", pause(f.Pause))
+	return text + fmt.Sprintf("; pause %s, %s", pause(f.Pause), f.pause())
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }

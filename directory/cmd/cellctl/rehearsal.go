@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -93,8 +92,8 @@ var findingView = view[finding]{
 
 // A price is what a move is expected to cost.
 type price struct {
-	Forecast       planner.Forecast `json:"forecast"`
-	PausesMeasured int              `json:"pauses_measured"` // moves that the pause is the median of; 0: it is an assumption
+	Forecast planner.Forecast `json:"forecast"`
+	known
 }
 
 // noRehearsals is said of a directory of before.
@@ -155,10 +154,6 @@ func (a *app) rehearse(ctx context.Context, d api, m directory.Move, next string
 
 // summary says what the move would cost.
 func (r rehearsed) summary(cost price) string {
-	known := "assumed"
-	if cost.PausesMeasured > 0 {
-		known = fmt.Sprintf("the median of %d moves", cost.PausesMeasured)
-	}
 	least := ""
 	if r.AtLeast || r.Unsized {
 		least = "at least "
@@ -171,8 +166,8 @@ func (r rehearsed) summary(cost price) string {
 		much, least = "what has changed since the switch, of "+much, ""
 	}
 	parts := []string{
-		"to copy: " + much, fmt.Sprintf("forecast: %s%s", least, cost.Forecast.Duration.Round(100*time.Millisecond)),
-		"pause " + pause(cost.Forecast.Pause) + ", " + known,
+		"to copy: " + much, fmt.Sprintf("forecast: %s%s, %s", least, cost.Forecast.Duration.Round(100*time.Millisecond), cost.time()),
+		"pause " + pause(cost.Forecast.Pause) + ", " + cost.pause(),
 	}
 	return strings.Join(parts, "; ")
 }
@@ -247,14 +242,12 @@ func (a *app) price(ctx context.Context, d api, m directory.Move, bytes int64) (
 	if err != nil {
 		return price{}, err
 	}
-	measured, of := fleet{recent: recent}.pause()
-	o := planner.Default()
-	o.Pause = cmp.Or(measured, o.Pause)
+	f := fleet{recent: recent, times: readTimes(ctx, d, recent)}
 	load := planner.Load{Bytes: bytes}
 	for _, l := range readLoads(ctx, d, []directory.Cell{{ID: m.Source}}, a.now())[m.Source] {
 		if l.Tenant == m.Tenant {
 			load.Requests = l.Requests
 		}
 	}
-	return price{o.Forecast(load), of}, nil
+	return price{f.expects(planner.Default()).Forecast(load), f.known()}, nil
 }

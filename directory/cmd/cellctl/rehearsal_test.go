@@ -158,12 +158,12 @@ func TestWhatWasFoundIsToldWithoutItsPrice(t *testing.T) {
 func TestAPlansSizesMayBeTheLeast(t *testing.T) {
 	t.Parallel()
 	p := plan{Verb: "drain", Subject: "cell/c1", Tenants: 2}
-	p.Moves = []step{{Tenant: 1, Forecast: planner.Forecast{Bytes: 5}}, step{Tenant: 2}.sized(rehearsed{Bytes: 2_000_000_000, AtLeast: true})}
+	p.Moves = []step{{Tenant: 1, Forecast: planner.Forecast{Bytes: 5}}, step{Tenant: 2}.sized(rehearsed{Bytes: 2_000_000_000, AtLeast: true}, planner.Default())}
 	p.Forecast.measure(p.Moves)
 	if got, want := p.summary(), "to copy: at least 2.0 GB of the 2 tenants whose size is known"; !strings.Contains(got, want) || !strings.Contains(got, "forecast: at least ") {
 		t.Errorf("got %q, want %q in it", got, want)
 	}
-	if s := (step{Tenant: 1, Forecast: planner.Forecast{Bytes: 5}}).sized(rehearsed{Unsized: true}); s.Forecast.Bytes != 5 || !s.AtLeast {
+	if s := (step{Tenant: 1, Forecast: planner.Forecast{Bytes: 5}}).sized(rehearsed{Unsized: true}, planner.Default()); s.Forecast.Bytes != 5 || !s.AtLeast {
 		t.Errorf("one that was not measured: got %+v", s)
 	}
 }

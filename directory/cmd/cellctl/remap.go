@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -214,11 +213,10 @@ does to its cell it does to nobody else. cellctl cell quarantine makes such a ce
 }
 
 // options are what a plan of f is made with.
-func (f *remapFlags) options(now time.Time, pause time.Duration) planner.Options {
+func (f *remapFlags) options(now time.Time) planner.Options {
 	o := planner.Default()
 	o.Now = now
 	o.Spread, o.MaxMoves = f.spread, f.moves
-	o.Pause = cmp.Or(pause, o.Pause)
 	return o
 }
 

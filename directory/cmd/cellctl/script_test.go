@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"as": as, "exits": exits, "follows": follows, "mute": mute, "router": router, "asked": asked, "works": works, "rehearses": rehearses,
-			"newest": newest, "until": until, "alive": alive, "stages": stages, "agrees": agrees,
+			"newest": newest, "until": until, "alive": alive, "lapses": lapses, "stages": stages, "agrees": agrees, "interrupted": interrupted,
 		},
 	})
 }
