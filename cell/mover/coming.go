@@ -21,7 +21,7 @@ func (w *work) tellComing(ctx context.Context, m transfer.Move, dst Target) (sto
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var last transfer.Coming
-		for sleep(ctx, comingEvery) {
+		for w.sleep(ctx, comingEvery) {
 			now, err := w.coming(ctx, m, dst)
 			if err != nil || now.Rows == last.Rows && now.Bytes == last.Bytes || now.Began.IsZero() {
 				continue

@@ -95,6 +95,8 @@ type Mover struct {
 	stopped chan struct{} // closed by Stop
 	once    sync.Once
 
+	spread func(below time.Duration) time.Duration // by how much waits differ, so that movers do not act all at once
+
 	silent  *silence // of the cells that moves need
 	unheard *silence // of those that rehearsals need: no move rests because of them
 	misses  int      // answers in a row that do not come, before a step that may have taken hours is ended
@@ -111,7 +113,7 @@ func New(cfg Config, dir Directory, open func(c directory.Cell) Cell, log *slog.
 	cfg.Limits = cfg.Limits.Default()
 	return &Mover{
 		cfg: cfg, dir: dir, tries: dir, open: open, log: log, m: newMetrics(), slots: make(chan struct{}, cfg.Parallel), wanted: make(chan struct{}), stopped: make(chan struct{}),
-		silent: &silence{}, unheard: &silence{}, misses: longMisses,
+		spread: rand.N[time.Duration], silent: &silence{}, unheard: &silence{}, misses: longMisses,
 	}
 }
 
@@ -148,7 +150,7 @@ func (v *Mover) Run(ctx context.Context) error {
 			if !errors.Is(err, problem.NotFound) && taking.Err() == nil {
 				v.log.WarnContext(ctx, "look for moves", "error", err)
 			}
-			if !sleep(taking, v.cfg.Poll) {
+			if !v.sleep(taking, v.cfg.Poll) {
 				return nil
 			}
 			continue
@@ -271,7 +273,7 @@ func (v *Mover) letGo(ctx context.Context, id directory.MoveID) {
 // own clock and counted from before the call.
 func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, held time.Time, extend func(ctx context.Context) error) {
 	ends := func(held time.Time) time.Time { return held.Add(v.cfg.LeaseTTL * 2 / 3) }
-	for sleep(ctx, v.cfg.LeaseTTL/6) {
+	for v.sleep(ctx, v.cfg.LeaseTTL/6) {
 		began := time.Now()
 		asking, cancel := context.WithDeadline(ctx, ends(held)) // a directory that hangs must not be waited for longer
 		err := extend(asking)
@@ -287,6 +289,6 @@ func (v *Mover) keep(ctx context.Context, lost context.CancelFunc, held time.Tim
 }
 
 // sleep waits for about d and reports whether ctx still lives.
-func sleep(ctx context.Context, d time.Duration) bool {
-	return run.Pause(ctx, d*3/4+rand.N(d/2+1))
+func (v *Mover) sleep(ctx context.Context, d time.Duration) bool {
+	return run.Pause(ctx, d*3/4+v.spread(d/2+1))
 }

@@ -18,13 +18,13 @@ import (
 // not keep those back that have work to do.
 func (w *work) rest(ctx context.Context, d time.Duration) bool {
 	if w.pausing() {
-		return sleep(ctx, d)
+		return w.sleep(ctx, d)
 	}
 	if w.slotted {
 		<-w.slots
 		w.slotted = false
 	}
-	return sleep(ctx, d) && w.placed(ctx)
+	return w.sleep(ctx, d) && w.placed(ctx)
 }
 
 // placed reports whether the move has a place to work in, after it has waited for a slot where

@@ -97,7 +97,7 @@ func (v *Mover) runRehearsals(ctx context.Context) {
 		if !errors.Is(err, problem.NotFound) && ctx.Err() == nil { // one of an older release has none
 			v.log.WarnContext(ctx, "look for rehearsals", "error", err)
 		}
-		if !sleep(ctx, max(v.cfg.Poll, rehearsePoll)) {
+		if !v.sleep(ctx, max(v.cfg.Poll, rehearsePoll)) {
 			return
 		}
 	}

@@ -3,7 +3,6 @@ package mover
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -135,7 +134,7 @@ func (w *work) leave(ctx context.Context) bool {
 func (w *work) restFor(ctx context.Context, d time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if w.dir.RestMove(ctx, w.move, d+rand.N(d/2+1)) != nil {
+	if w.dir.RestMove(ctx, w.move, d+w.spread(d/2+1)) != nil {
 		return false
 	}
 	w.m.rests.Inc()
@@ -178,7 +177,7 @@ func (w *work) attended(ctx context.Context, timeout time.Duration, do func(ctx 
 	var hung error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for misses := 0; sleep(ctx, attendEvery); {
+		for misses := 0; w.sleep(ctx, attendEvery); {
 			c, ok := w.source, w.answers(ctx, w.source)
 			if ok {
 				c, ok = w.target, w.answers(ctx, w.target)

@@ -89,7 +89,7 @@ func crowded(t *testing.T, stop directory.Phase) (w *world, dir *directorytest.M
 	t.Helper()
 	w = newWorld(func() fault { return none })
 	for _, id := range []directory.CellID{"c", "d"} {
-		w.cells[id] = &fakeCell{w: w, id: id, received: map[string]transfer.Received{}}
+		w.cells[id] = newCell(w, id)
 	}
 	w.cells["a"].fence, w.cells["c"].fence = w.cells["c"].fence, w.cells["a"].fence
 	dir = directorytest.NewMemory()

@@ -188,7 +188,7 @@ var table = []mutant{
 	},
 	{
 		name: "slot-given-away-in-the-pause", why: "a frozen tenant waits for another tenant's move",
-		in: "cell/mover/pause.go", edit: []edit{{"	if w.pausing() {\n		return sleep", "	if false {\n		return sleep"}},
+		in: "cell/mover/pause.go", edit: []edit{{"	if w.pausing() {\n		return w.sleep", "	if false {\n		return w.sleep"}},
 		pkg: moverPkg, test: "TestAFrozenTenantKeepsItsMover",
 	},
 	{

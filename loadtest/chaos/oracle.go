@@ -113,6 +113,9 @@ func (r *run) check(ctx context.Context, began time.Time) error {
 		if err := r.checkFences(ctx, t, began); err != nil {
 			return fmt.Errorf("check the fences of %s: %w", t.Slug, err)
 		}
+		if err := r.checkPauses(ctx, t.ID); err != nil {
+			return fmt.Errorf("check the pauses of %s: %w", t.Slug, err)
+		}
 		if err := r.checkWrites(ctx, t); err != nil {
 			return fmt.Errorf("check the writes of %s: %w", t.Slug, err)
 		}
@@ -179,6 +182,8 @@ func wrongFence(id directory.CellID, f fence, known bool, owner directory.Placem
 		found = append(found, Violation{Invariant: invariant, What: fmt.Sprintf(format, args...)})
 	}
 	switch {
+	case id == owner.Cell && !known && owner.Epoch > 1: // at 1 its first transaction makes it
+		wrong("I12", "%s owns it at epoch %d and has no fence of it", id, owner.Epoch)
 	case id == owner.Cell && known && (f.State != "active" || f.Epoch != owner.Epoch):
 		wrong("I12", "%s owns it at epoch %d, its fence is %s at %d", id, owner.Epoch, f.State, f.Epoch)
 	case id != owner.Cell && known && f.State != "moved":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
@@ -44,7 +45,7 @@ func TestWrongFence(t *testing.T) {
 	}{
 		"owner":               {"b", fence{State: "active", Epoch: 4}, true, directory.Move{}, ""},
 		"owner who watches":   {"b", fence{State: "active", Epoch: 4, Capture: true, Noted: 9}, true, open, ""},
-		"not used yet":        {"b", fence{}, false, directory.Move{}, ""},
+		"owner without one":   {"b", fence{}, false, directory.Move{}, "I12"},
 		"never there":         {"a", fence{}, false, directory.Move{}, ""},
 		"tombstone":           {"a", fence{State: "moved", Epoch: 4}, true, directory.Move{}, ""},
 		"copy for a way back": {"a", fence{State: "moved", Epoch: 4, Noted: 9}, true, open, ""},
@@ -64,6 +65,9 @@ func TestWrongFence(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
+	}
+	if got := wrongFence("b", fence{}, false, directory.Placement{Cell: "b", Epoch: 1}, directory.Move{}); got != nil {
+		t.Errorf("not used yet: got %v", got)
 	}
 }
 
@@ -113,5 +117,48 @@ func TestAProxyThatNeverStrikesIsAViolation(t *testing.T) {
 	r.tally(Blow{Verb(pgproxy.Cut), SourcePostgres}, directory.Armed, false)
 	if got := r.report.silent(); got != nil {
 		t.Errorf("one fault that missed: got %q", got)
+	}
+}
+
+// A short run may meet no lease that can be lost; a long one in which none was has tried no mover that goes on in a
+// wrong belief.
+func TestALongRunStealsLeases(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		kills, suspended, stolen, want int
+	}{
+		"short":            {longRun - 1, 9, 0, 0},
+		"long":             {longRun, 9, 0, 1},
+		"long, and one":    {longRun, 9, 1, 0},
+		"none was stopped": {longRun, 0, 0, 0},
+	} {
+		r := &run{report: newReport(Options{})}
+		for range tt.kills {
+			r.tally(Blow{Kill, Router}, anyMoment, true)
+		}
+		for range tt.suspended {
+			r.tally(Blow{Suspend, Mover}, anyMoment, false)
+		}
+		for range tt.stolen {
+			r.tallyStolen()
+		}
+		if got := r.report.silent(); len(got) != tt.want {
+			t.Errorf("%s: got %q, want %d", name, got, tt.want)
+		}
+	}
+}
+
+// A pause that no fault has met is held to a bound.
+func TestAQuietPauseHasABound(t *testing.T) {
+	t.Parallel()
+	r := &run{report: newReport(Options{})}
+	if got := r.tallyPause(paused{ID: "mv_1", Took: 30 * time.Millisecond}); got != "" {
+		t.Errorf("a short one: got %q", got)
+	}
+	if got := r.tallyPause(paused{ID: "mv_2", Took: pauseBound + 1}); !strings.Contains(got, "mv_2") {
+		t.Errorf("a long one: got %q", got)
+	}
+	if c := r.report.Pauses; c.Held != 2 || time.Duration(c.Longest) != pauseBound+1 {
+		t.Errorf("got %+v", c)
 	}
 }

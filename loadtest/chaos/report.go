@@ -40,10 +40,12 @@ type Report struct {
 	Kills      int                 `json:"kills"` // by SIGKILL
 	PerMinute  float64             `json:"kills_per_minute"`
 	Faults     []Count             `json:"faults"`
-	Moves      map[string]int      `json:"moves"` // by what was asked for and the phase in which it ended
+	Stolen     int                 `json:"leases_stolen"` // from movers that were suspended
+	Moves      map[string]int      `json:"moves"`         // by what was asked for and the phase in which it ended
 	Requests   int                 `json:"requests"`
-	Errors     int                 `json:"errors"`           // attempts that a client had to repeat
-	Longest    loadtest.Millis     `json:"longest_pause_ms"` // from the first attempt of a request to its answer
+	Errors     int                 `json:"errors"`             // attempts that a client had to repeat
+	Longest    loadtest.Millis     `json:"longest_request_ms"` // from the first attempt of a request to its answer
+	Pauses     PauseCheck          `json:"quiet_pauses"`
 	Writes     loadtest.Check      `json:"writes"`
 	Events     loadtest.EventCheck `json:"events"`
 	Keys       KeyCheck            `json:"durable_keys"`
@@ -126,6 +128,13 @@ func (r *run) tally(b Blow, at directory.Phase, struck bool) {
 	}
 }
 
+// tallyStolen counts a lease that was taken from a suspended mover.
+func (r *run) tallyStolen() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Stolen++
+}
+
 // finish fills in what is known at the end.
 func (r *run) finish(began time.Time) *Report {
 	r.mu.Lock()
@@ -161,20 +170,26 @@ func (rep *Report) byBlow() []Count {
 	return all
 }
 
-// silent is what the proxies failed to do: kinds of statement faults that were aimed
-// at as many databases as there are and struck at none, and databases at which none of
-// all kinds struck. One fault may miss its moment; these say that a proxy is not in
-// the way, or breaks nothing.
+// longRun is how many kills make a run in which a suspended mover must have lost a lease.
+const longRun = 200
+
+// silent is what the faults failed to do: kinds of statement faults that were aimed
+// at as many databases as there are and struck at none, databases at which none of
+// all kinds struck, and suspended movers none of which lost a lease. One fault may miss its moment; these
+// say that a proxy is not in the way, or breaks nothing, or that no mover went on in a wrong belief.
 func (rep *Report) silent() []string {
 	kinds, databases := map[Verb]Count{}, map[Part]Count{}
+	var all []string
 	for _, c := range rep.byBlow() {
+		if c.Verb == Suspend && rep.Stolen == 0 && rep.Kills >= longRun {
+			all = append(all, fmt.Sprintf("movers were suspended %d times, and none has lost a lease", c.Struck+c.Missed))
+		}
 		if c.breaksStatement() {
 			k, d := kinds[c.Verb], databases[c.Part]
 			kinds[c.Verb] = Count{Struck: k.Struck + c.Struck, Missed: k.Missed + c.Missed}
 			databases[c.Part] = Count{Struck: d.Struck + c.Struck, Missed: d.Missed + c.Missed}
 		}
 	}
-	var all []string
 	for _, v := range slices.Sorted(maps.Keys(kinds)) {
 		if c := kinds[v]; c.Struck == 0 && c.Missed >= len(attacked()) {
 			all = append(all, fmt.Sprintf("%q was aimed at statements %d times and never struck", v, c.Missed))
@@ -214,6 +229,8 @@ func (rep *Report) WriteTable(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%d\n", m, rep.Moves[m])
 	}
 	fmt.Fprintln(t)
+	fmt.Fprintf(t, "leases\t%d were stolen from suspended movers\n", rep.Stolen)
+	fmt.Fprintf(t, "pauses\t%d met no fault; the longest took %s\n", rep.Pauses.Held, rep.Pauses.Longest)
 	fmt.Fprintf(t, "requests\t%d, of which %d were repeated by the client; the longest took %s with all its attempts\n", rep.Requests, rep.Errors, rep.Longest)
 	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n", rep.Writes.Acknowledged, rep.Writes.Lost, rep.Writes.Doubled, rep.Writes.Unknown)
 	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", rep.Events.Written, rep.Events.Consumed, rep.Events.Faults)

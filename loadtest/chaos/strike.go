@@ -123,7 +123,8 @@ func (r *run) killBackend(ctx context.Context, name string) error {
 const leasePatience = 5 * time.Second
 
 // suspend stops a mover until another one has its move, or long enough for that,
-// and lets it go on then, in the belief that the move is still its own.
+// and lets it go on then, in the belief that the move is still its own. It reports whether
+// the mover has lost a lease by it.
 func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 	if r.stack.Signal(name, syscall.SIGSTOP) != nil {
 		return false
@@ -133,13 +134,21 @@ func (r *run) suspend(ctx context.Context, name string, m directory.Move) bool {
 	ctx, cancel := context.WithTimeout(ctx, leasePatience)
 	defer cancel()
 	if m.Holder != name {
-		return loadtest.Pause(ctx, 300*time.Millisecond) // it has nothing to lose
+		loadtest.Pause(ctx, 300*time.Millisecond)
+		return false // it had nothing to lose
 	}
-	for {
+	for had := m.Lease; ; {
 		var holder string
 		var lease int64
 		err := r.record.QueryRow(ctx, `SELECT holder, lease FROM directory.moves WHERE id = $1`, m.ID).Scan(&holder, &lease)
-		if err == nil && (lease != m.Lease || holder != name) {
+		switch {
+		case err != nil: // the directory's database is dead just now
+		case holder == name:
+			had = lease
+		case lease == had:
+			return false // it let the move go in the moment in which it was stopped
+		default:
+			r.tallyStolen()
 			return true
 		}
 		if !loadtest.Pause(ctx, 5*time.Millisecond) {
