@@ -81,7 +81,7 @@ func scanReceived(row pgx.Row) (Received, error) {
 func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader) (Received, error) {
 	began := time.Now()
 	var have, out Received
-	settled := true
+	settled, migrations := true, ""
 	first := func(b *pgx.Batch) {
 		b.Queue(settings(final))
 		if final {
@@ -99,6 +99,15 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 		}
 		if !settled {
 			return errMigrates
+		}
+		if final { // before the pause: until this transaction ends nobody migrates
+			list, err := t.tables.get(ctx, tx, false)
+			if err != nil {
+				return err
+			}
+			if migrations, err = applied(ctx, tx, list); err != nil {
+				return err
+			}
 		}
 		take, end := pacing(ctx, t.pace, final)
 		defer end()
@@ -125,11 +134,11 @@ func (t *Target) Apply(ctx context.Context, s Step, final bool, stream io.Reader
 				return problem.New(problem.Unavailable, "tenant %d may still change at the source", s.Tenant)
 			}
 			began = time.Now() // until then it waited for the freeze
+			if err := sameMigrations(head.Migrations, migrations); err != nil {
+				return err
+			}
 		}
 		total, err := t.apply(ctx, tx, in, s, head.Since)
-		if err == nil && final {
-			err = t.asMigrated(ctx, tx, head.Migrations)
-		}
 		if err != nil {
 			return err
 		}
