@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/gorilla/mux"
+
 	"github.com/cellway/cellway/cell/jobs"
 	"github.com/cellway/cellway/cell/worker"
 )
@@ -47,6 +49,21 @@ type Module interface {
 type Route struct {
 	Method string // GET, POST, ...
 	Path   string // /v1/projects/{project}
+}
+
+// RoutesOf are the routes of a router that was filled from the contract (oapi-codegen's
+// gorilla-server).
+func RoutesOf(router *mux.Router) []Route {
+	var routes []Route
+	_ = router.Walk(func(r *mux.Route, _ *mux.Router, _ []*mux.Route) error { // the walker never fails
+		path, _ := r.GetPathTemplate() // both are set on every generated route
+		methods, _ := r.GetMethods()
+		for _, method := range methods {
+			routes = append(routes, Route{Method: method, Path: path})
+		}
+		return nil
+	})
+	return routes
 }
 
 // A Consumer reacts to events of one tenant in order, once each.

@@ -35,6 +35,12 @@ func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	telemetry.Problem(w, r, source, err)
 }
 
+// BadRequest answers what the contract has let through and Go's types do not take, as an
+// integer that is too large.
+func BadRequest(w http.ResponseWriter, r *http.Request, err error) {
+	Problem(w, r, problem.Wrap(problem.Invalid, err, "the request does not fit its contract"))
+}
+
 // halfDone is what the fence's refusal means to a caller whose request has committed
 // something before: a router would take it for "nothing was done" and send the request again.
 func halfDone(r *http.Request, err error) error {

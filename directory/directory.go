@@ -255,9 +255,9 @@ type Tenants interface {
 	// Tenant finds a tenant by its slug or, in decimal, its id. A deleted tenant
 	// is found by id only.
 	Tenant(ctx context.Context, ref string) (Tenant, error)
-	// ListTenants is a page of tenants that are not deleted, by id, after the id
-	// given; cell "" is every cell. limit is 1 to 1000.
-	ListTenants(ctx context.Context, cell CellID, after TenantID, limit int) ([]Tenant, error)
+	// ListTenants is a page of the filter's tenants that are not deleted, by id, after
+	// the id given. limit is 1 to 1000.
+	ListTenants(ctx context.Context, of TenantFilter, after TenantID, limit int) ([]Tenant, error)
 	// UpdateTenant changes what Change names and nothing else.
 	UpdateTenant(ctx context.Context, id TenantID, change Change) (Tenant, error)
 	// DeleteTenant releases the tenant's claims and ends its placement with a new

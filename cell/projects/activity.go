@@ -8,6 +8,7 @@ import (
 
 	"github.com/cellway/cellway/cell"
 	"github.com/cellway/cellway/cell/outbox"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/problem"
 )
@@ -77,16 +78,16 @@ func messages(items []Activity) []cell.Message {
 
 // ListActivity serves GET /v1/activity.
 func (h *handlers) ListActivity(ctx context.Context, req ListActivityRequestObject) (ListActivityResponseObject, error) {
-	after := cell.Place{Seq: orDefault(req.Params.After, 0)}
+	after := cell.Place{Seq: resource.Or(req.Params.After, 0)}
 	if cursor := req.Params.Cursor; cursor != nil {
 		var err error
 		if after, err = cell.ParsePlace(*cursor); err != nil {
-			return nil, errCursor()
+			return nil, resource.BadCursor()
 		}
 	}
 	var page ActivityPage
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
-		page.Items, after, err = activityBehind(ctx, tx, after, orDefault(req.Params.Limit, defaultLimit))
+		page.Items, after, err = activityBehind(ctx, tx, after, resource.Or(req.Params.Limit, resource.DefaultLimit))
 		return err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cellway/cellway/cell/jobs"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -37,7 +38,7 @@ const countAllSQL = `
 // summarize does the job: it tells how the tenant's work stands. The subject
 // names the time, so that each is told once can be seen from outside.
 func summarize(ctx context.Context, tx *store.Tx, j jobs.Job) error {
-	d, err := one[daily](ctx, tx, "summary", countAllSQL, tx.Tenant, j.Due)
+	d, err := resource.One[daily](ctx, tx, "summary", countAllSQL, tx.Tenant, j.Due)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/cellway/cellway/cell"
-	"github.com/cellway/cellway/infra/problem"
 )
 
 //go:embed migrations/*.sql
@@ -64,23 +63,9 @@ func (m *Module) Jobs() []cell.JobKind {
 // Routes serves the operations tagged "projects".
 func (m *Module) Routes() (http.Handler, []cell.Route) {
 	strict := NewStrictHandlerWithOptions(m.handlers, nil, StrictHTTPServerOptions{
-		RequestErrorHandlerFunc: badRequest, ResponseErrorHandlerFunc: cell.Problem,
+		RequestErrorHandlerFunc: cell.BadRequest, ResponseErrorHandlerFunc: cell.Problem,
 	})
 	router := mux.NewRouter()
-	HandlerWithOptions(strict, GorillaServerOptions{BaseRouter: router, ErrorHandlerFunc: badRequest})
-	var routes []cell.Route
-	_ = router.Walk(func(r *mux.Route, _ *mux.Router, _ []*mux.Route) error { // the walker never fails
-		path, _ := r.GetPathTemplate() // both are set on every generated route
-		methods, _ := r.GetMethods()
-		for _, method := range methods {
-			routes = append(routes, cell.Route{Method: method, Path: path})
-		}
-		return nil
-	})
-	return router, routes
-}
-
-// badRequest answers what the contract let through and Go's types did not.
-func badRequest(w http.ResponseWriter, r *http.Request, err error) {
-	cell.Problem(w, r, problem.Wrap(problem.Invalid, err, "the request does not fit its contract"))
+	HandlerWithOptions(strict, GorillaServerOptions{BaseRouter: router, ErrorHandlerFunc: cell.BadRequest})
+	return router, cell.RoutesOf(router)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -19,21 +20,21 @@ var _ StrictServerInterface = (*handlers)(nil)
 // ListProjects serves GET /v1/projects.
 func (h *handlers) ListProjects(ctx context.Context, req ListProjectsRequestObject) (ListProjectsResponseObject, error) {
 	var page ProjectPage
-	limit := orDefault(req.Params.Limit, defaultLimit)
+	limit := resource.Or(req.Params.Limit, resource.DefaultLimit)
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) error {
-		at := place{tenant: tx.Tenant, list: "projects"}
-		after, err := parseCursor(req.Params.Cursor, at.tenant, at.list)
+		list := resource.List{Tenant: tx.Tenant, Name: "projects"}
+		after, err := list.After(req.Params.Cursor)
 		if err != nil {
 			return err
 		}
 		items, err := listProjects(ctx, tx, after, limit+1)
-		page.Items, page.NextCursor = cutPage(items, limit, at, func(p Project) string { return p.ID })
+		page.Items, page.NextCursor = resource.Cut(list, items, limit, func(p Project) string { return p.ID })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return ListProjects200JSONResponse{Body: page, Headers: ListProjects200ResponseHeaders{Link: nextLink(page.NextCursor, limit)}}, nil
+	return ListProjects200JSONResponse{Body: page, Headers: ListProjects200ResponseHeaders{Link: resource.NextLink(page.NextCursor, limit)}}, nil
 }
 
 // CreateProject serves POST /v1/projects.
@@ -49,7 +50,7 @@ func (h *handlers) CreateProject(ctx context.Context, req CreateProjectRequestOb
 		return nil, err
 	}
 	return CreateProject201JSONResponse{
-		Body: p, Headers: CreateProject201ResponseHeaders{ETag: etag(p.Version), Location: "projects/" + p.ID},
+		Body: p, Headers: CreateProject201ResponseHeaders{ETag: resource.ETag(p.Version), Location: "projects/" + p.ID},
 	}, nil
 }
 
@@ -63,7 +64,7 @@ func (h *handlers) GetProject(ctx context.Context, req GetProjectRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	return GetProject200JSONResponse{Body: p, Headers: GetProject200ResponseHeaders{ETag: etag(p.Version)}}, nil
+	return GetProject200JSONResponse{Body: p, Headers: GetProject200ResponseHeaders{ETag: resource.ETag(p.Version)}}, nil
 }
 
 // UpdateProject serves PATCH /v1/projects/{project}.
@@ -81,7 +82,7 @@ func (h *handlers) UpdateProject(ctx context.Context, req UpdateProjectRequestOb
 	if err != nil {
 		return nil, err
 	}
-	return UpdateProject200JSONResponse{Body: p, Headers: UpdateProject200ResponseHeaders{ETag: etag(p.Version)}}, nil
+	return UpdateProject200JSONResponse{Body: p, Headers: UpdateProject200ResponseHeaders{ETag: resource.ETag(p.Version)}}, nil
 }
 
 // DeleteProject serves DELETE /v1/projects/{project}.

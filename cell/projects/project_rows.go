@@ -2,33 +2,14 @@ package projects
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/cell/jobs"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
-	"github.com/cellway/cellway/infra/problem"
 )
-
-// one reads the row of a statement that gives at most one; what it is named in
-// the NotFound of none.
-func one[T any](ctx context.Context, tx *store.Tx, what, sql string, args ...any) (T, error) {
-	rows, err := tx.Query(ctx, sql, args...)
-	if err != nil {
-		var zero T
-		return zero, fmt.Errorf("query %s: %w", what, err)
-	}
-	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return v, problem.New(problem.NotFound, "no such %s", what)
-	}
-	if err != nil {
-		return v, fmt.Errorf("query %s: %w", what, err)
-	}
-	return v, nil
-}
 
 const insertProjectSQL = `
 	INSERT INTO projects.projects (tenant_id, id, name, description)
@@ -36,11 +17,11 @@ const insertProjectSQL = `
 	RETURNING id, name, description, version, created_at, updated_at`
 
 func insertProject(ctx context.Context, tx *store.Tx, p NewProject) (Project, error) {
-	id, err := newID("proj")
+	id, err := resource.NewID("proj")
 	if err != nil {
 		return Project{}, err
 	}
-	return one[Project](ctx, tx, "project", insertProjectSQL, tx.Tenant, id, p.Name, orDefault(p.Description, ""))
+	return resource.One[Project](ctx, tx, "project", insertProjectSQL, tx.Tenant, id, p.Name, resource.Or(p.Description, ""))
 }
 
 const selectProjectSQL = `
@@ -49,17 +30,17 @@ const selectProjectSQL = `
 	 WHERE tenant_id = $1 AND id = $2`
 
 func findProject(ctx context.Context, tx *store.Tx, id string) (Project, error) {
-	return one[Project](ctx, tx, "project", selectProjectSQL, tx.Tenant, id)
+	return resource.One[Project](ctx, tx, "project", selectProjectSQL, tx.Tenant, id)
 }
 
 // lockProject holds the project against every other change until the end of the
 // transaction, tasks that are about to be added included, and checks If-Match.
 func lockProject(ctx context.Context, tx *store.Tx, id string, ifMatch *string) error {
-	p, err := one[Project](ctx, tx, "project", selectProjectSQL+" FOR UPDATE", tx.Tenant, id)
+	p, err := resource.One[Project](ctx, tx, "project", selectProjectSQL+" FOR UPDATE", tx.Tenant, id)
 	if err != nil {
 		return err
 	}
-	return checkMatch(ifMatch, p.Version)
+	return resource.CheckMatch(ifMatch, p.Version)
 }
 
 const selectProjectsSQL = `
@@ -85,7 +66,7 @@ const updateProjectSQL = `
 	RETURNING id, name, description, version, created_at, updated_at`
 
 func updateProject(ctx context.Context, tx *store.Tx, id string, c ProjectChange) (Project, error) {
-	return one[Project](ctx, tx, "project", updateProjectSQL, tx.Tenant, id, c.Name, c.Description)
+	return resource.One[Project](ctx, tx, "project", updateProjectSQL, tx.Tenant, id, c.Name, c.Description)
 }
 
 const (
@@ -128,5 +109,5 @@ const countTasksSQL = `
 	 WHERE tenant_id = $1 AND project_id = $2`
 
 func countTasks(ctx context.Context, tx *store.Tx, project string) (TaskCounts, error) {
-	return one[TaskCounts](ctx, tx, "project", countTasksSQL, tx.Tenant, project)
+	return resource.One[TaskCounts](ctx, tx, "project", countTasksSQL, tx.Tenant, project)
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/cellway/cellway/cell"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 )
 
@@ -15,7 +16,7 @@ const streamBatch = 200
 
 // StreamActivity serves GET /v1/activity/stream.
 func (h *handlers) StreamActivity(ctx context.Context, req StreamActivityRequestObject) (StreamActivityResponseObject, error) {
-	after := cell.Place{Seq: orDefault(req.Params.After, 0)}
+	after := cell.Place{Seq: resource.Or(req.Params.After, 0)}
 	if id := req.Params.LastEventID; id != nil {
 		var err error
 		if after, err = cell.ParsePlace(*id); err != nil {

@@ -4,30 +4,31 @@ import (
 	"context"
 
 	"github.com/cellway/cellway/cell/jobs"
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 )
 
 // ListTasks serves GET /v1/projects/{project}/tasks.
 func (h *handlers) ListTasks(ctx context.Context, req ListTasksRequestObject) (ListTasksResponseObject, error) {
 	var page TaskPage
-	limit := orDefault(req.Params.Limit, defaultLimit)
+	limit := resource.Or(req.Params.Limit, resource.DefaultLimit)
 	err := h.db.InTenant(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if _, err := findProject(ctx, tx, req.Project); err != nil {
 			return err
 		}
-		at := place{tenant: tx.Tenant, list: "tasks/" + req.Project}
-		after, err := parseCursor(req.Params.Cursor, at.tenant, at.list)
+		list := resource.List{Tenant: tx.Tenant, Name: "tasks/" + req.Project}
+		after, err := list.After(req.Params.Cursor)
 		if err != nil {
 			return err
 		}
 		items, err := listTasks(ctx, tx, req.Project, after, limit+1)
-		page.Items, page.NextCursor = cutPage(items, limit, at, func(t Task) string { return t.ID })
+		page.Items, page.NextCursor = resource.Cut(list, items, limit, func(t Task) string { return t.ID })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return ListTasks200JSONResponse{Body: page, Headers: ListTasks200ResponseHeaders{Link: nextLink(page.NextCursor, limit)}}, nil
+	return ListTasks200JSONResponse{Body: page, Headers: ListTasks200ResponseHeaders{Link: resource.NextLink(page.NextCursor, limit)}}, nil
 }
 
 // CreateTask serves POST /v1/projects/{project}/tasks.
@@ -49,7 +50,7 @@ func (h *handlers) CreateTask(ctx context.Context, req CreateTaskRequestObject) 
 		return nil, err
 	}
 	return CreateTask201JSONResponse{
-		Body: t, Headers: CreateTask201ResponseHeaders{ETag: etag(t.Version), Location: "../../tasks/" + t.ID},
+		Body: t, Headers: CreateTask201ResponseHeaders{ETag: resource.ETag(t.Version), Location: "../../tasks/" + t.ID},
 	}, nil
 }
 
@@ -63,7 +64,7 @@ func (h *handlers) GetTask(ctx context.Context, req GetTaskRequestObject) (GetTa
 	if err != nil {
 		return nil, err
 	}
-	return GetTask200JSONResponse{Body: t, Headers: GetTask200ResponseHeaders{ETag: etag(t.Version)}}, nil
+	return GetTask200JSONResponse{Body: t, Headers: GetTask200ResponseHeaders{ETag: resource.ETag(t.Version)}}, nil
 }
 
 // UpdateTask serves PATCH /v1/tasks/{task}.
@@ -88,7 +89,7 @@ func (h *handlers) UpdateTask(ctx context.Context, req UpdateTaskRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	return UpdateTask200JSONResponse{Body: t, Headers: UpdateTask200ResponseHeaders{ETag: etag(t.Version)}}, nil
+	return UpdateTask200JSONResponse{Body: t, Headers: UpdateTask200ResponseHeaders{ETag: resource.ETag(t.Version)}}, nil
 }
 
 // TransitionTask serves POST /v1/tasks/{task}/transition.
@@ -109,7 +110,7 @@ func (h *handlers) TransitionTask(ctx context.Context, req TransitionTaskRequest
 	if err != nil {
 		return nil, err
 	}
-	return TransitionTask200JSONResponse{Body: t, Headers: TransitionTask200ResponseHeaders{ETag: etag(t.Version)}}, nil
+	return TransitionTask200JSONResponse{Body: t, Headers: TransitionTask200ResponseHeaders{ETag: resource.ETag(t.Version)}}, nil
 }
 
 // DeleteTask serves DELETE /v1/tasks/{task}.

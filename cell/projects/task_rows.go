@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/cellway/cellway/cell/resource"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/pg"
 	"github.com/cellway/cellway/infra/problem"
@@ -19,11 +20,11 @@ const insertTaskSQL = `
 // insertTask relies on the foreign key to find a project that is not, or no
 // longer, there.
 func insertTask(ctx context.Context, tx *store.Tx, project string, t NewTask) (Task, error) {
-	id, err := newID("task")
+	id, err := resource.NewID("task")
 	if err != nil {
 		return Task{}, err
 	}
-	task, err := one[Task](ctx, tx, "task", insertTaskSQL, tx.Tenant, id, project, t.Title, orDefault(t.Description, ""), t.DueAt)
+	task, err := resource.One[Task](ctx, tx, "task", insertTaskSQL, tx.Tenant, id, project, t.Title, resource.Or(t.Description, ""), t.DueAt)
 	if pg.Code(err) == pg.ForeignKeyViolation {
 		return task, problem.New(problem.NotFound, "no such project")
 	}
@@ -36,16 +37,16 @@ const selectTaskSQL = `
 	 WHERE tenant_id = $1 AND id = $2`
 
 func findTask(ctx context.Context, tx *store.Tx, id string) (Task, error) {
-	return one[Task](ctx, tx, "task", selectTaskSQL, tx.Tenant, id)
+	return resource.One[Task](ctx, tx, "task", selectTaskSQL, tx.Tenant, id)
 }
 
 // lockTask holds the task until the end of the transaction and checks If-Match.
 func lockTask(ctx context.Context, tx *store.Tx, id string, ifMatch *string) (Task, error) {
-	t, err := one[Task](ctx, tx, "task", selectTaskSQL+" FOR UPDATE", tx.Tenant, id)
+	t, err := resource.One[Task](ctx, tx, "task", selectTaskSQL+" FOR UPDATE", tx.Tenant, id)
 	if err != nil {
 		return t, err
 	}
-	return t, checkMatch(ifMatch, t.Version)
+	return t, resource.CheckMatch(ifMatch, t.Version)
 }
 
 const selectTasksSQL = `
@@ -71,11 +72,11 @@ const updateTaskSQL = `
 	RETURNING id, project_id AS project, title, description, state, due_at, version, created_at, updated_at`
 
 func updateTask(ctx context.Context, tx *store.Tx, id string, c TaskChange) (Task, error) {
-	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, c.Title, c.Description, nil, c.DueAt.Named, c.DueAt.At)
+	return resource.One[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, c.Title, c.Description, nil, c.DueAt.Named, c.DueAt.At)
 }
 
 func setTaskState(ctx context.Context, tx *store.Tx, id string, to TaskState) (Task, error) {
-	return one[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, nil, nil, to, false, nil)
+	return resource.One[Task](ctx, tx, "task", updateTaskSQL, tx.Tenant, id, nil, nil, to, false, nil)
 }
 
 const deleteTaskSQL = `DELETE FROM projects.tasks WHERE tenant_id = $1 AND id = $2`

@@ -30,7 +30,7 @@ import (
 type Directory interface {
 	directory.Failover
 	Tenant(ctx context.Context, ref string) (directory.Tenant, error)
-	ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error)
+	ListTenants(ctx context.Context, of directory.TenantFilter, after directory.TenantID, limit int) ([]directory.Tenant, error)
 	ListMoves(ctx context.Context, tenant directory.TenantID, ended bool, before directory.MoveID, limit int) ([]directory.Move, error)
 }
 

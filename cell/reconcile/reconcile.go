@@ -74,7 +74,7 @@ func (a *Agent) reconcile(ctx context.Context, db pg.DB, witness int64) error {
 func (a *Agent) placements(ctx context.Context, s *survey) error {
 	s.placed = map[directory.TenantID]directory.Placement{}
 	for after := directory.TenantID(0); ; {
-		list, err := a.Directory.ListTenants(ctx, a.Store.Cell(), after, listPage)
+		list, err := a.Directory.ListTenants(ctx, directory.TenantFilter{Cell: a.Store.Cell()}, after, listPage)
 		if err != nil {
 			return fmt.Errorf("list the cell's tenants: %w", err)
 		}

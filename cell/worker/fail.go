@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/cellway/cellway/cell/outbox"
 	"github.com/cellway/cellway/cell/store"
 	"github.com/cellway/cellway/infra/pg"
@@ -73,32 +71,4 @@ func (g *group) backoff(attempt int) time.Duration {
 		d = min(2*d, g.w.o.MaxBackoff)
 	}
 	return store.Jitter(d)
-}
-
-// A DeadLetter is an event that a consumer was not able to apply.
-type DeadLetter struct {
-	Consumer string
-	Seq      int64
-	Event    outbox.Event
-	Error    string // of the last attempt; for operators
-	Attempts int
-	At       time.Time
-}
-
-// DeadLetters are those of tx's tenant, oldest first, at most limit.
-func DeadLetters(ctx context.Context, tx *store.Tx, limit int) ([]DeadLetter, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT consumer, seq, event, error, attempts, at
-		  FROM cell.dead_letter
-		 WHERE tenant_id = $1
-		 ORDER BY at, consumer, seq
-		 LIMIT $2`, tx.Tenant, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
-	}
-	letters, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeadLetter])
-	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
-	}
-	return letters, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -17,12 +18,22 @@ import (
 	"github.com/cellway/cellway/directory"
 )
 
-func (st *stack) deadLetters(tb testing.TB, t directory.TenantID) (letters []DeadLetter) {
+// A deadLetter is a row of cell.dead_letter.
+type deadLetter struct {
+	Consumer string
+	Seq      int64
+	Event    outbox.Event
+	Error    string
+	Attempts int
+}
+
+func (st *stack) deadLetters(tb testing.TB, t directory.TenantID) []deadLetter {
 	tb.Helper()
-	err := st.store.InTenant(tb.Context(), t, 1, func(ctx context.Context, tx *store.Tx) (err error) {
-		letters, err = DeadLetters(ctx, tx, 100)
-		return err
-	})
+	rows, err := st.owner.Query(tb.Context(), `SELECT consumer, seq, event, error, attempts FROM cell.dead_letter WHERE tenant_id = $1 ORDER BY at, consumer, seq`, t)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	letters, err := pgx.CollectRows(rows, pgx.RowToStructByPos[deadLetter])
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -81,11 +81,14 @@ func (c *Client) Tenant(ctx context.Context, ref string) (directory.Tenant, erro
 }
 
 // ListTenants implements directory.Tenants.
-func (c *Client) ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error) {
+func (c *Client) ListTenants(ctx context.Context, of directory.TenantFilter, after directory.TenantID, limit int) ([]directory.Tenant, error) {
 	var out page[directory.Tenant]
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
-	if cell != "" {
-		q.Set("cell", string(cell))
+	if of.Cell != "" {
+		q.Set("cell", string(of.Cell))
+	}
+	if of.Name != "" {
+		q.Set("name", of.Name)
 	}
 	if after > 0 {
 		q.Set("cursor", after.String())

@@ -1,7 +1,6 @@
 package directorytest
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -91,25 +90,6 @@ func (m *Memory) Tenant(ctx context.Context, ref string) (directory.Tenant, erro
 		return directory.Tenant{}, problem.New(problem.NotFound, "no tenant %q", ref)
 	}
 	return r.copy(), nil
-}
-
-// ListTenants implements directory.Tenants.
-func (m *Memory) ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error) {
-	if err := directory.CheckLimit(limit); err != nil {
-		return nil, err
-	}
-	if err := m.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer m.mu.Unlock()
-	list := []directory.Tenant{}
-	for id, r := range m.tenants {
-		if id > after && r.owned != directory.Deleted && (cell == "" || cell == r.Placement.Cell) {
-			list = append(list, r.copy())
-		}
-	}
-	slices.SortFunc(list, func(a, b directory.Tenant) int { return cmp.Compare(a.ID, b.ID) })
-	return list[:min(limit, len(list))], nil
 }
 
 // UpdateTenant implements directory.Tenants.

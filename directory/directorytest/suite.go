@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) directory.Directory) {
 		{"Apart", testApart},
 		{"FindTenant", testFindTenant},
 		{"ListTenants", testListTenants},
+		{"FindTenants", testFindTenants},
 		{"UpdateTenant", testUpdateTenant},
 		{"UpdateHosts", testUpdateHosts},
 		{"DeleteTenant", testDeleteTenant},

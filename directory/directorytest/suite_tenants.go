@@ -199,7 +199,7 @@ func testListTenants(t *testing.T, s *suite) {
 	}
 	page := func(cell directory.CellID, limit int) (ids []directory.TenantID) {
 		for after := directory.TenantID(0); ; after = ids[len(ids)-1] {
-			list, err := s.ListTenants(s.ctx, cell, after, limit)
+			list, err := s.ListTenants(s.ctx, directory.TenantFilter{Cell: cell}, after, limit)
 			if err != nil || len(list) > limit {
 				t.Fatalf("list %q after %d: got %d tenants, %v", cell, after, len(list), err)
 			}
@@ -215,7 +215,7 @@ func testListTenants(t *testing.T, s *suite) {
 	wantEqual(t, "one cell, by threes", page("c2", 3), onC2)
 	wantEqual(t, "all at once", page("", 1000), all)
 	for _, limit := range []int{-1, 0, 1001} {
-		_, err := s.ListTenants(s.ctx, "", 0, limit)
+		_, err := s.ListTenants(s.ctx, directory.TenantFilter{}, 0, limit)
 		wantKind(t, fmt.Sprint("limit ", limit), err, problem.Invalid)
 	}
 }

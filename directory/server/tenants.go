@@ -56,7 +56,8 @@ func (s *Server) tooMany(reason string, wait time.Duration, format string, most 
 
 func (s *Server) listTenants(w http.ResponseWriter, r *http.Request) error {
 	after, limit := paging(r)
-	list, err := s.Directory.ListTenants(r.Context(), listedCell(r), directory.TenantID(after), limit)
+	of := directory.TenantFilter{Cell: listedCell(r), Name: r.URL.Query().Get("name")}
+	list, err := s.Directory.ListTenants(r.Context(), of, directory.TenantID(after), limit)
 	out := page[directory.Tenant]{Items: full(list)}
 	if len(list) == limit {
 		out.Next = list[limit-1].ID.String()

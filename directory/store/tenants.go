@@ -80,30 +80,6 @@ func (s *Store) Tenant(ctx context.Context, ref string) (directory.Tenant, error
 	return t.Tenant, fail(ctx, "find tenant", err)
 }
 
-// ListTenants implements directory.Tenants.
-func (s *Store) ListTenants(ctx context.Context, cell directory.CellID, after directory.TenantID, limit int) ([]directory.Tenant, error) {
-	if err := directory.CheckLimit(limit); err != nil {
-		return nil, err
-	}
-	const page = selectTenants + `
-	 WHERE t.id > $1 AND t.state <> 'deleted' AND ($2 = '' OR t.cell = $2)
-	 ORDER BY t.id
-	 LIMIT $3`
-	rows, err := s.pool.Query(ctx, page, int64(after), string(cell), limit)
-	if err != nil {
-		return nil, fail(ctx, "list tenants", err)
-	}
-	list, err := pgx.CollectRows(rows, scanTenant)
-	if err != nil {
-		return nil, fail(ctx, "list tenants", err)
-	}
-	out := make([]directory.Tenant, len(list))
-	for i, t := range list {
-		out[i] = t.Tenant
-	}
-	return out, nil
-}
-
 // addComing counts the tenants that are on their way to a cell as its own: their places are
 // promised. The cells are locked.
 func addComing(ctx context.Context, tx pgx.Tx, cells []directory.Cell) error {

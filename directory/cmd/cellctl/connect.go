@@ -97,10 +97,14 @@ func (a *app) completeCell(cmd *cobra.Command, args []string, _ string) ([]strin
 	})
 }
 
-// completeTenant gives the shell the names of the first tenants.
-func (a *app) completeTenant(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+// completeTenant gives the shell the names of the first tenants with what was typed.
+func (a *app) completeTenant(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return a.complete(cmd, args, func(ctx context.Context, d api) ([]string, error) {
-		tenants, err := d.ListTenants(ctx, "", 0, pageSize)
+		of := directory.TenantFilter{Name: typed}
+		if of.Validate() != nil {
+			of.Name = ""
+		}
+		tenants, err := d.ListTenants(ctx, of, 0, pageSize)
 		return slugs(tenants), err
 	})
 }

@@ -79,7 +79,7 @@ func inFlags(cmd *cobra.Command, err error) error {
 	if _, hints := errors.AsType[hinted](err); !ok || hints || e.Kind != problem.Invalid || len(e.Fields) == 0 {
 		return err
 	}
-	member, _, _ := strings.Cut(strings.TrimPrefix(e.Fields[0].Pointer, "/"), "/")
+	member, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(e.Fields[0].Pointer, "query"), "/"), "/")
 	for _, name := range []string{flagOf[member], strings.ReplaceAll(member, "_", "-")} {
 		if cmd.Flags().Lookup(name) != nil {
 			return problem.New(problem.Invalid, "--%s: %s", name, strings.TrimSuffix(e.Fields[0].Detail, ", in nanoseconds"))

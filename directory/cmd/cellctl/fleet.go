@@ -40,7 +40,7 @@ func readFleet(ctx context.Context, d api, now time.Time) (fleet, error) {
 	if err != nil {
 		return f, err
 	}
-	if f.tenants, _, err = listTenants(ctx, d, "", 0); err != nil {
+	if f.tenants, _, err = listTenants(ctx, d, directory.TenantFilter{}, 0); err != nil {
 		return f, err
 	}
 	for _, t := range f.tenants {

@@ -124,38 +124,43 @@ func (a *app) tenantSet() *cobra.Command {
 }
 
 func (a *app) tenantList() *cobra.Command {
-	var cell string
+	var cell, name string
 	var limit int
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the tenants", Args: names(), Example: "  cellctl tenant list --cell c1\n  cellctl tenant list --limit 0 -o name",
-		RunE: a.asks(func(ctx context.Context, d api, _ []string) error {
-			if limit < 0 {
-				return usage("0 is all", "--limit must not be negative")
-			}
-			if err := knownCells(ctx, d, cell); err != nil {
-				return err
-			}
-			tenants, more, err := listTenants(ctx, d, directory.CellID(cell), limit)
-			if err != nil {
-				return err
-			}
-			if more {
-				a.note("there are more than %d; --limit 0 shows all", limit)
-			}
-			return tenantView.list(a, tenants, map[string]bool{"more": more})
-		}),
+		Use: "list", Short: "List the tenants, or find some", Args: names(),
+		Example: "  cellctl tenant list --name acme -o wide\n  cellctl tenant list --cell c1\n  cellctl tenant list --limit 0 -o name",
 	}
+	cmd.RunE = a.asks(func(ctx context.Context, d api, _ []string) error {
+		if limit < 0 {
+			return usage("0 is all", "--limit must not be negative")
+		}
+		if cmd.Flags().Changed("name") && len(directory.Words(name)) == 0 {
+			return usage("leave it away for all tenants", "--name must have a letter or a digit")
+		}
+		if err := knownCells(ctx, d, cell); err != nil {
+			return err
+		}
+		tenants, more, err := listTenants(ctx, d, directory.TenantFilter{Cell: directory.CellID(cell), Name: name}, limit)
+		if err != nil {
+			return err
+		}
+		if more {
+			a.note("there are more than %d; --limit 0 shows all", limit)
+		}
+		return tenantView.list(a, tenants, map[string]bool{"more": more})
+	})
 	cmd.Flags().StringVar(&cell, "cell", "", "only those that this cell owns")
+	cmd.Flags().StringVar(&name, "name", "", "only those whose name and title have words that begin with these")
 	cmd.Flags().IntVar(&limit, "limit", 500, "at most so many; 0 is all")
 	_ = cmd.RegisterFlagCompletionFunc("cell", a.completeCell)
 	return cmd
 }
 
 // listTenants reads page after page; more reports whether limit cut it short.
-func listTenants(ctx context.Context, d api, cell directory.CellID, limit int) (tenants []directory.Tenant, more bool, err error) {
+func listTenants(ctx context.Context, d api, of directory.TenantFilter, limit int) (tenants []directory.Tenant, more bool, err error) {
 	after := directory.TenantID(0)
 	for {
-		page, err := d.ListTenants(ctx, cell, after, pageSize)
+		page, err := d.ListTenants(ctx, of, after, pageSize)
 		if err != nil {
 			return nil, false, err
 		}
@@ -225,26 +230,6 @@ func (a *app) tenantDelete() *cobra.Command {
 	}
 	addYes(cmd, &yes)
 	return cmd
-}
-
-// findTenant is a tenant by name or id, with a hint where there is none.
-func findTenant(ctx context.Context, d api, ref string) (directory.Tenant, error) {
-	t, err := d.Tenant(ctx, ref)
-	if err == nil {
-		return t, nil
-	}
-	return t, nearby(err, ref, "cellctl tenant list shows the tenants", func() ([]string, error) {
-		tenants, err := d.ListTenants(ctx, "", 0, pageSize)
-		return slugs(tenants), err
-	})
-}
-
-func slugs(tenants []directory.Tenant) []string {
-	var out []string
-	for _, t := range tenants {
-		out = append(out, t.Slug)
-	}
-	return out
 }
 
 func epoch(e directory.Epoch) string { return strconv.FormatInt(int64(e), 10) }

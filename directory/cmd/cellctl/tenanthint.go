@@ -8,6 +8,26 @@ import (
 	"github.com/cellway/cellway/infra/problem"
 )
 
+// findTenant is a tenant by name or id, with a hint where there is none.
+func findTenant(ctx context.Context, d api, ref string) (directory.Tenant, error) {
+	t, err := d.Tenant(ctx, ref)
+	if err == nil {
+		return t, nil
+	}
+	return t, nearby(err, ref, "cellctl tenant list --name WORD finds tenants by a part of their name or title", func() ([]string, error) {
+		tenants, err := d.ListTenants(ctx, directory.TenantFilter{}, 0, pageSize)
+		return slugs(tenants), err
+	})
+}
+
+func slugs(tenants []directory.Tenant) []string {
+	var out []string
+	for _, t := range tenants {
+		out = append(out, t.Slug)
+	}
+	return out
+}
+
 // createHint says what helps where the directory does not create n.
 func createHint(ctx context.Context, d api, n directory.NewTenant, err error) error {
 	if e, ok := errors.AsType[*problem.Error](err); ok && e.Extra[directory.QuotaMember] != "" {

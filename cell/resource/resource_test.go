@@ -1,4 +1,4 @@
-package projects
+package resource
 
 import (
 	"errors"
@@ -13,17 +13,18 @@ import (
 
 func TestCursorGoesRoundTrip(t *testing.T) {
 	t.Parallel()
-	at := place{tenant: 7, list: "projects", after: "proj_01"}
-	cursor := at.cursor()
-	got, err := parseCursor(&cursor, 7, "projects")
-	if err != nil || got != "proj_01" {
-		t.Errorf("parse: got %q, %v, want proj_01", got, err)
+	at := List{Tenant: 7, Name: "projects"}
+	for _, id := range []string{"proj_01", "0192f0c1-6f7e-7c3a-9d0e-2f1b5a7c9e11", "a@b.example/c"} {
+		cursor := at.cursor(id)
+		if got, err := at.After(&cursor); err != nil || got != id {
+			t.Errorf("after: got %q, %v, want %q", got, err, id)
+		}
 	}
 }
 
 func TestCursorOfAnotherListOrTenantIsInvalid(t *testing.T) {
 	t.Parallel()
-	cursor := place{tenant: 7, list: "tasks/proj_1", after: "task_01"}.cursor()
+	cursor := List{Tenant: 7, Name: "tasks/proj_1"}.cursor("task_01")
 	for _, tt := range []struct {
 		name, cursor, list string
 		tenant             directory.TenantID
@@ -37,7 +38,7 @@ func TestCursorOfAnotherListOrTenantIsInvalid(t *testing.T) {
 		{"a bare id", "task_01", "tasks/proj_1", 7},
 		{"one bit off", strings.ToUpper(cursor[:1]) + "x" + cursor[2:], "tasks/proj_1", 7},
 	} {
-		if _, err := parseCursor(&tt.cursor, tt.tenant, tt.list); !errors.Is(err, problem.Invalid) {
+		if _, err := (List{Tenant: tt.tenant, Name: tt.list}).After(&tt.cursor); !errors.Is(err, problem.Invalid) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, problem.Invalid)
 		}
 	}
@@ -45,10 +46,11 @@ func TestCursorOfAnotherListOrTenantIsInvalid(t *testing.T) {
 
 func TestCursorIsAllOrNothing(t *testing.T) {
 	t.Parallel()
+	at := List{Tenant: 7, Name: "projects"}
 	rapid.Check(t, func(t *rapid.T) {
 		cursor := rapid.String().Draw(t, "cursor")
-		if after, err := parseCursor(&cursor, 7, "projects"); err == nil {
-			if again := (place{tenant: 7, list: "projects", after: after}).cursor(); again != cursor {
+		if after, err := at.After(&cursor); err == nil {
+			if again := at.cursor(after); again != cursor {
 				t.Fatalf("accepted %q, which is not the cursor of %q", cursor, after)
 			}
 		}
@@ -59,7 +61,7 @@ func TestIDsSortByTheTimeTheyWereMade(t *testing.T) {
 	t.Parallel()
 	last := ""
 	for range 1000 {
-		id, err := newID("proj")
+		id, err := NewID("proj")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +92,7 @@ func TestIfMatch(t *testing.T) {
 		{str(``), problem.Invalid},
 		{str(`"3`), problem.Invalid},
 	} {
-		if got := checkMatch(tt.header, 3); !errors.Is(got, tt.want) {
+		if got := CheckMatch(tt.header, 3); !errors.Is(got, tt.want) {
 			t.Errorf("If-Match %v: got %v, want %v", tt.header, got, tt.want)
 		}
 	}
