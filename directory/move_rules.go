@@ -129,11 +129,11 @@ func (m Move) Waits(now time.Time) bool {
 }
 
 // Turn says which of the moves that have work comes first, the least: whose tenant waits, or
-// may; then undos, moves that somebody asks for by name, and all others.
+// may, as of all that are aborting: its source serves it again when it was told the epoch that the
+// directory has; then undos, moves that somebody asks for by name, and all others.
 func (m Move) Turn() int {
-	pause := func(p Phase) bool { return p == Frozen || p == Staged }
 	switch {
-	case pause(m.Phase), m.Phase == Decided, m.Phase == Aborting && pause(m.Previous):
+	case m.Phase == Frozen, m.Phase == Staged, m.Phase == Decided, m.Phase == Aborting:
 		return 0
 	case m.UnderWay() && m.Undoes != "":
 		return 1

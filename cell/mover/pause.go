@@ -29,14 +29,14 @@ func (w *work) rest(ctx context.Context, d time.Duration) bool {
 
 // placed reports whether the move has a place to work in, after it has waited for a slot where
 // it needs one. One that was taken over in its pause has a place of its own until a cell serves the
-// tenant and the record says so; what it does then is for whoever has a slot.
+// tenant and the record says so, and one that is aborted until its source does; what it does then is for whoever has a slot.
 func (w *work) placed(ctx context.Context) bool {
 	switch {
 	case w.slotted:
 		return true
 	case w.own && (w.move.Phase == directory.Watching || w.move.Phase.Ended()):
 		return false
-	case w.own && !w.released:
+	case !w.released && (w.own || w.move.Phase == directory.Aborting):
 		return true
 	}
 	w.slotted = take(ctx, w.slots)

@@ -76,7 +76,7 @@ func queueLock(batch *pgx.Batch, id directory.MoveID, m *directory.Move, now *ti
 const free = ` (leased_until IS NULL OR leased_until <= clock_timestamp()) `
 
 // inPause is a move whose Turn is the first.
-const inPause = ` (phase IN ('frozen', 'staged', 'decided') OR phase = 'aborting' AND previous IN ('frozen', 'staged')) `
+const inPause = ` phase IN ('frozen', 'staged', 'decided', 'aborting') `
 
 // The three ways to lease a move. Each is one statement on one row, so that of
 // two movers at once one finds that it came too late. takeAny says in SQL what
