@@ -113,9 +113,6 @@ func (r *run) check(ctx context.Context, began time.Time) error {
 		if err := r.checkFences(ctx, t, began); err != nil {
 			return fmt.Errorf("check the fences of %s: %w", t.Slug, err)
 		}
-		if err := r.checkPauses(ctx, t.ID); err != nil {
-			return fmt.Errorf("check the pauses of %s: %w", t.Slug, err)
-		}
 		if err := r.checkWrites(ctx, t); err != nil {
 			return fmt.Errorf("check the writes of %s: %w", t.Slug, err)
 		}

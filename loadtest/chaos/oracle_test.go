@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cellway/cellway/directory"
 	"github.com/cellway/cellway/loadtest/chaos/pgproxy"
@@ -145,20 +144,5 @@ func TestALongRunStealsLeases(t *testing.T) {
 		if got := r.report.silent(); len(got) != tt.want {
 			t.Errorf("%s: got %q, want %d", name, got, tt.want)
 		}
-	}
-}
-
-// A pause that no fault has met is held to a bound.
-func TestAQuietPauseHasABound(t *testing.T) {
-	t.Parallel()
-	r := &run{report: newReport(Options{})}
-	if got := r.tallyPause(paused{ID: "mv_1", Took: 30 * time.Millisecond}); got != "" {
-		t.Errorf("a short one: got %q", got)
-	}
-	if got := r.tallyPause(paused{ID: "mv_2", Took: pauseBound + 1}); !strings.Contains(got, "mv_2") {
-		t.Errorf("a long one: got %q", got)
-	}
-	if c := r.report.Pauses; c.Held != 2 || time.Duration(c.Longest) != pauseBound+1 {
-		t.Errorf("got %+v", c)
 	}
 }

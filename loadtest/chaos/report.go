@@ -45,7 +45,6 @@ type Report struct {
 	Requests   int                 `json:"requests"`
 	Errors     int                 `json:"errors"`             // attempts that a client had to repeat
 	Longest    loadtest.Millis     `json:"longest_request_ms"` // from the first attempt of a request to its answer
-	Pauses     PauseCheck          `json:"quiet_pauses"`
 	Writes     loadtest.Check      `json:"writes"`
 	Events     loadtest.EventCheck `json:"events"`
 	Keys       KeyCheck            `json:"durable_keys"`
@@ -230,7 +229,6 @@ func (rep *Report) WriteTable(w io.Writer) error {
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintf(t, "leases\t%d were stolen from suspended movers\n", rep.Stolen)
-	fmt.Fprintf(t, "pauses\t%d met no fault; the longest took %s\n", rep.Pauses.Held, rep.Pauses.Longest)
 	fmt.Fprintf(t, "requests\t%d, of which %d were repeated by the client; the longest took %s with all its attempts\n", rep.Requests, rep.Errors, rep.Longest)
 	fmt.Fprintf(t, "writes\t%d acknowledged; %d lost, %d doubled, %d unknown\n", rep.Writes.Acknowledged, rep.Writes.Lost, rep.Writes.Doubled, rep.Writes.Unknown)
 	fmt.Fprintf(t, "events\t%d written, %d consumed; %d out of order, doubled or missing\n", rep.Events.Written, rep.Events.Consumed, rep.Events.Faults)
