@@ -2,8 +2,8 @@ package guard
 
 import "sync"
 
-// counts say how much of something each owner has now. Of those who have none a few are
-// kept, as most come again.
+// counts say how much of something each owner has now; who has none takes no
+// memory.
 type counts struct {
 	shards [64]struct {
 		mu  sync.Mutex
@@ -11,9 +11,6 @@ type counts struct {
 		_   [40]byte // a cache line of its own
 	}
 }
-
-// keptCounts is how many owners a shard has before those who leave it are forgotten.
-const keptCounts = 256
 
 func newCounts() *counts {
 	c := &counts{}
@@ -41,12 +38,11 @@ func (c *counts) leave(k bucket) {
 	s := &c.shards[k.hash()&63]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.now[k] - 1
-	if n <= 0 && len(s.now) > keptCounts {
+	if s.now[k] <= 1 {
 		delete(s.now, k)
 		return
 	}
-	s.now[k] = max(0, n)
+	s.now[k]--
 }
 
 // owners is how many have something now.
@@ -54,9 +50,7 @@ func (c *counts) owners() int {
 	n := 0
 	for i := range c.shards {
 		c.shards[i].mu.Lock()
-		for _, has := range c.shards[i].now {
-			n += int(min(has, 1))
-		}
+		n += len(c.shards[i].now)
 		c.shards[i].mu.Unlock()
 	}
 	return n
