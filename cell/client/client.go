@@ -204,7 +204,7 @@ func (c *Client) call(ctx context.Context, name string, in transfer.Request, out
 		done = http.StatusNoContent
 	}
 	if resp.StatusCode != done {
-		return fmt.Errorf("%s: %w", name, transfer.Refusal(resp))
+		return fmt.Errorf("%s: %w", name, problem.Said(resp, problem.Unavailable))
 	}
 	if out == nil {
 		return nil

@@ -2,6 +2,7 @@ package mover_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -73,8 +74,9 @@ func (c neighbourly) Pull(ctx context.Context, m transfer.Move, url string, fina
 // about to make it served again.
 type deadly struct {
 	neighbourly
-	at  directory.Phase
-	die func()
+	at    directory.Phase
+	early bool // the abort is behind no freeze
+	die   func()
 }
 
 func (c deadly) Freeze(ctx context.Context, m transfer.Move, wait time.Duration) error {
@@ -97,7 +99,7 @@ func (c deadly) Activate(ctx context.Context, m transfer.Move) error {
 }
 
 func (c deadly) Pull(ctx context.Context, m transfer.Move, url string, final bool) (transfer.Received, error) {
-	if m.Tenant == 1 && c.at == directory.Aborting && final {
+	if m.Tenant == 1 && c.at == directory.Aborting && (final || c.early) {
 		return transfer.Received{}, problem.New(problem.Conflict, "a duplicate key")
 	}
 	return c.neighbourly.Pull(ctx, m, url, final)
@@ -126,12 +128,21 @@ func (d deadTo) LeaseMove(ctx context.Context, id directory.MoveID, holder strin
 
 // TestATenantThatWaitsIsNotBehindOtherMoves: where a mover dies in a pause, the next one, which has one slot and
 // two copies of minutes to make, or the same one begun anew, has the tenant served as soon as the
-// lease is over. What is left of an abort then waits for the slot.
+// lease is over. What is left of an abort then waits for the slot. Behind an abort the directory has the tenant at
+// an epoch that its source does not serve before it is released, whether or not it was frozen.
 func TestATenantThatWaitsIsNotBehindOtherMoves(t *testing.T) {
 	t.Parallel()
-	for _, at := range []directory.Phase{directory.Frozen, directory.Decided, directory.Aborting} {
+	for _, death := range []struct {
+		at, behind directory.Phase
+	}{
+		{directory.Frozen, directory.CaughtUp},
+		{directory.Decided, directory.Frozen},
+		{directory.Aborting, directory.Frozen},
+		{directory.Aborting, directory.Armed},
+	} {
+		at := death.at
 		for _, heir := range []string{"m1", "m2"} {
-			t.Run(string(at)+" "+heir, func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s behind %s, %s", at, death.behind, heir), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(func() fault { return none })
 					dir, m := moving(t, directory.NewMove{Attempts: 1, Watch: time.Hour})
@@ -146,13 +157,13 @@ func TestATenantThatWaitsIsNotBehindOtherMoves(t *testing.T) {
 					first, kill := context.WithCancel(t.Context())
 					var dead atomic.Bool
 					v := mover.New(settings("m1"), deadTo{dir, &dead}, func(c directory.Cell) mover.Cell {
-						return deadly{neighbourly{w.cells[c.ID], 5 * time.Minute}, at, func() { dead.Store(true); kill() }}
+						return deadly{neighbourly{w.cells[c.ID], 5 * time.Minute}, at, death.behind == directory.Armed, func() { dead.Store(true); kill() }}
 					}, slog.New(slog.DiscardHandler))
 					if err := v.Run(first); err != nil {
 						t.Fatal(err)
 					}
-					if m, _ = dir.Move(t.Context(), m.ID); m.Phase != at || m.Holder != "m1" {
-						t.Fatalf("the first mover died at %s, %q; want %s", m.Phase, m.Holder, at)
+					if m, _ = dir.Move(t.Context(), m.ID); m.Phase != at || m.Previous != death.behind || m.Holder != "m1" {
+						t.Fatalf("the first mover, %q, died at %s, behind %s", m.Holder, m.Phase, m.Previous)
 					}
 
 					ctx, cancel := context.WithCancel(t.Context())

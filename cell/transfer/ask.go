@@ -2,8 +2,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
-	"mime"
 	"net/http"
 	"sync"
 
@@ -32,7 +30,7 @@ func (s *Server) askRows(ctx context.Context, r Request, since string) *answer {
 		defer close(a.done)
 		a.resp, a.err = s.ask(ctx, r.SourceURL, "rows", Request{Move: r.Move, Since: since, Final: r.Final, Ask: r.Ask})
 		if a.err == nil && a.resp.StatusCode != http.StatusOK {
-			a.err = Refusal(a.resp)
+			a.err = problem.Said(a.resp, problem.Unavailable)
 		}
 	}
 	if r.Final {
@@ -59,19 +57,4 @@ func (a *answer) close() {
 	if a.resp != nil {
 		a.resp.Body.Close()
 	}
-}
-
-// Refusal is what a cell says in an answer that is not the one it was asked for. That a fence contradicts, or that something
-// is not there, ends moves, or passes for done: only the cell can say so. A page without a problem in it is of a
-// proxy between us, and says that nobody answers.
-func Refusal(resp *http.Response) error {
-	err := problem.Read(resp)
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind == problem.ContentType {
-		return err
-	}
-	if resp.StatusCode < http.StatusBadRequest || errors.Is(err, problem.NotFound) || errors.Is(err, problem.Gone) || errors.Is(err, problem.Conflict) {
-		return problem.New(problem.Unavailable, "an answer with status %d that is no cell's", resp.StatusCode)
-	}
-	return err
 }

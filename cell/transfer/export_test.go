@@ -87,16 +87,13 @@ func PlanOfMany(ctx context.Context, tx pgx.Tx, t Table) ([]string, error) {
 	return planOf(ctx, tx, t.deleteFrom(found(keyLists, "$1")), `ARRAY['[["1", "k1"]]']`)
 }
 
-// PlanOfOrphans is how the rows that reference nothing are counted, and what that read.
-func PlanOfOrphans(ctx context.Context, tx pgx.Tx, tenant int64) (raw []byte, err error) {
+// OrphansSQL counts a tenant's rows that reference nothing, in tx.
+func OrphansSQL(ctx context.Context, tx pgx.Tx) (string, error) {
 	keys, err := foreignKeys(ctx, tx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if err := bySets(ctx, tx); err != nil {
-		return nil, err
-	}
-	return raw, tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON) "+keys[0].orphans(), tenant).Scan(&raw)
+	return keys[0].orphans(), bySets(ctx, tx)
 }
 
 func planOf(ctx context.Context, tx pgx.Tx, sql, keys string) ([]string, error) {

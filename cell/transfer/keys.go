@@ -175,7 +175,7 @@ func (s *Server) askKeys(ctx context.Context, r Request, url string) (p keep.Pag
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return p, fmt.Errorf("source cell %s: %w", r.Source, Refusal(resp))
+		return p, fmt.Errorf("source cell %s: %w", r.Source, problem.Said(resp, problem.Unavailable))
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, maxKeysAnswer)).Decode(&p); err != nil {
 		return p, fmt.Errorf("read keys of source cell %s: %w", r.Source, err)

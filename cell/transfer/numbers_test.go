@@ -2,7 +2,6 @@ package transfer_test
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/testkit"
 )
 
 // A listener notes the statements that raise a sequence.
@@ -70,29 +70,10 @@ func TestARoundLooksAtItsOwnNumbersOnly(t *testing.T) {
 			if _, err := tx.Exec(ctx, map[bool]string{true: transfer.KeptPlans, false: transfer.ManyPlans}[keys == 1]); err != nil {
 				return err
 			}
-			var raw []byte
-			if err := tx.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON)"+heard.said[0].SQL, heard.said[0].Args...).Scan(&raw); err != nil {
-				return err
-			}
-			var plans []struct{ Plan plan }
-			if err := json.Unmarshal(raw, &plans); err != nil {
-				return err
-			}
-			if n := plans[0].Plan.all(); n < float64(keys) || n > float64(20*keys+100) {
-				t.Errorf("%d keys: read %v rows of %d:\n%s", keys, n, rows, raw)
+			if n, how := testkit.RowsRead(t, tx, heard.said[0].SQL, heard.said[0].Args...); n < float64(keys) || n > float64(20*keys+100) {
+				t.Errorf("%d keys: read %v rows of %d:\n%s", keys, n, rows, how)
 			}
 			return nil
 		}))
 	}
-}
-
-// all is read, with each run of each leaf.
-func (p plan) all() (n float64) {
-	if len(p.Plans) == 0 {
-		return (p.Rows + p.Removed) * p.Loops
-	}
-	for _, below := range p.Plans {
-		n += below.all()
-	}
-	return n
 }

@@ -1,12 +1,12 @@
 package transfer_test
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cellway/cellway/cell/transfer"
+	"github.com/cellway/cellway/infra/testkit"
 )
 
 // TestWhatIsComparedIsReadOnce: a tenant that has just come is one row to the target's statistics, with which a nested loop looks
@@ -40,16 +40,12 @@ func TestWhatIsComparedIsReadOnce(t *testing.T) {
 		return err
 	}))
 	must(t, pgx.BeginFunc(ctx, c.mover, func(tx pgx.Tx) error {
-		raw, err := transfer.PlanOfOrphans(ctx, tx, 7)
+		sql, err := transfer.OrphansSQL(ctx, tx)
 		if err != nil {
 			return err
 		}
-		var plans []struct{ Plan plan }
-		if err := json.Unmarshal(raw, &plans); err != nil {
-			return err
-		}
-		if n := plans[0].Plan.all(); n < children || n > 2*(parents+children) {
-			t.Errorf("read %v rows of %d children and %d parents:\n%s", n, children, parents, raw)
+		if n, how := testkit.RowsRead(t, tx, sql, 7); n < children || n > 2*(parents+children) {
+			t.Errorf("read %v rows of %d children and %d parents:\n%s", n, children, parents, how)
 		}
 		return nil
 	}))

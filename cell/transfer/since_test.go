@@ -1,13 +1,13 @@
 package transfer_test
 
 import (
-	"encoding/json"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/cellway/cellway/cell/transfer"
 	"github.com/cellway/cellway/infra/problem"
+	"github.com/cellway/cellway/infra/testkit"
 )
 
 // TestRoundReadsOnlyWhatIsNew: what a round reads of the noted keys does not grow
@@ -41,33 +41,10 @@ func TestRoundReadsOnlyWhatIsNew(t *testing.T) {
 		sql  string
 		args []any
 	}{{transfer.Touched, []any{int64(mover), since}}, {transfer.Noted, []any{int64(mover), since, 2001}}} {
-		var raw []byte
-		must(t, a.owner.QueryRow(ctx, "EXPLAIN (ANALYZE, FORMAT JSON)"+read.sql, read.args...).Scan(&raw))
-		var plans []struct{ Plan plan }
-		must(t, json.Unmarshal(raw, &plans))
-		if n := plans[0].Plan.read(); n < 1 || n > 100 {
-			t.Errorf("a round with one change read %v noted keys of 20,001:\n%s", n, raw)
+		if n, how := testkit.RowsRead(t, a.owner, read.sql, read.args...); n < 1 || n > 100 {
+			t.Errorf("a round with one change read %v noted keys of 20,001:\n%s", n, how)
 		}
 	}
-}
-
-// A plan is a node of what EXPLAIN tells.
-type plan struct {
-	Rows    float64 `json:"Actual Rows"`
-	Removed float64 `json:"Rows Removed by Filter"`
-	Loops   float64 `json:"Actual Loops"`
-	Plans   []plan
-}
-
-// read is how many rows its leaves read.
-func (p plan) read() (n float64) {
-	if len(p.Plans) == 0 {
-		return p.Rows + p.Removed
-	}
-	for _, below := range p.Plans {
-		n += below.read() + below.Removed
-	}
-	return n
 }
 
 // TestARoundIsOnDiskBeforeItCounts: what a round's snapshot has seen end must not be forgotten by

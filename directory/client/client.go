@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -130,7 +129,7 @@ func (c *Client) once(ctx context.Context, k call) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return refusal(resp)
+		return problem.Said(resp, problem.BadGateway)
 	}
 	if k.into != nil {
 		if err := json.NewDecoder(resp.Body).Decode(k.into); err != nil {
@@ -140,18 +139,6 @@ func (c *Client) once(ctx context.Context, k call) error {
 	// What is left is a few bytes at most; read, the connection can be used again.
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10))
 	return nil
-}
-
-// refusal is what the directory says in an answer that is no success. That something is not
-// there, is gone or is otherwise is for the directory alone to say, because its callers act on
-// it: a page that has no problem in it is of a proxy between us, and says that nobody answers.
-func refusal(resp *http.Response) error {
-	err := problem.Read(resp)
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind != problem.ContentType && (errors.Is(err, problem.NotFound) || errors.Is(err, problem.Gone) || errors.Is(err, problem.Conflict)) {
-		return problem.New(problem.BadGateway, "an answer with status %d that is no directory's", resp.StatusCode)
-	}
-	return err
 }
 
 func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"mime"
 	"net/http"
 	"strconv"
 	"time"
@@ -92,6 +93,19 @@ func Make(err error, where Where) Answer {
 	})
 	a.Body = append(a.Body, '\n')
 	return a
+}
+
+// Said is Read for who acts on what its peer says, in an answer that is not the one it was asked for: that something
+// is not there, is gone or is otherwise is for the peer alone to say. A page without a problem in it, or of a success,
+// is of a proxy between us and says nothing of the peer: of the kind otherwise.
+func Said(resp *http.Response, otherwise Kind) error {
+	err := Read(resp)
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	page := kind != ContentType
+	if page && (resp.StatusCode < http.StatusBadRequest || errors.Is(err, NotFound) || errors.Is(err, Gone) || errors.Is(err, Conflict)) {
+		return New(otherwise, "an answer with status %d that has no problem in it", resp.StatusCode)
+	}
+	return err
 }
 
 // Read turns a response of status >= 400 back into an error. It reads and does
